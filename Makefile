@@ -1,0 +1,58 @@
+# Trực Ban. `make run` and `make test` need Python >= 3.11, make and a package registry, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)
+
+.PHONY: run demo test test-full faults bench bench-quick lint compose-test lock docs clean
+
+run: .venv/ready ## everything on this machine, with the sample night; http://127.0.0.1:8080
+	@exec $(BIN)/trucban up
+
+demo: .venv/ready ## the sample night, compared with what it should come to; exit 0 only if all is as expected
+	@exec $(BIN)/trucban up --demo
+
+test: .venv/dev ## what must pass, in minutes
+	$(BIN)/pytest -m "not full and not fault"
+
+test-full: .venv/dev ## the same at full depth
+	HYPOTHESIS_PROFILE=full $(BIN)/pytest -m "not fault"
+
+faults: .venv/dev ## long fault runs
+	$(BIN)/pytest -m fault -s
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --config pyproject.toml
+
+compose-test: ## the containers: up, sample reports through them, ledger verified, down again
+	sh tests/compose/run.sh
+
+docs: .venv/dev ## JSON Schemas and the AsyncAPI document, generated from the code
+	$(BIN)/python -m services.documents docs
+
+lock: .venv/dev ## resolve dependencies anew
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade -o requirements.lock pyproject.toml build-requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade -c requirements.lock -o requirements-dev.lock --extra dev pyproject.toml build-requirements.txt
+
+clean:
+	rm -rf .venv var
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: install it (Debian: apt install python3-venv), or say make PYTHON=…"; exit 1; }
+	@echo "setting up .venv (once; about a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/ready requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,268 @@
+"""Does the rule apply to an incident, by which limb, and which two post-holders does it name? Pure.
+
+The answer is "the rule applies to this incident", never that anybody is guilty: people decide that.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Literal
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from services.escalation.directory import Tenure, holder_at
+from services.escalation.rulebook import AdoptedRulebook, Answer, Rulebook
+from shared.events import Firecracker, Harm, Source, UnitRef
+
+Outcome = Literal["applies", "does_not_apply", "undetermined"]
+Limb = Literal["firecracker", "serious"]
+MEASURES = ("deaths", "injured", "injury_percent", "life_threatening", "property_vnd")
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ReportFacts(Frozen):
+    """What the rule looks at in one report."""
+
+    report_id: str
+    category: str
+    source: Source
+    occurred_at: AwareDatetime
+    received_at: AwareDatetime
+    harm: Harm | None = None
+    firecracker: Firecracker | None = None
+    clock_ahead: bool = False
+
+
+class Inputs(Frozen):
+    """Everything that a decision depends on, kept with it, so that it can be computed again."""
+
+    incident: str
+    unit: UnitRef
+    time_of_occurrence: AwareDatetime
+    evaluated_at: AwareDatetime
+    reports: tuple[ReportFacts, ...]
+    tenures: tuple[Tenure, ...]
+    """The unit's tenures as recorded at `evaluated_at`."""
+    rulebook_version: str | None
+    exercise: bool = False
+    designated: bool = False
+    """"Nổi cộm" by a person's recorded designation."""
+
+
+class Holder(Frozen):
+    holder_id: str
+    name: str
+    acting: bool
+    document: str
+    tenure_id: str
+
+
+class Party(Frozen):
+    """A post that the rule names. `accountable` held it at the time of occurrence, `present` holds it now."""
+
+    post: str
+    accountable: Holder | None
+    present: Holder | None
+    changed: bool
+
+
+class RulebookRef(Frozen):
+    version: str
+    sha256: str
+    citation_vi: str
+    citation_en: str
+
+
+class Deadlines(Frozen):
+    acknowledge_by: AwareDatetime
+    review_by: AwareDatetime
+
+
+class Decision(Frozen):
+    """The decision record: what the ledger keeps, and what replay must reproduce byte for byte."""
+
+    incident: str
+    unit: UnitRef
+    reports: tuple[str, ...]
+    time_of_occurrence: AwareDatetime
+    evaluated_at: AwareDatetime
+    rulebook: RulebookRef | None
+    outcome: Outcome
+    limb: Limb | None
+    reasons: tuple[str, ...]
+    severity: int | None
+    standing: Literal["provisional", "confirmed"]
+    immediate: bool
+    """Setting off, or life at stake: the holders are told at once, verified or not."""
+    clock_ahead: bool
+    exercise: bool
+    parties: tuple[Party, ...]
+    deadlines: Deadlines | None
+
+    def differs_from(self, other: "Decision") -> bool:
+        """Another result, not merely another report that says the same."""
+        passing = {"reports", "evaluated_at", "deadlines"}
+        return self.model_dump(exclude=passing) != other.model_dump(exclude=passing)
+
+
+def record_bytes(decision: Decision) -> bytes:
+    """Canonical JSON (RFC 8785: sorted ASCII keys, no floats) of the record."""
+    return orjson.dumps(decision.model_dump(mode="json", exclude_none=True), option=orjson.OPT_SORT_KEYS)
+
+
+def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
+    """Evaluate the rule. `adopted` is the rulebook in force at the time of occurrence, None where there was none."""
+    reports = inputs.reports
+    harm = combined_harm(reports)
+    clock_ahead = all(r.clock_ahead for r in reports)
+    common = {
+        "incident": inputs.incident,
+        "unit": inputs.unit,
+        "reports": tuple(sorted(r.report_id for r in reports)),
+        "time_of_occurrence": inputs.time_of_occurrence,
+        "evaluated_at": inputs.evaluated_at,
+        "standing": "confirmed" if is_verified(reports) and not clock_ahead else "provisional",
+        "clock_ahead": clock_ahead,
+        "exercise": inputs.exercise,
+    }
+    if adopted is None:
+        return Decision(
+            **common,
+            rulebook=None,
+            outcome="undetermined",
+            limb=None,
+            reasons=("no rulebook was in force at the time of occurrence",),
+            severity=None,
+            immediate=_life_at_stake(harm),
+            parties=(),
+            deadlines=None,
+        )
+    rulebook = adopted.rulebook
+    severity = rulebook.severity_of(harm)
+    firecracker = _strongest(_firecracker_limb(r, rulebook) for r in reports)
+    serious = _serious_limb(reports, rulebook, severity, inputs.designated)
+    outcome, limb = _outcome(firecracker, serious)
+    by_minutes = timedelta(minutes=rulebook.acknowledge_minutes(severity))
+    review = timedelta(minutes=rulebook.deadlines.review_minutes)
+    return Decision(
+        **common,
+        rulebook=RulebookRef(
+            version=rulebook.version,
+            sha256=adopted.sha256,
+            citation_vi=rulebook.citation.vi,
+            citation_en=rulebook.citation.en,
+        ),
+        outcome=outcome,
+        limb=limb,
+        reasons=_reasons(firecracker, serious, severity, designated=inputs.designated),
+        severity=severity,
+        immediate=firecracker == "yes" or _life_at_stake(harm),
+        parties=tuple(_party(p.key, inputs) for p in rulebook.posts),
+        deadlines=Deadlines(
+            acknowledge_by=inputs.evaluated_at + by_minutes, review_by=inputs.evaluated_at + review
+        ),
+    )
+
+
+def time_of_occurrence(occurred_at: datetime, received_at: datetime) -> datetime:
+    """The sender's claim, bounded by our own clock: nothing is reported before it happened."""
+    return min(occurred_at, received_at)
+
+
+def is_verified(reports: Iterable[ReportFacts]) -> bool:
+    """By an officer's report, or by a second independent source: another credential, not another call."""
+    trusted = [r for r in reports if not r.clock_ahead]
+    return any(r.source.kind == "officer" for r in trusted) or len({r.source.subject for r in trusted}) > 1
+
+
+def combined_harm(reports: Iterable[ReportFacts]) -> Harm:
+    """Each measure at the highest that any report gave; what nobody gave stays unknown."""
+    given = [r.harm for r in reports if r.harm is not None]
+    highest: dict[str, int] = {}
+    for measure in MEASURES:
+        figures = [f for f in (getattr(h, measure) for h in given) if f is not None]
+        if figures:
+            highest[measure] = max(figures)
+    return Harm(**highest)
+
+
+def _life_at_stake(harm: Harm) -> bool:
+    return bool(harm.deaths or harm.life_threatening)
+
+
+def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
+    answer = rulebook.categories[report.category].firecracker
+    facts = report.firecracker
+    if answer != "yes" or facts is None or facts.explosion_sound is not False:
+        return answer
+    # Pháo hoa makes no explosion sound; without a licence somebody has to look at what it was.
+    return "review" if facts.licensed is False else "no"
+
+
+def _serious_limb(
+    reports: Iterable[ReportFacts], rulebook: Rulebook, severity: int | None, designated: bool
+) -> Answer:
+    rules = [rulebook.categories[r.category] for r in reports]
+    by_severity = [r for r in rules if r.serious == "severity"]
+    if not by_severity:
+        serious: Answer = "no"
+    elif severity is None:
+        serious = "review" if any(r.unknown_harm == "review" for r in by_severity) else "no"
+    else:
+        serious = "yes" if severity >= rulebook.serious_limb.minimum_severity else "no"
+    if rulebook.serious_limb.requires == "either":
+        return "yes" if designated else serious
+    if serious == "yes":
+        return "yes" if designated else "review"
+    return serious
+
+
+def _strongest(answers: Iterable[Answer]) -> Answer:
+    found = set(answers)
+    return "yes" if "yes" in found else "review" if "review" in found else "no"
+
+
+def _outcome(firecracker: Answer, serious: Answer) -> tuple[Outcome, Limb | None]:
+    if firecracker == "yes":
+        return "applies", "firecracker"
+    if serious == "yes":
+        return "applies", "serious"
+    return ("undetermined" if "review" in (firecracker, serious) else "does_not_apply"), None
+
+
+def _reasons(firecracker: Answer, serious: Answer, severity: int | None, *, designated: bool) -> tuple[str, ...]:
+    firecracker_text = {
+        "yes": "firecracker limb: set off (nổ pháo trái phép)",
+        "review": "firecracker limb: open whether firecrackers exploded",
+        "no": "firecracker limb: no firecrackers set off",
+    }
+    level = "unknown" if severity is None else str(severity)
+    serious_text = {
+        "yes": f"serious limb: severity {level}{', designated nổi cộm' if designated else ''}",
+        "review": f"serious limb: open, severity {level}",
+        "no": f"serious limb: not met, severity {level}",
+    }
+    return (firecracker_text[firecracker], serious_text[serious])
+
+
+def _party(post: str, inputs: Inputs) -> Party:
+    then = holder_at(inputs.tenures, post, inputs.time_of_occurrence, inputs.evaluated_at)
+    now = holder_at(inputs.tenures, post, inputs.evaluated_at, inputs.evaluated_at)
+    accountable, present = _holder(then), _holder(now)
+    changed = (then.holder_id if then else None) != (now.holder_id if now else None)
+    return Party(post=post, accountable=accountable, present=present, changed=changed)
+
+
+def _holder(tenure: Tenure | None) -> Holder | None:
+    if tenure is None:
+        return None
+    return Holder(
+        holder_id=tenure.holder_id,
+        name=tenure.holder_name,
+        acting=tenure.acting,
+        document=tenure.document,
+        tenure_id=tenure.tenure_id,
+    )

@@ -1,0 +1,109 @@
+"""The delivery loop: leases due deliveries, sends them, and records what became of each.
+
+A kill between sending and recording leaves an unknown outcome: the lease runs out and the notice is sent again.
+"""
+
+import asyncio
+import random
+from datetime import timedelta
+
+import structlog
+
+from services.escalation.channels import DeliveryError, Sender, scheme
+from services.escalation.handlers import Escalation
+from services.escalation.notification import DESK, Notice
+from services.escalation.routing import Router, about, envelope
+from services.escalation.rulebook import in_force
+from services.escalation.store import due, incidents
+from services.escalation.store.due import DueDelivery
+from shared.events import DeliveryFinished, DeliveryFinishedData
+
+log = structlog.get_logger()
+RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
+"""Waits between attempts; after the last one the delivery is given up and the desk is told."""
+SEND_SECONDS = 30
+AT_ONCE = 20
+
+
+class DeliveryLoop:
+    """`step` claims what fits into the free slots and sends it beside what is still under way."""
+
+    def __init__(self, escalation: Escalation, sender: Sender) -> None:
+        self._escalation, self._sender = escalation, sender
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def step(self) -> bool:
+        free = AT_ONCE - len(self._sending)
+        if free == 0:
+            await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+            return True
+        async with self._escalation.engine.begin() as connection:
+            claimed = await due.claim_deliveries(connection, self._escalation.clock.now(), free)
+        for delivery in claimed:
+            task = asyncio.create_task(self._deliver(delivery))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        return len(claimed) == free
+
+    async def drain(self) -> None:
+        """Let what is under way finish; called when the service stops."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=SEND_SECONDS)
+
+    async def _deliver(self, delivery: DueDelivery) -> None:
+        try:
+            await self._attempt(delivery)
+        except Exception as error:
+            # The lease stays: whoever finds it run out sends again.
+            log.warning("delivery outcome not stored", delivery=delivery.delivery_id, error=type(error).__name__)
+
+    async def _attempt(self, delivery: DueDelivery) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._sender.send(delivery)
+        except (DeliveryError, TimeoutError, OSError) as error:
+            reason = str(error) if isinstance(error, DeliveryError) else type(error).__name__
+            await self._failed(delivery, reason)
+        else:
+            await self._finish(delivery, "sent", None)
+
+    async def _failed(self, delivery: DueDelivery, reason: str) -> None:
+        if delivery.attempts > len(RETRY_AFTER_SECONDS):
+            await self._finish(delivery, "given_up", reason)
+            return
+        wait = RETRY_AFTER_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
+        async with self._escalation.engine.begin() as connection:
+            at = self._escalation.clock.now() + timedelta(seconds=wait)
+            await due.retry_delivery(connection, delivery, at, reason)
+
+    async def _finish(self, delivery: DueDelivery, outcome: str, error: str | None) -> None:
+        escalation = self._escalation
+        async with escalation.engine.begin() as connection:
+            case = (await incidents.case_of(connection, [delivery.incident_id]))[0]
+            now = escalation.clock.now()
+            if not await due.finish_delivery(connection, delivery, outcome, now, error):
+                return
+            router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)}, [case])
+            data = DeliveryFinishedData(
+                **about(case, None, set() if delivery.recipient == DESK else {delivery.recipient}),
+                notice_id=delivery.notice_id,
+                delivery_id=delivery.delivery_id,
+                channel=scheme(delivery.channel),
+                outcome="sent" if outcome == "sent" else "given_up",
+                attempts=delivery.attempts,
+            )
+            router.emit(DeliveryFinished(**envelope(router.new_id(), case.incident_id, now), data=data))
+            if outcome == "given_up":
+                self._tell_desk(router, delivery)
+            await incidents.save_notices(connection, router.out.notices, now)
+            await incidents.set_progress(connection, case)
+            await escalation.emit(connection, router.out.events)
+        escalation.wake()
+
+    def _tell_desk(self, router: Router, delivery: DueDelivery) -> None:
+        case = router.cases[0]
+        if delivery.recipient == DESK or (DESK, "undeliverable") in case.told or case.decision is None:
+            return
+        adopted = in_force(router.rulebooks, case.anchor.at)
+        notice = Notice(DESK, "undeliverable", delivery.posts)
+        router.issue(case, notice, case.decision, adopted, None, cause=None)

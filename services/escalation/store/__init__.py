@@ -1,0 +1,1 @@
+"""Tables of the escalation service and every query on them, by subject."""

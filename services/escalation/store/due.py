@@ -1,0 +1,155 @@
+"""Queries of the two loops: deliveries that are due, and deadlines that have passed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.store.tables import deadline, delivery, incident, notice
+
+LEASE = timedelta(seconds=60)
+"""How long a delivery may be under way before its outcome counts as unknown and it is sent again."""
+
+
+@dataclass(frozen=True)
+class DueDelivery:
+    delivery_id: str
+    notice_id: str
+    incident_id: str
+    recipient: str
+    purpose: str
+    posts: tuple[str, ...]
+    channel: str
+    title: str
+    body: str
+    exercise: bool
+    attempts: int
+    """Including the one that this claim begins."""
+
+
+async def claim_deliveries(connection: AsyncConnection, now: datetime, limit: int) -> list[DueDelivery]:
+    """Lease up to `limit` due deliveries to the caller, who commits before sending."""
+    due = (
+        select(delivery.c.delivery_id)
+        .where(delivery.c.state.in_(("queued", "sending")), delivery.c.next_at <= now)
+        .order_by(delivery.c.next_at, delivery.c.delivery_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = await connection.execute(
+        update(delivery)
+        .where(delivery.c.delivery_id.in_(due), delivery.c.notice_id == notice.c.notice_id)
+        .values(state="sending", attempts=delivery.c.attempts + 1, next_at=now + LEASE)
+        .returning(delivery, notice)
+    )
+    columns = DueDelivery.__dataclass_fields__
+    found = [{name: value for name, value in row._mapping.items() if name in columns} for row in rows]
+    claimed = [DueDelivery(**row | {"posts": tuple(row["posts"])}) for row in found]
+    return sorted(claimed, key=lambda d: d.delivery_id)
+
+
+async def finish_delivery(
+    connection: AsyncConnection, due: DueDelivery, state: str, now: datetime, error: str | None
+) -> bool:
+    """Store an outcome; False if another worker, whose lease overtook ours, has stored one already."""
+    rows = await connection.execute(
+        update(delivery)
+        .where(
+            delivery.c.delivery_id == due.delivery_id,
+            delivery.c.state == "sending",
+            delivery.c.attempts == due.attempts,
+        )
+        .values(state=state, finished_at=now, error=error)
+        .returning(delivery.c.delivery_id)
+    )
+    return rows.first() is not None
+
+
+async def retry_delivery(connection: AsyncConnection, due: DueDelivery, at: datetime, error: str) -> None:
+    await connection.execute(
+        update(delivery)
+        .where(
+            delivery.c.delivery_id == due.delivery_id,
+            delivery.c.state == "sending",
+            delivery.c.attempts == due.attempts,
+        )
+        .values(state="queued", next_at=at, error=error)
+    )
+
+
+async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -> list[str]:
+    """Incidents with a passed deadline, locked. The incident is locked first, as everywhere, so nothing deadlocks."""
+    passed = select(deadline.c.incident_id).where(deadline.c.state == "pending", deadline.c.due_at <= now)
+    rows = await connection.execute(
+        select(incident.c.incident_id)
+        .where(incident.c.incident_id.in_(passed))
+        .order_by(incident.c.incident_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [row.incident_id for row in rows]
+
+
+async def pass_deadlines(
+    connection: AsyncConnection, incident_ids: Sequence[str], now: datetime
+) -> Sequence[Row[Any]]:
+    """Mark the passed deadlines of locked incidents; returns them in order of their due times."""
+    rows = await connection.execute(
+        update(deadline)
+        .where(
+            deadline.c.incident_id.in_(incident_ids),
+            deadline.c.state == "pending",
+            deadline.c.due_at <= now,
+        )
+        .values(state="passed")
+        .returning(deadline)
+    )
+    return sorted(rows.all(), key=lambda row: (row.due_at, row.deadline_id))
+
+
+async def posts_of(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The posts that these notices went to, by incident."""
+    rows = await connection.execute(
+        select(notice.c.incident_id, notice.c.posts).where(notice.c.notice_id.in_(notice_ids))
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.incident_id, set()).update(row.posts)
+    return found
+
+
+async def next_due(connection: AsyncConnection) -> datetime | None:
+    """When the next deadline falls due; the sample night moves its clock there."""
+    return await connection.scalar(
+        select(func.min(deadline.c.due_at)).where(deadline.c.state == "pending")
+    )
+
+
+async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
+    """Nothing is due at `now`: no delivery waiting or under way, no deadline passed."""
+    sending = await connection.scalar(
+        select(func.count())
+        .select_from(delivery)
+        .where((delivery.c.state == "sending") | ((delivery.c.state == "queued") & (delivery.c.next_at <= now)))
+    )
+    passed = await connection.scalar(
+        select(func.count())
+        .select_from(deadline)
+        .where(deadline.c.state == "pending", deadline.c.due_at <= now)
+    )
+    return not sending and not passed
+
+
+async def overdue_deliveries(connection: AsyncConnection, now: datetime) -> int:
+    """Deliveries that should have gone out a lease ago: the delivery loop is not keeping up."""
+    return int(
+        await connection.scalar(
+            select(func.count())
+            .select_from(delivery)
+            .where(delivery.c.state.in_(("queued", "sending")), delivery.c.next_at < now - LEASE)
+        )
+        or 0
+    )

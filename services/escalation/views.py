@@ -1,0 +1,74 @@
+"""What rows look like outside: JSON shapes of incidents and rulebooks, without personal data beyond the rule's need."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from services.escalation.channels import scheme
+from services.escalation.rulebook import AdoptedRulebook
+
+
+def incident(row: Row[Any]) -> dict[str, Any]:
+    shown = ("category", "family", "exercise", "occurred_at", "state", "outcome", "limb", "standing", "severity")
+    ward = {"code": row.unit_code, "valid_from": row.unit_valid_from, "name": row.unit_name, "kind": row.unit_kind}
+    return {"id": row.incident_id, "ward": ward, "opened_at": row.opened_at} | {n: getattr(row, n) for n in shown}
+
+
+def whole_incident(whole: dict[str, Any]) -> dict[str, Any]:
+    decisions = [_decision(row) for row in whole["decisions"]]
+    latest = decisions[-1] if decisions else None
+    return incident(whole["incident"]) | {
+        "reports": [row.facts | {"personal": row.personal} for row in whole["reports"]],
+        "decision": latest,
+        "decisions": decisions,
+        "parties": latest["record"]["parties"] if latest else [],
+        "notices": [_notice(row) for row in whole["notices"]],
+        "deliveries": [_delivery(row) for row in whole["deliveries"]],
+        "deadlines": [
+            {"kind": row.kind, "notice_id": row.notice_id, "due_at": row.due_at, "state": row.state}
+            for row in whole["deadlines"]
+        ],
+    }
+
+
+def _decision(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "decision_id": row.decision_id,
+        "number": row.number,
+        "previous": row.previous_id,
+        "made_at": row.made_at,
+        "record": orjson.loads(row.record),
+    }
+
+
+def _notice(row: Row[Any]) -> dict[str, Any]:
+    shown = (
+        "notice_id",
+        "recipient",
+        "purpose",
+        "posts",
+        "title",
+        "exercise",
+        "issued_at",
+        "due_at",
+        "acknowledged_at",
+        "acknowledged_by",
+    )
+    return {name: getattr(row, name) for name in shown}
+
+
+def _delivery(row: Row[Any]) -> dict[str, Any]:
+    shown = ("delivery_id", "notice_id", "state", "attempts", "error", "finished_at")
+    return {name: getattr(row, name) for name in shown} | {"channel": scheme(row.channel)}
+
+
+def rulebook(book: AdoptedRulebook) -> dict[str, Any]:
+    rule = book.rulebook
+    return {
+        "version": rule.version,
+        "sha256": book.sha256,
+        "valid_from": rule.valid_from,
+        "valid_to": rule.valid_to,
+        "citation": rule.citation.model_dump(),
+    }

@@ -1,0 +1,65 @@
+"""PostgreSQL: one engine a process, one schema and one alembic history a service."""
+
+from pathlib import Path
+
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+SERVICES = ("intake", "escalation", "ledger")
+_MIGRATION_LOCK = 0x7472_6261
+
+
+def async_url(url: str) -> str:
+    """`postgres://` and `postgresql://` as operators write them, with the driver that we use."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError(f"DATABASE_URL {scheme}://… is not PostgreSQL: use postgresql://user@host/database")
+    return f"postgresql+asyncpg://{rest}"
+
+
+def connect(url: str, pool_size: int = 10) -> AsyncEngine:
+    return create_async_engine(
+        async_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"server_settings": {"timezone": "UTC"}},
+    )
+
+
+async def migrate(url: str, service: str) -> None:
+    """Bring one service's schema to its newest version. Idempotent, and safe to run twice at once."""
+    engine = connect(url, pool_size=1)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            await connection.run_sync(_upgrade, service)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, service: str) -> None:
+    config = Config()
+    folder = Path(__file__).parent.parent / "services" / service / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def run_migrations(schema: str, metadata: MetaData) -> None:
+    """What each service's `migrations/env.py` calls."""
+    connection: Connection = context.config.attributes["connection"]
+    connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table_schema=schema,
+        include_schemas=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+

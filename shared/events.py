@@ -1,0 +1,292 @@
+"""The events: CloudEvents 1.0 in structured JSON, one frozen model a type, discriminated on `type`.
+
+JSON Schemas and the AsyncAPI document under docs/ are generated from here. Everything is in the body; stream headers
+carry nothing. Personal free text is a `Committed` inside `data`, and is nowhere else.
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    computed_field,
+)
+
+from shared.commitment import Committed
+
+TYPE_PREFIX = "vn.trucban."
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class UnitRef(Frozen):
+    """A ward or commune (phường, xã). Codes and names are reused over the years: `(code, valid_from)` is the key."""
+
+    code: str
+    valid_from: date
+    name: str
+
+
+class Harm(Frozen):
+    """What is known of the harm. A field that is missing is unknown, which is not zero."""
+
+    deaths: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    injured: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    injury_percent: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Sum of the bodily injury rates (tỷ lệ tổn thương cơ thể) of all injured, in percent."""
+    life_threatening: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Persons with a life-threatening injury."""
+    property_vnd: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+
+
+class Firecracker(Frozen):
+    """Tells pháo nổ from lawful pháo hoa, which makes no explosion sound: "có tiếng nổ không?"."""
+
+    explosion_sound: bool | None = None
+    licensed: bool | None = None
+
+
+class Evidence(Frozen):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=1, le=2**40)]
+    media_type: Annotated[str, Field(pattern=r"^[\w.+-]+/[\w.+-]+$", max_length=100)]
+
+
+class Source(Frozen):
+    """Who sent a report: a credential, never the person who saw it. An officer's report is verified by itself."""
+
+    kind: Literal["officer", "device", "desk", "admin"]
+    subject: str
+
+
+class Data(Frozen):
+    """What every event's data may carry, so that the ledger can project any of them alike."""
+
+    incident: str | None = None
+    sequence: int | None = None
+    """The incident's own counter, from 1 without a gap."""
+    cause: str | None = None
+    """Id of the event that caused this one."""
+    unit: UnitRef | None = None
+    category: str | None = None
+    occurred_at: AwareDatetime | None = None
+    officials: tuple[str, ...] = ()
+    """Holder ids of the office-holders that the event names."""
+
+
+class Envelope(Frozen):
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    subject: str
+    time: AwareDatetime
+    datacontenttype: Literal["application/json"] = "application/json"
+
+    @computed_field
+    @property
+    def dataschema(self) -> str:
+        return f"urn:trucban:schema:{getattr(self, 'type').removeprefix(TYPE_PREFIX)}"
+
+
+class ReportReceivedData(Data):
+    report_id: str
+    received_at: AwareDatetime
+    captured_at: AwareDatetime | None = None
+    from_source: Source
+    harm: Harm | None = None
+    firecracker: Firecracker | None = None
+    evidence: tuple[Evidence, ...] = ()
+    neighbourhood: Committed | None = None
+    location: Committed | None = None
+    """JSON text `{"latitude", "longitude", "accuracy_m"?}`, degrees WGS 84 and metres."""
+    description: Committed | None = None
+    reporter_commitment: str | None = None
+    """Commitment to name and phone; value and salt stay encrypted in intake."""
+    exercise: bool = False
+    clock_ahead: bool = False
+    """`occurred_at` is later than our clock allowed at receipt: the sender's clock is off."""
+
+
+class ReportReceived(Envelope):
+    type: Literal["vn.trucban.report.received.v1"] = "vn.trucban.report.received.v1"
+    data: ReportReceivedData
+
+
+class UnitRecordedData(Data):
+    kind: Literal["phường", "xã"]
+    valid_to: date | None = None
+
+
+class UnitRecorded(Envelope):
+    type: Literal["vn.trucban.unit.recorded.v1"] = "vn.trucban.unit.recorded.v1"
+    data: UnitRecordedData
+
+
+class TenureRecordedData(Data):
+    tenure_id: str
+    post: str
+    holder_id: str
+    holder_name: str
+    acting: bool
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    sample: bool
+    supersedes: str | None = None
+
+
+class TenureRecorded(Envelope):
+    type: Literal["vn.trucban.tenure.recorded.v1"] = "vn.trucban.tenure.recorded.v1"
+    data: TenureRecordedData
+
+
+class ContactRecordedData(Data):
+    holder_id: str
+    channel: str
+    """Scheme of the channel only: an address or a number is personal."""
+
+
+class ContactRecorded(Envelope):
+    type: Literal["vn.trucban.contact.recorded.v1"] = "vn.trucban.contact.recorded.v1"
+    data: ContactRecordedData
+
+
+class RulebookAdoptedData(Data):
+    version: str
+    sha256: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+
+
+class RulebookAdopted(Envelope):
+    type: Literal["vn.trucban.rulebook.adopted.v1"] = "vn.trucban.rulebook.adopted.v1"
+    data: RulebookAdoptedData
+
+
+class IncidentOpenedData(Data):
+    family: str
+    exercise: bool
+
+
+class IncidentOpened(Envelope):
+    type: Literal["vn.trucban.incident.opened.v1"] = "vn.trucban.incident.opened.v1"
+    data: IncidentOpenedData
+
+
+class ReportCorrelatedData(Data):
+    report_id: str
+    outcome: Literal["new", "merged"]
+
+
+class ReportCorrelated(Envelope):
+    type: Literal["vn.trucban.report.correlated.v1"] = "vn.trucban.report.correlated.v1"
+    data: ReportCorrelatedData
+
+
+class DecisionMadeData(Data):
+    decision_id: str
+    previous: str | None
+    record: dict[str, JsonValue]
+    """The decision record; its JSON Schema is docs/schemas/decision.json."""
+
+
+class DecisionMade(Envelope):
+    type: Literal["vn.trucban.decision.made.v1"] = "vn.trucban.decision.made.v1"
+    data: DecisionMadeData
+
+
+class NoticeIssuedData(Data):
+    notice_id: str
+    recipient: str
+    """A holder id, or `desk`."""
+    purpose: str
+    posts: tuple[str, ...]
+    decision_id: str | None
+    due_at: AwareDatetime | None
+    exercise: bool
+
+
+class NoticeIssued(Envelope):
+    type: Literal["vn.trucban.notice.issued.v1"] = "vn.trucban.notice.issued.v1"
+    data: NoticeIssuedData
+
+
+class DeliveryFinishedData(Data):
+    notice_id: str
+    delivery_id: str
+    channel: str
+    """Scheme of the channel only."""
+    outcome: Literal["sent", "given_up"]
+    attempts: int
+
+
+class DeliveryFinished(Envelope):
+    type: Literal["vn.trucban.delivery.finished.v1"] = "vn.trucban.delivery.finished.v1"
+    data: DeliveryFinishedData
+
+
+class AcknowledgementRecordedData(Data):
+    notice_id: str
+    holder: str
+    posts: tuple[str, ...]
+    in_time: bool
+
+
+class AcknowledgementRecorded(Envelope):
+    type: Literal["vn.trucban.acknowledgement.recorded.v1"] = "vn.trucban.acknowledgement.recorded.v1"
+    data: AcknowledgementRecordedData
+
+
+class StepRaisedData(Data):
+    level: str
+    reason: Literal["not_acknowledged", "not_reviewed"]
+    due_at: AwareDatetime
+
+
+class StepRaised(Envelope):
+    type: Literal["vn.trucban.step.raised.v1"] = "vn.trucban.step.raised.v1"
+    data: StepRaisedData
+
+
+Event = Annotated[
+    ReportReceived
+    | UnitRecorded
+    | TenureRecorded
+    | ContactRecorded
+    | RulebookAdopted
+    | IncidentOpened
+    | ReportCorrelated
+    | DecisionMade
+    | NoticeIssued
+    | DeliveryFinished
+    | AcknowledgementRecorded
+    | StepRaised,
+    Field(discriminator="type"),
+]
+
+_adapter: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse(body: bytes) -> Event:
+    """Raises pydantic.ValidationError, whose text must not be logged: it quotes the input."""
+    return _adapter.validate_json(body)
+
+
+def encode(event: Event) -> bytes:
+    return event.model_dump_json(exclude_none=True).encode()
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schema (2020-12) of each event type, by type name without the prefix."""
+    found: dict[str, dict[str, Any]] = {}
+    for model in Envelope.__subclasses__():
+        name = str(model.model_fields["type"].default).removeprefix(TYPE_PREFIX)
+        found[name] = model.model_json_schema(mode="serialization")
+    return found

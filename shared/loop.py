@@ -1,0 +1,56 @@
+"""A background loop: safe to run twice, wakes when told, backs off on errors, and says when it makes no progress."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from shared.clock import monotonic
+
+log = structlog.get_logger()
+LONGEST_BACK_OFF_SECONDS = 5.0
+
+
+class Loop:
+    """Repeats `step` until it returns False (nothing left), then waits for `wake` or `poll` seconds."""
+
+    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 30.0) -> None:
+        self._name, self._step, self._poll, self._stall_after = name, step, poll, stall_after
+        self._awake = asyncio.Event()
+        self._last_good = monotonic()
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def complaint(self) -> str | None:
+        """None while the loop does its work; else what is wrong."""
+        silent = monotonic() - self._last_good
+        return f"{self._name} has not succeeded for {silent:.0f} s" if silent > self._stall_after else None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._run(), name=self._name)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        back_off = 0.1
+        while True:
+            self._awake.clear()
+            try:
+                more = await self._step()
+            except Exception as error:
+                log.warning("loop step failed, trying again", loop=self._name, error=type(error).__name__)
+                await asyncio.sleep(back_off)
+                back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
+                continue
+            back_off = 0.1
+            self._last_good = monotonic()
+            if not more:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), self._poll)

@@ -1,0 +1,41 @@
+"""The only place that knows the broker. PostgreSQL is the truth, Redis Streams are the wire."""
+
+from shared.messaging.consumer import Consumer
+from shared.messaging.delivery import dead_letter_table
+from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
+from shared.messaging.progress import GroupProgress, progress, settled, wait_settled
+from shared.messaging.relay import Relay
+from shared.messaging.topology import (
+    ESCALATION,
+    GROUPS,
+    INTAKE,
+    dead_stream,
+    partition_of,
+    route,
+    stream_name,
+    streams,
+)
+from shared.messaging.wire import connect
+
+__all__ = [
+    "ESCALATION",
+    "GROUPS",
+    "INTAKE",
+    "Consumer",
+    "GroupProgress",
+    "Outbox",
+    "Outgoing",
+    "Relay",
+    "add",
+    "connect",
+    "dead_letter_table",
+    "dead_stream",
+    "outbox_tables",
+    "partition_of",
+    "progress",
+    "route",
+    "settled",
+    "stream_name",
+    "streams",
+    "wait_settled",
+]

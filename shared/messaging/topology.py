@@ -1,0 +1,37 @@
+"""Which streams there are, who must acknowledge them, and where a key goes. Pure names, no broker."""
+
+from collections.abc import Mapping
+from zlib import crc32
+
+INTAKE = "trucban.intake"
+ESCALATION = "trucban.escalation"
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    INTAKE: ("escalation", "ledger"),
+    ESCALATION: ("intake", "ledger"),
+}
+"""Base name → the consumer groups without whose acknowledgement nothing is forgotten."""
+
+
+def stream_name(base: str, partition: int) -> str:
+    """The braces are a hash tag: on a cluster a stream and its dead letters stay in one slot."""
+    return f"{base}.{{{partition}}}"
+
+
+def dead_stream(stream: str) -> str:
+    return f"{stream}.dead"
+
+
+def partition_of(key: str, count: int) -> int:
+    """The same key goes to the same partition for ever; so `count` is fixed once data exists."""
+    return crc32(key.encode()) % count
+
+
+def route(base: str, key: str, count: int) -> str:
+    """The stream for events that must keep their order with all others of `key`."""
+    return stream_name(base, partition_of(key, count))
+
+
+def streams(base: str, count: int) -> dict[str, tuple[str, ...]]:
+    """Every partition of `base` with its groups. Raises KeyError for a base that GROUPS does not list."""
+    return {stream_name(base, partition): GROUPS[base] for partition in range(count)}

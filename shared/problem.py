@@ -1,0 +1,91 @@
+"""Errors on the wire: RFC 9457 `application/problem+json`, the same shape from every route."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+TITLES = {
+    400: "Bad request",
+    401: "Authentication required",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Content too large",
+    415: "Unsupported media type",
+    422: "Invalid input",
+    503: "Not available now",
+}
+
+
+class FieldError(dict[str, Any]):
+    """`{"pointer": "#/ward", "detail": "…"}`, plus `candidates` where there is something to choose from."""
+
+    def __init__(self, pointer: str, detail: str, **more: Any) -> None:
+        super().__init__(pointer=pointer, detail=detail, **more)
+
+
+class Problem(Exception):
+    """One failed request. `detail` names the thing, the value and the way out, in one line."""
+
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), headers
+
+    def body(self) -> dict[str, Any]:
+        title = TITLES.get(self.status, "Error")
+        body: dict[str, Any] = {
+            "type": f"urn:trucban:problem:{title.lower().replace(' ', '-')}",
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        return body | ({"errors": self.errors} if self.errors else {})
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(
+            self.body(), self.status, media_type="application/problem+json", headers=self.headers
+        )
+
+
+def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
+    """Pydantic's error list as JSON pointers (RFC 6901) without the rejected values: they may be personal."""
+    found: list[FieldError] = []
+    for error in errors:
+        parts = [str(p).replace("~", "~0").replace("/", "~1") for p in error["loc"][drop:]]
+        found.append(FieldError("#" + "".join(f"/{p}" for p in parts), str(error["msg"])))
+    return found
+
+
+def invalid(errors: Sequence[FieldError]) -> Problem:
+    """422 whose detail repeats the first error, so that one line is enough for a log or a phone."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Problem(422, f"{first['pointer']}: {first['detail']}{more}", errors)
+
+
+def install(app: FastAPI) -> None:
+    """Every error of `app` leaves as a problem; none carries a stack trace or a rejected value."""
+
+    async def on_problem(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Problem)
+        return error.response()
+
+    async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return invalid(field_errors(error.errors(), drop=1)).response()
+
+    async def on_http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers) if error.headers else None
+        return Problem(error.status_code, str(error.detail), headers=headers).response()
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)

@@ -1,0 +1,48 @@
+"""Settings from the environment (prefix `TRUCBAN_`; `REDIS_URL` and `DATABASE_URL` without it) or a `.env` file."""
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One object, read once where a process starts and passed on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRUCBAN_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    redis_url: str | None = Field(None, validation_alias="REDIS_URL")
+    """Unset: the embedded redis-server under `data`."""
+    database_url: str | None = Field(None, validation_alias="DATABASE_URL")
+    """Unset: the embedded PostgreSQL under `data`."""
+    data: Path = Path("var")
+    """Keys, embedded servers' data, the outbox file of the demo channel."""
+    keys: Path | None = None
+    """Folder of key files (mode 0600); unset: `data`/keys."""
+    clock: AwareDatetime | None = None
+    """An instant from which the clock runs on instead of the real time."""
+    partitions: Annotated[int, Field(ge=1, le=64)] = 1
+    """Partitions of each stream; fixed once data exists."""
+    dead_letter_after: Annotated[int, Field(ge=1)] = 5
+    """Deliveries of one event to one group before it goes to the dead-letter stream."""
+    claim_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """After this long without an acknowledgement another consumer takes an event over."""
+    desk_channel: str = "outbox://desk"
+    """Apprise URL of the city duty desk (trực ban thành phố)."""
+    log_channel: str = "outbox://log"
+    """Apprise URL that notices of exercises (diễn tập) go to, and nothing else."""
+    print_notices: bool = False
+    """Print each notice that was handed to a channel, for the demo."""
+    ledger_origin: str = "trucban.local/ledger"
+    """Origin line of the checkpoints (C2SP tlog-checkpoint)."""
+    consumer: str = Field(default_factory=socket.gethostname)
+    """Name of this replica in its consumer groups."""
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.keys or self.data / "keys"
+

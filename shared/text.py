@@ -1,0 +1,27 @@
+"""Vietnamese text: one normal form at the boundary, and one folded form to search by."""
+
+import re
+import unicodedata
+
+_D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
+_LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\s+))")
+
+
+def nfc(text: str) -> str:
+    """NFC with outer space dropped: the form in which text is kept and compared."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def fold(text: str) -> str:
+    """What two spellings of one place have in common: no case, no marks, đ as d, single spaces.
+
+    đ/Đ and the Icelandic eth that stands in for it (U+00F0, U+00D0) do not decompose, so they are mapped by hand.
+    """
+    decomposed = unicodedata.normalize("NFD", text.casefold().translate(_D_WITH_STROKE))
+    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return " ".join(bare.split())
+
+
+def fold_place(text: str) -> str:
+    """`fold` without a leading Phường/P./Xã/X./TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
+    return _LEADING_KIND.sub("", fold(text))

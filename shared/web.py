@@ -1,0 +1,104 @@
+"""How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from shared import problem
+from shared.identity import TokenVerifier, principal
+
+log = structlog.get_logger()
+LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a service needs to do its job; `detail` says what is wrong and what to do."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A wired service. `running` owns its engine, broker and loops; `checks` answers whether it can do its job."""
+
+    name: str
+    app: FastAPI
+    running: Callable[[], AbstractAsyncContextManager[None]]
+    checks: Callable[[], Awaitable[Sequence[Check]]]
+    parts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:
+    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`."""
+    app = FastAPI(title=f"Trực Ban {name}", version="1", separate_input_output_schemas=False)
+    app.state.verifier = verifier
+    problem.install(app)
+    app.include_router(routes, prefix="/v1")
+    return app
+
+
+def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def readyz() -> JSONResponse:
+        found = await _ask(checks)
+        ready = all(c.ok for c in found)
+        body = {
+            "status": "ready" if ready else "not ready",
+            "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in found],
+        }
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        if request.client is None or request.client.host not in LOOPBACK:
+            principal(request)
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"])
+    app.add_api_route("/metrics", metrics, tags=["health"])
+
+
+async def _ask(checks: Callable[[], Awaitable[Sequence[Check]]]) -> Sequence[Check]:
+    try:
+        return await checks()
+    except Exception as error:
+        log.warning("readiness check failed", error=type(error).__name__)
+        return [Check("readiness", False, f"{type(error).__name__}: database or broker does not answer")]
+
+
+def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
+    """One application for all `services`; starting and stopping it starts and stops them in order."""
+
+    async def all_checks() -> Sequence[Check]:
+        return [
+            Check(f"{service.name}.{check.name}", check.ok, check.detail)
+            for service in services
+            for check in await _ask(service.checks)
+        ]
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for service in services:
+                await stack.enter_async_context(service.running())
+            yield
+
+    root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    root.state.verifier = verifier
+    problem.install(root)
+    _add_health(root, all_checks)
+    for service in services:
+        _add_health(service.app, service.checks)
+        root.mount(f"/{service.name}", service.app)
+    return root

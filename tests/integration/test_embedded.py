@@ -1,0 +1,322 @@
+# ruff: noqa: ASYNC240 - nothing else waits on this loop while a test looks at its files
+"""The embedded servers keep what they acknowledged, whoever dies, and say in one line what is in the way."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from shared.embedded import EmbeddedError, Servers, embedded_servers, erase
+from shared.embedded.place import VAR_LIB, Account
+
+ROOT = Path(__file__).parent.parent.parent
+IS_ROOT = os.geteuid() == 0
+as_root = pytest.mark.skipif(not IS_ROOT, reason="only root runs PostgreSQL as another user")
+
+PARENT = """
+import asyncio, json, signal, sys
+from pathlib import Path
+from shared.embedded import EmbeddedError, embedded_servers
+
+async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    async with embedded_servers(Path(sys.argv[1])) as servers:
+        told = [servers.redis_url, servers.database_url, servers.redis_pid, servers.postgres_pid]
+        print(json.dumps(told), flush=True)
+        await asyncio.Event().wait()
+
+try:
+    asyncio.run(main())
+except EmbeddedError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+except asyncio.CancelledError:
+    pass
+"""
+
+
+@pytest.fixture
+def folder() -> Generator[Path]:
+    """A folder that every user can pass through, which pytest's own tmp_path is not."""
+    made = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def data(folder: Path) -> Generator[Path]:
+    yield folder / "var"
+    erase(folder / "var")
+
+
+class Parent:
+    """A process of its own that holds the servers."""
+
+    def __init__(self, data: Path, account: Account | None = None) -> None:
+        account = account or Account.own()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PARENT, data],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            user=account.uid if account.foreign else None,
+            group=account.gid if account.foreign else None,
+            extra_groups=[] if account.foreign else None,
+        )
+
+    def up(self) -> tuple[Servers, list[int]]:
+        """Addresses and process ids, once both servers answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the parent ended: {self.finish()}"
+        redis_url, database_url, *pids = json.loads(line)
+        return Servers(redis_url, database_url), pids
+
+    def end(self, number: signal.Signals) -> str:
+        self.process.send_signal(number)
+        return self.finish()
+
+    def finish(self) -> str:
+        """What it said on stderr."""
+        return self.process.communicate(timeout=30)[1]
+
+
+@asynccontextmanager
+async def clients(servers: Servers) -> AsyncGenerator[tuple[Redis, asyncpg.Connection]]:
+    redis = Redis.from_url(servers.redis_url, decode_responses=True)
+    url = make_url(servers.database_url)
+    host, port = str(url.query["host"]), int(str(url.query["port"]))
+    postgres = await asyncpg.connect(host=host, port=port, user=url.username, database=url.database)
+    try:
+        yield redis, postgres
+    finally:
+        await postgres.close()
+        await redis.aclose()
+
+
+async def write(servers: Servers, value: str) -> None:
+    async with clients(servers) as (redis, postgres):
+        await redis.set("note", value)
+        await postgres.execute("CREATE TABLE note AS SELECT $1::text AS value", value)
+
+
+async def read(servers: Servers) -> tuple[str, str]:
+    async with clients(servers) as (redis, postgres):
+        return str(await redis.get("note")), str(await postgres.fetchval("SELECT value FROM note"))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about in 20 s"
+        time.sleep(0.005)
+
+
+async def test_what_was_written_is_there_after_a_restart_that_is_quick(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        await write(servers, "pháo nổ")
+        pids = [servers.redis_pid, servers.postgres_pid]
+    assert not any(map(is_alive, pids)), "a server outlived its parent's block"
+    began = time.monotonic()
+    async with embedded_servers(data) as servers:
+        seconds = time.monotonic() - began
+        assert await read(servers) == ("pháo nổ", "pháo nổ")
+    assert seconds < 1.5
+
+
+async def test_the_servers_are_durable_and_open_no_port(data: Path) -> None:
+    async with embedded_servers(data) as servers, clients(servers) as (redis, postgres):
+        settings = await redis.config_get("append*")
+        assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "everysec")
+        assert (await redis.config_get("port"))["port"] == "0"
+        for setting, value in {"fsync": "on", "synchronous_commit": "on", "listen_addresses": ""}.items():
+            assert await postgres.fetchval("SELECT current_setting($1)", setting) == value
+        assert await postgres.fetchval("SELECT lower('ĐÔNG THỌ')") == "đông thọ"
+
+
+async def test_the_url_is_one_that_sqlalchemy_takes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "1")
+    async with embedded_servers(data, redis=False) as servers:
+        assert servers.redis_url == ""
+        engine = create_async_engine(servers.database_url)
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SELECT current_database()")) == "trucban"
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_servers_end_with_their_parent(data: Path, number: signal.Signals) -> None:
+    parent = Parent(data)
+    _, pids = parent.up()
+    parent.end(number)
+    assert not any(map(is_alive, pids))
+    assert "database system is shut down" in (data / "log" / "postgres.log").read_text()
+
+
+async def test_after_a_parent_was_killed_the_next_start_has_its_data(data: Path) -> None:
+    parent = Parent(data)
+    orphaned, pids = parent.up()
+    await write(orphaned, "trước khi chết")
+    parent.end(signal.SIGKILL)
+    assert all(map(is_alive, pids)), "this test needs orphans"
+    async with embedded_servers(data) as servers:
+        assert not any(map(is_alive, pids)), "two servers on one data folder"
+        assert servers.redis_url == orphaned.redis_url
+        assert await read(servers) == ("trước khi chết", "trước khi chết")
+
+
+async def test_a_second_parent_is_refused_in_one_line_that_names_the_first(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        parent = Parent(data)
+        assert parent.finish() == (
+            f"data folder {data} is in use by process {os.getpid()}: stop it, or set TRUCBAN_DATA to another\n"
+        )
+        with pytest.raises(EmbeddedError, match="is in use by process"):
+            erase(data)
+        await write(servers, "still served")
+
+
+@pytest.mark.parametrize("victim", ["redis", "postgres"])
+async def test_a_killed_server_comes_back_with_what_it_acknowledged(data: Path, victim: str) -> None:
+    async with embedded_servers(data) as servers:
+        await write(servers, "đã nhận")
+        killed = servers.redis_pid if victim == "redis" else servers.postgres_pid
+        os.kill(killed, signal.SIGKILL)
+        await asyncio.to_thread(wait_for, lambda: not is_alive(killed), "the end of the killed server")
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert await read(servers) == ("đã nhận", "đã nhận")
+                    break
+                except (OSError, RedisError, asyncpg.PostgresError):
+                    await asyncio.sleep(0.02)
+        assert killed not in {servers.redis_pid, servers.postgres_pid}
+
+
+async def test_an_initdb_that_was_cut_off_is_done_again(data: Path) -> None:
+    parent = Parent(data)
+    wait_for(lambda: list(data.glob("postgres/initdb-*/base/1/PG_VERSION")), "a half-made database")
+    parent.end(signal.SIGKILL)
+    assert not (data / "postgres" / "cluster").exists(), "initdb was quicker than this test"
+    async with embedded_servers(data, redis=False) as servers:
+        url = make_url(servers.database_url)
+        assert url.database == "trucban"
+        assert not list(data.glob("postgres/initdb-*"))
+
+
+async def test_a_path_too_long_or_too_odd_for_a_socket_serves_all_the_same(folder: Path) -> None:
+    data = folder / "công an phường, ca trực #1" / ("x" * 120) / "var"
+    data.parent.mkdir(mode=0o711, parents=True)
+    data.parent.parent.chmod(0o711)
+    async with embedded_servers(data) as servers:
+        await write(servers, "dài")
+    async with embedded_servers(data) as again:
+        assert again == servers, "the address changed"
+        assert await read(again) == ("dài", "dài")
+    sockets = [Path((data / f"{name}-socket").read_text()) for name in ("redis", "postgres")]
+    assert [socket.stat().st_mode & 0o777 for socket in sockets] == [0o700, 0o700]
+    erase(data)
+    assert not any(socket.exists() for socket in sockets)
+
+
+async def test_a_process_id_used_anew_by_another_program_does_not_hinder_the_start(data: Path) -> None:
+    async with embedded_servers(data, redis=False):
+        pid_file = data / "postgres" / "cluster" / "postmaster.pid"
+        lines = pid_file.read_text().splitlines()
+    with Account.unprivileged().spawn(["/bin/sleep", "60"], subprocess.DEVNULL) as other:
+        pid_file.write_text("\n".join([str(other.pid), *lines[1:]]))
+        async with embedded_servers(data, redis=False):
+            assert other.poll() is None
+        other.kill()
+
+
+async def test_a_server_that_will_not_start_says_why_and_where_to_read(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        pids = [servers.redis_pid, servers.postgres_pid]
+    (data / "redis" / "appendonly.aof").write_text("no such command\r\n")
+    with pytest.raises(EmbeddedError, match=r"^redis did not start: .*Bad file format.*redis\.log\)$"):
+        async with embedded_servers(data):
+            pytest.fail("redis started on a broken file")
+    assert not (data / "postgres" / "cluster" / "postmaster.pid").exists(), "the other server was left running"
+    assert not any(map(is_alive, pids))
+
+
+async def test_a_file_in_the_place_of_the_folder_is_named(folder: Path) -> None:
+    (folder / "var").write_text("")
+    with pytest.raises(EmbeddedError, match=r"var is a file: set TRUCBAN_DATA to a folder"):
+        async with embedded_servers(folder / "var"):
+            pytest.fail("a file served as a folder")
+
+
+@as_root
+async def test_root_keeps_the_database_elsewhere_when_nobody_cannot_reach_the_folder(folder: Path) -> None:
+    folder.chmod(0o700)
+    data = folder / "var"
+    async with embedded_servers(data) as servers:
+        await write(servers, "kín")
+    kept = (data / "postgres").readlink()
+    assert kept.parent.parent == VAR_LIB
+    assert folder.stat().st_mode & 0o777 == 0o700, "a folder above the data was opened"
+
+    data.rename(folder / "moved")
+    async with embedded_servers(folder / "moved") as servers:
+        assert await read(servers) == ("kín", "kín")
+    shutil.copytree(folder / "moved", data, symlinks=True)
+    with pytest.raises(EmbeddedError, match=r"leads to the database of .*moved"):
+        async with embedded_servers(data):
+            pytest.fail("two data folders shared one database")
+    erase(folder / "moved")
+    assert not kept.parent.exists()
+
+
+@as_root
+async def test_root_does_not_take_a_lost_way_to_the_database_for_a_first_start(data: Path) -> None:
+    async with embedded_servers(data, redis=False):
+        pass
+    data.chmod(0o700)
+    with pytest.raises(EmbeddedError, match=r"holds a database that uid \d+ can no longer reach"):
+        async with embedded_servers(data, redis=False):
+            pytest.fail("a new database hid the old one")
+    data.chmod(0o711)
+
+
+@as_root
+async def test_an_ordinary_user_is_served_and_kept_apart_from_root(folder: Path) -> None:
+    nobody = Account.unprivileged()
+    if not nobody.run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import shared")[0]:
+        pytest.skip(f"nobody cannot reach {sys.executable} or {ROOT}")
+    os.chown(folder, nobody.uid, nobody.gid)
+    parent = Parent(folder / "var", nobody)
+    servers, pids = parent.up()
+    assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {nobody.uid}
+    assert (folder / "var").stat().st_mode & 0o777 == 0o700
+    await write(servers, "người thường")
+    parent.end(signal.SIGTERM)
+    with pytest.raises(EmbeddedError, match=rf"belongs to uid {nobody.uid}, not to uid 0"):
+        async with embedded_servers(folder / "var"):
+            pytest.fail("root took over a user's folder")
