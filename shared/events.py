@@ -137,7 +137,7 @@ class TenureRecordedData(Data):
     acting: bool
     document: str
     valid_from: AwareDatetime
-    valid_to: AwareDatetime | None
+    valid_to: AwareDatetime | None = None
     sample: bool
     supersedes: str | None = None
 
@@ -162,7 +162,7 @@ class RulebookAdoptedData(Data):
     version: str
     sha256: str
     valid_from: AwareDatetime
-    valid_to: AwareDatetime | None
+    valid_to: AwareDatetime | None = None
 
 
 class RulebookAdopted(Envelope):
@@ -192,7 +192,7 @@ class ReportCorrelated(Envelope):
 
 class DecisionMadeData(Data):
     decision_id: str
-    previous: str | None
+    previous: str | None = None
     record: dict[str, JsonValue]
     """The decision record; its JSON Schema is docs/schemas/decision.json."""
 
@@ -208,8 +208,8 @@ class NoticeIssuedData(Data):
     """A holder id, or `desk`."""
     purpose: str
     posts: tuple[str, ...]
-    decision_id: str | None
-    due_at: AwareDatetime | None
+    decision_id: str | None = None
+    due_at: AwareDatetime | None = None
     exercise: bool
 
 

@@ -1,10 +1,14 @@
 """Identifiers: UUIDv7 (RFC 9562), sortable by the time of the clock that was passed in."""
 
+import secrets
 from datetime import datetime
-
-import uuid_utils
+from uuid import UUID
 
 
 def uuid7(at: datetime) -> str:
-    seconds, nanoseconds = divmod(round(at.timestamp() * 1_000_000) * 1_000, 1_000_000_000)
-    return str(uuid_utils.uuid7(timestamp=seconds, nanos=nanoseconds))
+    """Milliseconds, then twelve bits of the millisecond (RFC 9562 section 6.2, method 3), then 62 random bits."""
+    milliseconds, microseconds = divmod(round(at.timestamp() * 1_000_000), 1_000)
+    fraction = microseconds * 4_096 // 1_000
+    return str(
+        UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62))
+    )

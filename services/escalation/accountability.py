@@ -64,8 +64,8 @@ class Party(Frozen):
     """A post that the rule names. `accountable` held it at the time of occurrence, `present` holds it now."""
 
     post: str
-    accountable: Holder | None
-    present: Holder | None
+    accountable: Holder | None = None
+    present: Holder | None = None
     changed: bool
 
 
@@ -89,18 +89,18 @@ class Decision(Frozen):
     reports: tuple[str, ...]
     time_of_occurrence: AwareDatetime
     evaluated_at: AwareDatetime
-    rulebook: RulebookRef | None
+    rulebook: RulebookRef | None = None
     outcome: Outcome
-    limb: Limb | None
+    limb: Limb | None = None
     reasons: tuple[str, ...]
-    severity: int | None
+    severity: int | None = None
     standing: Literal["provisional", "confirmed"]
     immediate: bool
     """Setting off, or life at stake: the holders are told at once, verified or not."""
     clock_ahead: bool
     exercise: bool
     parties: tuple[Party, ...]
-    deadlines: Deadlines | None
+    deadlines: Deadlines | None = None
 
     def differs_from(self, other: "Decision") -> bool:
         """Another result, not merely another report that says the same."""

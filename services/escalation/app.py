@@ -43,9 +43,8 @@ def wired(settings: Settings, clock: Clock) -> Escalation:
 def build(settings: Settings, clock: Clock) -> Service:
     assert settings.redis_url is not None
     redis_url = settings.redis_url
-    tokens = verifier(settings.keys_dir)
     escalation = wired(settings, clock)
-    app = service_app(GROUP, tokens, router)
+    app = service_app(GROUP, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
     redis = messaging.connect(redis_url)
     relay = Relay(escalation.engine, redis, tables.outbox, messaging.streams(ESCALATION, settings.partitions))
@@ -101,4 +100,4 @@ def build(settings: Settings, clock: Clock) -> Service:
         }
         return [Check(name, text is None, text or "") for name, text in complaints.items()]
 
-    return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": deadlines})
+    return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": deadlines, "redis": redis})

@@ -37,6 +37,13 @@ from shared.events import (
 RULEBOOKS = Path(__file__).parent / "rulebooks"
 
 
+class ImportingError(Exception):
+    """A file of which nothing was imported; the text gives each line that is wrong."""
+
+    def __init__(self, name: str, errors: Sequence[LineError]) -> None:
+        super().__init__("; ".join(f"{name} line {e.line}: {e.detail}" for e in errors))
+
+
 @dataclass(frozen=True)
 class Imported:
     """How many lines were read, how many changed something, and what was wrong with which line."""

@@ -3,41 +3,48 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
+from sqlalchemy import func, select
 
 from services.ledger.api import router
 from services.ledger.checkpoint import Signer
 from services.ledger.handlers import Ledger
 from services.ledger.store.tables import dead_letters
-from shared import database
 from shared.clock import Clock
+from shared.database import connect
 from shared.events import Event, parse
-from shared.identity import TokenVerifier
+from shared.identity import verifier
 from shared.keys import signing_key
 from shared.messaging import ESCALATION, INTAKE, Consumer, streams
 from shared.settings import Settings
 from shared.web import Check, Service, service_app
 
+GROUP = "ledger"
+
 
 def signer(settings: Settings) -> Signer:
     """The log's name and key; its `verifier.vkey()` is what an auditor is given. Raises KeyFileError, NoteError."""
-    return Signer(settings.ledger_origin, signing_key(settings.keys_dir, "ledger"))
+    return Signer(settings.ledger_origin, signing_key(settings.keys_dir, GROUP))
 
 
-def build(settings: Settings, clock: Clock, tokens: TokenVerifier) -> Service:
-    """The service against `settings`' database and broker, both set. Its parts: `ledger`, `engine`, `consumer`."""
-    if settings.database_url is None or settings.redis_url is None:
-        raise ValueError("ledger: DATABASE_URL and REDIS_URL must be set, or the embedded servers started first")
-    engine = database.connect(settings.database_url)
-    ledger = Ledger(engine, clock, signer(settings))
+def wired(settings: Settings, clock: Clock) -> Ledger:
+    """The service's core against `settings.database_url`, for the running service and for the command line."""
+    assert settings.database_url is not None
+    return Ledger(connect(settings.database_url), clock, signer(settings))
+
+
+def build(settings: Settings, clock: Clock) -> Service:
+    assert settings.redis_url is not None
+    ledger = wired(settings, clock)
+    app = service_app(GROUP, verifier(settings.keys_dir), router)
+    app.state.ledger = ledger
     consumer: Consumer[Event] = Consumer(
         settings.redis_url,
         [*streams(INTAKE, settings.partitions), *streams(ESCALATION, settings.partitions)],
-        "ledger",
+        GROUP,
         settings.consumer,
         parse,
         ledger.record,
-        engine,
+        ledger.engine,
         dead_letters,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
@@ -50,13 +57,15 @@ def build(settings: Settings, clock: Clock, tokens: TokenVerifier) -> Service:
             async with consumer.running():
                 yield
         finally:
-            await engine.dispose()
+            await ledger.engine.dispose()
 
     async def checks() -> Sequence[Check]:
-        async with engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-        complaint = consumer.complaint()
-        return [Check("database", True), Check("consumer", complaint is None, complaint or "")]
+        async with ledger.engine.connect() as connection:
+            dead = await connection.scalar(select(func.count()).select_from(dead_letters))
+        complaints = {
+            "consumer": consumer.complaint(),
+            "dead_letters": f"{dead} events in ledger.dead_letter: look at their error" if dead else None,
+        }
+        return [Check(name, text is None, text or "") for name, text in complaints.items()]
 
-    app = service_app("ledger", tokens, router(engine, ledger.signer.verifier))
-    return Service("ledger", app, running, checks, {"ledger": ledger, "engine": engine, "consumer": consumer})
+    return Service(GROUP, app, running, checks, {"ledger": ledger})

@@ -27,6 +27,10 @@ class EmbeddedError(Exception):
     """An embedded server cannot be had; the text is one line: the thing, the value and the way out."""
 
 
+class InUseError(EmbeddedError):
+    """Another living process runs the servers of this data folder."""
+
+
 @dataclass(frozen=True)
 class Account:
     """The user that a server runs as; `foreign` when that is not the user of this process."""
@@ -113,7 +117,7 @@ def exclusive(data: Path) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
-            raise EmbeddedError(
+            raise InUseError(
                 f"data folder {data} is in use by process {holder}: stop it, or set TRUCBAN_DATA to another"
             ) from None
         os.ftruncate(lock, 0)

@@ -23,10 +23,10 @@ Key = Text(collation="C")
 entry = Table(
     "entry",
     metadata,
-    Column("idx", BigInteger, primary_key=True, autoincrement=False, comment="from 0, without a gap"),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),  # from 0, without a gap
     Column("event_id", Key, nullable=False, unique=True),
     Column("leaf_hash", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False, comment="the bytes that are hashed; the columns follow from it"),
+    Column("body", LargeBinary, nullable=False),  # the bytes that are hashed; the columns follow from it
     Column("kind", Key, nullable=False),
     Column("incident", Key),
     Column("ward", Key),
@@ -40,7 +40,7 @@ for name in ("kind", "incident", "ward", "category", "occurred_at", "recorded_at
 entry_official = Table(
     "entry_official",
     metadata,
-    Column("official", Key, primary_key=True, comment="holder id"),
+    Column("official", Key, primary_key=True),  # holder id
     Column("idx", BigInteger, primary_key=True),
 )
 
@@ -48,15 +48,15 @@ private = Table(
     "private",
     metadata,
     Column("idx", BigInteger, primary_key=True),
-    Column("field", Key, primary_key=True, comment="dotted path in the event's data"),
+    Column("field", Key, primary_key=True),  # dotted path in the event's data
     Column("salt", LargeBinary, nullable=False),
-    Column("value", LargeBinary, nullable=False, comment="UTF-8; bytes, for PostgreSQL's text has no U+0000"),
+    Column("value", LargeBinary, nullable=False),  # UTF-8; bytes, for PostgreSQL's text has no U+0000
 )
 
 node = Table(
     "node",
     metadata,
-    Column("level", SmallInteger, primary_key=True, autoincrement=False, comment="1 and above; 0 is in entry"),
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),  # 1 and above; 0 is in entry
     Column("pos", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
 )
@@ -66,7 +66,7 @@ checkpoint = Table(
     metadata,
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
-    Column("note", Text, nullable=False, comment="C2SP signed note"),
+    Column("note", Text, nullable=False),  # C2SP signed note
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 

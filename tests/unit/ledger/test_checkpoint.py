@@ -91,7 +91,7 @@ def test_same_name_with_another_key_is_not_the_log() -> None:
 def test_checkpoint_of_another_log_is_refused() -> None:
     """A key that signs for two logs does not make one stand for the other."""
     other = SIGNER.sign(Checkpoint("trucban.local/other", 12, bytes(32)).text())
-    with pytest.raises(NoteError, match="'trucban.local/other', not 'trucban.local/ledger'"):
+    with pytest.raises(NoteError, match=r"'trucban\.local/other', not 'trucban\.local/ledger'"):
         open_checkpoint(other, SIGNER.verifier, ORIGIN)
 
 
@@ -148,5 +148,5 @@ def test_name_that_a_line_cannot_carry(name: str) -> None:
 )
 def test_malformed_verifier_key(vkey: str) -> None:
     """A key that was copied incompletely is noticed before it is used."""
-    with pytest.raises(NoteError, match="verifier key|Ed25519"):
+    with pytest.raises(NoteError, match=r"verifier key|Ed25519"):
         parse_vkey(vkey)

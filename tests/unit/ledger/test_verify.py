@@ -1,5 +1,8 @@
 """The offline verifier: an honest export holds, and whatever was done to one is named."""
 
+import subprocess
+import sys
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -22,9 +25,7 @@ def whats_wrong(lines: list[bytes], known: str | None = None) -> list[str]:
 def test_honest_export_holds(size: int) -> None:
     """Every size, from the empty log on; progress reaches the end."""
     seen: list[tuple[int, int]] = []
-    found = verify_export(
-        export(BODIES[:size]), VKEY, progress=lambda done, total: seen.append((done, total))
-    )
+    found = verify_export(export(BODIES[:size]), VKEY, progress=lambda done, total: seen.append((done, total)))
     assert found.ok and not found.failures
     assert found.checkpoint is not None
     assert (found.entries, found.checkpoint.size) == (size, size)
@@ -95,12 +96,8 @@ def test_known_checkpoint_must_be_continued() -> None:
     assert not whats_wrong(EXPORT, kept)
     rewritten = [BODIES[8], *BODIES[1:8], *BODIES[9:]]
     assert not whats_wrong(export(rewritten))
-    assert whats_wrong(export(rewritten), kept) == [
-        "the first 7 entries are not those of the known checkpoint"
-    ]
-    assert whats_wrong(export(BODIES[:6]), kept) == [
-        "the export is shorter than the known checkpoint of 7 entries"
-    ]
+    assert whats_wrong(export(rewritten), kept) == ["the first 7 entries are not those of the known checkpoint"]
+    assert whats_wrong(export(BODIES[:6]), kept) == ["the export is shorter than the known checkpoint of 7 entries"]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +120,16 @@ def test_failures_are_counted_beyond_those_described() -> None:
     for index in range(MAX_FAILURES + 5):
         found.fail(index, "changed")
     assert (len(found.failures), found.failed) == (MAX_FAILURES, MAX_FAILURES + 5)
+
+
+def test_needs_nothing_but_cryptography() -> None:
+    """An auditor's machine has Python and `cryptography`: nothing else is imported."""
+    program = "import sys; import services.ledger.verify; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # what site-packages' own start-up files import is not ours
+    started = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    imported = set(run.stdout.split()) - {name.partition(".")[0] for name in started.stdout.split()}
+    others = {name for name in imported - sys.stdlib_module_names if not name.startswith("_")}
+    assert others <= {"services", "cryptography"}

@@ -1,0 +1,54 @@
+"""The auditor's side of the command line: fetch an export or read one, and verify it off-line."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+
+from services.cli.process import CommandError
+from services.ledger.verify import Report, verify_export
+
+
+def verify_source(
+    source: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None = None
+) -> Report:
+    """Verify an export from a file, or from the ledger at a URL. Raises CommandError when it cannot be read."""
+    if source.startswith(("http://", "https://")):
+        return _verify_url(source, vkey, token, progress, known)
+    try:
+        with Path(source).open("rb") as lines:
+            return verify_export(lines, vkey, known=known, progress=progress)
+    except OSError as error:
+        raise CommandError(f"export {source} cannot be read ({error.strerror}): give a file or a URL") from error
+
+
+def _verify_url(
+    url: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None
+) -> Report:
+    address = f"{url.rstrip('/')}/ledger/v1/export"
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        with httpx.stream("GET", address, headers=headers, params={"format": "ndjson"}, timeout=60) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise CommandError(f"{address} answered {answer.status_code}: {_detail(answer)}")
+            return verify_export(_lines(answer), vkey, known=known, progress=progress)
+    except httpx.HTTPError as error:
+        raise CommandError(f"{address} cannot be reached ({error}): is the system running?") from error
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError):
+        return answer.reason_phrase
+
+
+def _lines(answer: httpx.Response) -> Iterator[bytes]:
+    """Lines with their end, split on LF only: a body may hold other characters that count as line ends in text."""
+    rest = b""
+    for chunk in answer.iter_bytes():
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest

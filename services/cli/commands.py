@@ -1,0 +1,264 @@
+"""The commands of `trucban`. Exit codes: 0 done, 1 failed, 2 usage."""
+
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import httpx
+import structlog
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+
+from services.cli import importing, up
+from services.cli.auditing import verify_source
+from services.cli.process import (
+    BUILDERS,
+    CommandError,
+    build,
+    infrastructure,
+    listening_socket,
+    migrate_all,
+    serving,
+    stop_on_signals,
+    until,
+)
+from services.escalation.importing import ImportingError
+from services.escalation.rulebook import RulebookError
+from services.ledger.app import signer
+from shared.clock import Clock
+from shared.embedded import EmbeddedError
+from shared.identity import ROLES, Principal, issuer
+from shared.keys import KeyFileError
+from shared.settings import Settings
+
+app = typer.Typer(help="Trực Ban: incident reports, who answers for them, and the proof.", no_args_is_help=True)
+token_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
+import_app = typer.Typer(help="Bring data in from files.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The audit ledger.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+app.add_typer(import_app, name="import")
+app.add_typer(ledger_app, name="ledger")
+
+T = TypeVar("T")
+console = Console()
+EXPECTED = (CommandError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
+Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
+Url = Annotated[str, typer.Option(help="address of the running system")]
+Token = Annotated[str | None, typer.Option(envvar="TRUCBAN_TOKEN", help="bearer token")]
+LOCAL = "http://127.0.0.1:8080"
+
+
+def main() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        app()
+    except EXPECTED as error:
+        _fail(error)
+
+
+def _fail(error: BaseException | str) -> NoReturn:
+    sys.stderr.write(f"trucban: {error}\n")
+    raise SystemExit(1)
+
+
+def _settings(data: Path | None = None) -> Settings:
+    settings = Settings()
+    return settings.model_copy(update={"data": data}) if data else settings
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(work)
+
+
+@app.command(name="up")
+def up_command(
+    data: Data = None,
+    port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1")] = 8080,
+    sample: Annotated[bool, typer.Option("--sample/--no-sample", help="with the sample night of Tết 2023")] = True,
+    demo: Annotated[bool, typer.Option(help="play the sample night, compare, and exit")] = False,
+) -> None:
+    """Everything in one process tree on embedded servers. Example: trucban up --no-sample --port 9000"""
+    raise SystemExit(_run(up.up(_settings(data), port=port, sample=sample, demo=demo, console=console)))
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Argument(help="intake, escalation or ledger")],
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option()] = 8080,
+) -> None:
+    """One service against REDIS_URL and DATABASE_URL. Example: trucban serve intake --port 8081"""
+    if service not in BUILDERS:
+        raise typer.BadParameter(f"{service} is no service: use {', '.join(BUILDERS)}")
+    settings = _settings()
+    if settings.redis_url is None or settings.database_url is None:
+        _fail("serve needs REDIS_URL and DATABASE_URL; for embedded servers use: trucban up --no-sample")
+
+    async def work() -> None:
+        clock = Clock(settings.clock)
+        sock = listening_socket(host, port)
+        async with stop_on_signals() as stop, serving(build(settings, clock, [service]), settings, sock) as server:
+            await until(stop, server)
+
+    _run(work())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring all schemas to the newest version; idempotent. Example: DATABASE_URL=… trucban migrate"""
+
+    async def work() -> None:
+        async with infrastructure(_settings()) as settings:
+            await migrate_all(settings)
+            signer(settings)
+            issuer(settings.keys_dir)
+
+    _run(work())
+    console.print("schemas are at their newest version")
+
+
+@token_app.command("issue")
+def issue(
+    role: Annotated[str, typer.Option(help=" | ".join(ROLES))],
+    subject: Annotated[str, typer.Option(help="who it is for; of an official: the holder id")],
+    ward: Annotated[str | None, typer.Option(help="ward code, for officer and official")] = None,
+    post: Annotated[str | None, typer.Option(help="post key, for official")] = None,
+    days: Annotated[float, typer.Option(min=0.01, max=400)] = 30,
+    data: Data = None,
+) -> None:
+    """A signed token on standard output. Example: trucban token issue --role officer --subject cb-07 --ward 14776"""
+    found = next((r for r in ROLES if r == role), None)
+    if found is None:
+        raise typer.BadParameter(f"{role} is no role: use {', '.join(ROLES)}")
+    if found in {"officer", "official"} and ward is None:
+        raise typer.BadParameter(f"role {role} needs --ward")
+    if found == "official" and post is None:
+        raise typer.BadParameter("role official needs --post, such as party_secretary or chair")
+    keys = _settings(data).keys_dir
+    typer.echo(issuer(keys).issue(Principal(subject, found, ward, post), days))
+
+
+@app.command()
+def report(
+    ward: Annotated[str, typer.Option(help="code or name")],
+    category: Annotated[str, typer.Option(help="such as FIRECRACKER_SET_OFF")],
+    occurred_at: Annotated[str, typer.Option(help="RFC 3339 with an offset")],
+    description: Annotated[str, typer.Option()] = "",
+    deaths: Annotated[int | None, typer.Option()] = None,
+    injured: Annotated[int | None, typer.Option()] = None,
+    life_threatening: Annotated[int | None, typer.Option(help="persons")] = None,
+    property_vnd: Annotated[int | None, typer.Option()] = None,
+    report_id: Annotated[str | None, typer.Option(help="to send the same report again safely")] = None,
+    url: Url = LOCAL,
+    token: Token = None,
+) -> None:
+    """Send one report and print its receipt.
+
+    Example: trucban report --ward "P. Ba Đình" --category FIRE --occurred-at 2023-01-21T23:50:00+07:00
+    """
+    harm = {"deaths": deaths, "injured": injured, "life_threatening": life_threatening, "property_vnd": property_vnd}
+    known = {name: figure for name, figure in harm.items() if figure is not None}
+    body: dict[str, Any] = {
+        "report_id": report_id or importing.new_report_id(),
+        "ward": ward,
+        "category": category,
+        "occurred_at": occurred_at,
+    }
+    body |= ({"description": description} if description else {}) | ({"harm": known} if known else {})
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = httpx.post(f"{url}/intake/v1/reports", json=body, headers=headers, timeout=30)
+    except httpx.HTTPError as error:
+        _fail(f"{url} cannot be reached ({error}): is the system running? Send again with --report-id {body['report_id']}")
+    typer.echo(json.dumps(answer.json(), ensure_ascii=False))
+    raise SystemExit(0 if answer.status_code < 300 else 1)
+
+
+@import_app.command("wards")
+def import_wards(
+    file: Path, data: Data = None, keep_going: Annotated[bool, typer.Option()] = False, as_json: AsJson = False
+) -> None:
+    """Wards from CSV: code,valid_from,name,type. Example: trucban import wards samples/wards.csv"""
+    _report_import(file, _run(importing.import_file(_settings(data), "wards", file, keep_going=keep_going)), as_json)
+
+
+@import_app.command("directory")
+def import_directory(
+    file: Path, data: Data = None, keep_going: Annotated[bool, typer.Option()] = False, as_json: AsJson = False
+) -> None:
+    """Post-holders from CSV, with their contact channels. Example: trucban import directory samples/directory.csv"""
+    _report_import(file, _run(importing.import_file(_settings(data), "directory", file, keep_going=keep_going)), as_json)
+
+
+@import_app.command("reports")
+def import_reports(
+    file: Annotated[str, typer.Argument(help="NDJSON or CSV; - for standard input")],
+    url: Url = LOCAL,
+    token: Token = None,
+    keep_going: Annotated[bool, typer.Option(help="take the good lines when some are bad")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reports from a file, sent in batches; safe to repeat. Example: trucban import reports tonight.ndjson"""
+    with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
+        task = progress.add_task("reports")
+        done = importing.send_reports(
+            file, url, token, lambda n, of: progress.update(task, completed=n, total=of), keep_going=keep_going
+        )
+    _report_import(Path(file), done, as_json)
+
+
+def _report_import(file: Path, done: importing.Done, as_json: bool) -> None:
+    if as_json:
+        errors = [{"line": e.line, "detail": e.detail} for e in done.errors]
+        typer.echo(json.dumps({"lines": done.lines, "recorded": done.recorded, "errors": errors}, ensure_ascii=False))
+    else:
+        for error in done.errors:
+            sys.stderr.write(f"{file}:{error.line}: {error.detail}\n")
+        typer.echo(f"{file}: {done.lines} lines, {done.recorded} recorded, {len(done.errors)} with errors")
+    raise SystemExit(1 if done.errors else 0)
+
+
+@ledger_app.command("verify")
+def verify(
+    source: Annotated[str, typer.Argument(help="an export file, or the address of the system")],
+    key: Annotated[str, typer.Option(help="the ledger's verifier key, from somebody you trust")],
+    known: Annotated[Path | None, typer.Option(help="a checkpoint that you kept: the log must extend it")] = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that the ledger is whole, in order and unchanged, off-line.
+
+    Example: trucban ledger verify export.ndjson --key 'trucban.local/ledger+…'
+    """
+    with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
+        task = progress.add_task("entries")
+        earlier = known.read_text(encoding="utf-8") if known else None
+        done = verify_source(source, key, token, lambda n, of: progress.update(task, completed=n, total=of), earlier)
+    if as_json:
+        failures = [str(f) for f in done.failures]
+        typer.echo(json.dumps({"ok": done.ok, "entries": done.entries, "failed": done.failed, "failures": failures}))
+    else:
+        for failure in done.failures:
+            sys.stderr.write(f"{failure}\n")
+        typer.echo(f"ledger of {done.entries} entries {'verified' if done.ok else 'NOT verified'}")
+    raise SystemExit(0 if done.ok else 1)
+
+
+@ledger_app.command("key")
+def ledger_key(data: Data = None) -> None:
+    """The ledger's verifier key, to be handed to auditors. Example: trucban ledger key"""
+    typer.echo(signer(_settings(data)).verifier.vkey())
+
+

@@ -1,0 +1,196 @@
+"""`trucban up`: everything in one process tree, with the sample night on its moved clock."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+
+from services.cli.auditing import verify_source
+from services.cli.process import (
+    CommandError,
+    build,
+    infrastructure,
+    listening_socket,
+    migrate_all,
+    serving,
+    stop_on_signals,
+    until,
+)
+from services.cli.sample import SAMPLES, Night, Result, Tokens, delivered, rows
+from services.escalation import importing
+from services.escalation.handlers import Escalation
+from services.escalation.store import due
+from services.escalation.store import tables as escalation_tables
+from services.intake.store import outbox as intake_outbox
+from services.ledger.app import signer
+from shared import messaging
+from shared.clock import Clock, local
+from shared.database import SERVICES
+from shared.embedded import erase
+from shared.identity import issuer
+from shared.messaging import ESCALATION, INTAKE
+from shared.settings import Settings
+from shared.web import Service
+
+SETTLE_SECONDS = 30.0
+BEFORE_THE_NIGHT = datetime.fromisoformat("2023-01-06T08:00:00+07:00")
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs, for those who play the sample on it."""
+
+    settings: Settings
+    clock: Clock
+    services: dict[str, Service]
+    address: str
+    console: Console
+
+    @property
+    def escalation(self) -> Escalation:
+        return self.services["escalation"].parts["escalation"]
+
+
+async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
+    """Run until a signal, or with `demo` until the sample night is over. Returns the exit code."""
+    if (sample or demo) and (settings.database_url or settings.redis_url):
+        raise CommandError("the sample night plays on embedded servers only: unset DATABASE_URL and REDIS_URL, or say --no-sample")
+    if sample or demo:
+        folder = settings.data / ("demo" if demo else "sample")
+        settings = settings.model_copy(update={"data": folder, "print_notices": console.is_terminal})
+    done = settings.data / "sample.json"
+    plays = demo or (sample and not done.exists())
+    sock = listening_socket("127.0.0.1", 0 if demo else port)
+    if plays:
+        erase(settings.data)
+    address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    async with stop_on_signals() as stop, infrastructure(settings) as ready:
+        await migrate_all(ready)
+        clock = Clock(_start(ready, plays=plays, done=done))
+        services = build(ready, clock, SERVICES)
+        running = Running(ready, clock, {s.name: s for s in services}, address, console)
+        async with serving(services, ready, sock) as server:
+            if plays:
+                night = asyncio.create_task(play(running, done))
+                if not await until(stop, night):
+                    return 1
+                if demo:
+                    return night.result()
+            say_where(running)
+            await until(stop, server)
+    return 0
+
+
+def _start(settings: Settings, *, plays: bool, done: Path) -> datetime | None:
+    """The clock begins before the night, goes on from its end, or is the real one."""
+    if plays:
+        return BEFORE_THE_NIGHT
+    if done.exists():
+        return datetime.fromisoformat(json.loads(done.read_text())["clock"])
+    return settings.clock
+
+
+async def play(running: Running, done: Path) -> int:
+    """Import the sample directory, play the night, verify the ledger; 0 if all is as expected."""
+    console = running.console
+    await import_sample(running)
+    sample = rows(SAMPLES / "tet-night.ndjson")
+    tokens = Tokens(issuer(running.settings.keys_dir))
+    async with httpx.AsyncClient(base_url=running.address, timeout=60) as client:
+        night = Night(client, tokens, running.clock, lambda: settle(running), lambda: _next_due(running))
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("sample night", total=len(sample))
+            result = await night.play(sample, lambda: progress.advance(task))
+    await settle(running)
+    verified = await _verify(running, tokens)
+    done.write_text(json.dumps({"clock": running.clock.now().isoformat()}))
+    return _report(running, result, verified)
+
+
+async def import_sample(running: Running) -> None:
+    for name, run in (("wards", importing.import_wards), ("directory", importing.import_directory)):
+        path = SAMPLES / f"{name}.csv"
+        imported = await run(running.escalation, path.read_bytes())
+        if imported.errors:
+            raise importing.ImportingError(path.name, imported.errors)
+        running.console.print(f"imported {path.name}: {imported.recorded} of {imported.lines} lines are new")
+    await settle(running)
+
+
+async def settle(running: Running) -> None:
+    """Until nothing is under way: no event unpublished or unread, no delivery or deadline due."""
+    settings, escalation = running.settings, running.escalation
+    assert settings.redis_url is not None
+    streams = {
+        **messaging.streams(INTAKE, settings.partitions),
+        **messaging.streams(ESCALATION, settings.partitions),
+    }
+    outboxes = [(escalation.engine, intake_outbox), (escalation.engine, escalation_tables.outbox)]
+    redis = running.services["escalation"].parts["redis"]
+    async with asyncio.timeout(SETTLE_SECONDS):
+        await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
+        while not await _is_idle(escalation):
+            running.services["escalation"].parts["deadlines"].wake()
+            await asyncio.sleep(0.005)
+        await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
+
+
+async def _is_idle(escalation: Escalation) -> bool:
+    async with escalation.engine.connect() as connection:
+        return await due.is_idle(connection, escalation.clock.now())
+
+
+async def _next_due(running: Running) -> datetime | None:
+    async with running.escalation.engine.connect() as connection:
+        return await due.next_due(connection)
+
+
+@dataclass(frozen=True)
+class Verified:
+    ok: bool
+    entries: int
+    failures: Sequence[str]
+
+
+async def _verify(running: Running, tokens: Tokens) -> Verified:
+    vkey = signer(running.settings).verifier.vkey()
+    token = tokens.role("auditor")["authorization"].removeprefix("Bearer ")
+    report = await asyncio.to_thread(verify_source, running.address, vkey, token, None)
+    return Verified(report.ok, report.entries, [str(f) for f in report.failures])
+
+
+def _report(running: Running, result: Result, verified: Verified) -> int:
+    console = running.console
+    problems = [*result.differences, *(f"ledger: {f}" for f in verified.failures)]
+    for problem in problems:
+        console.print(f"[red]differs[/red] {problem}", soft_wrap=True)
+    told = len(delivered(running.settings.data / "outbox.ndjson"))
+    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(result.outcomes.items()))
+    console.print(f"{result.rows} rows played: reports {outcomes}; {len(problems)} differences")
+    console.print(
+        f"demo: {result.reports} reports, {result.incidents} incidents, {result.decisions} decisions, "
+        f"{told} notices delivered, ledger of {verified.entries} entries "
+        f"{'verified' if verified.ok else 'NOT verified'}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return 0 if verified.ok and not problems else 1
+
+
+def say_where(running: Running) -> None:
+    console, settings = running.console, running.settings
+    if running.clock.is_moved:
+        now = local(running.clock.now())
+        console.print(f"[bold]SAMPLE DATA[/bold]: the clock was moved and now says {now:%Y-%m-%d %H:%M} (+07:00)")
+    console.print(f"Trực Ban serves {running.address}  (stop: Ctrl-C)", highlight=False)
+    for name in running.services:
+        console.print(f"  {running.address}/{name}/docs", highlight=False)
+    console.print(f"  ledger key: {signer(settings).verifier.vkey()}", highlight=False, soft_wrap=True)
+    console.print(f"  notices are written to {settings.data / 'outbox.ndjson'}", highlight=False)
+    console.print(f"  a token: trucban token issue --role desk --subject me --data {settings.data}", highlight=False)

@@ -1,0 +1,177 @@
+"""Schema `intake`: reports, reporters apart and sealed, the wards known here, and the outbox."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    LargeBinary,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.intake.receiving import Draft
+from services.intake.wards import Unit
+from shared.events import ReportCorrelated, UnitRecorded
+from shared.messaging import dead_letter_table, outbox_tables
+
+metadata = MetaData(schema="intake")
+
+report = Table(
+    "report",
+    metadata,
+    Column("report_id", Text, primary_key=True),
+    Column("receipt", Text, nullable=False, unique=True),
+    Column("content_mac", LargeBinary, nullable=False),
+    Column("submitter", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("ward", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("exercise", Boolean, nullable=False),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("incident", Text),
+    Column("routed", Text),
+)
+
+reporter = Table(
+    "reporter",
+    metadata,
+    Column("report_id", Text, ForeignKey(report.c.report_id), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+)
+"""Name and phone, encrypted, with the salt of their commitment; deletable."""
+
+unit = Table(
+    "unit",
+    metadata,
+    Column("code", Text, primary_key=True),
+    Column("valid_from", Date, primary_key=True),
+    Column("valid_to", Date),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+)
+
+outbox = outbox_tables(metadata)
+dead_letter = dead_letter_table(metadata)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored under a report id, by this attempt (`is_new`) or an earlier one."""
+
+    receipt: str
+    received_at: datetime
+    content_mac: bytes
+    is_new: bool
+
+
+async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, Stored]:
+    """Insert what is new (report ids in `drafts` are distinct); returns what is stored under each id.
+
+    Sorted, so that two batches that share ids wait for each other instead of deadlocking.
+    """
+    rows = [_report_row(d) for d in sorted(drafts, key=lambda d: d.report_id)]
+    inserted = await connection.execute(
+        upsert(report).values(rows).on_conflict_do_nothing().returning(report.c.report_id)
+    )
+    new = {row.report_id for row in inserted}
+    found = await connection.execute(
+        select(report.c.report_id, report.c.receipt, report.c.received_at, report.c.content_mac).where(
+            report.c.report_id.in_([d.report_id for d in drafts])
+        )
+    )
+    return {
+        row.report_id: Stored(row.receipt, row.received_at, row.content_mac, row.report_id in new) for row in found
+    }
+
+
+def _report_row(draft: Draft) -> dict[str, Any]:
+    data = draft.event.data
+    assert data.unit is not None
+    return {
+        "report_id": data.report_id,
+        "receipt": draft.receipt,
+        "content_mac": draft.content_mac,
+        "submitter": draft.submitter,
+        "event_id": draft.event.id,
+        "ward": data.unit.code,
+        "category": data.category,
+        "exercise": data.exercise,
+        "occurred_at": data.occurred_at,
+        "received_at": data.received_at,
+    }
+
+
+async def add_reporters(connection: AsyncConnection, sealed: Sequence[tuple[str, bytes, str]]) -> None:
+    """(report id, sealed name and phone, salt of the commitment)."""
+    if sealed:
+        rows = [{"report_id": id_, "sealed": box, "salt": bytes.fromhex(salt)} for id_, box, salt in sealed]
+        await connection.execute(insert(reporter), rows)
+
+
+async def receipt(connection: AsyncConnection, number: str) -> Row[Any] | None:
+    return (await connection.execute(select(report).where(report.c.receipt == number))).one_or_none()
+
+
+async def units(connection: AsyncConnection) -> list[Unit]:
+    rows = await connection.execute(select(unit).order_by(unit.c.code, unit.c.valid_from))
+    return [Unit(r.code, r.valid_from, r.valid_to, r.name, r.kind) for r in rows]
+
+
+async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded]) -> None:
+    """Take over units that escalation recorded; an older event never overwrites a newer one."""
+    for event in events:
+        ref = event.data.unit
+        assert ref is not None
+        statement = upsert(unit).values(
+            code=ref.code,
+            valid_from=ref.valid_from,
+            valid_to=event.data.valid_to,
+            name=ref.name,
+            kind=event.data.kind,
+            recorded_at=event.time,
+        )
+        newer = {name: statement.excluded[name] for name in ("valid_to", "name", "kind", "recorded_at")}
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[unit.c.code, unit.c.valid_from],
+                set_=newer,
+                where=unit.c.recorded_at <= statement.excluded.recorded_at,
+            )
+        )
+
+
+async def set_routed(connection: AsyncConnection, events: Sequence[ReportCorrelated]) -> None:
+    """What became of each report, for its receipt."""
+    if events:
+        await connection.execute(
+            update(report)
+            .where(report.c.report_id == bindparam("id"))
+            .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome")),
+            [
+                {"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome}
+                for e in events
+            ],
+        )
+
+
+async def dead_letters(connection: AsyncConnection) -> int:
+    return int(await connection.scalar(select(func.count()).select_from(dead_letter)) or 0)

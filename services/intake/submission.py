@@ -1,0 +1,129 @@
+"""What a sender may say in one report, checked and put into normal form. Pure."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shared.events import Evidence, Firecracker, Harm
+from shared.identity import Role
+from shared.taxonomy import categories
+from shared.text import nfc
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far a sender's clock may run ahead of ours before the report is flagged."""
+CLOCK_LIMIT = timedelta(days=30)
+"""A time of occurrence further ahead than this is a typing error, and is refused."""
+
+
+def _text(value: str) -> str:
+    clean = nfc(value)
+    bad = next((c for c in clean if unicodedata.category(c) == "Cc" and c not in "\n\t\r"), None)
+    if bad is not None:
+        raise ValueError(f"holds the control character U+{ord(bad):04X}: leave it out")
+    return clean
+
+
+def _time_text(value: Any) -> Any:
+    """RFC 3339 text only: a bare number would be read as seconds since 1970."""
+    if not isinstance(value, str | datetime):
+        raise ValueError("give an RFC 3339 time with an offset, such as 2023-01-21T23:55:00+07:00")
+    return value
+
+
+def _category(value: str) -> str:
+    if value not in categories():
+        raise ValueError(f"{value[:40]!r} is no category: use one of {', '.join(categories())}")
+    return value
+
+
+def _phone(value: str) -> str:
+    return normal_phone(value)
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time_text)]
+Text = Annotated[str, AfterValidator(_text)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Location(Strict):
+    """Degrees WGS 84, metres."""
+
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    accuracy_m: Annotated[float, Field(ge=0, le=100_000)] | None = None
+
+
+class Reporter(Strict):
+    """The person who saw it. Encrypted in intake, never in an event."""
+
+    name: Annotated[Text, Field(max_length=200)] | None = None
+    phone: Annotated[str, Field(max_length=40), AfterValidator(_text), AfterValidator(_phone)] | None = None
+
+
+class OnBehalfOf(Strict):
+    """Whose report an administrator's import carries."""
+
+    role: Role
+    subject: Annotated[str, Field(min_length=1, max_length=100)]
+    ward: str | None = None
+
+
+class Submission(Strict):
+    """One report as `POST /reports` takes it."""
+
+    report_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    """The idempotency key: the same id with the same content is the same report."""
+    category: Annotated[str, AfterValidator(_category)]
+    ward: Annotated[Text, Field(min_length=1, max_length=100)]
+    """A code or a name; a name must match exactly one unit once case, marks and a leading "Phường" are dropped."""
+    neighbourhood: Annotated[Text, Field(max_length=200)] | None = None
+    location: Location | None = None
+    occurred_at: Time
+    captured_at: Time | None = None
+    description: Annotated[Text, Field(max_length=4_000)] | None = None
+    harm: Harm | None = None
+    firecracker: Firecracker | None = None
+    evidence: Annotated[tuple[Evidence, ...], Field(max_length=20)] = ()
+    reporter: Reporter | None = None
+    exercise: bool = False
+    received_at: Time | None = None
+    """Only an administrator's import may set it."""
+    on_behalf_of: OnBehalfOf | None = None
+    """Only an administrator's import may set it."""
+
+    @model_validator(mode="after")
+    def _needs_harm(self) -> Self:
+        if categories()[self.category].needs_harm and (self.harm is None or not self.harm.model_dump(exclude_none=True)):
+            raise ValueError(f"category {self.category} needs harm with at least one known figure")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """What makes two messages the same message: all but how it came in."""
+        return self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
+
+
+def time_error(occurred_at: datetime, received_at: datetime) -> str | None:
+    """Why a time of occurrence cannot be right; None if it can."""
+    if occurred_at < EARLIEST:
+        return f"{occurred_at.isoformat()} is before {EARLIEST:%Y}: check the year"
+    if occurred_at > received_at + CLOCK_LIMIT:
+        return f"{occurred_at.isoformat()} is more than {CLOCK_LIMIT.days} days ahead: check the date"
+    return None
+
+
+def is_clock_ahead(occurred_at: datetime, received_at: datetime) -> bool:
+    return occurred_at > received_at + CLOCK_TOLERANCE
+
+
+def normal_phone(typed: str) -> str:
+    """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
+    digits = re.sub(r"[\s().-]", "", typed)
+    national = re.fullmatch(r"(?:\+?84|0)([1-9]\d{8,9})", digits)
+    return f"+84{national[1]}" if national else typed

@@ -1,0 +1,56 @@
+"""Which ward does a sender mean? Exactly one, or candidates to choose from: never a guess. Pure."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from shared.clock import local
+from shared.text import fold_place
+
+CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A ward or commune (phường, xã). Codes and names are reused: the key is (code, valid_from)."""
+
+    code: str
+    valid_from: date
+    valid_to: date | None
+    name: str
+    kind: str
+
+    def is_in_force(self, day: date) -> bool:
+        return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
+
+
+def in_force(units: Iterable[Unit], at: datetime) -> list[Unit]:
+    """Units in force on the city's day of `at`, by code."""
+    day = local(at).date()
+    return sorted((u for u in units if u.is_in_force(day)), key=lambda u: u.code)
+
+
+def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
+    """The one unit of `units` with this code or folded name; else the candidates, best first, perhaps none."""
+    wanted = fold_place(text)
+    exact = [u for u in units if text.strip() == u.code or fold_place(u.name) == wanted]
+    if len(exact) == 1:
+        return exact[0]
+    return exact or candidates(wanted, units)
+
+
+def candidates(text: str, units: Sequence[Unit]) -> list[Unit]:
+    """Units whose name begins with `text`; if there are none, those whose name is close to it."""
+    wanted = fold_place(text)
+    begins = [u for u in units if wanted and fold_place(u.name).startswith(wanted)]
+    if begins:
+        return begins
+    names = {fold_place(u.name): u for u in units}
+    return [names[n] for n in difflib.get_close_matches(wanted, names, n=CANDIDATES, cutoff=0.7)]
+
+
+def search(text: str, units: Sequence[Unit]) -> list[Unit]:
+    """Units that hold `text` anywhere in name or code, without regard to marks and case."""
+    wanted = fold_place(text)
+    return [u for u in units if wanted in fold_place(u.name) or wanted in u.code]

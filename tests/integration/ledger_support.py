@@ -1,0 +1,78 @@
+"""A ledger of its own, in an empty database of a real PostgreSQL, for each test."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from services.ledger.api import export_lines
+from services.ledger.handlers import Ledger
+from services.ledger.store import queries
+from services.ledger.verify import Report, verify_export
+from shared.clock import Clock
+from shared.database import connect, migrate
+from shared.embedded import erase
+from tests.unit.ledger.sample import AT, SIGNER
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def passable_folder() -> Generator[Path]:
+    """A data folder that every user can reach, which pytest's is not: as root, PostgreSQL runs as somebody else."""
+    parent = Path(tempfile.mkdtemp(prefix="ledger-", dir="/tmp"))
+    parent.chmod(0o711)
+    yield parent / "data"
+    erase(parent / "data")
+    shutil.rmtree(parent)
+
+
+async def new_database(server_url: str) -> str:
+    """The URL of a new, empty database on the server."""
+    name = f"ledger_{next(_numbers)}"
+    engine = connect(server_url, pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    await engine.dispose()
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@asynccontextmanager
+async def opened(database_url: str) -> AsyncGenerator[Ledger]:
+    """A ledger on a migrated database, as one process of the service would have it."""
+    await migrate(database_url, "ledger")
+    ledger = Ledger(connect(database_url), Clock(AT), SIGNER)
+    await ledger.open()
+    yield ledger
+    await ledger.engine.dispose()
+
+
+async def exported(ledger: Ledger) -> list[bytes]:
+    """The lines of the export, as a client receives them."""
+    async with ledger.engine.connect() as connection:
+        head = await queries.newest_checkpoint(connection)
+    assert head is not None
+    return b"".join([part async for part in export_lines(ledger, head)]).splitlines(keepends=True)
+
+
+async def verified(ledger: Ledger) -> Report:
+    return verify_export(await exported(ledger), SIGNER.verifier.vkey())
+
+
+async def indexes_by_event(ledger: Ledger) -> dict[str, int]:
+    async with ledger.engine.connect() as connection:
+        rows = await connection.execute(text("SELECT event_id, idx FROM ledger.entry ORDER BY idx"))
+        return {row.event_id: row.idx for row in rows}
+
+
+async def as_intruder(ledger: Ledger, statement: str) -> None:
+    """What a database superuser can do who switches the triggers off first."""
+    async with ledger.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL session_replication_role = replica"))
+        await connection.execute(text(statement))
