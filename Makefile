@@ -25,7 +25,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/lint-imports --config pyproject.toml
+	$(BIN)/lint-imports pyproject.toml
 
 compose-test: ## the containers: up, sample reports through them, ledger verified, down again
 	sh tests/compose/run.sh

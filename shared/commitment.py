@@ -30,7 +30,5 @@ def commit(value: str) -> Committed:
 
 def commitment(event_id: str, field: str, committed: Committed) -> str:
     """64 hex digits. `field` is the dotted path of the value inside the event's data."""
-    message = b"\0".join(
-        (b"ledger/commit/v1", event_id.encode(), field.encode(), committed.value.encode())
-    )
+    message = b"\0".join((b"ledger/commit/v1", event_id.encode(), field.encode(), committed.value.encode()))
     return hmac.new(bytes.fromhex(committed.salt), message, hashlib.sha256).hexdigest()

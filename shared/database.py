@@ -61,5 +61,3 @@ def run_migrations(schema: str, metadata: MetaData) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
-
-

@@ -92,7 +92,7 @@ class Envelope(Frozen):
     @computed_field
     @property
     def dataschema(self) -> str:
-        return f"urn:trucban:schema:{getattr(self, 'type').removeprefix(TYPE_PREFIX)}"
+        return f"urn:trucban:schema:{type_name(type(self))}"
 
 
 class ReportReceivedData(Data):
@@ -283,10 +283,14 @@ def encode(event: Event) -> bytes:
     return event.model_dump_json(exclude_none=True).encode()
 
 
+def type_name(model: type[Envelope]) -> str:
+    """Such as `report.received.v1`."""
+    return str(model.model_fields["type"].default).removeprefix(TYPE_PREFIX)
+
+
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema (2020-12) of each event type, by type name without the prefix."""
     found: dict[str, dict[str, Any]] = {}
     for model in Envelope.__subclasses__():
-        name = str(model.model_fields["type"].default).removeprefix(TYPE_PREFIX)
-        found[name] = model.model_json_schema(mode="serialization")
+        found[type_name(model)] = model.model_json_schema(mode="serialization")
     return found

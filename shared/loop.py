@@ -1,7 +1,7 @@
 """A background loop: safe to run twice, wakes when told, backs off on errors, and says when it makes no progress."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -29,7 +29,7 @@ class Loop:
         return f"{self._name} has not succeeded for {silent:.0f} s" if silent > self._stall_after else None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         task = asyncio.create_task(self._run(), name=self._name)
         try:
             yield

@@ -49,9 +49,7 @@ class Problem(Exception):
         return body | ({"errors": self.errors} if self.errors else {})
 
     def response(self) -> JSONResponse:
-        return JSONResponse(
-            self.body(), self.status, media_type="application/problem+json", headers=self.headers
-        )
+        return JSONResponse(self.body(), self.status, media_type="application/problem+json", headers=self.headers)
 
 
 def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:

@@ -15,9 +15,9 @@ class Settings(BaseSettings):
         env_prefix="TRUCBAN_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
     )
 
-    redis_url: str | None = Field(None, validation_alias="REDIS_URL")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     """Unset: the embedded redis-server under `data`."""
-    database_url: str | None = Field(None, validation_alias="DATABASE_URL")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """Unset: the embedded PostgreSQL under `data`."""
     data: Path = Path("var")
     """Keys, embedded servers' data, the outbox file of the demo channel."""
@@ -45,4 +45,3 @@ class Settings(BaseSettings):
     @property
     def keys_dir(self) -> Path:
         return self.keys or self.data / "keys"
-

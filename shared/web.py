@@ -1,6 +1,6 @@
 """How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +88,7 @@ def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
         ]
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             for service in services:
                 await stack.enter_async_context(service.running())

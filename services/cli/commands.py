@@ -1,6 +1,7 @@
 """The commands of `trucban`. Exit codes: 0 done, 1 failed, 2 usage."""
 
 import json
+import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.progress import Progress
 from services.cli import importing, up
 from services.cli.auditing import verify_source
 from services.cli.process import (
-    BUILDERS,
+    ServiceName,
     CommandError,
     build,
     infrastructure,
@@ -31,7 +32,7 @@ from services.escalation.rulebook import RulebookError
 from services.ledger.app import signer
 from shared.clock import Clock
 from shared.embedded import EmbeddedError
-from shared.identity import ROLES, Principal, issuer
+from shared.identity import Principal, Role, issuer
 from shared.keys import KeyFileError
 from shared.settings import Settings
 
@@ -60,6 +61,7 @@ def main() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     try:
@@ -95,13 +97,11 @@ def up_command(
 
 @app.command()
 def serve(
-    service: Annotated[str, typer.Argument(help="intake, escalation or ledger")],
+    service: Annotated[ServiceName, typer.Argument()],
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option()] = 8080,
 ) -> None:
     """One service against REDIS_URL and DATABASE_URL. Example: trucban serve intake --port 8081"""
-    if service not in BUILDERS:
-        raise typer.BadParameter(f"{service} is no service: use {', '.join(BUILDERS)}")
     settings = _settings()
     if settings.redis_url is None or settings.database_url is None:
         _fail("serve needs REDIS_URL and DATABASE_URL; for embedded servers use: trucban up --no-sample")
@@ -131,7 +131,7 @@ def migrate() -> None:
 
 @token_app.command("issue")
 def issue(
-    role: Annotated[str, typer.Option(help=" | ".join(ROLES))],
+    role: Annotated[Role, typer.Option()],
     subject: Annotated[str, typer.Option(help="who it is for; of an official: the holder id")],
     ward: Annotated[str | None, typer.Option(help="ward code, for officer and official")] = None,
     post: Annotated[str | None, typer.Option(help="post key, for official")] = None,
@@ -139,15 +139,12 @@ def issue(
     data: Data = None,
 ) -> None:
     """A signed token on standard output. Example: trucban token issue --role officer --subject cb-07 --ward 14776"""
-    found = next((r for r in ROLES if r == role), None)
-    if found is None:
-        raise typer.BadParameter(f"{role} is no role: use {', '.join(ROLES)}")
-    if found in {"officer", "official"} and ward is None:
+    if role in {"officer", "official"} and ward is None:
         raise typer.BadParameter(f"role {role} needs --ward")
-    if found == "official" and post is None:
+    if role == "official" and post is None:
         raise typer.BadParameter("role official needs --post, such as party_secretary or chair")
     keys = _settings(data).keys_dir
-    typer.echo(issuer(keys).issue(Principal(subject, found, ward, post), days))
+    typer.echo(issuer(keys).issue(Principal(subject, role, ward, post), days))
 
 
 @app.command()
@@ -181,7 +178,9 @@ def report(
     try:
         answer = httpx.post(f"{url}/intake/v1/reports", json=body, headers=headers, timeout=30)
     except httpx.HTTPError as error:
-        _fail(f"{url} cannot be reached ({error}): is the system running? Send again with --report-id {body['report_id']}")
+        _fail(
+            f"{url} cannot be reached ({error}): is the system running? Send again with --report-id {body['report_id']}"
+        )
     typer.echo(json.dumps(answer.json(), ensure_ascii=False))
     raise SystemExit(0 if answer.status_code < 300 else 1)
 
@@ -199,7 +198,9 @@ def import_directory(
     file: Path, data: Data = None, keep_going: Annotated[bool, typer.Option()] = False, as_json: AsJson = False
 ) -> None:
     """Post-holders from CSV, with their contact channels. Example: trucban import directory samples/directory.csv"""
-    _report_import(file, _run(importing.import_file(_settings(data), "directory", file, keep_going=keep_going)), as_json)
+    _report_import(
+        file, _run(importing.import_file(_settings(data), "directory", file, keep_going=keep_going)), as_json
+    )
 
 
 @import_app.command("reports")
@@ -260,5 +261,3 @@ def verify(
 def ledger_key(data: Data = None) -> None:
     """The ledger's verifier key, to be handed to auditors. Example: trucban ledger key"""
     typer.echo(signer(_settings(data)).verifier.vkey())
-
-

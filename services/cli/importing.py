@@ -1,5 +1,6 @@
 """`trucban import`: wards and directory straight into the database, reports through intake's own door."""
 
+import asyncio
 import csv
 import io
 import json
@@ -36,12 +37,10 @@ def new_report_id() -> str:
     return uuid7(datetime.now(UTC))
 
 
-async def import_file(
-    settings: Settings, what: Literal["wards", "directory"], file: Path, *, keep_going: bool
-) -> Done:
+async def import_file(settings: Settings, what: Literal["wards", "directory"], file: Path, *, keep_going: bool) -> Done:
     """Raises CommandError when the file cannot be read."""
     try:
-        content = file.read_bytes()
+        content = await asyncio.to_thread(file.read_bytes)
     except OSError as error:
         raise CommandError(f"{what} file {file} cannot be read: {error.strerror}") from error
     async with joined(settings) as ready:
@@ -83,6 +82,7 @@ def send_reports(
 
 def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One batch, again while the system is busy or away: the report ids make that safe."""
+    reason = ""
     for attempt in range(ATTEMPTS):
         try:
             answer = client.post("/intake/v1/reports:batch", json=bodies)

@@ -1,12 +1,13 @@
-"""Running services in this process: the embedded servers where none are configured, migrations, HTTP, and an orderly end."""
+"""Running services in this process: embedded servers where none are configured, migrations, HTTP, an orderly end."""
 
 import asyncio
 import contextlib
 import json
 import signal
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal
 
 import uvicorn
 
@@ -20,7 +21,12 @@ from shared.identity import verifier
 from shared.settings import Settings
 from shared.web import Service, compose
 
-BUILDERS = {"intake": intake.build, "escalation": escalation.build, "ledger": ledger.build}
+ServiceName = Literal["intake", "escalation", "ledger"]
+BUILDERS: dict[str, Callable[[Settings, Clock], Service]] = {
+    "intake": intake.build,
+    "escalation": escalation.build,
+    "ledger": ledger.build,
+}
 ADDRESSES = "addresses.json"
 
 
@@ -89,7 +95,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise CommandError(f"port {port} cannot be used ({error.strerror}): stop what holds it, or give --port") from error
+        raise CommandError(
+            f"port {port} cannot be used ({error.strerror}): stop what holds it, or give --port"
+        ) from error
     return sock
 
 
@@ -129,7 +137,7 @@ async def stop_on_signals() -> AsyncGenerator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def until(stop: asyncio.Event, work: asyncio.Task[None]) -> bool:
+async def until(stop: asyncio.Event, work: asyncio.Task[Any]) -> bool:
     """Wait for `work` or `stop`; True if the work was done. Errors of the work are raised."""
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)

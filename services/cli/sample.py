@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from shared.clock import Clock
-from shared.identity import Principal, TokenIssuer
+from shared.identity import Principal, Role, TokenIssuer
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 
@@ -37,8 +37,8 @@ class Tokens:
     def header(self, principal: Principal) -> dict[str, str]:
         return {"authorization": f"Bearer {self.issuer.issue(principal, days=1)}"}
 
-    def role(self, role: str) -> dict[str, str]:
-        return self.header(Principal(subject=f"sample-{role}", role=role))  # type: ignore[arg-type]
+    def role(self, role: Role) -> dict[str, str]:
+        return self.header(Principal(subject=f"sample-{role}", role=role))
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -150,7 +150,9 @@ class Night:
                 expected, actual = sorted(expected), sorted(actual or [])
             if actual != expected:
                 where = f"{row['at']} {row['case']}"
-                self.result.differences.append(f"{where}: {name} should be {expected!r} and is {actual!r} ({row['why']})")
+                self.result.differences.append(
+                    f"{where}: {name} should be {expected!r} and is {actual!r} ({row['why']})"
+                )
 
     def _label_of(self, incident: str, expected: str) -> str:
         """The label that this incident goes by; a first sight gives it the expected one, if that one is free."""

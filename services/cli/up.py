@@ -60,7 +60,9 @@ class Running:
 async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
     """Run until a signal, or with `demo` until the sample night is over. Returns the exit code."""
     if (sample or demo) and (settings.database_url or settings.redis_url):
-        raise CommandError("the sample night plays on embedded servers only: unset DATABASE_URL and REDIS_URL, or say --no-sample")
+        raise CommandError(
+            "the sample night plays on embedded servers only: unset DATABASE_URL and REDIS_URL, or say --no-sample"
+        )
     if sample or demo:
         folder = settings.data / ("demo" if demo else "sample")
         settings = settings.model_copy(update={"data": folder, "print_notices": console.is_terminal})
@@ -109,8 +111,9 @@ async def play(running: Running, done: Path) -> int:
             result = await night.play(sample, lambda: progress.advance(task))
     await settle(running)
     verified = await _verify(running, tokens)
-    done.write_text(json.dumps({"clock": running.clock.now().isoformat()}))
-    return _report(running, result, verified)
+    code = _report(running, result, verified)
+    await asyncio.to_thread(done.write_text, json.dumps({"clock": running.clock.now().isoformat(), "code": code}))
+    return code
 
 
 async def import_sample(running: Running) -> None:

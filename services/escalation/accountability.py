@@ -4,6 +4,7 @@ The answer is "the rule applies to this incident", never that anybody is guilty:
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -118,51 +119,62 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     reports = inputs.reports
     harm = combined_harm(reports)
     clock_ahead = all(r.clock_ahead for r in reports)
-    common = {
-        "incident": inputs.incident,
-        "unit": inputs.unit,
-        "reports": tuple(sorted(r.report_id for r in reports)),
-        "time_of_occurrence": inputs.time_of_occurrence,
-        "evaluated_at": inputs.evaluated_at,
-        "standing": "confirmed" if is_verified(reports) and not clock_ahead else "provisional",
-        "clock_ahead": clock_ahead,
-        "exercise": inputs.exercise,
-    }
-    if adopted is None:
-        return Decision(
-            **common,
-            rulebook=None,
-            outcome="undetermined",
-            limb=None,
-            reasons=("no rulebook was in force at the time of occurrence",),
-            severity=None,
-            immediate=_life_at_stake(harm),
-            parties=(),
-            deadlines=None,
-        )
+    ruling = _rule(inputs, adopted, harm) if adopted else NO_RULEBOOK
+    return Decision(
+        incident=inputs.incident,
+        unit=inputs.unit,
+        reports=tuple(sorted(r.report_id for r in reports)),
+        time_of_occurrence=inputs.time_of_occurrence,
+        evaluated_at=inputs.evaluated_at,
+        rulebook=ruling.rulebook,
+        outcome=ruling.outcome,
+        limb=ruling.limb,
+        reasons=ruling.reasons,
+        severity=ruling.severity,
+        standing="confirmed" if is_verified(reports) and not clock_ahead else "provisional",
+        immediate=ruling.limb == "firecracker" or _life_at_stake(harm),
+        clock_ahead=clock_ahead,
+        exercise=inputs.exercise,
+        parties=ruling.parties,
+        deadlines=ruling.deadlines,
+    )
+
+
+@dataclass(frozen=True)
+class _Ruling:
+    """What one rulebook says of an incident."""
+
+    rulebook: RulebookRef | None
+    outcome: Outcome
+    limb: Limb | None
+    reasons: tuple[str, ...]
+    severity: int | None = None
+    parties: tuple[Party, ...] = ()
+    deadlines: Deadlines | None = None
+
+
+NO_RULEBOOK = _Ruling(None, "undetermined", None, ("no rulebook was in force at the time of occurrence",))
+
+
+def _rule(inputs: Inputs, adopted: AdoptedRulebook, harm: Harm) -> _Ruling:
     rulebook = adopted.rulebook
     severity = rulebook.severity_of(harm)
-    firecracker = _strongest(_firecracker_limb(r, rulebook) for r in reports)
-    serious = _serious_limb(reports, rulebook, severity, inputs.designated)
+    firecracker = _strongest(_firecracker_limb(r, rulebook) for r in inputs.reports)
+    serious = _serious_limb(inputs.reports, rulebook, severity, inputs.designated)
     outcome, limb = _outcome(firecracker, serious)
-    by_minutes = timedelta(minutes=rulebook.acknowledge_minutes(severity))
-    review = timedelta(minutes=rulebook.deadlines.review_minutes)
-    return Decision(
-        **common,
+    citation = rulebook.citation
+    return _Ruling(
         rulebook=RulebookRef(
-            version=rulebook.version,
-            sha256=adopted.sha256,
-            citation_vi=rulebook.citation.vi,
-            citation_en=rulebook.citation.en,
+            version=rulebook.version, sha256=adopted.sha256, citation_vi=citation.vi, citation_en=citation.en
         ),
         outcome=outcome,
         limb=limb,
         reasons=_reasons(firecracker, serious, severity, designated=inputs.designated),
         severity=severity,
-        immediate=firecracker == "yes" or _life_at_stake(harm),
         parties=tuple(_party(p.key, inputs) for p in rulebook.posts),
         deadlines=Deadlines(
-            acknowledge_by=inputs.evaluated_at + by_minutes, review_by=inputs.evaluated_at + review
+            acknowledge_by=inputs.evaluated_at + timedelta(minutes=rulebook.acknowledge_minutes(severity)),
+            review_by=inputs.evaluated_at + timedelta(minutes=rulebook.deadlines.review_minutes),
         ),
     )
 
@@ -202,9 +214,7 @@ def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
     return "review" if facts.licensed is False else "no"
 
 
-def _serious_limb(
-    reports: Iterable[ReportFacts], rulebook: Rulebook, severity: int | None, designated: bool
-) -> Answer:
+def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: int | None, designated: bool) -> Answer:
     rules = [rulebook.categories[r.category] for r in reports]
     by_severity = [r for r in rules if r.serious == "severity"]
     if not by_severity:

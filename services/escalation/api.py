@@ -189,4 +189,3 @@ async def replay_decision(escalation: Wired, caller: DecisionReader, decision_id
     adopted = books[inputs.rulebook_version] if inputs.rulebook_version else None
     computed = record_bytes(decide(inputs, adopted))
     return Replay(decision_id=decision_id, equal=computed == row.record, computed=orjson.loads(computed))
-

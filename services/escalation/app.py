@@ -1,6 +1,6 @@
 """Wiring of the escalation service."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
@@ -77,7 +77,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     )
 
     @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
+    async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(escalation.engine.dispose)
             stack.push_async_callback(redis.aclose)

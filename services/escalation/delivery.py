@@ -105,5 +105,5 @@ class DeliveryLoop:
         if delivery.recipient == DESK or (DESK, "undeliverable") in case.told or case.decision is None:
             return
         adopted = in_force(router.rulebooks, case.anchor.at)
-        notice = Notice(DESK, "undeliverable", delivery.posts)
+        notice = Notice(DESK, "undeliverable", tuple(delivery.posts))
         router.issue(case, notice, case.decision, adopted, None, cause=None)

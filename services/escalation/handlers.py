@@ -122,9 +122,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
         allowed = {n.recipient for n in mine} | ({present.holder_id} if present else set[str]())
         if caller.subject not in allowed:
             raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
-        new = await incidents.acknowledge(
-            connection, [n.notice_id for n in mine], caller.subject, router.now
-        )
+        new = await incidents.acknowledge(connection, [n.notice_id for n in mine], caller.subject, router.now)
         if new:
             _record_acknowledgements(router, case, [n for n in mine if n.notice_id in new], caller.subject)
             waiting = [n for n in notices if n.acknowledged_at is None and n.notice_id not in new]

@@ -82,9 +82,7 @@ async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRuleboo
                 valid_from=book.rulebook.valid_from,
                 valid_to=book.rulebook.valid_to,
             )
-            events.append(
-                RulebookAdopted(**envelope(escalation.new_id(), book.rulebook.version, now), data=data)
-            )
+            events.append(RulebookAdopted(**envelope(escalation.new_id(), book.rulebook.version, now), data=data))
         await escalation.emit(connection, events)
     escalation.wake()
     return len(new)
@@ -134,9 +132,7 @@ async def import_directory(escalation: Escalation, content: bytes, *, keep_going
     return Imported(len(rows), recorded, errors)
 
 
-async def _record_tenure(
-    escalation: Escalation, connection: AsyncConnection, row: TenureRow, ref: UnitRef
-) -> bool:
+async def _record_tenure(escalation: Escalation, connection: AsyncConnection, row: TenureRow, ref: UnitRef) -> bool:
     """Add a tenure unless it is recorded already. What it overlaps of the same post is superseded, never changed."""
     now = escalation.clock.now()
     new = directory.tenure_of(row, ref, escalation.new_id(), now)
@@ -162,9 +158,7 @@ def _tenure_event(escalation: Escalation, new: Tenure, supersedes: str | None) -
     return TenureRecorded(**envelope(escalation.new_id(), new.unit.code, escalation.clock.now()), data=data)
 
 
-async def _record_channels(
-    escalation: Escalation, connection: AsyncConnection, rows: Sequence[TenureRow]
-) -> None:
+async def _record_channels(escalation: Escalation, connection: AsyncConnection, rows: Sequence[TenureRow]) -> None:
     urls: dict[str, set[str]] = {}
     for row in rows:
         urls.setdefault(row.holder_id, set()).update({row.channel} if row.channel else set())

@@ -136,9 +136,7 @@ class Router:
         case.reports.append(facts)
         self.out.cases[case.incident_id] = case
         self.out.reports.append((event, case))
-        correlated = ReportCorrelatedData(
-            **about(case, event.id), report_id=facts.report_id, outcome=outcome
-        )
+        correlated = ReportCorrelatedData(**about(case, event.id), report_id=facts.report_id, outcome=outcome)
         self.emit(ReportCorrelated(**self._envelope(case), data=correlated))
         self.evaluate(case, cause=event.id)
 
@@ -155,9 +153,7 @@ class Router:
             is_new=True,
         )
         self.cases.append(case)
-        opened = IncidentOpenedData(
-            **about(case, event.id), family=happening.family, exercise=happening.exercise
-        )
+        opened = IncidentOpenedData(**about(case, event.id), family=happening.family, exercise=happening.exercise)
         self.emit(IncidentOpened(**self._envelope(case), data=opened))
         return case
 
@@ -180,9 +176,7 @@ class Router:
         self._notify(case, decision, adopted, cause)
 
     def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str) -> None:
-        made = MadeDecision(
-            self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs
-        )
+        made = MadeDecision(self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
         self.out.decisions.append(made)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
         holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present) if h}
@@ -194,9 +188,7 @@ class Router:
         )
         self.emit(DecisionMade(**self._envelope(case), data=data))
 
-    def _notify(
-        self, case: Case, decision: Decision, adopted: AdoptedRulebook | None, cause: str
-    ) -> None:
+    def _notify(self, case: Case, decision: Decision, adopted: AdoptedRulebook | None, cause: str) -> None:
         for notice in notification.plan(decision, case.told):
             due_at = None
             if notice.purpose == "accountable" and adopted is not None:
@@ -306,4 +298,3 @@ def facts_of(event: ReportReceived) -> ReportFacts:
         firecracker=data.firecracker,
         clock_ahead=data.clock_ahead,
     )
-

@@ -39,7 +39,7 @@ class Post(Strict):
 
 
 class SeriousLimb(Strict):
-    """"nghiêm trọng, nổi cộm": serious by severity, prominent by a person's recorded designation."""
+    """ "nghiêm trọng, nổi cộm": serious by severity, prominent by a person's recorded designation."""
 
     requires: Literal["either", "both"]
     minimum_severity: Annotated[int, Field(ge=1, le=4)]
@@ -114,8 +114,8 @@ class Rulebook(Strict):
         return 1 if harm.deaths is not None and injury_known and harm.property_vnd is not None else None
 
     def acknowledge_minutes(self, severity: int | None) -> int:
-        by_level: dict[int, int] = dict(self.deadlines.acknowledge_minutes)
-        return by_level[severity or self.deadlines.unknown_counts_as]
+        level = severity or self.deadlines.unknown_counts_as
+        return next(minutes for known, minutes in self.deadlines.acknowledge_minutes.items() if known == level)
 
     def is_in_force(self, at: datetime) -> bool:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
@@ -152,9 +152,7 @@ def read(content: bytes) -> AdoptedRulebook:
         raise RulebookError(f"{place}: {first['msg']}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RulebookError(f"not YAML: {' '.join(str(error).split())}") from error
-    return AdoptedRulebook(
-        rulebook=rulebook, sha256=hashlib.sha256(content).hexdigest(), text=content.decode()
-    )
+    return AdoptedRulebook(rulebook=rulebook, sha256=hashlib.sha256(content).hexdigest(), text=content.decode())
 
 
 def in_force(adopted: Sequence[AdoptedRulebook], at: datetime) -> AdoptedRulebook | None:

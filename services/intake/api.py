@@ -99,7 +99,7 @@ class WardPage(BaseModel):
     status_code=201,
     response_model_exclude_none=True,
     openapi_extra=REPORT_BODY,
-    responses={status: PROBLEM for status in (400, 401, 403, 409, 413, 422, 503)},
+    responses=dict.fromkeys((400, 401, 403, 409, 413, 422, 503), PROBLEM),
 )
 async def post_report(intake: Wired, caller: Sender, request: Request, response: Response) -> ReportAnswer:
     """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
@@ -149,7 +149,7 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
 @router.post(
     "/reports:batch",
     openapi_extra=BATCH_BODY,
-    responses={status: PROBLEM for status in (400, 401, 403, 413, 503)},
+    responses=dict.fromkeys((400, 401, 403, 413, 503), PROBLEM),
 )
 async def post_batch(intake: Wired, caller: Sender, request: Request) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""

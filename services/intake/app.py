@@ -1,6 +1,6 @@
 """Wiring of the intake service."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.intake import store
@@ -49,7 +49,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     )
 
     @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
+    async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.engine.dispose)
             stack.push_async_callback(redis.aclose)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,13 +88,11 @@ class Intake:
         return await future
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         task = asyncio.create_task(self._group_commit(), name="group commit")
         try:
             yield
         finally:
-            while self._waiting and not task.done():
-                await asyncio.sleep(0.01)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

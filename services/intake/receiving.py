@@ -64,7 +64,7 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
         occurred_at=submission.occurred_at,
         captured_at=submission.captured_at,
         received_at=received_at,
-        from_source=Source(kind=_kind(sender), subject=sender.subject),
+        from_source=_source(sender),
         harm=submission.harm,
         firecracker=submission.firecracker,
         evidence=submission.evidence,
@@ -75,9 +75,7 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
         exercise=submission.exercise,
         clock_ahead=is_clock_ahead(submission.occurred_at, received_at),
     )
-    event = ReportReceived(
-        id=event_id, source=SOURCE, subject=submission.report_id, time=received_at, data=data
-    )
+    event = ReportReceived(id=event_id, source=SOURCE, subject=submission.report_id, time=received_at, data=data)
     return Draft(
         event=event,
         content_mac=content_mac(submission, sender.subject, means.content_key),
@@ -108,10 +106,12 @@ def _sender(submission: Submission, caller: Principal) -> Principal:
     return Principal(behalf.subject, behalf.role, behalf.ward) if behalf else caller
 
 
-def _kind(sender: Principal) -> str:
-    if sender.role not in {"officer", "device", "desk", "admin"}:
-        raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
-    return sender.role
+def _source(sender: Principal) -> Source:
+    match sender.role:
+        case "officer" | "device" | "desk" | "admin":
+            return Source(kind=sender.role, subject=sender.subject)
+        case _:
+            raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
 
 
 def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:

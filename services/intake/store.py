@@ -98,9 +98,7 @@ async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> d
             report.c.report_id.in_([d.report_id for d in drafts])
         )
     )
-    return {
-        row.report_id: Stored(row.receipt, row.received_at, row.content_mac, row.report_id in new) for row in found
-    }
+    return {row.report_id: Stored(row.receipt, row.received_at, row.content_mac, row.report_id in new) for row in found}
 
 
 def _report_row(draft: Draft) -> dict[str, Any]:
@@ -166,10 +164,7 @@ async def set_routed(connection: AsyncConnection, events: Sequence[ReportCorrela
             update(report)
             .where(report.c.report_id == bindparam("id"))
             .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome")),
-            [
-                {"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome}
-                for e in events
-            ],
+            [{"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome} for e in events],
         )
 
 

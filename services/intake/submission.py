@@ -100,7 +100,9 @@ class Submission(Strict):
 
     @model_validator(mode="after")
     def _needs_harm(self) -> Self:
-        if categories()[self.category].needs_harm and (self.harm is None or not self.harm.model_dump(exclude_none=True)):
+        if categories()[self.category].needs_harm and (
+            self.harm is None or not self.harm.model_dump(exclude_none=True)
+        ):
             raise ValueError(f"category {self.category} needs harm with at least one known figure")
         return self
 

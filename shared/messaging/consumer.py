@@ -128,9 +128,7 @@ class Consumer(Generic[T]):
             unclaimed = now - max(lane.claimed_at, lane.delivery.finished_at) - self._claim_idle
             if max(silent, unclaimed) > self._stall_after:
                 error = lane.delivery.last_error or "none; is Redis reachable?"
-                return (
-                    f"{self._group} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
-                )
+                return f"{self._group} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
         return None
 
     async def _read_on(self) -> None:
@@ -146,15 +144,13 @@ class Consumer(Generic[T]):
                 await self._stop.wait()
                 await asyncio.gather(*(lane.parked.wait() for lane in self._lanes.values()))
             except Exception as error:
-                log.warning(
-                    "consumer waits", group=self._group, error=describe(error), attempt=backoff.attempt
-                )
+                log.warning("consumer waits", group=self._group, error=describe(error), attempt=backoff.attempt)
                 await backoff.wait()
             finally:
                 await broker.stop()
 
     def _broker(self) -> RedisBroker:
-        options = {**connection_options(), "logger": None, "apply_types": False, "graceful_timeout": None}
+        options = connection_options() | {"logger": None, "apply_types": False, "graceful_timeout": None}
         broker = RedisBroker(self._url, **options)
         for stream, lane in self._lanes.items():
             subscriber = broker.subscriber(
@@ -208,9 +204,7 @@ class Consumer(Generic[T]):
     async def _recover(self, lane: _Lane[T], error: Exception) -> None:
         lane.delivery.last_error = describe(error)
         stream = lane.delivery.stream
-        log.warning(
-            "stream does not answer", stream=stream, group=self._group, error=lane.delivery.last_error
-        )
+        log.warning("stream does not answer", stream=stream, group=self._group, error=lane.delivery.last_error)
         await lane.backoff.wait()
         if "NOGROUP" in str(error):
             try:
@@ -218,9 +212,7 @@ class Consumer(Generic[T]):
             except (RedisError, OSError) as again:
                 log.warning("group is gone", stream=stream, group=self._group, error=describe(again))
 
-    async def _repeat(
-        self, lane: _Lane[T], step: Callable[[_Lane[T]], Awaitable[None]], seconds: float
-    ) -> None:
+    async def _repeat(self, lane: _Lane[T], step: Callable[[_Lane[T]], Awaitable[None]], seconds: float) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
             try:
@@ -228,9 +220,7 @@ class Consumer(Generic[T]):
                 backoff.reset()
                 await pause(self._stop, seconds)
             except Exception as error:
-                log.warning(
-                    "claiming waits", stream=lane.delivery.stream, group=self._group, error=describe(error)
-                )
+                log.warning("claiming waits", stream=lane.delivery.stream, group=self._group, error=describe(error))
                 await backoff.wait()
 
     async def _hold(self, lane: _Lane[T]) -> None:
@@ -241,9 +231,7 @@ class Consumer(Generic[T]):
             await lane.delivery.take(entries)
             if self._stop.is_set():
                 return
-        await self._delete_stale(
-            keys=[lane.delivery.stream], args=[self._group, self._name, _STALE_CONSUMER_MS]
-        )
+        await self._delete_stale(keys=[lane.delivery.stream], args=[self._group, self._name, _STALE_CONSUMER_MS])
         lane.claimed_at = monotonic()
 
 

@@ -121,9 +121,7 @@ class Delivery(Generic[T]):
         if not found:
             return []
         counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] for entry in found}
-        replies: list[Any] = await self._redis.xclaim(
-            self.stream, self._group, self._name, idle_ms, list(counts)
-        )
+        replies: list[Any] = await self._redis.xclaim(self.stream, self._group, self._name, idle_ms, list(counts))
         claimed: list[Entry] = [(entry_id, fields) for entry_id, fields in replies if entry_id is not None]
         for entry_id in counts.keys() - dict(claimed).keys():
             # another consumer was quicker; or it is deleted, and Redis 6.2 would keep it pending for ever
@@ -154,9 +152,7 @@ class Delivery(Generic[T]):
                 if not is_transient(error):
                     failure = error
                     break
-                log.warning(
-                    "handler waits", **self._context(), error=self.last_error, attempt=backoff.attempt
-                )
+                log.warning("handler waits", **self._context(), error=self.last_error, attempt=backoff.attempt)
                 if self._stop.is_set():
                     return []
                 await backoff.wait()
@@ -167,9 +163,7 @@ class Delivery(Generic[T]):
 
     async def _failed(self, letter: _Letter[T], error: Exception) -> list[bytes]:
         deliveries = self._deliveries.get(letter.entry_id, 1)
-        log.error(
-            "event failed", **self._context(letter.entry_id), error=self.last_error, delivery=deliveries
-        )
+        log.error("event failed", **self._context(letter.entry_id), error=self.last_error, delivery=deliveries)
         if deliveries >= self._dead_after:
             await self._bury(letter.entry_id, letter.body, error)
         return []
@@ -190,9 +184,7 @@ class Delivery(Generic[T]):
         }
         try:
             async with self._engine.begin() as connection:
-                await connection.execute(
-                    insert(self._dead_letters).values(letter | row).on_conflict_do_nothing()
-                )
+                await connection.execute(insert(self._dead_letters).values(letter | row).on_conflict_do_nothing())
             async with self._redis.pipeline(transaction=True) as pipe:
                 # no body: a stream cannot forget one person's words
                 pipe.xadd(dead_stream(self.stream), letter, maxlen=_DEAD_KEPT)

@@ -60,9 +60,7 @@ def outbox_tables(metadata: MetaData) -> Outbox:
         "outbox_stream",
         metadata,
         Column("stream", Text, primary_key=True),
-        Column(
-            "assigned", BigInteger, nullable=False, comment="never given twice, so that an id means one event"
-        ),
+        Column("assigned", BigInteger, nullable=False, comment="never given twice, so that an id means one event"),
     )
     return Outbox(rows, streams)
 

@@ -45,14 +45,10 @@ async def progress(redis: Redis, streams: Mapping[str, Sequence[str]]) -> list[G
             if state is None:
                 found.append(GroupProgress(stream, group, False, number_of(last), 0, 0, 0, dead))
                 continue
-            oldest: list[Any] = (
-                await redis.xpending_range(stream, group, "-", "+", 1) if state.pending else []
-            )
+            oldest: list[Any] = await redis.xpending_range(stream, group, "-", "+", 1) if state.pending else []
             idle: int = oldest[0]["time_since_delivered"] if oldest else 0
             found.append(
-                GroupProgress(
-                    stream, group, True, number_of(last), state.delivered, state.pending, idle, dead
-                )
+                GroupProgress(stream, group, True, number_of(last), state.delivered, state.pending, idle, dead)
             )
     return found
 

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import NamedTuple
 from zlib import crc32
 
 import structlog
 from redis.asyncio import Redis
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Executable, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -35,13 +35,18 @@ if last == ARGV[1] then
 end
 return last
 """
-# A script and not MULTI: it stops at the first entry refused (out of memory, say), so that a last id never hides a gap,
-# and it appends nothing when the stream is not what the relay thinks it is.
+# A script and not MULTI: it stops at the first entry refused (out of memory, say), so that a last id never hides
+# a gap; and it appends nothing when the stream is not what the relay thinks it is.
+
+
+class _Row(NamedTuple):
+    number: int
+    body: bytes
 
 
 @dataclass
 class _Place:
-    """Where the relay stands in one stream: the stream's last id, the highest number given, what is pruned."""
+    """Where we stand in one stream: its last id, the highest number given, and up to where it is pruned."""
 
     last: str
     assigned: int
@@ -49,8 +54,8 @@ class _Place:
 
 
 class Relay:
-    """Publishes `outbox`. Any number may run: for each stream one works, under a PostgreSQL session lock (so not
-    through a transaction-pooling proxy), on one connection of `engine`; the others wait for the lock."""
+    """Publishes `outbox`. Any number may run: for each stream one works, on a connection of `engine` that holds
+    a PostgreSQL session lock (so not through a transaction-pooling proxy); the others wait for the lock."""
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class Relay:
         prune_every: float = 1.0,
         stall_after: float = 30.0,
     ) -> None:
-        """`streams`: stream → groups that must acknowledge. Times in seconds; `poll` finds rows of other processes."""
+        """`streams`: stream → groups that must acknowledge. Seconds; `poll` finds other processes' rows."""
         self._engine = engine
         self._redis = redis
         self._outbox = outbox
@@ -98,9 +103,7 @@ class Relay:
         """What keeps events from being published, or None. A relay that waits for another's lock is well."""
         for stream, beat in self._beat.items():
             if (silent := monotonic() - beat) > self._stall_after:
-                return (
-                    f"relay of {stream} has done nothing for {silent:.0f} s: see its last warning in the log"
-                )
+                return f"relay of {stream} has done nothing for {silent:.0f} s: see its last warning in the log"
         return None
 
     async def _lead(self, stream: str) -> None:
@@ -149,24 +152,18 @@ class Relay:
         await ensure_groups(self._redis, stream, self._streams[stream])
         last, _ = await stream_state(self._redis, stream, ())
         await connection.execute(insert(streams).values(stream=stream, assigned=0).on_conflict_do_nothing())
-        assigned: int = (
-            await connection.scalar(select(streams.c.assigned).where(streams.c.stream == stream)) or 0
-        )
+        assigned: int = await connection.scalar(select(streams.c.assigned).where(streams.c.stream == stream)) or 0
         if number_of(last) > assigned:
-            log.warning(
-                "stream is ahead of the outbox; publishing all that remains again", stream=stream, last=last
-            )
+            log.warning("stream is ahead of the outbox; publishing all that remains again", stream=stream, last=last)
             # in this order: after a crash in between, the same is found and done again
             await connection.execute(update(rows).where(rows.c.stream == stream).values(number=None))
             assigned = number_of(last)
-            await connection.execute(
-                update(streams).where(streams.c.stream == stream).values(assigned=assigned)
-            )
+            await connection.execute(update(streams).where(streams.c.stream == stream).values(assigned=assigned))
         elif number_of(last) < assigned:
             log.info("stream is behind the outbox; publishing what it lacks", stream=stream, last=last)
         return _Place(last, assigned)
 
-    async def _next(self, connection: AsyncConnection, stream: str, place: _Place) -> Sequence[Row[Any]]:
+    async def _next(self, connection: AsyncConnection, stream: str, place: _Place) -> list[_Row]:
         rows = self._outbox.rows
         if number_of(place.last) < place.assigned:
             lacking = (
@@ -175,14 +172,14 @@ class Relay:
                 .order_by(rows.c.number)
                 .limit(self._batch)
             )
-            if found := (await connection.execute(lacking)).all():
+            if found := await _fetch(connection, lacking):
                 return found
-        found = (await connection.execute(self._give_numbers(stream, place.assigned))).all()
+        found = await _fetch(connection, self._give_numbers(stream, place.assigned))
         if found:
             place.assigned = found[-1].number
         return found
 
-    def _give_numbers(self, stream: str, assigned: int) -> Select[Any]:
+    def _give_numbers(self, stream: str, assigned: int) -> Executable:
         """One statement, so one commit: numbers to the next rows without one, and the highest number kept."""
         rows, streams = self._outbox.rows, self._outbox.streams
         waiting = (
@@ -208,7 +205,7 @@ class Relay:
         )
         return select(given.c.number, given.c.body).order_by(given.c.number).add_cte(kept)
 
-    async def _send(self, stream: str, place: _Place, rows: Sequence[Row[Any]]) -> bool:
+    async def _send(self, stream: str, place: _Place, rows: Sequence[_Row]) -> bool:
         """False when the stream was not what we thought; nothing was appended then."""
         arguments: list[str | bytes] = [place.last]
         for row in rows:
@@ -218,7 +215,7 @@ class Relay:
         return last.decode() == place.last
 
     async def _prune(self, connection: AsyncConnection, stream: str, place: _Place) -> bool:
-        """Forget what every group has acknowledged. False when the stream lost something, or a group is gone."""
+        """Forget what every group has acknowledged. False when the stream or a group has lost something."""
         groups = self._streams[stream]
         last, states = await stream_state(self._redis, stream, groups)
         if last != place.last or len(states) < len(groups):
@@ -231,3 +228,7 @@ class Relay:
             await self._redis.xtrim(stream, minid=f"{floor + 1}-0", approximate=False)
             place.pruned = floor
         return True
+
+
+async def _fetch(connection: AsyncConnection, query: Executable) -> list[_Row]:
+    return [_Row(*row) for row in await connection.execute(query)]

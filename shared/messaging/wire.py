@@ -1,4 +1,4 @@
-"""What every user of Redis here shares: the client, waiting after an error, and the state of a stream's groups."""
+"""What every user of Redis here shares: the client, waiting after an error, the state of a stream's groups."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -19,7 +19,6 @@ FIELD = "__data__"
 """The one field of an entry. FastStream's own parsers read a plain JSON body from it."""
 SOCKET_TIMEOUT = 5.0
 
-_TRANSIENT_REPLIES = {"READONLY", "NOREPLICAS", "MISCONF", "LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "OOM"}
 _jitter = SystemRandom()
 _TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57P", "58")
 """Connection, serialization and deadlock, resources, lock not available, operator intervention, system error."""
@@ -63,7 +62,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError):
         return True
     if isinstance(error, RedisError):
-        return not isinstance(error, ResponseError) or str(error).split(" ")[0] in _TRANSIENT_REPLIES
+        return not isinstance(error, DataError)  # whatever Redis refuses now, it takes in another state
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     cause = error.orig if isinstance(error, DBAPIError) else error
@@ -113,9 +112,7 @@ async def ensure_groups(redis: Redis, stream: str, groups: Iterable[str]) -> Non
                 raise
 
 
-async def stream_state(
-    redis: Redis, stream: str, groups: Iterable[str]
-) -> tuple[str, Mapping[str, GroupState]]:
+async def stream_state(redis: Redis, stream: str, groups: Iterable[str]) -> tuple[str, Mapping[str, GroupState]]:
     """Last id of the stream and the state of those `groups` that exist, read in one transaction: a FLUSHALL
     is before it or after it, never in between."""
     names = list(groups)
@@ -125,7 +122,7 @@ async def stream_state(
         for group in names:
             pipe.xpending(stream, group)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-    info, found, *pendings = replies
+    info, found = replies[:2]
     if isinstance(info, ResponseError) and "no such key" in str(info):
         return "0-0", {}
     for reply in (info, found):
@@ -133,9 +130,7 @@ async def stream_state(
             raise reply
     delivered = {group["name"].decode(): number_of(group["last-delivered-id"]) for group in found}
     return info["last-generated-id"].decode(), {
-        group: GroupState(
-            delivered[group], pending["pending"], number_of(pending["min"]) if pending["min"] else None
-        )
-        for group, pending in zip(names, pendings, strict=True)
+        group: GroupState(delivered[group], pending["pending"], number_of(pending["min"]) if pending["min"] else None)
+        for group, pending in zip(names, replies[2:], strict=True)
         if group in delivered
     }

@@ -83,13 +83,9 @@ async def tenures(
 
 
 def _tenure(row: Row[Any]) -> Tenure:
-    columns = dict(row._mapping)
-    ref = UnitRef(
-        code=columns.pop("unit_code"),
-        valid_from=columns.pop("unit_valid_from"),
-        name=columns.pop("unit_name"),
-    )
-    return Tenure(unit=ref, **columns)
+    ref = UnitRef(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name)
+    columns = (name for name in Tenure.model_fields if name != "unit")
+    return Tenure(unit=ref, **{name: getattr(row, name) for name in columns})
 
 
 async def add_tenure(connection: AsyncConnection, new: Tenure) -> None:
@@ -104,9 +100,7 @@ async def add_tenure(connection: AsyncConnection, new: Tenure) -> None:
 
 
 async def supersede_tenure(connection: AsyncConnection, tenure_id: str, now: datetime) -> None:
-    await connection.execute(
-        update(tenure).where(tenure.c.tenure_id == tenure_id).values(superseded_at=now)
-    )
+    await connection.execute(update(tenure).where(tenure.c.tenure_id == tenure_id).values(superseded_at=now))
 
 
 async def channels(connection: AsyncConnection) -> dict[str, tuple[str, ...]]:
@@ -120,9 +114,7 @@ async def channels(connection: AsyncConnection) -> dict[str, tuple[str, ...]]:
     return found
 
 
-async def replace_channels(
-    connection: AsyncConnection, holder_id: str, urls: set[str], now: datetime
-) -> set[str]:
+async def replace_channels(connection: AsyncConnection, holder_id: str, urls: set[str], now: datetime) -> set[str]:
     """Make `urls` the channels of a holder; returns those that are new."""
     old = set((await channels(connection)).get(holder_id, ()))
     await connection.execute(

@@ -21,7 +21,7 @@ class DueDelivery:
     incident_id: str
     recipient: str
     purpose: str
-    posts: tuple[str, ...]
+    posts: list[str]
     channel: str
     title: str
     body: str
@@ -43,11 +43,21 @@ async def claim_deliveries(connection: AsyncConnection, now: datetime, limit: in
         update(delivery)
         .where(delivery.c.delivery_id.in_(due), delivery.c.notice_id == notice.c.notice_id)
         .values(state="sending", attempts=delivery.c.attempts + 1, next_at=now + LEASE)
-        .returning(delivery, notice)
+        .returning(
+            delivery.c.delivery_id,
+            delivery.c.channel,
+            delivery.c.attempts,
+            notice.c.notice_id,
+            notice.c.incident_id,
+            notice.c.recipient,
+            notice.c.purpose,
+            notice.c.posts,
+            notice.c.title,
+            notice.c.body,
+            notice.c.exercise,
+        )
     )
-    columns = DueDelivery.__dataclass_fields__
-    found = [{name: value for name, value in row._mapping.items() if name in columns} for row in rows]
-    claimed = [DueDelivery(**row | {"posts": tuple(row["posts"])}) for row in found]
+    claimed = [DueDelivery(**{name: getattr(row, name) for name in DueDelivery.__dataclass_fields__}) for row in rows]
     return sorted(claimed, key=lambda d: d.delivery_id)
 
 
@@ -93,9 +103,7 @@ async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -
     return [row.incident_id for row in rows]
 
 
-async def pass_deadlines(
-    connection: AsyncConnection, incident_ids: Sequence[str], now: datetime
-) -> Sequence[Row[Any]]:
+async def pass_deadlines(connection: AsyncConnection, incident_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
     """Mark the passed deadlines of locked incidents; returns them in order of their due times."""
     rows = await connection.execute(
         update(deadline)
@@ -123,9 +131,7 @@ async def posts_of(connection: AsyncConnection, notice_ids: Sequence[str]) -> di
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
     """When the next deadline falls due; the sample night moves its clock there."""
-    return await connection.scalar(
-        select(func.min(deadline.c.due_at)).where(deadline.c.state == "pending")
-    )
+    return await connection.scalar(select(func.min(deadline.c.due_at)).where(deadline.c.state == "pending"))
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
@@ -136,9 +142,7 @@ async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
         .where((delivery.c.state == "sending") | ((delivery.c.state == "queued") & (delivery.c.next_at <= now)))
     )
     passed = await connection.scalar(
-        select(func.count())
-        .select_from(deadline)
-        .where(deadline.c.state == "pending", deadline.c.due_at <= now)
+        select(func.count()).select_from(deadline).where(deadline.c.state == "pending", deadline.c.due_at <= now)
     )
     return not sending and not passed
 

@@ -24,7 +24,7 @@ FINAL_STATES = ("closed", "dismissed", "merged", "handed_off")
 
 
 async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
-    """Until the transaction ends, nobody else correlates in these units. Sorted, so that two batches cannot deadlock."""
+    """Until the transaction ends nobody else correlates in these units. Sorted, so that two batches cannot deadlock."""
     keys = sorted({crc32(code.encode()) - 2**31 for code in codes})
     await connection.execute(
         text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
@@ -37,9 +37,7 @@ async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) ->
     return {row.event_id for row in rows}
 
 
-async def cases_near(
-    connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta
-) -> list[Case]:
+async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta) -> list[Case]:
     """Open incidents that any of `happenings` could belong to, locked for this transaction."""
     spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
     for h in happenings:
@@ -88,9 +86,7 @@ async def _load(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
         case.decision_id, case.decision_number = row.decision_id, row.number
         case.decision = Decision.model_validate_json(row.record)
     told = await connection.execute(
-        select(notice.c.incident_id, notice.c.recipient, notice.c.purpose).where(
-            notice.c.incident_id.in_(ids)
-        )
+        select(notice.c.incident_id, notice.c.recipient, notice.c.purpose).where(notice.c.incident_id.in_(ids))
     )
     for row in told:
         cases[row.incident_id].told.add((row.recipient, row.purpose))
@@ -269,9 +265,7 @@ async def save_notices(connection: AsyncConnection, issued: Sequence[IssuedNotic
         await connection.execute(insert(deadline), deadlines)
 
 
-async def acknowledge(
-    connection: AsyncConnection, notice_ids: Sequence[str], by: str, at: datetime
-) -> set[str]:
+async def acknowledge(connection: AsyncConnection, notice_ids: Sequence[str], by: str, at: datetime) -> set[str]:
     """Acknowledge what is not yet; cancel its deadline and what is still to be sent. Returns what was new."""
     rows = await connection.execute(
         update(notice)
@@ -281,9 +275,7 @@ async def acknowledge(
     )
     new = {row.notice_id for row in rows}
     await connection.execute(
-        update(deadline)
-        .where(deadline.c.notice_id.in_(new), deadline.c.state == "pending")
-        .values(state="cancelled")
+        update(deadline).where(deadline.c.notice_id.in_(new), deadline.c.state == "pending").values(state="cancelled")
     )
     await connection.execute(
         update(delivery)
@@ -334,9 +326,7 @@ async def page(
 
 async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] | None:
     """An incident with its reports, decisions, notices, deliveries and deadlines; None if there is none."""
-    found = (
-        await connection.execute(select(incident).where(incident.c.incident_id == incident_id))
-    ).one_or_none()
+    found = (await connection.execute(select(incident).where(incident.c.incident_id == incident_id))).one_or_none()
     if found is None:
         return None
     whole: dict[str, Any] = {"incident": found}
@@ -346,9 +336,7 @@ async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] |
         ("notices", notice, notice.c.issued_at),
         ("deadlines", deadline, deadline.c.due_at),
     ):
-        rows = await connection.execute(
-            select(table).where(table.c.incident_id == incident_id).order_by(order)
-        )
+        rows = await connection.execute(select(table).where(table.c.incident_id == incident_id).order_by(order))
         whole[name] = rows.all()
     deliveries = await connection.execute(
         select(delivery)
