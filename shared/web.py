@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from shared import problem
+from shared import documents, problem
 from shared.identity import TokenVerifier, principal
 
 log = structlog.get_logger()
@@ -98,6 +98,7 @@ def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
     root.state.verifier = verifier
     problem.install(root)
     _add_health(root, all_checks)
+    root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
     for service in services:
         _add_health(service.app, service.checks)
         root.mount(f"/{service.name}", service.app)

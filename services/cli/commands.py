@@ -17,8 +17,8 @@ from rich.progress import Progress
 from services.cli import importing, up
 from services.cli.auditing import verify_source
 from services.cli.process import (
-    ServiceName,
     CommandError,
+    ServiceName,
     build,
     infrastructure,
     listening_socket,
@@ -33,7 +33,7 @@ from services.ledger.app import signer
 from shared.clock import Clock
 from shared.embedded import EmbeddedError
 from shared.identity import Principal, Role, issuer
-from shared.keys import KeyFileError
+from shared.keys import KeyFileError, secret
 from shared.settings import Settings
 
 app = typer.Typer(help="Trực Ban: incident reports, who answers for them, and the proof.", no_args_is_help=True)
@@ -52,6 +52,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
 Url = Annotated[str, typer.Option(help="address of the running system")]
 Token = Annotated[str | None, typer.Option(envvar="TRUCBAN_TOKEN", help="bearer token")]
 LOCAL = "http://127.0.0.1:8080"
+INTAKE_SECRETS = ("content", "reporter")
 
 
 def main() -> None:
@@ -117,13 +118,15 @@ def serve(
 
 @app.command()
 def migrate() -> None:
-    """Bring all schemas to the newest version; idempotent. Example: DATABASE_URL=… trucban migrate"""
+    """Schemas to their newest version, and keys made; idempotent. Example: DATABASE_URL=… trucban migrate"""
 
     async def work() -> None:
         async with infrastructure(_settings()) as settings:
             await migrate_all(settings)
             signer(settings)
             issuer(settings.keys_dir)
+            for name in INTAKE_SECRETS:  # all keys, so that services can be given them read-only
+                secret(settings.keys_dir, name)
 
     _run(work())
     console.print("schemas are at their newest version")

@@ -16,6 +16,7 @@ from services.escalation.routing import Router, about, envelope
 from services.escalation.rulebook import in_force
 from services.escalation.store import due, incidents
 from services.escalation.store.due import DueDelivery
+from shared import metrics
 from shared.events import DeliveryFinished, DeliveryFinishedData
 
 log = structlog.get_logger()
@@ -63,8 +64,10 @@ class DeliveryLoop:
                 await self._sender.send(delivery)
         except (DeliveryError, TimeoutError, OSError) as error:
             reason = str(error) if isinstance(error, DeliveryError) else type(error).__name__
+            metrics.deliveries.labels("failed").inc()
             await self._failed(delivery, reason)
         else:
+            metrics.deliveries.labels("sent").inc()
             await self._finish(delivery, "sent", None)
 
     async def _failed(self, delivery: DueDelivery, reason: str) -> None:

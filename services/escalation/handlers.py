@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.escalation.directory import holder_at
 from services.escalation.notification import DESK, Notice
-from services.escalation.routing import Case, Channels, Router, about, envelope, happening_of
+from services.escalation.routing import Case, Channels, Outcome, Router, about, envelope, happening_of
 from services.escalation.rulebook import in_force
 from services.escalation.store import directory, due, incidents, tables
+from shared import metrics
 from shared.clock import Clock
 from shared.events import (
     AcknowledgementRecorded,
@@ -96,7 +97,16 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
             router.route(event)
         await incidents.save(connection, router.out, router.now)
         await escalation.emit(connection, router.out.events)
+    _count(router.out)
     escalation.wake()
+
+
+def _count(out: Outcome) -> None:
+    new = sum(case.is_new for case in out.cases.values())
+    metrics.incidents.labels("new").inc(new)
+    metrics.incidents.labels("merged").inc(len(out.reports) - new)
+    for issued in out.notices:
+        metrics.notices.labels(issued.notice.purpose).inc()
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,8 @@ async def pass_deadlines(escalation: Escalation) -> int:
         for case in cases.values():
             await incidents.set_progress(connection, case)
         await escalation.emit(connection, router.out.events)
+    for issued in router.out.notices:
+        metrics.notices.labels(issued.notice.purpose).inc()
     escalation.wake()
     return len(ids)
 

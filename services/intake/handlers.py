@@ -17,6 +17,7 @@ from services.intake import store
 from services.intake.receiving import Draft, Means, draft, reporter_text
 from services.intake.submission import Submission
 from services.intake.wards import Unit
+from shared import metrics
 from shared.clock import Clock, monotonic
 from shared.commitment import new_salt
 from shared.events import Event, ReportCorrelated, UnitRecorded, encode
@@ -167,8 +168,10 @@ def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Problem) -> No
     if future.done():
         return
     if isinstance(outcome, Problem):
+        metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
         future.set_exception(outcome)
     else:
+        metrics.reports.labels("accepted" if outcome.is_new else "duplicate").inc()
         future.set_result(outcome)
 
 

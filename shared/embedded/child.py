@@ -120,9 +120,7 @@ class Child(ABC):
                 pids = self._residents()
             if not pids:
                 return
-        raise EmbeddedError(
-            f"{self.name} of an earlier run does not end: end process {pids[0]}, then start again"
-        )
+        raise EmbeddedError(f"{self.name} of an earlier run does not end: end process {pids[0]}, then start again")
 
     def _residents(self) -> list[int]:
         """Processes of this server on `home`: by account, by executable and by the mark in their title."""

@@ -175,9 +175,7 @@ def private_home(data: Path, name: str, account: Account) -> Path:
 def _linked_home(link: Path, account: Account) -> Path:
     home = link.readlink()
     if not home.is_dir():
-        raise EmbeddedError(
-            f"{link} leads to {home}, which is gone: restore it, or remove the link to begin anew"
-        )
+        raise EmbeddedError(f"{link} leads to {home}, which is gone: restore it, or remove the link to begin anew")
     account.make_private(home)
     note, data = home.parent / "data-folder", link.parent
     earlier = Path(os.fsdecode(note.read_bytes()))

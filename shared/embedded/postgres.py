@@ -95,9 +95,7 @@ class Postgres(Child):
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
             return False
         except asyncpg.PostgresError as error:
-            raise EmbeddedError(
-                f"database {_DATABASE} does not open: {error} (log: {self.log_file})"
-            ) from error
+            raise EmbeddedError(f"database {_DATABASE} does not open: {error} (log: {self.log_file})") from error
         return True
 
     def leaders(self, pids: list[int]) -> list[int]:

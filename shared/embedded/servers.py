@@ -35,9 +35,7 @@ class Servers:
 
 
 @asynccontextmanager
-async def embedded_servers(
-    data: Path, *, redis: bool = True, postgres: bool = True
-) -> AsyncGenerator[Servers]:
+async def embedded_servers(data: Path, *, redis: bool = True, postgres: bool = True) -> AsyncGenerator[Servers]:
     """Run the servers on the data folder `data`; one that dies is started again on the same address and data.
 
     They stop when the block is left, so whoever enters it must turn SIGTERM into a cancellation (asyncio.run

@@ -24,7 +24,6 @@ from shared.messaging.wire import Backoff, connect, connection_options, describe
 
 log = structlog.get_logger()
 T = TypeVar("T")
-_STALE_CONSUMER_MS = 3_600_000
 
 _DELETE_STALE = """
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -77,10 +76,11 @@ class Consumer(Generic[T]):
         block: float = 0.5,
         stall_after: float = 30.0,
         grace: float = 15.0,
+        stale_after: float = 3600.0,
     ) -> None:
         """`name` is unique among the group's consumers, and stays over a restart. `block`: seconds that a read
         waits in Redis. `stall_after`: seconds without progress before a complaint. `grace`: seconds that a handler
-        gets to finish when we stop."""
+        gets to finish when we stop. `stale_after`: seconds until an idle consumer without entries is deleted."""
         self._url = url
         self._group = group
         self._name = name
@@ -89,6 +89,7 @@ class Consumer(Generic[T]):
         self._block = block
         self._stall_after = stall_after
         self._grace = grace
+        self._stale_after = stale_after
         self._stop = asyncio.Event()
         self._redis = connect(url)
         self._delete_stale = self._redis.register_script(_DELETE_STALE)
@@ -150,8 +151,8 @@ class Consumer(Generic[T]):
                 await broker.stop()
 
     def _broker(self) -> RedisBroker:
-        options = connection_options() | {"logger": None, "apply_types": False, "graceful_timeout": None}
-        broker = RedisBroker(self._url, **options)
+        quiet: dict[str, Any] = {"logger": None, "apply_types": False, "graceful_timeout": None}
+        broker = RedisBroker(self._url, **quiet, **connection_options())
         for stream, lane in self._lanes.items():
             subscriber = broker.subscriber(
                 # last_id: where FastStream creates a group that is gone; where to read, `_read` decides
@@ -231,7 +232,9 @@ class Consumer(Generic[T]):
             await lane.delivery.take(entries)
             if self._stop.is_set():
                 return
-        await self._delete_stale(keys=[lane.delivery.stream], args=[self._group, self._name, _STALE_CONSUMER_MS])
+        await self._delete_stale(
+            keys=[lane.delivery.stream], args=[self._group, self._name, round(self._stale_after * 1000)]
+        )
         lane.claimed_at = monotonic()
 
 

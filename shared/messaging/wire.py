@@ -122,12 +122,12 @@ async def stream_state(redis: Redis, stream: str, groups: Iterable[str]) -> tupl
         for group in names:
             pipe.xpending(stream, group)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-    info, found = replies[:2]
-    if isinstance(info, ResponseError) and "no such key" in str(info):
-        return "0-0", {}
-    for reply in (info, found):
+    for reply in replies[:2]:
         if isinstance(reply, Exception):
+            if "no such key" in str(reply):
+                return "0-0", {}
             raise reply
+    info, found = replies[:2]
     delivered = {group["name"].decode(): number_of(group["last-delivered-id"]) for group in found}
     return info["last-generated-id"].decode(), {
         group: GroupState(delivered[group], pending["pending"], number_of(pending["min"]) if pending["min"] else None)

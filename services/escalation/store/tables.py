@@ -163,7 +163,7 @@ delivery = Table(
     _instant("finished_at", nullable=True),
     Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending')")),
 )
-"""queued → sending (a lease until `next_at`) → sent | queued again | given_up; an acknowledgement cancels the queued."""
+"""queued → sending (a lease until `next_at`) → sent | queued again | given_up; acknowledging cancels what is queued."""
 
 deadline = Table(
     "deadline",

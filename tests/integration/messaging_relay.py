@@ -1,0 +1,21 @@
+"""A relay in a process of its own, to be killed: `python -m tests.integration.messaging_relay REDIS DATABASE SCHEMA`."""
+
+import asyncio
+import sys
+
+from sqlalchemy import MetaData
+
+from shared import messaging
+from shared.database import connect
+from shared.messaging import Relay
+
+
+async def main(redis_url: str, database_url: str, schema: str) -> None:
+    outbox = messaging.outbox_tables(MetaData(schema=schema))
+    streams = {messaging.stream_name(schema, 0): ("escalation",)}
+    async with Relay(connect(database_url), messaging.connect(redis_url), outbox, streams, batch=20).running():
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

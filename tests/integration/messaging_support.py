@@ -1,0 +1,153 @@
+"""A stream of its own, with outbox and dead letters in a schema of its own, on real servers, for each test."""
+
+import asyncio
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import MetaData, Table, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.schema import CreateSchema
+
+from shared import messaging
+from shared.database import connect
+from shared.embedded import Servers, embedded_servers, erase
+from shared.messaging import Consumer, Outbox, Outgoing, Relay
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Event:
+    n: int
+
+
+def parse(body: bytes) -> Event:
+    return Event(json.loads(body)["n"])
+
+
+def body(n: int) -> bytes:
+    return json.dumps({"n": n, "words": "Nguyễn Văn A"}).encode()
+
+
+@dataclass
+class Seen:
+    """A handler that ignores events that it has seen, and keeps what it was given."""
+
+    given: list[list[int]] = field(default_factory=list[list[int]])
+    once: dict[int, None] = field(default_factory=dict[int, None])
+
+    async def handle(self, events: Sequence[Event]) -> None:
+        self.given.append([event.n for event in events])
+        self.once |= dict.fromkeys(event.n for event in events)
+
+    @property
+    def order(self) -> list[int]:
+        return list(self.once)
+
+
+@dataclass
+class World:
+    servers: Servers
+    engine: AsyncEngine
+    redis: Redis
+    stream: str
+    outbox: Outbox
+    dead: Table
+    groups: tuple[str, ...] = ("escalation",)
+
+    @property
+    def streams(self) -> dict[str, tuple[str, ...]]:
+        return {self.stream: self.groups}
+
+    def relay(self, engine: AsyncEngine | None = None) -> Relay:
+        return Relay(engine or self.engine, self.redis, self.outbox, self.streams, poll=0.02, prune_every=0.05)
+
+    def consumer(
+        self, handle: Callable[[Sequence[Event]], Awaitable[None]], name: str = "one", **options: Any
+    ) -> Consumer[Event]:
+        options = {"group": self.groups[0], "claim_idle": 0.2, "dead_after": 3, "block": 0.1} | options
+        return Consumer(
+            options.pop("url", self.servers.redis_url),
+            [self.stream],
+            options.pop("group"),
+            name,
+            parse,
+            handle,
+            self.engine,
+            self.dead,
+            **options,
+        )
+
+    async def emit(self, *numbers: int, bodies: dict[int, bytes] | None = None) -> None:
+        events = [Outgoing(f"{self.stream}/{n}", self.stream, (bodies or {}).get(n) or body(n)) for n in numbers]
+        async with self.engine.begin() as connection:
+            await messaging.add(connection, self.outbox, events)
+
+    async def settled(self, seconds: float = 15.0) -> None:
+        await messaging.wait_settled(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
+
+    async def waiting(self) -> list[int | None]:
+        """Numbers of the rows that are still in the outbox."""
+        rows = self.outbox.rows
+        async with self.engine.connect() as connection:
+            return list(await connection.scalars(select(rows.c.number).order_by(rows.c.seq)))
+
+    async def in_stream(self) -> list[int]:
+        entries: list[Any] = await self.redis.xrange(self.stream)
+        return [parse(fields[b"__data__"]).n for _, fields in entries]
+
+    async def dead_rows(self) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return list(await connection.execute(select(self.dead).order_by(self.dead.c.id)))
+
+    async def pending(self, group: str | None = None) -> int:
+        return (await self.redis.xpending(self.stream, group or self.groups[0]))["pending"]
+
+    async def statistic(self, section: str, name: str, part: str) -> int:
+        """A counter of the server's own, such as how often it refused a command."""
+        found: Any = await self.redis.info(section)
+        return int(found.get(name, {}).get(part, 0))
+
+
+@asynccontextmanager
+async def running_servers() -> AsyncGenerator[Servers]:
+    # not pytest's folder: as root, PostgreSQL runs as somebody else, who cannot reach that
+    parent = Path(tempfile.mkdtemp(prefix="messaging-", dir="/tmp"))
+    parent.chmod(0o711)
+    try:
+        async with embedded_servers(parent / "data") as servers:
+            yield servers
+    finally:
+        erase(parent / "data")
+        shutil.rmtree(parent)
+
+
+@asynccontextmanager
+async def new_world(servers: Servers, groups: tuple[str, ...] = ("escalation",)) -> AsyncGenerator[World]:
+    name = f"messaging_{next(_numbers)}"
+    metadata = MetaData(schema=name)
+    outbox, dead = messaging.outbox_tables(metadata), messaging.dead_letter_table(metadata)
+    engine, redis = connect(servers.database_url), messaging.connect(servers.redis_url)
+    async with engine.begin() as connection:
+        await connection.execute(CreateSchema(name))
+        await connection.run_sync(metadata.create_all)
+    yield World(servers, engine, redis, messaging.stream_name(name, 0), outbox, dead, groups)
+    await redis.aclose()
+    await engine.dispose()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} s: {what}") from None
