@@ -141,11 +141,7 @@ async def until(stop: asyncio.Event, work: asyncio.Task[Any]) -> bool:
     """Wait for `work` or `stop`; True if the work was done. Errors of the work are raised."""
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if work.done():
-        waiting.cancel()
-        await work
-        return True
-    work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-    return False
+        work.result()
+    return work.done()

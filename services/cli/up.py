@@ -81,6 +81,7 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
             if plays:
                 night = asyncio.create_task(play(running, done))
                 if not await until(stop, night):
+                    night.cancel()
                     return 1
                 if demo:
                     return night.result()
@@ -175,7 +176,7 @@ def _report(running: Running, result: Result, verified: Verified) -> int:
         console.print(f"[red]differs[/red] {problem}", soft_wrap=True)
     told = len(delivered(running.settings.data / "outbox.ndjson"))
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(result.outcomes.items()))
-    console.print(f"{result.rows} rows played: reports {outcomes}; {len(problems)} differences")
+    console.print(f"{result.rows} rows played: reports {outcomes}; {len(problems)} differences", soft_wrap=True)
     console.print(
         f"demo: {result.reports} reports, {result.incidents} incidents, {result.decisions} decisions, "
         f"{told} notices delivered, ledger of {verified.entries} entries "
@@ -195,5 +196,5 @@ def say_where(running: Running) -> None:
     for name in running.services:
         console.print(f"  {running.address}/{name}/docs", highlight=False)
     console.print(f"  ledger key: {signer(settings).verifier.vkey()}", highlight=False, soft_wrap=True)
-    console.print(f"  notices are written to {settings.data / 'outbox.ndjson'}", highlight=False)
-    console.print(f"  a token: trucban token issue --role desk --subject me --data {settings.data}", highlight=False)
+    console.print(f"  notices are written to {settings.data / 'outbox.ndjson'}", highlight=False, soft_wrap=True)
+    console.print(f"  a token: trucban token issue --role desk --subject me --data {settings.data}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ The answer is "the rule applies to this incident", never that anybody is guilty:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import orjson
@@ -180,8 +180,8 @@ def _rule(inputs: Inputs, adopted: AdoptedRulebook, harm: Harm) -> _Ruling:
 
 
 def time_of_occurrence(occurred_at: datetime, received_at: datetime) -> datetime:
-    """The sender's claim, bounded by our own clock: nothing is reported before it happened."""
-    return min(occurred_at, received_at)
+    """The sender's claim in UTC, bounded by our own clock: nothing is reported before it happened."""
+    return min(occurred_at, received_at).astimezone(UTC)
 
 
 def is_verified(reports: Iterable[ReportFacts]) -> bool:

@@ -196,11 +196,10 @@ class Relay:
             .returning(rows.c.number, rows.c.body)
             .cte("given")
         )
-        highest = select(func.max(given.c.number).label("number")).subquery("highest")
         kept = (
             update(streams)
-            .where(streams.c.stream == stream, highest.c.number.is_not(None))
-            .values(assigned=highest.c.number)
+            .where(streams.c.stream == stream, select(given.c.number).exists())
+            .values(assigned=select(func.max(given.c.number)).scalar_subquery())
             .cte("kept")
         )
         return select(given.c.number, given.c.body).order_by(given.c.number).add_cte(kept)

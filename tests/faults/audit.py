@@ -151,9 +151,7 @@ async def until_recovered(house: House, seconds: float) -> None:
         raise AssertionError(f"not recovered after {seconds:.0f} s: {'; '.join(left)}") from None
 
 
-async def _lost(
-    connection: AsyncConnection, accepted: Collection[str], acknowledged: Collection[str]
-) -> list[str]:
+async def _lost(connection: AsyncConnection, accepted: Collection[str], acknowledged: Collection[str]) -> list[str]:
     stored = set(await connection.scalars(text("SELECT report_id FROM escalation.report")))
     seen = set(
         await connection.scalars(text("SELECT notice_id FROM escalation.notice WHERE acknowledged_at IS NOT NULL"))
@@ -180,11 +178,15 @@ async def _unequal_records(connection: AsyncConnection) -> list[str]:
         rows = sorted(await connection.scalars(text(query)))
         path = f"{{data,{key}}}"
         entries = await connection.scalars(
-            text("SELECT convert_from(body, 'UTF8')\\:\\:jsonb #>> CAST(:path AS text[]) FROM ledger.entry WHERE kind = :kind"),
+            text(
+                "SELECT convert_from(body, 'UTF8')\\:\\:jsonb #>> CAST(:path AS text[]) FROM ledger.entry WHERE kind = :kind"
+            ),
             {"path": path, "kind": kind},
         )
         recorded = sorted(entries)
-        twice = {id_ for id_ in recorded if recorded.count(id_) > 1} if len(set(recorded)) < len(recorded) else set[str]()
+        twice = (
+            {id_ for id_ in recorded if recorded.count(id_) > 1} if len(set(recorded)) < len(recorded) else set[str]()
+        )
         found += _named(f"{key} {{}} has no {kind} in the ledger", set(rows) - set(recorded))
         found += _named(f"{key} {{}} has a {kind} in the ledger and is not stored", set(recorded) - set(rows))
         found += _named(f"{key} {{}} has more than one {kind} in the ledger", twice)

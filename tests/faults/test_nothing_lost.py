@@ -1,24 +1,87 @@
 """Nothing that was acknowledged is lost or done twice, whichever process is killed and whatever Redis forgets."""
 
+import asyncio
 import os
-import time
+import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 
-import asyncio
 import pytest
 
+from shared.clock import monotonic
+from shared.database import connect
 from tests.faults import audit
 from tests.faults.city import reports
 from tests.faults.house import FAULTS, Fault, House, running_house
 from tests.faults.load import Load
-from shared.database import connect
 
-DAYS_BACK = datetime(2023, 1, 22, tzinfo=UTC)
-"""What the reports are about happened before; the rule was in force then."""
-SEED = "TRUCBAN_FAULT_SEED"
-LONG_FAULTS = 40
+TET = datetime(2023, 1, 22, tzinfo=UTC)
+"""What is reported happened in the hours before: the rulebook was in force."""
+PAST_EVERY_DEADLINE = timedelta(minutes=40)
+SEED = int(os.environ.get("TRUCBAN_FAULT_SEED", "0"))
+LONG_RUNS, LONG_FAULTS = 4, 45
 
 
-def test_all_kinds() -> None: ...
+@pytest.mark.timeout(180)
+async def test_each_kind_of_fault_once_loses_nothing() -> None:
+    """One fault of each kind, in a seeded order, under load."""
+    seed = SEED or 20230122
+    order = list(FAULTS)
+    Random(seed).shuffle(order)
+    await _survives(seed, order, apart=8)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", range(LONG_RUNS))
+async def test_many_faults_lose_nothing(run: int) -> None:
+    """Many faults, often before the last one is over. TRUCBAN_FAULT_SEED repeats a schedule."""
+    seed = SEED + run if SEED else SystemRandom().randrange(1, 10**6)
+    await _survives(seed, Random(seed).choices(FAULTS, k=LONG_FAULTS), apart=30)
+
+
+async def _survives(seed: int, faults: Sequence[Fault], apart: int) -> None:
+    """`apart`: at most so many reports are accepted between one fault and the next."""
+    began = monotonic()
+    async with running_house() as house:
+        load = Load(house, reports(Random(seed), TET), Random(seed + 1))
+        sending, moments = asyncio.create_task(load.run()), Random(seed + 2)
+        try:
+            await load.more_accepted(20, seconds=30)
+            for fault in faults:
+                await _next_moment(load, moments, apart)
+                await house.strike(fault)
+            await load.more_accepted(20, seconds=60)
+        finally:
+            load.stop()
+            await sending
+        recovering = monotonic()
+        house.ahead += PAST_EVERY_DEADLINE
+        await house.strike("escalation")
+        await audit.until_recovered(house, seconds=60)
+        found = load.refused + await audit.findings(house, load.accepted, load.acknowledged)
+        await _tell(house, load, f"seed {seed}: {', '.join(faults)}", began, recovering)
+        assert not found, f"seed {seed}, faults {faults}: " + "\n".join(found)
+
+
+async def _next_moment(load: Load, random: Random, apart: int) -> None:
+    """In mid-load; one time in four at once, while the system still recovers from the last fault."""
+    if random.random() < 0.75:
+        await load.more_accepted(random.randrange(1, apart), seconds=60)
+    await asyncio.sleep(random.uniform(0, 0.15))
+
+
+async def _tell(house: House, load: Load, schedule: str, began: float, recovering: float) -> None:
+    engine = connect(str(house.settings.database_url))
+    counts = await audit.counts(engine)
+    await engine.dispose()
+    now = monotonic()
+    lines = [
+        schedule,
+        f"{len(load.accepted)} reports accepted, {len(load.acknowledged)} notices acknowledged; stored: {counts}",
+        f"met on the way: {dict(load.setbacks)}; ended by themselves: {len(house.deaths)}",
+        f"{now - began:.0f} s in all, {now - recovering:.1f} s from the last fault to rest",
+        *house.deaths,
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")
