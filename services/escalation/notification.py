@@ -47,8 +47,8 @@ def _holders_are_told(decision: Decision) -> bool:
 
 
 def _desk_reviews(decision: Decision) -> bool:
-    unverified = decision.standing == "provisional" and not decision.immediate
-    return unverified or decision.outcome == "undetermined" or decision.clock_ahead
+    untold = decision.standing == "provisional" and not _holders_are_told(decision)
+    return untold or decision.outcome == "undetermined" or decision.clock_ahead
 
 
 def _to_holders(parties: Collection[Party]) -> list[Notice]:

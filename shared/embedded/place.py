@@ -131,13 +131,14 @@ def open_data(data: Path) -> Path:
     """Make the data folder and return its resolved path.
 
     As root it may be passed through (0711): `nobody` must reach its PostgreSQL, and what is private in it
-    has a mode of its own. A folder that is there already keeps its mode.
+    has a mode of its own. A folder that already holds something keeps its mode.
     """
     data = data.resolve()
-    if not data.exists():
-        data.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
-    elif not data.is_dir():
+    if data.exists() and not data.is_dir():
         raise EmbeddedError(f"data folder {data} is a file: set TRUCBAN_DATA to a folder")
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0 and not any(data.iterdir()):
+        data.chmod(0o711)
     (data / "log").mkdir(mode=0o700, exist_ok=True)
     return data
 

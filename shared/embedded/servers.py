@@ -21,7 +21,7 @@ class Servers:
     """`unix:///…`, for redis-py."""
     database_url: str
     """`postgresql+asyncpg://…`, for SQLAlchemy; the database `trucban`, empty at first."""
-    _children: dict[str, Child] = field(default_factory=dict[str, Child], repr=False)
+    _children: dict[str, Child] = field(default_factory=dict[str, Child], repr=False, compare=False)
 
     @property
     def redis_pid(self) -> int:

@@ -35,7 +35,7 @@ def connect(url: str) -> Redis:
 
 
 class Backoff:
-    """Waiting after an error: doubling from 50 ms to about 3 s, with jitter, cut short when `stop` is set."""
+    """Waiting after an error: doubling from 50 ms to 2 s, with jitter, cut short when `stop` is set."""
 
     def __init__(self, stop: asyncio.Event) -> None:
         self._stop = stop
@@ -45,7 +45,7 @@ class Backoff:
         self.attempt = 0
 
     async def wait(self) -> None:
-        ceiling = min(3.0, 0.05 * 2 ** min(self.attempt, 10))
+        ceiling = min(2.0, 0.05 * 2 ** min(self.attempt, 10))
         self.attempt += 1
         await pause(self._stop, ceiling * _jitter.uniform(0.5, 1.0))
 

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -141,13 +141,11 @@ class House:
 @asynccontextmanager
 async def running_house() -> AsyncGenerator[House]:
     """All processes running, wards and post-holders imported, every service ready."""
-    parent = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
-    parent.chmod(0o711)  # as root, PostgreSQL runs as somebody else
-    data = parent / "data"
-    try:
+    with _passable_folder() as data:
         async with embedded_servers(data) as servers:
             house = House(data, servers)
-            await _import_city(house)
+            await _import(house, "wards", WARDS)
+            await _import(house, "directory", DIRECTORY)
             keepers = [asyncio.create_task(house.keep(name)) for name in SERVICES]
             try:
                 await house.until_ready(30)
@@ -156,17 +154,23 @@ async def running_house() -> AsyncGenerator[House]:
                 for keeper in keepers:
                     keeper.cancel()
                 await asyncio.gather(*keepers, return_exceptions=True)
-    finally:
-        erase(data)
-        shutil.rmtree(parent)
 
 
-async def _import_city(house: House) -> None:
-    for what, content in (("wards", WARDS), ("directory", DIRECTORY)):
-        path = house.settings.data / f"{what}.csv"
-        path.write_text(content, encoding="utf-8")
-        done = await import_file(house.settings, what, path, keep_going=False)
-        assert not done.errors, f"{what} of the fault run: {done.errors}"
+@contextmanager
+def _passable_folder() -> Generator[Path]:
+    """For a data folder that every user can reach, which pytest's is not: as root, PostgreSQL runs as somebody else."""
+    parent = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
+    parent.chmod(0o711)
+    yield parent / "data"
+    erase(parent / "data")
+    shutil.rmtree(parent)
+
+
+async def _import(house: House, what: Literal["wards", "directory"], content: str) -> None:
+    path = house.settings.data / f"{what}.csv"
+    path.write_text(content, encoding="utf-8")
+    done = await import_file(house.settings, what, path, keep_going=False)
+    assert not done.errors, f"{what} of the fault run: {done.errors}"
 
 
 def _free_port() -> int:

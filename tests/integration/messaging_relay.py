@@ -1,4 +1,4 @@
-"""A relay in a process of its own, to be killed: `python -m tests.integration.messaging_relay REDIS DATABASE SCHEMA`."""
+"""A relay in its own process, to be killed: `python -m tests.integration.messaging_relay REDIS DATABASE SCHEMA`."""
 
 import asyncio
 import sys

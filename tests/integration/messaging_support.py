@@ -101,8 +101,13 @@ class World:
             return list(await connection.scalars(select(rows.c.number).order_by(rows.c.seq)))
 
     async def in_stream(self) -> list[int]:
-        entries: list[Any] = await self.redis.xrange(self.stream)
+        entries: Any = await self.redis.xrange(self.stream)
         return [parse(fields[b"__data__"]).n for _, fields in entries]
+
+    async def read(self, group: str, name: str, count: int) -> list[bytes]:
+        """As a consumer that reads and is then not heard of again."""
+        reply: Any = await self.redis.xreadgroup(group, name, {self.stream: ">"}, count=count)
+        return [entry_id for entry_id, _ in reply[0][1]]
 
     async def dead_rows(self) -> list[Any]:
         async with self.engine.connect() as connection:
@@ -117,11 +122,16 @@ class World:
         return int(found.get(name, {}).get(part, 0))
 
 
-@asynccontextmanager
-async def running_servers() -> AsyncGenerator[Servers]:
-    # not pytest's folder: as root, PostgreSQL runs as somebody else, who cannot reach that
+def _passable_folder() -> Path:
+    """Not pytest's folder: as root, PostgreSQL runs as somebody else, who cannot reach that."""
     parent = Path(tempfile.mkdtemp(prefix="messaging-", dir="/tmp"))
     parent.chmod(0o711)
+    return parent
+
+
+@asynccontextmanager
+async def running_servers() -> AsyncGenerator[Servers]:
+    parent = _passable_folder()
     try:
         async with embedded_servers(parent / "data") as servers:
             yield servers
@@ -136,18 +146,20 @@ async def new_world(servers: Servers, groups: tuple[str, ...] = ("escalation",))
     metadata = MetaData(schema=name)
     outbox, dead = messaging.outbox_tables(metadata), messaging.dead_letter_table(metadata)
     engine, redis = connect(servers.database_url), messaging.connect(servers.redis_url)
-    async with engine.begin() as connection:
-        await connection.execute(CreateSchema(name))
-        await connection.run_sync(metadata.create_all)
-    yield World(servers, engine, redis, messaging.stream_name(name, 0), outbox, dead, groups)
-    await redis.aclose()
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(CreateSchema(name))
+            await connection.run_sync(metadata.create_all)
+        yield World(servers, engine, redis, messaging.stream_name(name, 0), outbox, dead, groups)
+    finally:
+        await redis.aclose()
+        await engine.dispose()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - what others do in Redis and PostgreSQL sets no event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None

@@ -30,13 +30,19 @@ IS_ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not IS_ROOT, reason="only root runs PostgreSQL as another user")
 
 PARENT = """
-import asyncio, json, signal, sys
+import asyncio, concurrent.futures.thread, json, os, signal, sys
 from pathlib import Path
 from shared.embedded import EmbeddedError, embedded_servers
 
+data, uid, gid = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+if uid != os.geteuid():  # only now: that user need not reach this Python
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
 async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    async with embedded_servers(Path(sys.argv[1])) as servers:
+    async with embedded_servers(data) as servers:
         told = [servers.redis_url, servers.database_url, servers.redis_pid, servers.postgres_pid]
         print(json.dumps(told), flush=True)
         await asyncio.Event().wait()
@@ -72,14 +78,11 @@ class Parent:
     def __init__(self, data: Path, account: Account | None = None) -> None:
         account = account or Account.own()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, data],
+            [sys.executable, "-c", PARENT, data, str(account.uid), str(account.gid)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            user=account.uid if account.foreign else None,
-            group=account.gid if account.foreign else None,
-            extra_groups=[] if account.foreign else None,
         )
 
     def up(self) -> tuple[Servers, list[int]]:
@@ -308,8 +311,9 @@ async def test_root_does_not_take_a_lost_way_to_the_database_for_a_first_start(d
 @as_root
 async def test_an_ordinary_user_is_served_and_kept_apart_from_root(folder: Path) -> None:
     nobody = Account.unprivileged()
-    if not nobody.run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import shared")[0]:
-        pytest.skip(f"nobody cannot reach {sys.executable} or {ROOT}")
+    environment = Path(asyncpg.__file__).parent.parent
+    if not nobody.run("/bin/ls", environment)[0]:
+        pytest.skip(f"nobody cannot reach the servers' binaries in {environment}")
     os.chown(folder, nobody.uid, nobody.gid)
     parent = Parent(folder / "var", nobody)
     servers, pids = parent.up()
