@@ -1,14 +1,15 @@
 """Opaque keyset cursors: the sort key of the last row seen, so that page 1000 costs what page 1 does."""
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Query
 
 from shared.problem import FieldError, Problem, invalid
 
+T = TypeVar("T")
 Limit = Annotated[int, Query(ge=1, le=500, description="rows a page")]
 
 
@@ -25,6 +26,24 @@ def decode(cursor: str, length: int) -> list[Any]:
     if not isinstance(key, list) or len(key) != length:
         raise _unknown()
     return key
+
+
+def page(
+    items: Sequence[T], key: Callable[[T], Sequence[str | int]], limit: int, cursor: str | None
+) -> tuple[Sequence[T], str | None]:
+    """One page of a short list that is in memory, sorted by `key`, with the cursor of the next. Raises Problem 422."""
+    if cursor is not None:
+        items = _after(items, key, cursor)
+    following = encode(key(items[limit - 1])) if len(items) > limit else None
+    return items[:limit], following
+
+
+def _after(items: Sequence[T], key: Callable[[T], Sequence[str | int]], cursor: str) -> Sequence[T]:
+    seen = decode(cursor, len(key(items[0])) if items else 1)
+    try:
+        return [item for item in items if list(key(item)) > seen]
+    except TypeError as error:
+        raise _unknown() from error
 
 
 def _unknown() -> Problem:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+log = structlog.get_logger()
 TITLES = {
     400: "Bad request",
     401: "Authentication required",
@@ -18,6 +20,7 @@ TITLES = {
     413: "Content too large",
     415: "Unsupported media type",
     422: "Invalid input",
+    500: "Internal error",
     503: "Not available now",
 }
 
@@ -57,7 +60,7 @@ def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
     found: list[FieldError] = []
     for error in errors:
         parts = [str(p).replace("~", "~0").replace("/", "~1") for p in error["loc"][drop:]]
-        found.append(FieldError("#" + "".join(f"/{p}" for p in parts), str(error["msg"])))
+        found.append(FieldError("#" + "".join(f"/{p}" for p in parts), str(error["msg"]).removeprefix("Value error, ")))
     return found
 
 
@@ -84,6 +87,11 @@ def install(app: FastAPI) -> None:
         headers = dict(error.headers) if error.headers else None
         return Problem(error.status_code, str(error.detail), headers=headers).response()
 
+    async def on_bug(_: Request, error: Exception) -> JSONResponse:
+        log.error("request failed", error=type(error).__name__)
+        return Problem(500, "this is a fault of ours, and it is in the log").response()
+
+    app.add_exception_handler(Exception, on_bug)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

@@ -9,9 +9,13 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import documents, problem
 from shared.identity import TokenVerifier, principal
+from shared.messaging.wire import is_transient
+from shared.problem import Problem
 
 log = structlog.get_logger()
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
@@ -42,8 +46,18 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAP
     app = FastAPI(title=f"Trực Ban {name}", version="1", separate_input_output_schemas=False)
     app.state.verifier = verifier
     problem.install(app)
+    for kind in (SQLAlchemyError, OSError):
+        app.add_exception_handler(kind, _on_outage)
     app.include_router(routes, prefix="/v1")
     return app
+
+
+async def _on_outage(_: Request, error: Exception) -> JSONResponse:
+    """A database that is away or starts again is the caller's 503, to be tried again; anything else is our error."""
+    if not is_transient(error):
+        raise error
+    log.warning("request not served", error=type(error).__name__)
+    return Problem(503, "the database does not answer: send the same again in a moment").response()
 
 
 def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
@@ -77,6 +91,20 @@ async def _ask(checks: Callable[[], Awaitable[Sequence[Check]]]) -> Sequence[Che
         return [Check("readiness", False, f"{type(error).__name__}: database or broker does not answer")]
 
 
+class NoNul:
+    """Refuses U+0000 in an address, which no PostgreSQL text can hold, before any route sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            refused = problem.Problem(400, "the address holds a NUL character (%00): leave it out")
+            await refused.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
     """One application for all `services`; starting and stopping it starts and stops them in order."""
 
@@ -95,6 +123,7 @@ def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
             yield
 
     root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    root.add_middleware(NoNul)
     root.state.verifier = verifier
     problem.install(root)
     _add_health(root, all_checks)

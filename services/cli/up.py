@@ -82,6 +82,8 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
                 night = asyncio.create_task(play(running, done))
                 if not await until(stop, night):
                     night.cancel()
+                    await asyncio.wait({night})
+                    console.print("stopped during the sample night; the next run plays it from its beginning")
                     return 1
                 if demo:
                     return night.result()
@@ -197,4 +199,8 @@ def say_where(running: Running) -> None:
         console.print(f"  {running.address}/{name}/docs", highlight=False)
     console.print(f"  ledger key: {signer(settings).verifier.vkey()}", highlight=False, soft_wrap=True)
     console.print(f"  notices are written to {settings.data / 'outbox.ndjson'}", highlight=False, soft_wrap=True)
-    console.print(f"  a token: trucban token issue --role desk --subject me --data {settings.data}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  a token: trucban token issue --role desk --subject me --data {settings.data}",
+        highlight=False,
+        soft_wrap=True,
+    )

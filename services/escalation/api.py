@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from services.escalation import handlers, views
 from services.escalation.accountability import Inputs, decide, record_bytes
+from services.escalation.directory import Tenure
 from services.escalation.handlers import Escalation
 from services.escalation.store import directory, incidents
 from shared import cursor as cursors
@@ -114,20 +115,31 @@ async def get_directory(
     as_of: AwareDatetime | None = None,
     known_at: AwareDatetime | None = None,
     ward: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
 ) -> Page:
     """Who held each post at `as_of`, as it was known at `known_at`; both now if not given."""
     now = escalation.clock.now()
     async with escalation.engine.connect() as connection:
         found = await directory.tenures(connection, known_at or now, as_of=as_of or now)
-    items = [t.model_dump(mode="json") for t in found if ward in (None, t.unit.code)]
-    return Page(items=items, next=None)
+    wanted = sorted((t for t in found if ward in (None, t.unit.code)), key=_tenure_key)
+    page, following = cursors.page(wanted, _tenure_key, limit, cursor)
+    return Page(items=[t.model_dump(mode="json") for t in page], next=following)
+
+
+def _tenure_key(tenure: Tenure) -> list[str | int]:
+    return [tenure.unit.code, tenure.unit.valid_from.isoformat(), tenure.post, tenure.tenure_id]
 
 
 @router.get("/rulebooks")
-async def list_rulebooks(escalation: Wired, caller: DirectoryReader) -> Page:
+async def list_rulebooks(
+    escalation: Wired, caller: DirectoryReader, limit: Limit = 50, cursor: str | None = None
+) -> Page:
+    """The adopted versions of the rule."""
     async with escalation.engine.connect() as connection:
         books = await directory.rulebooks(connection)
-    return Page(items=[views.rulebook(book) for book in books], next=None)
+    page, following = cursors.page(books, lambda b: [b.rulebook.version], limit, cursor)
+    return Page(items=[views.rulebook(book) for book in page], next=following)
 
 
 @router.get("/rulebooks/{version}")

@@ -206,9 +206,7 @@ async def get_wards(intake: Wired, q: str = "", limit: Limit = 50, cursor: str |
     """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public."""
     units = wards.in_force(await intake.units(), intake.clock.now())
     found = wards.search(q, units) or wards.candidates(q, units)
-    if cursor is not None:
-        after = str(cursors.decode(cursor, 1)[0])
-        found = [u for u in found if u.code > after]
-    page = found[:limit]
+    by_code = sorted(found, key=lambda u: u.code)
+    page, following = cursors.page(by_code, lambda u: [u.code], limit, cursor)
     items = [Ward(code=u.code, valid_from=u.valid_from.isoformat(), name=u.name, kind=u.kind) for u in page]
-    return WardPage(items=items, next=cursors.encode([page[-1].code]) if len(found) > limit else None)
+    return WardPage(items=items, next=following)

@@ -105,8 +105,11 @@ class Intake:
             group, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
             if not self._waiting:
                 self._awake.clear()
-            if group:
+            try:
                 await self._answer(group)
+            except Exception as error:  # of one group: the next must still be committed
+                for _, future in group:
+                    _settle(future, error)
 
     async def _answer(self, group: Sequence[tuple[Draft, asyncio.Future[Accepted]]]) -> None:
         try:
@@ -164,11 +167,12 @@ class Intake:
             await store.set_routed(connection, [e for e in events if isinstance(e, ReportCorrelated)])
 
 
-def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Problem) -> None:
+def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Exception) -> None:
     if future.done():
         return
-    if isinstance(outcome, Problem):
-        metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
+    if isinstance(outcome, Exception):
+        is_conflict = isinstance(outcome, Problem) and outcome.status == 409
+        metrics.reports.labels("conflict" if is_conflict else "unknown").inc()
         future.set_exception(outcome)
     else:
         metrics.reports.labels("accepted" if outcome.is_new else "duplicate").inc()

@@ -49,10 +49,13 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
     """Raises Problem 403 outside the caller's ward or role, 422 for a ward or time that cannot be taken."""
     sender = _sender(submission, caller)
     received_at = submission.received_at or means.received_at
-    wrong_time = time_error(submission.occurred_at, received_at)
-    if wrong_time:
-        raise invalid([FieldError("#/occurred_at", wrong_time)])
+    times = {"occurred_at": submission.occurred_at, "captured_at": submission.captured_at}
+    for field, time in times.items():
+        if time is not None and (wrong := time_error(time, received_at)):
+            raise invalid([FieldError(f"#/{field}", wrong)])
     unit = _unit(submission.ward, units, min(submission.occurred_at, received_at))
+    if sender.role == "officer" and sender.ward is None:
+        raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
     if sender.ward is not None and sender.ward != unit.code:
         raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
     event_id = means.new_id()

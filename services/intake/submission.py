@@ -111,12 +111,12 @@ class Submission(Strict):
         return self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
 
 
-def time_error(occurred_at: datetime, received_at: datetime) -> str | None:
-    """Why a time of occurrence cannot be right; None if it can."""
-    if occurred_at < EARLIEST:
-        return f"{occurred_at.isoformat()} is before {EARLIEST:%Y}: check the year"
-    if occurred_at > received_at + CLOCK_LIMIT:
-        return f"{occurred_at.isoformat()} is more than {CLOCK_LIMIT.days} days ahead: check the date"
+def time_error(claimed: datetime, received_at: datetime) -> str | None:
+    """Why a time that the sender claims cannot be right; None if it can."""
+    if claimed < EARLIEST:
+        return f"{claimed.isoformat()} is before {EARLIEST:%Y}: check the year"
+    if claimed > received_at + CLOCK_LIMIT:
+        return f"{claimed.isoformat()} is more than {CLOCK_LIMIT.days} days ahead: check the date"
     return None
 
 

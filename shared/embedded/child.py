@@ -110,8 +110,10 @@ class Child(ABC):
         pids = self._residents()
         if not pids:
             return
-        log.warning("ending a server of an earlier run", server=self.name, pids=pids)
-        for number, seconds in (*self.stop_signals, (signal.SIGKILL, 10.0)):
+        log.warning("ending processes left behind", server=self.name, pids=pids)
+        # Without a leader there is no orderly end to wait for, only a backend busy with a query for nobody.
+        orderly = self.stop_signals if self.leaders(pids) else ()
+        for number, seconds in (*orderly, (signal.SIGKILL, 10.0)):
             for pid in pids if number == signal.SIGKILL else self.leaders(pids):
                 _send(pid, number)
             deadline = time.monotonic() + seconds
@@ -120,7 +122,7 @@ class Child(ABC):
                 pids = self._residents()
             if not pids:
                 return
-        raise EmbeddedError(f"{self.name} of an earlier run does not end: end process {pids[0]}, then start again")
+        raise EmbeddedError(f"{self.name} left behind does not end: end process {pids[0]}, then start again")
 
     def _residents(self) -> list[int]:
         """Processes of this server on `home`: by account, by executable and by the mark in their title."""

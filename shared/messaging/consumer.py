@@ -108,6 +108,7 @@ class Consumer(Generic[T]):
         every = self._claim_idle / 3
         tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group}")]
         for lane in self._lanes.values():
+            lane.read_at = lane.claimed_at = monotonic()
             tasks.append(asyncio.create_task(self._repeat(lane, self._hold, every)))
             tasks.append(asyncio.create_task(self._repeat(lane, self._claim, every)))
         try:

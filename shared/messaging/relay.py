@@ -86,6 +86,7 @@ class Relay:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         self._stop.clear()
+        self._beat = dict.fromkeys(self._streams, monotonic())
         tasks = [asyncio.create_task(self._lead(stream), name=f"relay {stream}") for stream in self._streams]
         try:
             yield

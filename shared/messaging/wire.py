@@ -20,8 +20,8 @@ FIELD = "__data__"
 SOCKET_TIMEOUT = 5.0
 
 _jitter = SystemRandom()
-_TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57P", "58")
-"""Connection, serialization and deadlock, resources, lock not available, operator intervention, system error."""
+_TRANSIENT_SQLSTATES = ("08", "25006", "40", "53", "55P03", "57P", "58")
+"""Connection, read-only after a failover, serialization and deadlock, resources, lock not available, operator intervention, system error."""
 
 
 def connection_options() -> dict[str, Any]:

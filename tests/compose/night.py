@@ -87,7 +87,7 @@ def wait_until(what: str, missing: Callable[[], object]) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
     while left := missing():
         if time.monotonic() > until:
-            raise Failure(f"{what}: after {PATIENCE_SECONDS:.0f} s still not so: {left}")
+            raise Failure(f"{what}: after {PATIENCE_SECONDS:.0f} s still not so: {str(left)[:500]}")
         time.sleep(0.1)
 
 

@@ -113,8 +113,9 @@ class World:
         async with self.engine.connect() as connection:
             return list(await connection.execute(select(self.dead).order_by(self.dead.c.id)))
 
-    async def pending(self, group: str | None = None) -> int:
-        return (await self.redis.xpending(self.stream, group or self.groups[0]))["pending"]
+    async def pending(self) -> int:
+        (group, *_) = await messaging.progress(self.redis, self.streams)
+        return group.pending
 
     async def statistic(self, section: str, name: str, part: str) -> int:
         """A counter of the server's own, such as how often it refused a command."""

@@ -111,7 +111,8 @@ async def clients(servers: Servers) -> AsyncGenerator[tuple[Redis, asyncpg.Conne
     try:
         yield redis, postgres
     finally:
-        await postgres.close()
+        if not postgres.is_closed():
+            await postgres.close()
         await redis.aclose()
 
 
@@ -124,6 +125,25 @@ async def write(servers: Servers, value: str) -> None:
 async def read(servers: Servers) -> tuple[str, str]:
     async with clients(servers) as (redis, postgres):
         return str(await redis.get("note")), str(await postgres.fetchval("SELECT value FROM note"))
+
+
+async def is_running(servers: Servers, statement: str) -> None:
+    """Return once PostgreSQL works on `statement`, a LIKE pattern."""
+    count = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1"
+    async with asyncio.timeout(20), clients(servers) as (_, postgres):
+        while True:
+            if await postgres.fetchval(count, statement):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def read_once_back(servers: Servers) -> tuple[str, str]:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await read(servers)
+            except (OSError, RedisError, asyncpg.PostgresError):
+                await asyncio.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -149,36 +169,31 @@ async def test_what_was_written_is_there_after_a_restart_that_is_quick(data: Pat
     async with embedded_servers(data) as servers:
         seconds = time.monotonic() - began
         assert await read(servers) == ("pháo nổ", "pháo nổ")
-    assert seconds < 1.5
+    assert seconds < 5, "the second start was slow (0.1 s on an idle machine)"
 
 
-async def test_the_servers_are_durable_and_open_no_port(data: Path) -> None:
+async def test_the_servers_are_durable_and_open_no_port(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "1")
     async with embedded_servers(data) as servers, clients(servers) as (redis, postgres):
         settings = await redis.config_get("append*")
         assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "everysec")
         assert (await redis.config_get("port"))["port"] == "0"
         for setting, value in {"fsync": "on", "synchronous_commit": "on", "listen_addresses": ""}.items():
             assert await postgres.fetchval("SELECT current_setting($1)", setting) == value
-        assert await postgres.fetchval("SELECT lower('ĐÔNG THỌ')") == "đông thọ"
-
-
-async def test_the_url_is_one_that_sqlalchemy_takes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGPORT", "1")
-    async with embedded_servers(data, redis=False) as servers:
-        assert servers.redis_url == ""
         engine = create_async_engine(servers.database_url)
         async with engine.connect() as connection:
-            assert await connection.scalar(text("SELECT current_database()")) == "trucban"
+            assert await connection.scalar(text("SELECT lower('ĐÔNG THỌ')")) == "đông thọ"
         await engine.dispose()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_servers_end_with_their_parent(data: Path, number: signal.Signals) -> None:
-    parent = Parent(data)
-    _, pids = parent.up()
-    parent.end(number)
-    assert not any(map(is_alive, pids))
-    assert "database system is shut down" in (data / "log" / "postgres.log").read_text()
+async def test_the_servers_end_with_their_parent(data: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        parent = Parent(data)
+        _, pids = parent.up()
+        parent.end(number)
+        assert not any(map(is_alive, pids)), f"a server outlived its parent's {number.name}"
+    log = (data / "log" / "postgres.log").read_text()
+    assert log.count("database system is shut down") == 2
 
 
 async def test_after_a_parent_was_killed_the_next_start_has_its_data(data: Path) -> None:
@@ -204,21 +219,27 @@ async def test_a_second_parent_is_refused_in_one_line_that_names_the_first(data:
         await write(servers, "still served")
 
 
-@pytest.mark.parametrize("victim", ["redis", "postgres"])
-async def test_a_killed_server_comes_back_with_what_it_acknowledged(data: Path, victim: str) -> None:
+async def test_a_killed_server_comes_back_with_what_it_acknowledged(data: Path) -> None:
     async with embedded_servers(data) as servers:
         await write(servers, "đã nhận")
-        killed = servers.redis_pid if victim == "redis" else servers.postgres_pid
-        os.kill(killed, signal.SIGKILL)
-        await asyncio.to_thread(wait_for, lambda: not is_alive(killed), "the end of the killed server")
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    assert await read(servers) == ("đã nhận", "đã nhận")
-                    break
-                except (OSError, RedisError, asyncpg.PostgresError):
-                    await asyncio.sleep(0.02)
-        assert killed not in {servers.redis_pid, servers.postgres_pid}
+        for victim in ("redis", "postgres"):
+            killed = getattr(servers, f"{victim}_pid")
+            os.kill(killed, signal.SIGKILL)
+            await asyncio.to_thread(wait_for, lambda pid=killed: not is_alive(pid), f"the end of {victim}")
+            assert await read_once_back(servers) == ("đã nhận", "đã nhận")
+            assert getattr(servers, f"{victim}_pid") != killed
+
+
+async def test_postgres_is_not_kept_waiting_by_a_query_that_outlives_its_postmaster(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        await write(servers, "đã nhận")
+        async with clients(servers) as (_, postgres):
+            query = asyncio.create_task(postgres.execute("DO 'BEGIN LOOP END LOOP; END'"))
+            await is_running(servers, "DO %")
+            os.kill(servers.postgres_pid, signal.SIGKILL)
+            with pytest.raises((OSError, asyncpg.PostgresError)):
+                await query
+        assert await read_once_back(servers) == ("đã nhận", "đã nhận")
 
 
 async def test_an_initdb_that_was_cut_off_is_done_again(data: Path) -> None:
@@ -227,8 +248,7 @@ async def test_an_initdb_that_was_cut_off_is_done_again(data: Path) -> None:
     parent.end(signal.SIGKILL)
     assert not (data / "postgres" / "cluster").exists(), "initdb was quicker than this test"
     async with embedded_servers(data, redis=False) as servers:
-        url = make_url(servers.database_url)
-        assert url.database == "trucban"
+        assert servers.redis_url == ""
         assert not list(data.glob("postgres/initdb-*"))
 
 

@@ -160,7 +160,7 @@ async def test_what_passes_by_itself_is_met_by_the_same_batch_again(world: World
     failed: list[list[int]] = []
 
     async def handle(events: Sequence[Event]) -> None:
-        if len(failed) < 5:  # more often than an event may be delivered
+        if len(failed) < 4:  # more often than an event may be delivered
             failed.append([event.n for event in events])
             async with world.engine.begin() as connection:
                 await connection.execute(text(statement))
@@ -170,7 +170,7 @@ async def test_what_passes_by_itself_is_met_by_the_same_batch_again(world: World
     async with world.relay().running() as _, world.consumer(handle).running():
         await world.settled()
     assert [n for batch in seen.given for n in batch] == list(range(50)), "each once, in order"
-    assert failed == [failed[0]] * 5, "the same batch each time"
+    assert failed == [failed[0]] * 4, "the same batch each time"
     assert not await world.dead_rows(), "an outage kills no event"
 
 

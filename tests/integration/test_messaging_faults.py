@@ -85,6 +85,16 @@ async def test_what_redis_lost_while_no_relay_ran_is_published_again(world: Worl
     assert seen.order == list(range(10))
 
 
+async def test_only_a_lost_tail_is_published_again(world: World) -> None:
+    """Redis came back from an append-only file that lacks the last entries: its stream ends at an earlier id."""
+    await world.emit(*range(10))
+    async with world.relay().running():
+        await until(lambda: _in_stream(world, list(range(10))), "published")
+        await world.redis.xdel(world.stream, *(f"{number}-0" for number in range(6, 11)))
+        await world.redis.execute_command("XSETID", world.stream, "5-0")
+        await until(lambda: _in_stream(world, list(range(10))), "the tail is published again, nothing twice")
+
+
 async def test_an_outbox_older_than_its_stream_publishes_all_it_has(world: World) -> None:
     """PostgreSQL was restored from a backup: numbers are below what the stream has seen."""
     await world.emit(*range(10))
@@ -124,9 +134,7 @@ async def _relay_process(world: World) -> AsyncGenerator[asyncio.subprocess.Proc
 async def test_a_relay_killed_anywhere_leaves_no_gap_and_no_double(world: World) -> None:
     await world.emit(*range(5000))
     async with _relay_process(world):
-        await until(lambda: _at_least(world, 300), "publishing")
-    async with _relay_process(world):
-        await until(lambda: _at_least(world, 3000), "publishing")
+        await until(lambda: _at_least(world, 1000), "publishing")
     async with world.relay().running():
         await until(lambda: _at_least(world, 5000), "the rest")
     assert await world.in_stream() == list(range(5000))
