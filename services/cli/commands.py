@@ -49,10 +49,12 @@ console = Console()
 EXPECTED = (CommandError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
 Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
-Url = Annotated[str, typer.Option(help="address of the running system")]
+Url = Annotated[str, typer.Option(envvar="TRUCBAN_URL", help="address of the running system")]
 Token = Annotated[str | None, typer.Option(envvar="TRUCBAN_TOKEN", help="bearer token")]
 LOCAL = "http://127.0.0.1:8080"
 INTAKE_SECRETS = ("content", "reporter")
+ROUTING_SECONDS = 5
+"""How long `report` waits, once its report is safe, to tell which incident it came to."""
 
 
 def main() -> None:
@@ -79,6 +81,15 @@ def _fail(error: BaseException | str) -> NoReturn:
 def _settings(data: Path | None = None) -> Settings:
     settings = Settings()
     return settings.model_copy(update={"data": data}) if data else settings
+
+
+def _settings_with_key(data: Path | None, name: str) -> Settings:
+    """Settings of a system that has started before: a key that we made here would be one that it does not know."""
+    settings = _settings(data)
+    path = settings.keys_dir / f"{name}.pem"
+    if not path.exists():
+        _fail(f"there is no key {path}: start the system first, or name its data folder with --data or TRUCBAN_DATA")
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -146,7 +157,7 @@ def issue(
         raise typer.BadParameter(f"role {role} needs --ward")
     if role == "official" and post is None:
         raise typer.BadParameter("role official needs --post, such as party_secretary or chair")
-    keys = _settings(data).keys_dir
+    keys = _settings_with_key(data, "token").keys_dir
     typer.echo(issuer(keys).issue(Principal(subject, role, ward, post), days))
 
 
@@ -177,7 +188,7 @@ def report(
         "occurred_at": occurred_at,
     }
     body |= ({"description": description} if description else {}) | ({"harm": known} if known else {})
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers = {"prefer": f"wait={ROUTING_SECONDS}"} | ({"authorization": f"Bearer {token}"} if token else {})
     try:
         answer = httpx.post(f"{url}/intake/v1/reports", json=body, headers=headers, timeout=30)
     except httpx.HTTPError as error:
@@ -263,4 +274,4 @@ def verify(
 @ledger_app.command("key")
 def ledger_key(data: Data = None) -> None:
     """The ledger's verifier key, to be handed to auditors. Example: trucban ledger key"""
-    typer.echo(signer(_settings(data)).verifier.vkey())
+    typer.echo(signer(_settings_with_key(data, "ledger")).verifier.vkey())

@@ -11,6 +11,9 @@ EARTH_RADIUS_M = 6_371_008.8
 """IUGG mean radius."""
 
 
+Key = tuple[tuple[str, date], str, bool]
+
+
 @dataclass(frozen=True)
 class Point:
     """Degrees, WGS 84."""
@@ -29,6 +32,11 @@ class Happening:
     at: datetime
     point: Point | None = None
 
+    @property
+    def key(self) -> "Key":
+        """What has to be equal before time and place are looked at. Exercises never join real incidents."""
+        return (self.unit, self.family, self.exercise)
+
 
 def distance_m(a: Point, b: Point) -> float:
     """Great-circle distance in metres (haversine)."""
@@ -39,7 +47,7 @@ def distance_m(a: Point, b: Point) -> float:
 
 def same_incident(report: Happening, anchor: Happening, policy: Correlation) -> bool:
     """Measured from the incident's first report: a fixed window does not grow with each report that joins."""
-    if (report.unit, report.family, report.exercise) != (anchor.unit, anchor.family, anchor.exercise):
+    if report.key != anchor.key:
         return False
     if abs(report.at - anchor.at) > timedelta(minutes=policy.window_minutes):
         return False

@@ -12,7 +12,7 @@ import structlog
 from services.escalation.channels import DeliveryError, Sender, scheme
 from services.escalation.handlers import Escalation
 from services.escalation.notification import DESK, Notice
-from services.escalation.routing import Router, about, envelope
+from services.escalation.routing import Case, Router, about, envelope
 from services.escalation.rulebook import in_force
 from services.escalation.store import due, incidents
 from services.escalation.store.due import DueDelivery
@@ -86,7 +86,7 @@ class DeliveryLoop:
             now = escalation.clock.now()
             if not await due.finish_delivery(connection, delivery, outcome, now, error):
                 return
-            router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)}, [case])
+            router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
             data = DeliveryFinishedData(
                 **about(case, None, set() if delivery.recipient == DESK else {delivery.recipient}),
                 notice_id=delivery.notice_id,
@@ -97,14 +97,13 @@ class DeliveryLoop:
             )
             router.emit(DeliveryFinished(**envelope(router.new_id(), case.incident_id, now), data=data))
             if outcome == "given_up":
-                self._tell_desk(router, delivery)
+                self._tell_desk(router, case, delivery)
             await incidents.save_notices(connection, router.out.notices, now)
             await incidents.set_progress(connection, case)
             await escalation.emit(connection, router.out.events)
         escalation.wake()
 
-    def _tell_desk(self, router: Router, delivery: DueDelivery) -> None:
-        case = router.cases[0]
+    def _tell_desk(self, router: Router, case: Case, delivery: DueDelivery) -> None:
         if delivery.recipient == DESK or (DESK, "undeliverable") in case.told or case.decision is None:
             return
         adopted = in_force(router.rulebooks, case.anchor.at)

@@ -62,13 +62,11 @@ class Escalation:
         ]
         await add(connection, tables.outbox, rows)
 
-    async def router(
-        self, connection: AsyncConnection, units: Collection[tuple[str, date]], cases: list[Case]
-    ) -> Router:
+    async def router(self, connection: AsyncConnection, units: Collection[tuple[str, date]]) -> Router:
         now = self.clock.now()
         of_holder = await directory.channels(connection)
         return Router(
-            cases=cases,
+            cases={},
             tenures=await directory.tenures(connection, now, units=units),
             rulebooks=await directory.rulebooks(connection),
             unit_kinds=await directory.unit_kinds(connection),
@@ -90,9 +88,10 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
         if not fresh:
             return
         near = [happenings[event.id] for event in fresh]
-        router = await escalation.router(connection, {h.unit for h in near}, [])
+        router = await escalation.router(connection, {h.unit for h in near})
         window = max(a.rulebook.correlation.window_minutes for a in router.rulebooks)
-        router.cases = await incidents.cases_near(connection, near, timedelta(minutes=window))
+        for case in await incidents.cases_near(connection, near, timedelta(minutes=window)):
+            router.cases.setdefault(case.anchor.key, []).append(case)
         for event in fresh:
             router.route(event)
         await incidents.save(connection, router.out, router.now)
@@ -127,7 +126,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
         mine = [n for n in notices if caller.post in n.posts]
         if not mine:
             raise Problem(404, f"no notice of incident {incident_id} went to post {caller.post}")
-        router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)}, [case])
+        router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
         present = holder_at(router.tenures, str(caller.post), router.now, router.now)
         allowed = {n.recipient for n in mine} | ({present.holder_id} if present else set[str]())
         if caller.subject not in allowed:
@@ -168,7 +167,7 @@ async def pass_deadlines(escalation: Escalation) -> int:
         passed = await due.pass_deadlines(connection, ids, now)
         cases = {case.incident_id: case for case in await incidents.case_of(connection, ids)}
         units = {(c.unit.code, c.unit.valid_from) for c in cases.values()}
-        router = await escalation.router(connection, units, list(cases.values()))
+        router = await escalation.router(connection, units)
         for row in passed:
             _raise_step(router, cases[row.incident_id], row)
         posts = await due.posts_of(connection, [row.notice_id for row in passed if row.notice_id])

@@ -6,7 +6,7 @@ in one transaction.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ from services.escalation.accountability import (
     decide,
     time_of_occurrence,
 )
-from services.escalation.correlation import Happening, Point
+from services.escalation.correlation import Happening, Key, Point
 from services.escalation.directory import Tenure
 from services.escalation.notification import DESK, Notice, Subject
 from services.escalation.rulebook import AdoptedRulebook, in_force
@@ -115,7 +115,8 @@ class Channels:
 class Router:
     """Routes reports one after the other over a working set of cases."""
 
-    cases: list[Case]
+    cases: dict[Key, list[Case]]
+    """Open incidents that a report of the batch could join, by what has to be equal."""
     tenures: Sequence[Tenure]
     rulebooks: Sequence[AdoptedRulebook]
     unit_kinds: dict[tuple[str, object], str]
@@ -123,13 +124,17 @@ class Router:
     now: datetime
     new_id: Callable[[], str]
     out: Outcome = field(default_factory=Outcome)
+    _tenures_of: dict[tuple[str, date], tuple[Tenure, ...]] = field(
+        default_factory=dict[tuple[str, date], tuple[Tenure, ...]]
+    )
 
     def route(self, event: ReportReceived) -> None:
         happening, facts = happening_of(event), facts_of(event)
         adopted = in_force(self.rulebooks, happening.at)
         policy = (adopted or max(self.rulebooks, key=lambda a: a.rulebook.valid_from)).rulebook.correlation
-        found = correlation.find(happening, ((c.incident_id, c.anchor) for c in self.cases), policy)
-        case = next((c for c in self.cases if c.incident_id == found), None)
+        alike = {c.incident_id: c for c in self.cases.get(happening.key, ())}
+        found = correlation.find(happening, ((id_, c.anchor) for id_, c in alike.items()), policy)
+        case = alike[found] if found else None
         outcome = "merged" if case else "new"
         if case is None:
             case = self._open(event, happening)
@@ -152,7 +157,7 @@ class Router:
             opened_at=self.now,
             is_new=True,
         )
-        self.cases.append(case)
+        self.cases.setdefault(happening.key, []).append(case)
         opened = IncidentOpenedData(**about(case, event.id), family=happening.family, exercise=happening.exercise)
         self.emit(IncidentOpened(**self._envelope(case), data=opened))
         return case
@@ -166,7 +171,7 @@ class Router:
             time_of_occurrence=case.anchor.at,
             evaluated_at=self.now,
             reports=tuple(case.reports),
-            tenures=tuple(t for t in self.tenures if t.unit == case.unit),
+            tenures=self.tenures_of(case.unit),
             rulebook_version=adopted.rulebook.version if adopted else None,
             exercise=case.anchor.exercise,
         )
@@ -174,6 +179,14 @@ class Router:
         if case.decision is None or decision.differs_from(case.decision):
             self._adopt(case, decision, inputs, cause)
         self._notify(case, decision, adopted, cause)
+
+    def tenures_of(self, unit: UnitRef) -> tuple[Tenure, ...]:
+        """The unit's tenures, gathered once a unit."""
+        key = (unit.code, unit.valid_from)
+        if key not in self._tenures_of:
+            mine = (t for t in self.tenures if (t.unit.code, t.unit.valid_from) == key)
+            self._tenures_of[key] = tuple(mine)
+        return self._tenures_of[key]
 
     def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str) -> None:
         made = MadeDecision(self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)

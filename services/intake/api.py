@@ -1,6 +1,7 @@
 """Routes under `/intake/v1`: parse, authorise, call, answer."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from services.intake.submission import Submission
 from shared import cursor as cursors
 from shared.clock import monotonic
 from shared.cursor import Limit
-from shared.identity import Principal, require
+from shared.identity import Principal, principal, require
 from shared.problem import Problem
 
 router = APIRouter()
@@ -22,12 +23,20 @@ MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
 
 
-def _intake(request: Request) -> Intake:
+_may_send = require("officer", "device", "desk", "admin")
+
+
+async def _intake(request: Request) -> Intake:
     return request.app.state.intake
 
 
+async def _sender(request: Request) -> Principal:
+    """Asynchronous like `_intake`, since FastAPI takes a plain function to another thread and back."""
+    return _may_send(principal(request))
+
+
 Wired = Annotated[Intake, Depends(_intake)]
-Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
+Sender = Annotated[Principal, Depends(_sender)]
 EXAMPLE = {
     "report_id": "cb-07-2023-01-21-0001",
     "category": "FIRECRACKER_SET_OFF",
@@ -129,7 +138,7 @@ def _wait_seconds(prefer: str) -> float:
     """`Prefer: wait=N` (RFC 7240), at most ten seconds; anything else is ignored, as that RFC says."""
     for part in prefer.split(","):
         name, _, value = part.strip().partition("=")
-        if name.lower() == "wait" and value.strip().isdigit():
+        if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value.strip()):
             return min(float(value), MAX_WAIT_SECONDS)
     return 0.0
 

@@ -59,13 +59,19 @@ def items_of(content: bytes, content_type: str) -> list[Any]:
     if head == b"[" and "ndjson" not in content_type:
         items = cast("list[Any]", json_of(content))
     elif head == b"{" or "ndjson" in content_type:
-        items = [_line(line, number) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+        _check_count(len(lines))
+        items = [_line(line, number) for number, line in lines]
     else:
         json_of(content)
         raise Problem(400, "a batch is a JSON array of reports, or one report a line (NDJSON)")
-    if len(items) > MAX_BATCH_ITEMS:
-        raise Problem(413, f"{len(items)} items are more than {MAX_BATCH_ITEMS}: send smaller batches")
+    _check_count(len(items))
     return items
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_BATCH_ITEMS:
+        raise Problem(413, f"{count} items are more than {MAX_BATCH_ITEMS}: send smaller batches")
 
 
 def _line(line: bytes, number: int) -> Any:

@@ -1,6 +1,7 @@
 """What intake does: accept reports in shared commits, and take over what escalation made of them."""
 
 import asyncio
+import base64
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -10,7 +11,7 @@ from datetime import datetime
 
 import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import store
@@ -30,7 +31,9 @@ log = structlog.get_logger()
 AT_ONCE = 500
 """Reports that share one commit at the most."""
 UNITS_FRESH_SECONDS = 2.0
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+UNKNOWN = "not known whether the report was stored: send it again with the same report_id"
+Waiting = tuple[Draft, asyncio.Future["Accepted"]]
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,22 @@ class Intake:
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     _units: list[Unit] = field(default_factory=list[Unit])
     _units_read: float = -UNITS_FRESH_SECONDS
-    _waiting: list[tuple[Draft, asyncio.Future[Accepted]]] = field(
-        default_factory=list[tuple[Draft, asyncio.Future[Accepted]]]
-    )
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _waiting: list[Waiting] = field(default_factory=list[Waiting])
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def units(self) -> list[Unit]:
         """The wards known here; read again when older than two seconds."""
-        if monotonic() - self._units_read > UNITS_FRESH_SECONDS or not self._units:
-            async with self.engine.connect() as connection:
-                self._units = await store.units(connection)
-            self._units_read = monotonic()
+        if self._is_stale():
+            async with self._reading:  # a batch asks a thousand times at once
+                if self._is_stale():
+                    async with self.engine.connect() as connection:
+                        self._units = await store.units(connection)
+                    self._units_read = monotonic()
         return self._units
+
+    def _is_stale(self) -> bool:
+        return monotonic() - self._units_read > UNITS_FRESH_SECONDS or not self._units
 
     async def prepare(self, submission: Submission, caller: Principal) -> Draft:
         """Raises Problem 403, 422, or 503 while no wards are known."""
@@ -105,20 +112,21 @@ class Intake:
             group, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
             if not self._waiting:
                 self._awake.clear()
-            try:
-                await self._answer(group)
-            except Exception as error:  # of one group: the next must still be committed
-                for _, future in group:
-                    _settle(future, error)
+            await self._answer(group)
 
-    async def _answer(self, group: Sequence[tuple[Draft, asyncio.Future[Accepted]]]) -> None:
+    async def _answer(self, group: Sequence[Waiting]) -> None:
+        """Settles every future of the group, whatever happens: the next group must still be committed."""
         try:
             stored = await self._commit([ready for ready, _ in group])
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:
+            if len(group) > 1 and _is_about_one(error):
+                middle = len(group) // 2
+                await self._answer(group[:middle])
+                await self._answer(group[middle:])
+                return
             log.warning("reports not committed", count=len(group), error=type(error).__name__)
-            outcome = Problem(503, "not known whether the report was stored: send it again with the same report_id")
             for _, future in group:
-                _settle(future, outcome)
+                _settle(future, Problem(503, UNKNOWN, headers={"Retry-After": "1"}))
             return
         seen: set[str] = set()
         for ready, future in group:
@@ -167,12 +175,18 @@ class Intake:
             await store.set_routed(connection, [e for e in events if isinstance(e, ReportCorrelated)])
 
 
-def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Exception) -> None:
+def _is_about_one(error: Exception) -> bool:
+    """A value that the database or a codec will not take: the others of the group are committed without it."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return False
+    return isinstance(error, StatementError | ValueError)
+
+
+def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Problem) -> None:
     if future.done():
         return
-    if isinstance(outcome, Exception):
-        is_conflict = isinstance(outcome, Problem) and outcome.status == 409
-        metrics.reports.labels("conflict" if is_conflict else "unknown").inc()
+    if isinstance(outcome, Problem):
+        metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
         future.set_exception(outcome)
     else:
         metrics.reports.labels("accepted" if outcome.is_new else "duplicate").inc()
@@ -181,5 +195,5 @@ def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Exception) -> 
 
 def new_receipt() -> str:
     """80 random bits in Crockford's base 32, without letters that are mistaken for digits."""
-    letters = "".join(secrets.choice(CROCKFORD) for _ in range(16))
+    letters = base64.b32encode(secrets.token_bytes(10)).translate(CROCKFORD).decode()
     return "TB-" + "-".join(letters[i : i + 4] for i in range(0, 16, 4))

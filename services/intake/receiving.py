@@ -10,6 +10,7 @@ import orjson
 
 from services.intake.submission import Reporter, Submission, is_clock_ahead, time_error
 from services.intake.wards import Unit, in_force, resolve
+from shared.clock import local
 from shared.commitment import Committed, commitment
 from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef
 from shared.identity import Principal
@@ -118,9 +119,12 @@ def _source(sender: Principal) -> Source:
 
 
 def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
-    found = resolve(text, in_force(units, at))
+    known = in_force(units, at)
+    found = resolve(text, known)
     if isinstance(found, Unit):
         return found
+    if not known:
+        raise invalid([FieldError("#/ward", f"no ward is known that was in force on {local(at):%Y-%m-%d}")])
     choices = [{"code": u.code, "valid_from": u.valid_from.isoformat(), "name": u.name, "kind": u.kind} for u in found]
     names = ", ".join(u.name for u in found)
     advice = f"did you mean {names}?" if found else "GET /intake/v1/wards lists them"

@@ -16,12 +16,15 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    any_,
     bindparam,
+    cast,
     func,
     insert,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -83,22 +86,38 @@ class Stored:
     is_new: bool
 
 
+_GIVEN = [c for c in report.c if c.name not in ("incident", "routed")]
+_ARRAYS = (cast(bindparam(c.name), ARRAY(c.type)) for c in _GIVEN)
+_ROWS = func.unnest(*_ARRAYS).table_valued(*(c.name for c in _GIVEN)).render_derived()
+_ADD_REPORTS = (
+    upsert(report)
+    .from_select([c.name for c in _GIVEN], select(_ROWS))
+    .on_conflict_do_nothing(index_elements=[report.c.report_id])
+    .returning(report.c.report_id)
+)
+"""One array a column: the same statement for any number of rows, so that it is compiled and prepared once."""
+_STORED = select(report.c.report_id, report.c.receipt, report.c.received_at, report.c.content_mac).where(
+    report.c.report_id == any_(cast(bindparam("ids"), ARRAY(Text)))
+)
+
+
 async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, Stored]:
     """Insert what is new (report ids in `drafts` are distinct); returns what is stored under each id.
 
     Sorted, so that two batches that share ids wait for each other instead of deadlocking.
     """
     rows = [_report_row(d) for d in sorted(drafts, key=lambda d: d.report_id)]
-    inserted = await connection.execute(
-        upsert(report).values(rows).on_conflict_do_nothing().returning(report.c.report_id)
-    )
-    new = {row.report_id for row in inserted}
-    found = await connection.execute(
-        select(report.c.report_id, report.c.receipt, report.c.received_at, report.c.content_mac).where(
-            report.c.report_id.in_([d.report_id for d in drafts])
-        )
-    )
-    return {row.report_id: Stored(row.receipt, row.received_at, row.content_mac, row.report_id in new) for row in found}
+    arrays = {c.name: [row[c.name] for row in rows] for c in _GIVEN}
+    new = set((await connection.scalars(_ADD_REPORTS, arrays)).all())
+    stored = {
+        d.report_id: Stored(d.receipt, d.event.data.received_at, d.content_mac, is_new=True)
+        for d in drafts
+        if d.report_id in new
+    }
+    if len(stored) < len(drafts):
+        others = await connection.execute(_STORED, {"ids": [d.report_id for d in drafts if d.report_id not in new]})
+        stored |= {r.report_id: Stored(r.receipt, r.received_at, r.content_mac, is_new=False) for r in others}
+    return stored
 
 
 def _report_row(draft: Draft) -> dict[str, Any]:

@@ -3,20 +3,37 @@
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
-from shared.events import Evidence, Firecracker, Harm
+from shared import events
 from shared.identity import Role
 from shared.taxonomy import categories
 from shared.text import nfc
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""No field takes a time outside these years: near the ends of the calendar a time cannot be moved to another offset,
+neither here nor by a reader of the event."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far a sender's clock may run ahead of ours before the report is flagged."""
 CLOCK_LIMIT = timedelta(days=30)
 """A time of occurrence further ahead than this is a typing error, and is refused."""
+
+
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+_RFC3339 = re.compile(f"{_DATE}[Tt ]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
 
 
 def _text(value: str) -> str:
@@ -28,9 +45,22 @@ def _text(value: str) -> str:
 
 
 def _time_text(value: Any) -> Any:
-    """RFC 3339 text only: a bare number would be read as seconds since 1970."""
-    if not isinstance(value, str | datetime):
+    """RFC 3339 text only: digits alone would be read as seconds since 1970."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
         raise ValueError("give an RFC 3339 time with an offset, such as 2023-01-21T23:55:00+07:00")
+    return value
+
+
+def _plausible(value: datetime) -> datetime:
+    if not EARLIEST <= value < LATEST:
+        raise ValueError(f"{value.isoformat()} is not between {EARLIEST:%Y} and {LATEST:%Y}: check the year")
+    return value
+
+
+def _not_bool(value: Any) -> Any:
+    """JSON's true is not the number 1, though Python's is."""
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
     return value
 
 
@@ -40,11 +70,15 @@ def _category(value: str) -> str:
     return value
 
 
-def _phone(value: str) -> str:
-    return normal_phone(value)
+def normal_phone(typed: str) -> str:
+    """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
+    digits = re.sub(r"[\s().-]", "", typed)
+    national = re.fullmatch(r"(?:\+?84|0)([1-9][0-9]{8,9})", digits)
+    return f"+84{national[1]}" if national else typed
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_time_text)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_plausible)]
+Number = Annotated[float, BeforeValidator(_not_bool)]
 Text = Annotated[str, AfterValidator(_text)]
 
 
@@ -55,24 +89,40 @@ class Strict(BaseModel):
 class Location(Strict):
     """Degrees WGS 84, metres."""
 
-    latitude: Annotated[float, Field(ge=-90, le=90)]
-    longitude: Annotated[float, Field(ge=-180, le=180)]
-    accuracy_m: Annotated[float, Field(ge=0, le=100_000)] | None = None
+    latitude: Annotated[Number, Field(ge=-90, le=90)]
+    longitude: Annotated[Number, Field(ge=-180, le=180)]
+    accuracy_m: Annotated[Number, Field(ge=0, le=100_000)] | None = None
+
+
+class Harm(events.Harm):
+    """As in the event, but a misspelt field is refused: dropped in silence, its figure would count as unknown."""
+
+    model_config = Strict.model_config
+
+    numbers = field_validator("*", mode="before")(_not_bool)
+
+
+class Firecracker(events.Firecracker):
+    model_config = Strict.model_config
+
+
+class Evidence(events.Evidence):
+    model_config = Strict.model_config
 
 
 class Reporter(Strict):
     """The person who saw it. Encrypted in intake, never in an event."""
 
     name: Annotated[Text, Field(max_length=200)] | None = None
-    phone: Annotated[str, Field(max_length=40), AfterValidator(_text), AfterValidator(_phone)] | None = None
+    phone: Annotated[str, Field(max_length=40), AfterValidator(_text), AfterValidator(normal_phone)] | None = None
 
 
 class OnBehalfOf(Strict):
     """Whose report an administrator's import carries."""
 
     role: Role
-    subject: Annotated[str, Field(min_length=1, max_length=100)]
-    ward: str | None = None
+    subject: Annotated[Text, Field(min_length=1, max_length=100)]
+    ward: Annotated[Text, Field(max_length=20)] | None = None
 
 
 class Submission(Strict):
@@ -88,7 +138,7 @@ class Submission(Strict):
     occurred_at: Time
     captured_at: Time | None = None
     description: Annotated[Text, Field(max_length=4_000)] | None = None
-    harm: Harm | None = None
+    harm: Annotated[Harm | None, Field(validate_default=True)] = None
     firecracker: Firecracker | None = None
     evidence: Annotated[tuple[Evidence, ...], Field(max_length=20)] = ()
     reporter: Reporter | None = None
@@ -98,23 +148,24 @@ class Submission(Strict):
     on_behalf_of: OnBehalfOf | None = None
     """Only an administrator's import may set it."""
 
-    @model_validator(mode="after")
-    def _needs_harm(self) -> Self:
-        if categories()[self.category].needs_harm and (
-            self.harm is None or not self.harm.model_dump(exclude_none=True)
-        ):
-            raise ValueError(f"category {self.category} needs harm with at least one known figure")
-        return self
+    @field_validator("harm")
+    @classmethod
+    def _needed(cls, harm: Harm | None, info: ValidationInfo) -> Harm | None:
+        category = categories().get(info.data.get("category", ""))
+        known = harm is not None and harm.model_dump(exclude_none=True)
+        if category is not None and category.needs_harm and not known:
+            raise ValueError(f"category {category.code} needs harm with at least one known figure")
+        return harm
 
     def content(self) -> dict[str, Any]:
-        """What makes two messages the same message: all but how it came in."""
-        return self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
+        """What makes two messages the same message: all but how it came in. The offset of a time is only spelling."""
+        content = self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
+        times = {"occurred_at": self.occurred_at, "captured_at": self.captured_at}
+        return content | {name: at.astimezone(UTC).isoformat() for name, at in times.items() if at is not None}
 
 
 def time_error(claimed: datetime, received_at: datetime) -> str | None:
     """Why a time that the sender claims cannot be right; None if it can."""
-    if claimed < EARLIEST:
-        return f"{claimed.isoformat()} is before {EARLIEST:%Y}: check the year"
     if claimed > received_at + CLOCK_LIMIT:
         return f"{claimed.isoformat()} is more than {CLOCK_LIMIT.days} days ahead: check the date"
     return None
@@ -122,10 +173,3 @@ def time_error(claimed: datetime, received_at: datetime) -> str | None:
 
 def is_clock_ahead(occurred_at: datetime, received_at: datetime) -> bool:
     return occurred_at > received_at + CLOCK_TOLERANCE
-
-
-def normal_phone(typed: str) -> str:
-    """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
-    digits = re.sub(r"[\s().-]", "", typed)
-    national = re.fullmatch(r"(?:\+?84|0)([1-9]\d{8,9})", digits)
-    return f"+84{national[1]}" if national else typed

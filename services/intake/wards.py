@@ -4,11 +4,14 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 
 from shared.clock import local
 from shared.text import fold_place
 
 CANDIDATES = 5
+_folded = lru_cache(maxsize=4_096)(fold_place)
+"""Every report is compared with every ward: a ward's name is folded once."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Unit:
     valid_to: date | None
     name: str
     kind: str
+
+    @property
+    def folded(self) -> str:
+        return _folded(self.name)
 
     def is_in_force(self, day: date) -> bool:
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
@@ -34,7 +41,7 @@ def in_force(units: Iterable[Unit], at: datetime) -> list[Unit]:
 def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
     """The one unit of `units` with this code or folded name; else the candidates, best first, perhaps none."""
     wanted = fold_place(text)
-    exact = [u for u in units if text.strip() == u.code or fold_place(u.name) == wanted]
+    exact = [u for u in units if text.strip() == u.code or u.folded == wanted]
     if len(exact) == 1:
         return exact[0]
     return exact or candidates(wanted, units)
@@ -43,14 +50,14 @@ def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
 def candidates(text: str, units: Sequence[Unit]) -> list[Unit]:
     """Units whose name begins with `text`; if there are none, those whose name is close to it."""
     wanted = fold_place(text)
-    begins = [u for u in units if wanted and fold_place(u.name).startswith(wanted)]
+    begins = [u for u in units if wanted and u.folded.startswith(wanted)]
     if begins:
         return begins
-    names = {fold_place(u.name): u for u in units}
+    names = {u.folded: u for u in units}
     return [names[n] for n in difflib.get_close_matches(wanted, names, n=CANDIDATES, cutoff=0.7)]
 
 
 def search(text: str, units: Sequence[Unit]) -> list[Unit]:
     """Units that hold `text` anywhere in name or code, without regard to marks and case."""
     wanted = fold_place(text)
-    return [u for u in units if wanted in fold_place(u.name) or wanted in u.code]
+    return [u for u in units if wanted in u.folded or wanted in u.code]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -62,10 +62,10 @@ class House:
     async def strike(self, fault: Fault) -> None:
         if fault == "flush":
             await self._flush()
-        elif fault == "redis":
-            os.kill(self.servers.redis_pid, signal.SIGKILL)
-        elif fault == "postgres":
-            os.kill(self.servers.postgres_pid, signal.SIGKILL)
+        elif fault in ("redis", "postgres"):
+            pid = self.servers.redis_pid if fault == "redis" else self.servers.postgres_pid
+            with suppress(ProcessLookupError):  # struck a moment ago, and not yet back
+                os.kill(pid, signal.SIGKILL)
         else:
             process = self._processes[fault]
             self._struck.add(process.pid)

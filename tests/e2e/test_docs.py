@@ -1,0 +1,145 @@
+"""What the documents say can be done, done: the README's commands against a system that runs."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from shared.embedded import erase
+from shared.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+READMES = ("README.md", "README.vi.md")
+PAGES = [
+    *READMES,
+    "ARCHITECTURE.md",
+    *sorted(f"docs/decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("*.md")),
+]
+END_OF_THE_SAMPLE = "2023-01-29T20:00:00+07:00"
+"""Where `make run` leaves the clock."""
+READY_SECONDS = 60
+_BLOCK = re.compile(r"(<!-- tested -->\n)?```sh\n(.*?)```", re.DOTALL)
+_COMMENT = re.compile(r"[ \t]+# .*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    is_tested: bool
+    commands: str
+
+
+def blocks(readme: str) -> list[Block]:
+    """The shell commands of a README, without their comments, which are in its own language."""
+    found = _BLOCK.findall((ROOT / readme).read_text(encoding="utf-8"))
+    return [Block(bool(mark), _COMMENT.sub("", text)) for mark, text in found]
+
+
+@dataclass(frozen=True)
+class System:
+    url: str
+    data: Path
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """As after `make run`: the sample's wards and post-holders, and the clock at the end of the sample."""
+    data = tmp_path_factory.mktemp("docs") / "data"
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith("TRUCBAN_") and k not in ("REDIS_URL", "DATABASE_URL")
+    }
+    env = kept | {"PATH": f"{BIN}:{kept['PATH']}", "TRUCBAN_DATA": str(data)}
+    up = [BIN / "trucban", "up", "--no-sample", "--port", "0"]
+    process = subprocess.Popen(up, cwd=ROOT, env=env | {"TRUCBAN_CLOCK": END_OF_THE_SAMPLE}, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        said = iter(process.stdout.readline, b"")
+        url = next(found[0].decode() for line in said if (found := re.search(rb"http://[\d.:]+", line)))
+        for kind in ("wards", "directory"):
+            imported = [BIN / "trucban", "import", kind, ROOT / "samples" / f"{kind}.csv"]
+            subprocess.run(imported, cwd=ROOT, env=env, check=True, capture_output=True)
+        _until_wards_are_known(url)
+        yield System(url, data, env)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        process.stdout.close()
+        erase(data)
+
+
+def _until_wards_are_known(url: str) -> None:
+    """Intake learns the wards from escalation's events."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not httpx.get(f"{url}/intake/v1/wards", timeout=10).json()["items"]:
+        assert time.monotonic() < deadline, f"intake knows no ward {READY_SECONDS} s after the import"
+        time.sleep(0.02)
+
+
+def test_both_readmes_give_the_same_commands() -> None:
+    """Whoever reads Vietnamese is told to type the same."""
+    english, vietnamese = (blocks(name) for name in READMES)
+    assert english == vietnamese
+    assert sum(block.is_tested for block in english) >= 5
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_table_of_settings_is_complete(readme: str) -> None:
+    """Every setting that the code knows is explained, under the name that an operator sets."""
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        variable = str(field.validation_alias or f"TRUCBAN_{name.upper()}")
+        assert f"`{variable}`" in text, f"{readme} does not explain {variable}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_points_to_is_there(page: str) -> None:
+    """Links to files of this repository, and paths that the text names."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = {(ROOT / page).parent / target for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)}
+    named = {ROOT / path for path in re.findall(r"`((?:services|shared|tests|docs|samples|deploy)/[\w./-]+)`", text)}
+    missing = sorted(str(path.relative_to(ROOT)) for path in links | named if not path.exists())
+    assert not missing, f"{page} points to {', '.join(missing)}"
+
+
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="the commands use bash and curl")
+def test_the_first_five_minutes(system: System) -> None:
+    """Officer, sensor, post-holder, desk and auditor each get done what the README promises them."""
+    setup, *parts = (block.commands for block in blocks("README.md") if block.is_tested)
+    sensor = next(part for part in parts if "SENSOR=" in part)
+    script = [
+        "set -euo pipefail",
+        'curl() { command curl --fail-with-body "$@"; }',
+        setup,
+        f"export TRUCBAN_URL={system.url} TRUCBAN_DATA={system.data}",
+        *parts,
+        sensor,
+    ]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=ROOT, env=system.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    for promised in (
+        '"outcome": "accepted"',  # the officer's report
+        '"state":"routed"',  # its receipt
+        '"outcome":"merged"',  # the sensor joins the incident
+        '"state":"notified"',  # one of two has acknowledged
+        '"acknowledged_by": "mau-14776-chu-tich"',  # as the desk sees it
+        '"kind":"vn.trucban.decision.made.v1"',  # as the auditor finds it
+        '"outcome":"duplicate"',  # the sensor again
+    ):
+        assert promised in done.stdout, f"{promised} is not in what the commands printed:\n{done.stdout}"
+    assert len(re.findall(r"ledger of \d+ entries verified", done.stdout)) == 2
+    told = [orjson.loads(line) for line in (system.data / "outbox.ndjson").read_bytes().splitlines()]
+    assert {line["recipient"] for line in told} == {"mau-14776-bi-thu", "mau-14776-chu-tich"}
+    assert len(told) == 2, "nobody is told twice of one incident"
