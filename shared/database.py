@@ -26,10 +26,14 @@ def connect(url: str, pool_size: int = 10) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_serializer=_json_text,
         json_deserializer=orjson.loads,
         connect_args={"server_settings": {"timezone": "UTC"}},
     )
+
+
+def _json_text(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 async def migrate(url: str, service: str) -> None:

@@ -59,9 +59,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith("TRUCBAN_") and k not in ("REDIS_URL", "DATABASE_URL")
     }
-    env = kept | {"PATH": f"{BIN}:{kept['PATH']}", "TRUCBAN_DATA": str(data)}
+    env = kept | {"PATH": f"{BIN}:{kept['PATH']}", "TRUCBAN_DATA": str(data), "TRUCBAN_CLOCK": END_OF_THE_SAMPLE}
     up = [BIN / "trucban", "up", "--no-sample", "--port", "0"]
-    process = subprocess.Popen(up, cwd=ROOT, env=env | {"TRUCBAN_CLOCK": END_OF_THE_SAMPLE}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(up, cwd=ROOT, env=env, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         said = iter(process.stdout.readline, b"")
