@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from shared import messaging
+from shared.database import connect
 from shared.embedded import Servers
 from shared.messaging import dead_stream
 from tests.integration.messaging_support import Event, Seen, World, new_world, running_servers, until
@@ -79,8 +80,11 @@ async def test_the_slowest_group_decides_what_is_forgotten(servers: Servers) -> 
 
 
 async def test_one_relay_works_and_another_takes_over(world: World) -> None:
-    first, second = world.relay(), world.relay()
+    """Each with its own engine, as two processes have."""
+    engine = connect(world.servers.database_url)
+    first, second = world.relay(engine), world.relay()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.dispose)
         await stack.enter_async_context(second.running())
         async with first.running():
             for n in range(0, 300, 3):
