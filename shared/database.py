@@ -36,12 +36,22 @@ def _json_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
+class DatabaseError(Exception):
+    """A database that cannot be used; one line with the way out."""
+
+
 async def migrate(url: str, service: str) -> None:
-    """Bring one service's schema to its newest version. Idempotent, and safe to run twice at once."""
+    """Bring one service's schema to its newest version. Idempotent, and safe to run twice at once.
+
+    Raises DatabaseError for a database that is not in UTF-8.
+    """
     engine = connect(url, pool_size=1)
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            encoding = await connection.scalar(text("SHOW server_encoding"))
+            if encoding != "UTF8":
+                raise DatabaseError(f"the database is encoded in {encoding}: make it anew with ENCODING 'UTF8'")
             await connection.run_sync(_upgrade, service)
     finally:
         await engine.dispose()

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import Depends, Request
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from shared.keys import signing_key
+from shared.keys import public_key, signing_key
 from shared.problem import Problem
 
 Role = Literal["officer", "device", "official", "desk", "leader", "auditor", "admin"]
@@ -80,8 +79,7 @@ def issuer(keys: Path) -> TokenIssuer:
 
 
 def verifier(keys: Path) -> TokenVerifier:
-    public = signing_key(keys, "token").public_key()
-    return TokenVerifier(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return TokenVerifier(public_key(keys, "token"))
 
 
 def unauthenticated(detail: str) -> Problem:

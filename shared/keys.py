@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
@@ -28,6 +29,15 @@ def signing_key(folder: Path, name: str) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"key file {path} is not an Ed25519 key: restore it from a backup")
     return key
+
+
+def public_key(folder: Path, name: str) -> bytes:
+    """PEM of the public half, `folder`/`name`.pub, made beside the key if absent: all that a verifier reads."""
+    path = folder / f"{name}.pub"
+    if path.exists():
+        return path.read_bytes()
+    public = signing_key(folder, name).public_key()
+    return _read_or_create(path, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def secret(folder: Path, name: str) -> bytes:

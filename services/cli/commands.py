@@ -13,6 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.cli import importing, up
 from services.cli.auditing import verify_source
@@ -31,12 +32,17 @@ from services.escalation.importing import ImportingError
 from services.escalation.rulebook import RulebookError
 from services.ledger.app import signer
 from shared.clock import Clock
+from shared.database import DatabaseError
 from shared.embedded import EmbeddedError
 from shared.identity import Principal, Role, issuer
 from shared.keys import KeyFileError, secret
 from shared.settings import Settings
 
-app = typer.Typer(help="Trực Ban: incident reports, who answers for them, and the proof.", no_args_is_help=True)
+app = typer.Typer(
+    help="Trực Ban: incident reports, who answers for them, and the proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 token_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
 import_app = typer.Typer(help="Bring data in from files.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The audit ledger.", no_args_is_help=True)
@@ -46,7 +52,7 @@ app.add_typer(ledger_app, name="ledger")
 
 T = TypeVar("T")
 console = Console()
-EXPECTED = (CommandError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
+EXPECTED = (CommandError, DatabaseError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
 Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
 Url = Annotated[str, typer.Option(envvar="TRUCBAN_URL", help="address of the running system")]
@@ -71,6 +77,9 @@ def main() -> None:
         app()
     except EXPECTED as error:
         _fail(error)
+    except (OSError, SQLAlchemyError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        _fail(f"{type(error).__name__}: {reason[:200]}: check DATABASE_URL, REDIS_URL and the disk")
 
 
 def _fail(error: BaseException | str) -> NoReturn:

@@ -22,7 +22,8 @@ from shared.events import DeliveryFinished, DeliveryFinishedData
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
 """Waits between attempts; after the last one the delivery is given up and the desk is told."""
-SEND_SECONDS = 30
+SEND_SECONDS = 15
+"""Shorter than the lease, so that a slow send is over before it is sent again."""
 AT_ONCE = 20
 
 

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.clock import HO_CHI_MINH
 from shared.events import UnitRef
@@ -66,6 +67,14 @@ def day_start(day: date) -> datetime:
 class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:
+        """No control character gets in: PostgreSQL has no text with U+0000, and none belongs in a name."""
+        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" for c in value):
+            raise ValueError("holds a control character: leave it out")
+        return value
+
 
 R = TypeVar("R", bound=Row)
 
@@ -112,16 +121,43 @@ def read_rows(content: bytes, model: type[R]) -> tuple[list[tuple[int, R]], list
         return [], [LineError(1, f"byte {error.start} is not UTF-8: save the file as CSV UTF-8")]
     good: list[tuple[int, R]] = []
     bad: list[LineError] = []
-    reader = csv.DictReader(io.StringIO(text))
-    for row in reader:
-        filled = {key: value for key, value in row.items() if value not in (None, "")}
-        try:
-            good.append((reader.line_num, model.model_validate(filled)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"])
-            bad.append(LineError(reader.line_num, f"{place}: {first['msg']}"))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            read = _read_row(row, model)
+            if isinstance(read, str):
+                bad.append(LineError(reader.line_num, read))
+            else:
+                good.append((reader.line_num, read))
+    except csv.Error as error:
+        bad.append(LineError(reader.line_num, f"not CSV, and not read from here on: {error}"))
     return good, bad
+
+
+def _read_row(row: Mapping[str | None, Any], model: type[R]) -> R | str:
+    """The row, or what is wrong with it."""
+    if None in row:
+        return "more cells than the header has columns: put text that holds a comma in quotation marks"
+    filled = {key: value for key, value in row.items() if value not in (None, "")}
+    try:
+        return model.model_validate(filled)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+
+
+def check_units(rows: Sequence[tuple[int, UnitRow]]) -> list[LineError]:
+    """Units that a file names twice, and empty periods, line by line."""
+    errors: list[LineError] = []
+    seen: dict[tuple[str, date], int] = {}
+    for line, row in rows:
+        earlier = seen.setdefault((row.code, row.valid_from), line)
+        if earlier != line:
+            detail = f"unit {row.code} of {row.valid_from} is on line {earlier} already: name it once"
+            errors.append(LineError(line, detail))
+        if row.valid_to is not None and row.valid_to <= row.valid_from:
+            errors.append(LineError(line, f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"))
+    return errors
 
 
 def check_tenures(

@@ -13,6 +13,7 @@ from services.escalation.directory import (
     TenureRow,
     UnitRow,
     check_tenures,
+    check_units,
     overlap,
     read_rows,
     remainders,
@@ -90,16 +91,20 @@ async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRuleboo
 
 async def import_wards(escalation: Escalation, content: bytes, *, keep_going: bool = False) -> Imported:
     """Units from CSV. With an error in any line nothing is recorded, unless `keep_going`."""
-    rows, errors = read_rows(content, UnitRow)
+    rows, unread = read_rows(content, UnitRow)
+    errors = [*unread, *check_units(rows)]
+    lines = len(rows) + len(unread)
     if errors and not keep_going:
-        return Imported(len(rows) + len(errors), 0, errors)
+        return Imported(lines, 0, errors)
+    bad = {e.line for e in errors}
     async with escalation.engine.begin() as connection:
         await directory.lock(connection)
         now = escalation.clock.now()
-        recorded = await directory.add_units(connection, [row for _, row in rows], now)
+        good = [row for line, row in rows if line not in bad]
+        recorded = await directory.add_units(connection, good, now)
         await escalation.emit(connection, [_unit_event(escalation, row) for row in recorded])
     escalation.wake()
-    return Imported(len(rows) + len(errors), len(recorded), errors)
+    return Imported(lines, len(recorded), errors)
 
 
 def _unit_event(escalation: Escalation, row: UnitRow) -> UnitRecorded:
@@ -110,7 +115,8 @@ def _unit_event(escalation: Escalation, row: UnitRow) -> UnitRecorded:
 
 async def import_directory(escalation: Escalation, content: bytes, *, keep_going: bool = False) -> Imported:
     """Post-holders and their contact channels from CSV. A line that differs supersedes what it overlaps."""
-    rows, errors = read_rows(content, TenureRow)
+    rows, unread = read_rows(content, TenureRow)
+    lines = len(rows) + len(unread)
     async with escalation.engine.begin() as connection:
         await directory.lock(connection)
         units = {
@@ -118,9 +124,9 @@ async def import_directory(escalation: Escalation, content: bytes, *, keep_going
             for u in await directory.current_units(connection)
         }
         posts = {p.key for a in await directory.rulebooks(connection) for p in a.rulebook.posts}
-        errors = [*errors, *check_tenures(rows, units.values(), posts)]
+        errors = [*unread, *check_tenures(rows, units.values(), posts)]
         if errors and not keep_going:
-            return Imported(len(rows), 0, errors)
+            return Imported(lines, 0, errors)
         bad = {e.line for e in errors}
         good = [row for line, row in rows if line not in bad]
         recorded = 0
@@ -129,7 +135,7 @@ async def import_directory(escalation: Escalation, content: bytes, *, keep_going
             recorded += await _record_tenure(escalation, connection, row, ref)
         await _record_channels(escalation, connection, good)
     escalation.wake()
-    return Imported(len(rows), recorded, errors)
+    return Imported(lines, recorded, errors)
 
 
 async def _record_tenure(escalation: Escalation, connection: AsyncConnection, row: TenureRow, ref: UnitRef) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import deadline, delivery, incident, notice
 
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=20)
 """How long a delivery may be under way before its outcome counts as unknown and it is sent again."""
 
 
