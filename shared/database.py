@@ -12,11 +12,15 @@ SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
 
 
+class DatabaseError(Exception):
+    """A database that cannot be used; one line with the way out."""
+
+
 def async_url(url: str) -> str:
     """`postgres://` and `postgresql://` as operators write them, with the driver that we use."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in {"postgres", "postgresql"}:
-        raise ValueError(f"DATABASE_URL {scheme}://… is not PostgreSQL: use postgresql://user@host/database")
+        raise DatabaseError(f"DATABASE_URL {scheme}://… is not PostgreSQL: use postgresql://user@host/database")
     return f"postgresql+asyncpg://{rest}"
 
 
@@ -34,10 +38,6 @@ def connect(url: str, pool_size: int = 10) -> AsyncEngine:
 
 def _json_text(value: object) -> str:
     return orjson.dumps(value).decode()
-
-
-class DatabaseError(Exception):
-    """A database that cannot be used; one line with the way out."""
 
 
 async def migrate(url: str, service: str) -> None:

@@ -46,17 +46,21 @@ EXAMPLE = {
     "firecracker": {"explosion_sound": True},
 }
 PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+_SUBMISSION = Submission.model_json_schema(ref_template="#/components/schemas/{model}")
+SCHEMAS: dict[str, Any] = _SUBMISSION.pop("$defs") | {"Submission": _SUBMISSION}
+"""For the OpenAPI document: the bodies are read here and not by FastAPI, which therefore does not know their models."""
+REPORT_SCHEMA = {"$ref": "#/components/schemas/Submission"}
 REPORT_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": Submission.model_json_schema(), "example": EXAMPLE}},
+        "content": {"application/json": {"schema": REPORT_SCHEMA, "example": EXAMPLE}},
     }
 }
 BATCH_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"type": "array", "items": {"type": "object"}, "maxItems": 1000}},
+            "application/json": {"schema": {"type": "array", "items": REPORT_SCHEMA, "maxItems": 1000}},
             "application/x-ndjson": {"schema": {"type": "string"}},
         },
     }

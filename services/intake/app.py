@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
 
 from services.intake import store
-from services.intake.api import router
+from services.intake.api import SCHEMAS, router
 from services.intake.handlers import Intake
 from shared import messaging
 from shared.clock import Clock
@@ -32,6 +35,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     )
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.intake = intake
+    _document(app)
     redis = messaging.connect(settings.redis_url)
     relay = Relay(intake.engine, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
@@ -70,3 +74,14 @@ def build(settings: Settings, clock: Clock) -> Service:
         return [Check(name, text is None, text or "") for name, text in complaints.items()]
 
     return Service(NAME, app, running, checks, {"intake": intake, "redis": redis})
+
+
+def _document(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["schemas"] |= SCHEMAS
+        return document
+
+    app.openapi = openapi

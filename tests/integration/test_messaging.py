@@ -85,9 +85,11 @@ async def test_one_relay_works_and_another_takes_over(world: World) -> None:
     first, second = world.relay(engine), world.relay()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
-        await stack.enter_async_context(second.running())
         async with first.running():
-            for n in range(0, 300, 3):
+            await world.emit(0, 1, 2)
+            await until(lambda: _covers(world, 3), "the first has the lock")
+            await stack.enter_async_context(second.running())
+            for n in range(3, 300, 3):
                 await world.emit(n, n + 1, n + 2)
             await until(lambda: _covers(world, 100), "published by one of them")
         for n in range(300, 600, 3):

@@ -130,6 +130,7 @@ def test_a_line_of_the_directory_is_read_with_its_line_number() -> None:
         (LINE.replace("outbox://mau-1", "0912000000"), "channel"),
         (LINE.replace("true", "maybe"), "sample"),
         (LINE.replace("true", "true,more"), "more cells than the header"),
+        (LINE.replace("mẫu", "m\0u"), "holder_name: Value error, holds a control character"),
     ],
 )
 def test_each_bad_line_is_named_with_its_field_and_the_others_are_read(broken: str, place: str) -> None:
@@ -150,11 +151,17 @@ def test_a_file_that_is_not_utf_8_says_how_to_save_it() -> None:
     assert [(e.line, e.detail) for e in errors] == [(1, "byte 0 is not UTF-8: save the file as CSV UTF-8")]
 
 
-@pytest.mark.parametrize("content", ["\r", '"' + "x" * 200_000 + '"'], ids=["bare-cr", "endless-cell"])
-def test_a_file_that_is_no_csv_is_an_error_and_not_a_crash(content: str) -> None:
-    rows, errors = read_rows((HEAD + LINE + content + LINE).encode(), TenureRow)
-    assert rows
-    assert errors
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_spreadsheet_ends_them(line_end: str) -> None:
+    rows, errors = read_rows((HEAD + LINE).replace("\n", line_end).encode(), TenureRow)
+    assert (len(rows), errors) == (1, [])
+
+
+def test_what_is_no_csv_any_more_is_an_error_that_keeps_the_lines_before_it() -> None:
+    rows, errors = read_rows((HEAD + LINE + "x" * 200_000 + "\n" + LINE).encode(), TenureRow)
+    assert [line for line, _ in rows] == [2]
+    assert [e.line for e in errors] == [3]
+    assert errors[0].detail.startswith("not CSV, and not read from here on")
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
