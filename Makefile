@@ -21,7 +21,13 @@ test-full: .venv/dev ## the same at full depth
 faults: .venv/dev ## long fault runs
 	$(BIN)/pytest -m fault -s
 
-lint: .venv/dev
+bench: .venv/dev ## every benchmark against a floor measured in the same run; writes var/bench.json
+	$(BIN)/python -m benchmarks
+
+bench-quick: .venv/dev ## the same, smaller, in under three minutes
+	$(BIN)/python -m benchmarks --quick
+
+lint: .venv/dev ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

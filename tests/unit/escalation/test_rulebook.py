@@ -1,0 +1,109 @@
+"""The rulebook as a file: what it says, which version is in force, and how a bad one is refused."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.escalation.rulebook import AdoptedRulebook, RulebookError, in_force, read
+from shared.taxonomy import categories
+from tests.support import NIGHT, RULEBOOK, at, rulebook
+from tests.unit.escalation.drawn import instants
+
+TEXT = RULEBOOK.text
+
+
+def error_of(text: str | bytes) -> str:
+    with pytest.raises(RulebookError) as raised:
+        read(text.encode() if isinstance(text, str) else text)
+    message = str(raised.value)
+    assert "\n" not in message, "one line"
+    return message
+
+
+def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None:
+    rule = RULEBOOK.rulebook
+    assert "Bí thư Đảng ủy, Chủ tịch UBND phường, xã đó phải chịu trách nhiệm" in rule.citation.vi
+    assert [(p.key, p.title_vi) for p in rule.posts] == [
+        ("party_secretary", "Bí thư Đảng ủy"),
+        ("chair", "Chủ tịch UBND"),
+    ]
+    assert set(rule.categories) == set(categories())
+    assert RULEBOOK.sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('version: "2023-01-06"', "version: x y", "version"),
+        ("valid_from: 2023-01-06T00:00:00+07:00", "valid_from: 2023-01-06T00:00:00", "valid_from"),
+        ("valid_to: null", "valid_to: 2022-01-01T00:00:00+07:00", "valid_to must be later than valid_from"),
+        ("requires: either", "requires: perhaps", "serious_limb.requires"),
+        ("minimum_severity: 2", "minimum_severity: 5", "serious_limb.minimum_severity"),
+        ("{level: 2, deaths: 1", "{level: 2, dead: 1", "severity.0.deaths"),
+        ("  FIRE: {", "  FLOOD: {", "look at FIRE, FLOOD"),
+        ("{firecracker: review, serious: severity, unknown_harm: review}", "{}", "categories.EXPLOSION"),
+        ("window_minutes: 30", "window_minutes: 0", "correlation.window_minutes"),
+        ("{4: 5, 3: 10, 2: 15, 1: 30}", "{4: 5, 3: 10, 2: 15}", "acknowledge_minutes lacks severity [1]"),
+        ("unknown_counts_as: 2", "unknown_counts_as: 9", "deadlines.unknown_counts_as"),
+        ("key: chair", "key: party_secretary", "posts repeat a key"),
+        ("citation:", "quotation:", "citation"),
+    ],
+)
+def test_a_rulebook_that_cannot_be_used_names_the_place(old: str, new: str, place: str) -> None:
+    assert old in TEXT
+    assert place in error_of(TEXT.replace(old, new))
+
+
+def test_answers_in_bare_yaml_are_words_and_not_truth_values() -> None:
+    assert "categories.FIRECRACKER_SET_OFF.firecracker" in error_of(TEXT.replace('firecracker: "yes"', "firecracker: yes"))
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"42", b"null", b"text"], ids=repr)
+def test_what_is_yaml_but_no_rulebook_says_so(content: bytes) -> None:
+    assert error_of(content).startswith("rulebook: ")
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\xff", b"a: \x00", b"!!python/object:os.system {}"], ids=repr)
+def test_what_is_not_yaml_says_so(content: bytes) -> None:
+    assert error_of(content).startswith("not YAML: ")
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_no_content_breaks_the_reading_of_a_rulebook(content: bytes) -> None:
+    error_of(content)
+
+
+# --- which version is in force ---
+
+
+def version(name: str, start: str, end: str = "null") -> AdoptedRulebook:
+    return rulebook(
+        ('version: "2023-01-06"', f'version: "{name}"'),
+        ("valid_from: 2023-01-06T00:00:00+07:00", f"valid_from: {start}T00:00:00+07:00"),
+        ("valid_to: null", f"valid_to: {end}" if end == "null" else f"valid_to: {end}T00:00:00+07:00"),
+    )
+
+
+def test_the_rule_is_in_force_from_the_midnight_of_its_announcement_without_end() -> None:
+    first = at("2023-01-06 00:00")
+    assert in_force([RULEBOOK], first - timedelta(microseconds=1)) is None
+    assert in_force([RULEBOOK], first) is RULEBOOK
+    assert in_force([RULEBOOK], NIGHT + timedelta(days=3_650)) is RULEBOOK
+
+
+def test_a_rulebook_ends_before_the_instant_that_it_names() -> None:
+    ended = version("ended", "2023-01-06", "2023-01-22")
+    assert in_force([ended], at("2023-01-21 23:59")) is ended
+    assert in_force([ended], at("2023-01-22 00:00")) is None
+
+
+@given(instants)
+def test_of_two_in_force_the_one_that_began_later_counts(when: object) -> None:
+    assert isinstance(when, type(NIGHT))
+    older, newer = version("older", "2022-12-15"), version("newer", "2023-01-20")
+    found = in_force([newer, older], when)
+    expected = newer if when >= at("2023-01-20 00:00") else older if when >= at("2022-12-15 00:00") else None
+    assert found is expected
