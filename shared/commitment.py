@@ -24,10 +24,6 @@ def new_salt() -> str:
     return secrets.token_hex(32)
 
 
-def commit(value: str) -> Committed:
-    return Committed(salt=new_salt(), value=value)
-
-
 def commitment(event_id: str, field: str, committed: Committed) -> str:
     """64 hex digits. `field` is the dotted path of the value inside the event's data."""
     message = b"\0".join((b"ledger/commit/v1", event_id.encode(), field.encode(), committed.value.encode()))

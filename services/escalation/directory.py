@@ -130,7 +130,7 @@ def read_rows(content: bytes, model: type[R]) -> tuple[list[tuple[int, R]], list
             else:
                 good.append((reader.line_num, read))
     except csv.Error as error:
-        bad.append(LineError(reader.line_num, f"not CSV, and not read from here on: {error}"))
+        bad.append(LineError(reader.line_num + 1, f"not CSV, and not read from here on: {error}"))
     return good, bad
 
 

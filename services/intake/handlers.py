@@ -11,7 +11,6 @@ from datetime import datetime
 
 import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import store
@@ -25,6 +24,7 @@ from shared.events import Event, ReportCorrelated, UnitRecorded, encode
 from shared.identity import Principal
 from shared.ids import uuid7
 from shared.messaging import INTAKE, Outgoing, add, route
+from shared.messaging.wire import is_transient
 from shared.problem import Problem
 
 log = structlog.get_logger()
@@ -119,7 +119,7 @@ class Intake:
         try:
             stored = await self._commit([ready for ready, _ in group])
         except Exception as error:
-            if len(group) > 1 and _is_about_one(error):
+            if len(group) > 1 and not is_transient(error):  # one of them the database will not take, so without it
                 middle = len(group) // 2
                 await self._answer(group[:middle])
                 await self._answer(group[middle:])
@@ -173,13 +173,6 @@ class Intake:
         async with self.engine.begin() as connection:
             await store.put_units(connection, [e for e in events if isinstance(e, UnitRecorded)])
             await store.set_routed(connection, [e for e in events if isinstance(e, ReportCorrelated)])
-
-
-def _is_about_one(error: Exception) -> bool:
-    """A value that the database or a codec will not take: the others of the group are committed without it."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return False
-    return isinstance(error, StatementError | ValueError)
 
 
 def _settle(future: asyncio.Future[Accepted], outcome: Accepted | Problem) -> None:

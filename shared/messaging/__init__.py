@@ -5,16 +5,7 @@ from shared.messaging.delivery import dead_letter_table
 from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
 from shared.messaging.progress import GroupProgress, progress, settled, wait_settled
 from shared.messaging.relay import Relay
-from shared.messaging.topology import (
-    ESCALATION,
-    GROUPS,
-    INTAKE,
-    dead_stream,
-    partition_of,
-    route,
-    stream_name,
-    streams,
-)
+from shared.messaging.topology import ESCALATION, GROUPS, INTAKE, dead_stream, partition_of, route, stream_name, streams
 from shared.messaging.wire import connect
 
 __all__ = [

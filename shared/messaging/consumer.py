@@ -136,20 +136,23 @@ class Consumer(Generic[T]):
     async def _read_on(self) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
-            broker = self._broker()
             try:
-                for stream in self._lanes:
-                    await ensure_groups(self._redis, stream, [self._group])
-                client = await broker.connect()
-                client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
-                await broker.start()
-                await self._stop.wait()
-                await asyncio.gather(*(lane.parked.wait() for lane in self._lanes.values()))
+                await self._read_with(self._broker())
             except Exception as error:
                 log.warning("consumer waits", group=self._group, error=describe(error), attempt=backoff.attempt)
                 await backoff.wait()
-            finally:
-                await broker.stop()
+
+    async def _read_with(self, broker: RedisBroker) -> None:
+        try:
+            for stream in self._lanes:
+                await ensure_groups(self._redis, stream, [self._group])
+            client = await broker.connect()
+            client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
+            await broker.start()
+            await self._stop.wait()
+            await asyncio.gather(*(lane.parked.wait() for lane in self._lanes.values()))
+        finally:
+            await broker.stop()
 
     def _broker(self) -> RedisBroker:
         quiet: dict[str, Any] = {"logger": None, "apply_types": False, "graceful_timeout": None}
@@ -182,7 +185,7 @@ class Consumer(Generic[T]):
             return []
         try:
             entries = await self._own_pending(lane) or await self._new(stream)
-        except (RedisError, OSError) as error:
+        except Exception as error:
             await self._recover(lane, error)
             return []
         lane.read_at = monotonic()

@@ -102,6 +102,10 @@ class Delivery(Generic[T]):
                 if letters:
                     await self._acknowledge(await self._handled(letters))
                 self.finished_at = monotonic()
+        except Exception as error:
+            # FastStream, which calls this, would say nothing
+            self.last_error = describe(error)
+            log.error("delivery failed, its entries stay pending", **self._context(), error=self.last_error)
         finally:
             self._held -= ids
             for entry_id in ids:
@@ -170,17 +174,12 @@ class Delivery(Generic[T]):
 
     async def _bury(self, entry_id: bytes, body: bytes, error: Exception) -> None:
         """The row first: Redis may lose its half. If this fails, the entry stays pending and its turn comes again."""
-        letter: dict[Any, Any] = {
-            "group": self._group,
-            "entry_id": entry_id.decode(),
-            "error": describe(error),
-        }
-        deliveries = self._deliveries.get(entry_id, 1)
+        letter: dict[Any, Any] = {"group": self._group, "entry_id": entry_id.decode(), "error": describe(error)}
         row = {
             "stream": self.stream,
             "digest": sha256(body).hexdigest(),
             "body": body,
-            "deliveries": deliveries,
+            "deliveries": self._deliveries.get(entry_id, 1),
         }
         try:
             async with self._engine.begin() as connection:

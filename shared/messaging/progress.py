@@ -61,10 +61,7 @@ async def settled(
 
 
 async def wait_settled(
-    redis: Redis,
-    outboxes: Sequence[tuple[AsyncEngine, Outbox]],
-    streams: Mapping[str, Sequence[str]],
-    timeout: float,
+    redis: Redis, outboxes: Sequence[tuple[AsyncEngine, Outbox]], streams: Mapping[str, Sequence[str]], timeout: float
 ) -> None:
     """Raises TimeoutError that names what has not come to rest after `timeout` seconds; an outage is waited out."""
     delay, unsettled = 0.002, None

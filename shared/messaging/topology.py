@@ -6,10 +6,7 @@ from zlib import crc32
 INTAKE = "trucban.intake"
 ESCALATION = "trucban.escalation"
 
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    INTAKE: ("escalation", "ledger"),
-    ESCALATION: ("intake", "ledger"),
-}
+GROUPS: Mapping[str, tuple[str, ...]] = {INTAKE: ("escalation", "ledger"), ESCALATION: ("intake", "ledger")}
 """Base name → the consumer groups without whose acknowledgement nothing is forgotten."""
 
 

@@ -21,7 +21,7 @@ SOCKET_TIMEOUT = 5.0
 
 _jitter = SystemRandom()
 _TRANSIENT_SQLSTATES = ("08", "25006", "40", "53", "55P03", "57P", "58")
-"""Connection, read-only (failover), serialization and deadlock, resources, lock, operator intervention, system error."""
+"""Connection, read-only (failover), serialization and deadlock, resources, lock, operator action, system error."""
 
 
 def connection_options() -> dict[str, Any]:

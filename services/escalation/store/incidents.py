@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
-import orjson
-from sqlalchemy import Row, Select, and_, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Row, Select, and_, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -355,17 +354,3 @@ async def decision_by_id(connection: AsyncConnection, decision_id: str) -> Row[A
         .where(decision.c.decision_id == decision_id)
     )
     return (await connection.execute(query)).one_or_none()
-
-
-async def counts(connection: AsyncConnection) -> dict[str, int]:
-    """How much there is, exercises apart: reports are counted by incident."""
-    real = incident.c.exercise.is_(False)
-    incidents = await connection.scalar(select(func.count()).select_from(incident).where(real))
-    decisions = await connection.scalar(
-        select(func.count()).select_from(decision).where(decision.c.exercise.is_(False))
-    )
-    return {"incidents": int(incidents or 0), "decisions": int(decisions or 0)}
-
-
-def record_of(row: Row[Any]) -> dict[str, Any]:
-    return orjson.loads(row.record)

@@ -1,0 +1,220 @@
+"""Who is told what, once, and in words that state facts and accuse nobody."""
+
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.escalation.accountability import Decision, ReportFacts, decide
+from services.escalation.directory import Tenure
+from services.escalation.notification import DESK, DESK_TASKS, Notice, Purpose, Subject, plan, words
+from shared.events import Firecracker, Harm
+from shared.taxonomy import categories
+from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, at, facts, inputs, tenure
+from tests.unit.escalation.drawn import some_reports, tenures
+
+ACCUSING = (
+    "vi phạm", "có tội", "phạm tội", "lỗi của", "có lỗi", "sai phạm", "quy trách nhiệm", "kỷ luật", "buông lỏng",
+    "guilty", "liable", "violat", "at fault", "blame", "offend", "negligen", "disciplin", "responsible",
+)  # fmt: skip
+POSTS = RULEBOOK.rulebook.posts
+SUBJECT = Subject("phường", "FIRECRACKER_SET_OFF", NIGHT + timedelta(minutes=15))
+UNKNOWN_FIRE = facts("FIRE", kind="officer")
+purposes: st.SearchStrategy[Purpose] = st.sampled_from(get_args(Purpose))
+
+
+def told(decision: Decision, *already: tuple[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(n.recipient, n.purpose, n.posts) for n in plan(decision, already)]
+
+
+def decided(*found: ReportFacts, **more: object) -> Decision:
+    return decide(inputs(*found, **more), RULEBOOK)
+
+
+# --- who is told ---
+
+
+def test_setting_off_tells_both_holders_at_once_though_it_is_not_verified() -> None:
+    decision = decided(facts())
+    assert decision.standing == "provisional"
+    assert told(decision) == [
+        ("mau-bi-thu", "accountable", (SECRETARY,)),
+        ("mau-chu-tich", "accountable", (CHAIR,)),
+    ]
+
+
+def test_one_person_in_both_posts_gets_one_notice_for_two_parties() -> None:
+    held = [tenure(SECRETARY, "mau-kiem-nhiem"), tenure(CHAIR, "mau-kiem-nhiem")]
+    decision = decided(facts(), tenures=held)
+    assert len(decision.parties) == 2
+    assert told(decision) == [("mau-kiem-nhiem", "accountable", (CHAIR, SECRETARY))]
+
+
+def test_who_holds_the_post_now_is_told_and_not_who_held_it_then() -> None:
+    held = [
+        tenure(SECRETARY),
+        tenure(CHAIR, "mau-cu", "2021-02-01 00:00", "2023-01-25 00:00"),
+        tenure(CHAIR, "mau-moi", "2023-01-25 00:00"),
+    ]
+    decision = decided(facts(), tenures=held, evaluated=at("2023-01-26 08:00"))
+    assert [recipient for recipient, _, _ in told(decision)] == ["mau-bi-thu", "mau-moi"]
+
+
+def test_a_vacant_post_is_told_to_the_desk_besides_the_other_holder() -> None:
+    assert told(decided(facts(), tenures=[tenure(SECRETARY)])) == [
+        ("mau-bi-thu", "accountable", (SECRETARY,)),
+        (DESK, "vacancy", (CHAIR,)),
+    ]
+
+
+def test_a_vacancy_at_the_time_is_told_to_the_desk_though_the_post_is_filled_since() -> None:
+    held = [tenure(SECRETARY), tenure(CHAIR, "mau-moi", "2023-01-24 00:00")]
+    assert told(decided(facts(), tenures=held, evaluated=at("2023-01-25 08:00"))) == [
+        ("mau-bi-thu", "accountable", (SECRETARY,)),
+        ("mau-moi", "accountable", (CHAIR,)),
+        (DESK, "vacancy", (CHAIR,)),
+    ]
+
+
+def test_what_does_not_apply_is_recorded_and_tells_nobody() -> None:
+    assert told(decided(facts("FIRECRACKER_POSSESSION", kind="officer"))) == []
+
+
+def test_an_unverified_report_of_possession_goes_to_the_desk() -> None:
+    assert told(decided(facts("FIRECRACKER_POSSESSION"))) == [(DESK, "review", ())]
+
+
+def test_an_unverified_fire_waits_for_the_desk_unless_life_is_at_stake() -> None:
+    damage = decided(facts("FIRE", harm=Harm(property_vnd=10**9)))
+    life = decided(facts("FIRE", harm=Harm(life_threatening=1)))
+    assert (damage.outcome, told(damage)) == ("applies", [(DESK, "review", ())])
+    assert (life.outcome, [n[1] for n in told(life)]) == ("applies", ["accountable", "accountable"])
+
+
+def test_a_confirmed_serious_incident_tells_both_holders() -> None:
+    decision = decided(facts("FIRE", kind="officer", harm=Harm(property_vnd=10**9)))
+    assert [n[1] for n in told(decision)] == ["accountable", "accountable"]
+
+
+def test_what_is_undetermined_goes_to_the_desk_verified_or_not() -> None:
+    assert told(decided(UNKNOWN_FIRE)) == [(DESK, "review", ())]
+    assert told(decided(facts("EXPLOSION"))) == [(DESK, "review", ())]
+
+
+def test_an_undetermined_explosion_with_life_at_stake_tells_the_holders_and_the_desk() -> None:
+    soundless = Firecracker(explosion_sound=False, licensed=False)
+    unharmed = decide(inputs(facts(firecracker=soundless)), RULEBOOK)
+    assert told(unharmed) == [(DESK, "review", ())]
+    without_rulebook = decide(inputs(facts(harm=Harm(deaths=1))), None)
+    assert without_rulebook.immediate
+    assert told(without_rulebook) == [(DESK, "review", ())], "nobody to name, so the desk alone"
+
+
+def test_a_senders_clock_that_runs_ahead_is_told_to_the_desk_besides_the_holders() -> None:
+    purposes = [n[1] for n in told(decided(facts(kind="officer", clock_ahead=True)))]
+    assert purposes == ["accountable", "accountable", "review"]
+
+
+@given(some_reports, st.lists(tenures(), max_size=4), st.booleans())
+def test_whatever_is_unverified_or_open_reaches_somebody(
+    found: list[ReportFacts], held: list[Tenure], designated: bool
+) -> None:
+    decision = decided(*found, tenures=held, designated=designated)
+    if decision.outcome != "does_not_apply" or decision.standing == "provisional":
+        assert told(decision)
+
+
+@given(some_reports, st.lists(tenures(), max_size=4), st.sets(st.integers(0, 5)))
+def test_a_notice_that_was_issued_is_never_issued_again(
+    found: list[ReportFacts], held: list[Tenure], kept: set[int]
+) -> None:
+    decision = decided(*found, tenures=held)
+    all_of_them = plan(decision, ())
+    assert len({(n.recipient, n.purpose) for n in all_of_them}) == len(all_of_them)
+    issued = {(n.recipient, n.purpose) for place, n in enumerate(all_of_them) if place in kept}
+    rest = plan(decision, issued)
+    assert not issued & {(n.recipient, n.purpose) for n in rest}
+    assert set(rest) | {n for n in all_of_them if (n.recipient, n.purpose) in issued} == set(all_of_them)
+
+
+def test_confirmation_is_not_a_second_notice() -> None:
+    first = {(recipient, purpose) for recipient, purpose, _ in told(decided(facts()))}
+    confirmed = decided(facts(), facts(kind="officer"))
+    assert confirmed.standing == "confirmed"
+    assert told(confirmed, *first) == []
+
+
+# --- in which words ---
+
+
+@given(
+    some_reports,
+    purposes,
+    st.sets(st.sampled_from((SECRETARY, CHAIR))),
+    st.sampled_from(sorted(categories())),
+    st.booleans(),
+)
+def test_no_notice_accuses_anybody(
+    found: list[ReportFacts], purpose: Purpose, posts: set[str], category: str, exercise: bool
+) -> None:
+    decision = decided(*found, exercise=exercise)
+    notice = Notice("mau-bi-thu", purpose, tuple(sorted(posts)))
+    title, body = words(decision, notice, Subject("phường", category, SUBJECT.deadline), POSTS)
+    text = f"{title}\n{body}".casefold()
+    # What the law calls the category is not what the notice says of its reader.
+    for label in (categories()[category].label_vi, categories()[category].label_en):
+        text = text.replace(label.casefold(), "")
+    assert not [word for word in ACCUSING if word in text]
+
+
+def to_chair(decision: Decision) -> tuple[str, str]:
+    return words(decision, Notice("mau-chu-tich", "accountable", (CHAIR,)), SUBJECT, POSTS)
+
+
+def test_a_notice_says_what_where_when_by_which_rule_and_until_when_in_both_languages() -> None:
+    title, body = to_chair(decided(facts(kind="officer", harm=Harm(deaths=2))))
+    assert title == "Trực ban: Nổ (đốt) pháo trái phép – phường Ba Đình"
+    assert body.splitlines() == [
+        "Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3."
+        " Thuộc phạm vi quy định 2023-01-06: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05.",
+        "Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3."
+        " Rule 2023-01-06 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05.",
+        "#vu-viec-1",
+    ]
+
+
+def test_what_is_not_verified_says_so_and_what_is_does_not() -> None:
+    assert to_chair(decided(facts()))[0].startswith("chưa xác minh · ")
+    assert "chưa xác minh" not in to_chair(decided(facts(kind="officer")))[0]
+
+
+def test_an_exercise_says_so_first() -> None:
+    title, _ = to_chair(decided(facts(), exercise=True))
+    assert title.startswith("DIỄN TẬP · chưa xác minh · ")
+    assert "DIỄN TẬP" not in to_chair(decided(facts()))[0]
+
+
+def test_unknown_severity_is_not_given_as_a_number() -> None:
+    _, body = to_chair(decided(facts()))
+    assert "Mức độ" not in body
+    assert "Severity" not in body
+
+
+def test_a_notice_about_an_undetermined_incident_does_not_say_that_the_rule_applies() -> None:
+    decision = decided(facts("EXPLOSION", harm=Harm(life_threatening=0, deaths=0, property_vnd=0)))
+    assert decision.outcome == "undetermined"
+    _, body = words(decision, Notice(DESK, "review"), SUBJECT, POSTS)
+    assert "applies" not in body
+    assert "To be verified and classified" in body
+
+
+@pytest.mark.parametrize("purpose", sorted(DESK_TASKS))
+def test_the_desk_is_told_its_task_and_the_posts_concerned(purpose: Purpose) -> None:
+    title, body = words(decided(facts()), Notice(DESK, purpose, (CHAIR,)), SUBJECT, POSTS)
+    task_vi, task_en = DESK_TASKS[purpose]
+    assert f"{task_vi}: Chủ tịch UBND." in body
+    assert f"{task_en}: Chair of the People's Committee." in body
+    assert "xác nhận trước" not in body, "the desk has nothing to acknowledge"
+    assert len(title) <= 160
