@@ -114,7 +114,9 @@ def received(
         location=location(*point) if point else None,
         **more,
     )
-    return ReportReceived(id=event_id, source="/trucban/intake", subject=data.report_id, time=data.received_at, data=data)
+    return ReportReceived(
+        id=event_id, source="/trucban/intake", subject=data.report_id, time=data.received_at, data=data
+    )
 
 
 def location(latitude: float, longitude: float) -> Committed:

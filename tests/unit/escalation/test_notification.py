@@ -1,7 +1,7 @@
 """Who is told what, once, and in words that state facts and accuse nobody."""
 
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from services.escalation.accountability import Decision, ReportFacts, decide
 from services.escalation.directory import Tenure
 from services.escalation.notification import DESK, DESK_TASKS, Notice, Purpose, Subject, plan, words
-from shared.events import Firecracker, Harm
+from shared.events import Harm
 from shared.taxonomy import categories
-from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, at, facts, inputs, tenure
+from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import some_reports, tenures
 
 ACCUSING = (
@@ -29,7 +29,7 @@ def told(decision: Decision, *already: tuple[str, str]) -> list[tuple[str, str, 
     return [(n.recipient, n.purpose, n.posts) for n in plan(decision, already)]
 
 
-def decided(*found: ReportFacts, **more: object) -> Decision:
+def decided(*found: ReportFacts, **more: Any) -> Decision:
     return decide(inputs(*found, **more), RULEBOOK)
 
 
@@ -103,13 +103,15 @@ def test_what_is_undetermined_goes_to_the_desk_verified_or_not() -> None:
     assert told(decided(facts("EXPLOSION"))) == [(DESK, "review", ())]
 
 
-def test_an_undetermined_explosion_with_life_at_stake_tells_the_holders_and_the_desk() -> None:
-    soundless = Firecracker(explosion_sound=False, licensed=False)
-    unharmed = decide(inputs(facts(firecracker=soundless)), RULEBOOK)
-    assert told(unharmed) == [(DESK, "review", ())]
-    without_rulebook = decide(inputs(facts(harm=Harm(deaths=1))), None)
-    assert without_rulebook.immediate
-    assert told(without_rulebook) == [(DESK, "review", ())], "nobody to name, so the desk alone"
+def test_what_is_undetermined_with_life_at_stake_tells_the_holders_and_the_desk() -> None:
+    both_needed = rulebook(("requires: either", "requires: both"))
+    decision = decide(inputs(facts("FIRE", harm=Harm(deaths=1))), both_needed)
+    assert (decision.outcome, decision.immediate) == ("undetermined", True)
+    assert [n[1] for n in told(decision)] == ["accountable", "accountable", "review"]
+
+
+def test_without_a_rulebook_there_is_nobody_to_name_and_the_desk_is_told_alone() -> None:
+    assert told(decide(inputs(facts(harm=Harm(deaths=1))), None)) == [(DESK, "review", ())]
 
 
 def test_a_senders_clock_that_runs_ahead_is_told_to_the_desk_besides_the_holders() -> None:
@@ -176,13 +178,16 @@ def to_chair(decision: Decision) -> tuple[str, str]:
 def test_a_notice_says_what_where_when_by_which_rule_and_until_when_in_both_languages() -> None:
     title, body = to_chair(decided(facts(kind="officer", harm=Harm(deaths=2))))
     assert title == "Trực ban: Nổ (đốt) pháo trái phép – phường Ba Đình"
-    assert body.splitlines() == [
-        "Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3."
-        " Thuộc phạm vi quy định 2023-01-06: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05.",
-        "Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3."
-        " Rule 2023-01-06 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05.",
-        "#vu-viec-1",
-    ]
+    vietnamese, english, reference = body.splitlines()
+    assert vietnamese.startswith("Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3.")
+    assert vietnamese.endswith(
+        "Thuộc phạm vi quy định 2023-01-06: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05."
+    )
+    assert english.startswith("Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3.")
+    assert english.endswith(
+        "Rule 2023-01-06 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05."
+    )
+    assert reference == "#vu-viec-1"
 
 
 def test_what_is_not_verified_says_so_and_what_is_does_not() -> None:

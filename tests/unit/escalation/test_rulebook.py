@@ -58,7 +58,9 @@ def test_a_rulebook_that_cannot_be_used_names_the_place(old: str, new: str, plac
 
 
 def test_answers_in_bare_yaml_are_words_and_not_truth_values() -> None:
-    assert "categories.FIRECRACKER_SET_OFF.firecracker" in error_of(TEXT.replace('firecracker: "yes"', "firecracker: yes"))
+    assert "categories.FIRECRACKER_SET_OFF.firecracker" in error_of(
+        TEXT.replace('firecracker: "yes"', "firecracker: yes")
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1", b"42", b"null", b"text"], ids=repr)

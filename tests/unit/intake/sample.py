@@ -71,5 +71,5 @@ def _salts() -> Callable[[], str]:
     return lambda: f"{next(numbers):064x}"
 
 
-def drafted(caller: Principal = DESK, received_at: datetime = AT, **changes: Any) -> Draft:
-    return draft(submission(**changes), caller, UNITS, means(received_at))
+def drafted(caller: Principal = DESK, our_time: datetime = AT, **changes: Any) -> Draft:
+    return draft(submission(**changes), caller, UNITS, means(our_time))

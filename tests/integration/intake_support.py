@@ -1,0 +1,90 @@
+"""Intake as one process of it runs, on real servers, in a database of its own; clients of each role."""
+
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.intake import app as intake_app
+from services.intake.handlers import Intake
+from shared.clock import Clock
+from shared.database import migrate
+from shared.embedded import Servers
+from shared.events import UnitRecorded, UnitRecordedData, UnitRef
+from shared.identity import Principal, Role, issuer, verifier
+from shared.ids import uuid7
+from shared.settings import Settings
+from shared.web import compose
+from tests.integration.ledger_support import new_database
+from tests.unit.intake.sample import AT, UNITS
+
+_numbers = itertools.count()
+
+
+@dataclass
+class House:
+    """The service, its application and the files of its keys."""
+
+    intake: Intake
+    app: FastAPI
+    settings: Settings
+    stack: AsyncExitStack
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self.intake.engine
+
+    async def client(self, role: Role, ward: str | None = None, subject: str | None = None) -> AsyncClient:
+        token = issuer(self.settings.keys_dir).issue(Principal(subject or f"mau-{role}", role, ward=ward))
+        return await self.public(headers={"Authorization": f"Bearer {token}"})
+
+    async def public(self, **more: Any) -> AsyncClient:
+        transport = ASGITransport(self.app, client=("203.0.113.7", 4000))
+        made = AsyncClient(transport=transport, base_url="http://trucban/intake/v1", **more)
+        return await self.stack.enter_async_context(made)
+
+    async def rows(self, sql: str, **values: Any) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return list(await connection.execute(text(sql), values))
+
+
+def unit_events() -> list[UnitRecorded]:
+    """The 34 wards as escalation tells them."""
+    return [
+        UnitRecorded(
+            id=uuid7(AT),
+            source="/trucban/escalation",
+            subject=u.code,
+            time=AT,
+            data=UnitRecordedData(
+                unit=UnitRef(code=u.code, valid_from=u.valid_from, name=u.name),
+                kind="xã" if u.kind == "xã" else "phường",
+                valid_to=u.valid_to,
+            ),
+        )
+        for u in UNITS
+    ]
+
+
+@asynccontextmanager
+async def opened(servers: Servers, keys: Path, *, with_wards: bool = True) -> AsyncGenerator[House]:
+    """On a migrated database and a stream name space of its own, its background loops running."""
+    database_url = await new_database(servers.database_url)
+    await migrate(database_url, "intake")
+    redis_url = f"{servers.redis_url}{'&' if '?' in servers.redis_url else '?'}db={next(_numbers)}"
+    given = {"database_url": database_url, "redis_url": redis_url, "keys": keys, "data": keys}
+    settings = Settings().model_copy(update=given)
+    service = intake_app.build(settings, Clock(AT))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.running())
+        intake: Intake = service.parts["intake"]
+        if with_wards:
+            await intake.on_events(unit_events())
+        yield House(intake, compose([service], verifier(keys)), settings, stack)

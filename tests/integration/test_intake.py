@@ -1,0 +1,324 @@
+"""Reports over HTTP against real servers: what is accepted is durable and told once; what is not is told why."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from httpx import AsyncClient
+from sqlalchemy import MetaData
+from sqlalchemy.schema import CreateSchema
+
+from services.intake import store
+from services.intake.body import submission_of
+from shared import messaging
+from shared.embedded import Servers, embedded_servers
+from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
+from shared.ids import uuid7
+from shared.keys import secret
+from shared.messaging import ESCALATION, Outgoing, Relay
+from shared.problem import Problem
+from tests.integration.intake_support import House, opened, unit_events
+from tests.integration.ledger_support import passable_folder
+from tests.integration.messaging_support import until
+from tests.unit.intake.sample import AT, DESK, body
+
+
+@pytest.fixture(scope="module")
+def folder() -> Generator[Path]:
+    with passable_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def servers(folder: Path) -> AsyncGenerator[Servers]:
+    async with embedded_servers(folder) as running:
+        yield running
+
+
+@pytest.fixture
+async def house(servers: Servers, tmp_path: Path) -> AsyncGenerator[House]:
+    async with opened(servers, tmp_path / "keys") as found:
+        yield found
+
+
+async def count(house: House, table: str) -> int:
+    (row,) = await house.rows(f"SELECT count(*) AS n FROM intake.{table}")
+    return row.n
+
+
+async def outgoing(house: House) -> list[ReportReceived]:
+    events = [parse(row.body) for row in await house.rows("SELECT body FROM intake.outbox ORDER BY seq")]
+    assert all(isinstance(e, ReportReceived) for e in events)
+    return [e for e in events if isinstance(e, ReportReceived)]
+
+
+def correlated(report_id: str, incident: str, outcome: Any = "new") -> ReportCorrelated:
+    return ReportCorrelated(
+        id=uuid7(AT),
+        source="/trucban/escalation",
+        subject=incident,
+        time=AT,
+        data=ReportCorrelatedData(report_id=report_id, incident=incident, outcome=outcome),
+    )
+
+
+async def test_a_report_is_accepted_once_and_tells_its_receipt(house: House) -> None:
+    desk = await house.client("desk")
+    first = await desk.post("/reports", json=body())
+    again = await desk.post("/reports", json=body())
+    other = await desk.post("/reports", json=body(description="chuyện khác"))
+    assert (first.status_code, first.json()["outcome"]) == (201, "accepted")
+    assert (again.status_code, again.json()["outcome"]) == (200, "duplicate")
+    assert again.json()["receipt"] == first.json()["receipt"]
+    assert (other.status_code, other.headers["content-type"]) == (409, "application/problem+json")
+    assert await count(house, "report") == 1
+    receipt = await (await house.public()).get(first.headers["location"].removeprefix("/intake/v1"))
+    assert receipt.json()["state"] == "accepted"
+    assert receipt.json()["receipt"] == first.json()["receipt"]
+
+
+async def test_a_receipt_is_readable_and_cannot_be_guessed(house: House) -> None:
+    desk = await house.client("desk")
+    receipts = [(await desk.post("/reports", json=body(report_id=f"r{n}"))).json()["receipt"] for n in range(20)]
+    assert len(set(receipts)) == 20
+    for receipt in receipts:
+        parts = receipt.split("-")
+        assert [len(p) for p in parts] == [2, 4, 4, 4, 4]
+        assert set("".join(parts[1:])) <= set("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+    public = await house.public()
+    assert (await public.get(f"/receipts/{receipts[0].lower()}")).status_code == 200
+    for wrong in ["TB-0000-0000-0000-0000", "%E1%BB%95", "a%0Ab", "x" * 3000]:
+        answer = await public.get(f"/receipts/{wrong}")
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_concurrent_reports_share_commits_and_each_is_stored_once(house: House) -> None:
+    """200 senders, every report sent three times at once: 200 accepted, 400 duplicates, far fewer commits."""
+    desk = await house.client("desk")
+    sent = [body(report_id=f"r{n % 200}", description=f"báo cáo {n % 200}") for n in range(600)]
+    answers = await asyncio.gather(*(desk.post("/reports", json=report) for report in sent))
+    assert Counter(a.status_code for a in answers) == {201: 200, 200: 400}
+    receipts = {(a.json()["report_id"], a.json()["receipt"]) for a in answers}
+    assert len(receipts) == 200, "every answer for one report tells the same receipt"
+    assert len({e.subject for e in await outgoing(house)}) == await count(house, "outbox") == 200
+    (commits,) = await house.rows("SELECT count(DISTINCT xmin::text) AS n FROM intake.report")
+    assert commits.n <= 60
+
+
+async def test_one_report_id_with_different_content_at_once_has_one_winner(house: House) -> None:
+    desk = await house.client("desk")
+    sent = [body(description=f"lời thứ {n}") for n in range(40)]
+    answers = await asyncio.gather(*(desk.post("/reports", json=report) for report in sent))
+    assert Counter(a.status_code for a in answers) == {201: 1, 409: 39}
+    (event,) = await outgoing(house)
+    (winner,) = [n for n, a in enumerate(answers) if a.status_code == 201]
+    assert event.data.description is not None
+    assert event.data.description.value == f"lời thứ {winner}"
+
+
+async def test_two_replicas_share_ids_without_deadlock(servers: Servers, house: House) -> None:
+    """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
+    desk = await house.client("desk")
+    second = replace(house.intake)
+    async with second.running():
+        reports = [body(report_id=f"r{n}") for n in range(300)]
+        other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
+        other = [replace(d, content_mac=b"") for d in other]
+        batch = desk.post("/reports:batch", content=orjson.dumps(reports))
+        answer, *found = await asyncio.gather(
+            batch, *(second.accept(ready) for ready in other), return_exceptions=True
+        )
+    assert not isinstance(answer, BaseException)
+    won = sum(not isinstance(f, BaseException) for f in found)
+    assert all(isinstance(f, Problem) and f.status == 409 for f in found if isinstance(f, BaseException))
+    assert answer.json()["accepted"] + won == await count(house, "report") == await count(house, "outbox") == 300
+
+
+async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> None:
+    """Validation lets none through; should one get there, the others of its commit must not pay for it."""
+    ready = [await house.intake.prepare(submission_of(body(report_id=f"r{n}")), DESK) for n in range(20)]
+    ready[7] = replace(ready[7], submitter="NUL\0")
+    found = await asyncio.gather(*(house.intake.accept(r) for r in ready), return_exceptions=True)
+    assert [n for n, f in enumerate(found) if isinstance(f, BaseException)] == [7]
+    refused = found[7]
+    assert isinstance(refused, Problem)
+    assert refused.status == 503
+    assert await count(house, "report") == await count(house, "outbox") == 19
+
+
+async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_back(house: House) -> None:
+    """The sender is told to send the same again; the row is stored once, whatever became of the first attempt."""
+    desk = await house.client("desk")
+    assert (await desk.post("/reports", json=body(report_id="before"))).status_code == 201
+    name = (await house.rows("SELECT current_database() AS name"))[0].name
+    # nobody may connect, and who is connected is cut off: as in a fail-over
+    engine = messaging_engine(house)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        await connection.exec_driver_sql(cut)
+        away = await desk.post("/reports", json=body(report_id="during"))
+        batch = await desk.post("/reports:batch", json=[body(report_id="b1"), body(report_id="b2")])
+        await connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    await engine.dispose()
+    assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
+    assert batch.status_code == 503 or {r["status"] for r in batch.json()["results"]} == {503}
+    assert (await desk.post("/reports", json=body(report_id="during"))).status_code == 201
+    assert await count(house, "report") == 2
+
+
+def messaging_engine(house: House) -> Any:
+    """An engine on the maintenance database of the same server."""
+    from sqlalchemy.engine import make_url
+
+    from shared.database import connect
+
+    assert house.settings.database_url is not None
+    url = make_url(house.settings.database_url).set(database="postgres")
+    return connect(url.render_as_string(hide_password=False), pool_size=1)
+
+
+async def test_a_batch_takes_the_good_and_tells_each_bad_one_why(house: House) -> None:
+    officer = await house.client("officer", ward="14776")
+    items: list[Any] = [
+        body(report_id="good-1"),
+        body(report_id="bad-ward", ward="Quảng Th"),
+        body(report_id="other-ward", ward="Trường Thi"),
+        body(report_id="good-1"),
+        body(report_id="good-1", description="khác"),
+        7,
+        {},
+        body(report_id="bad-harm", harm={"dead": 1}),
+        body(report_id="good-2"),
+    ]
+    expected = [201, 422, 403, 200, 409, 422, 422, 422, 201]
+    answer = await officer.post("/reports:batch", json=items)
+    assert answer.status_code == 200
+    result = answer.json()
+    assert [r["status"] for r in result["results"]] == expected
+    assert (result["accepted"], result["duplicate"], result["rejected"]) == (2, 1, 6)
+    ids = ["good-1", "bad-ward", "other-ward", "good-1", "good-1", None, None, "bad-harm", "good-2"]
+    assert [r["report_id"] for r in result["results"]] == ids
+    for one in result["results"]:
+        assert ("problem" in one) == (one["status"] >= 400)
+        assert ("outcome" in one) == (one["status"] < 400)
+    assert result["results"][1]["problem"]["errors"][0]["candidates"]
+    assert result["results"][7]["problem"]["errors"][0]["pointer"] == "#/harm/dead"
+    assert [e.subject for e in await outgoing(house)] == ["good-1", "good-2"]
+
+
+async def test_ndjson_names_the_line_of_what_is_not_json(house: House) -> None:
+    desk = await house.client("desk")
+    lines = [orjson.dumps(body(report_id="a")), b"", b"{not json", b'{"x":"\xff"}', orjson.dumps(body(report_id="b"))]
+    headers = {"content-type": "application/x-ndjson"}
+    result = (await desk.post("/reports:batch", content=b"\r\n".join(lines), headers=headers)).json()
+    assert [r["status"] for r in result["results"]] == [201, 400, 400, 201]
+    assert "line 3" in result["results"][1]["problem"]["detail"]
+    assert "line 4" in result["results"][2]["problem"]["detail"]
+
+
+async def test_a_thousand_reports_at_once(house: House) -> None:
+    desk = await house.client("desk")
+    answer = await desk.post("/reports:batch", json=[body(report_id=f"r{n}") for n in range(1_000)])
+    assert answer.json()["accepted"] == 1_000
+    assert await count(house, "outbox") == 1_000
+    too_many = await desk.post("/reports:batch", content=b"{}\n" * 1_001)
+    assert too_many.status_code == 413
+    too_many = await desk.post("/reports:batch", content=b"[" + b"1," * 1_000 + b"1]")
+    assert too_many.status_code == 413
+
+
+async def test_the_reporter_is_sealed_and_leaves_intake_in_no_form(house: House) -> None:
+    desk = await house.client("desk")
+    person = {"name": "Trần Thị Mẫu", "phone": "0912 345 678"}
+    answer = await desk.post("/reports", json=body(reporter=person))
+    words = ["Trần Thị Mẫu".encode(), b"912345678", b"912 345 678"]
+    dumped = orjson.dumps([[str(c) for c in row] for row in await house.rows("SELECT * FROM intake.report")])
+    bodies = [row.body for row in await house.rows("SELECT body FROM intake.outbox")]
+    (kept,) = await house.rows("SELECT sealed, salt FROM intake.reporter")
+    receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
+    for place in [dumped, *bodies, kept.sealed, receipt.content, answer.content]:
+        assert not any(word in place for word in words)
+        assert kept.salt.hex().encode() not in place
+    key = AESGCM(secret(house.settings.keys_dir, "reporter"))
+    opened_text = key.decrypt(kept.sealed[:12], kept.sealed[12:], b"cb-07-0001")
+    assert orjson.loads(opened_text) == {"name": "Trần Thị Mẫu", "phone": "+84912345678"}
+    with pytest.raises(InvalidTag):
+        key.decrypt(kept.sealed[:12], kept.sealed[12:], b"cb-07-0002")
+
+
+async def test_what_became_of_a_report_comes_from_escalations_stream(house: House) -> None:
+    """Wards and routing arrive as events, twice and late; `Prefer: wait` answers as soon as they do."""
+    schema = MetaData(schema="elsewhere")
+    outbox = messaging.outbox_tables(schema)
+    async with house.engine.begin() as connection:
+        await connection.execute(CreateSchema("elsewhere"))
+        await connection.run_sync(schema.create_all)
+    assert house.settings.redis_url is not None
+    redis = messaging.connect(house.settings.redis_url)
+    relay = Relay(house.engine, redis, outbox, messaging.streams(ESCALATION, 1), poll=0.02)
+    desk = await house.client("desk")
+    async with relay.running():
+        asked = asyncio.create_task(desk.post("/reports", json=body(), headers={"Prefer": "wait=10"}))
+        await until(lambda: _is_stored(house), "the report is stored")
+        events = [correlated("cb-07-0001", "incident-1"), *unit_events()[:2]]
+        events += [correlated("cb-07-0001", "incident-1")]
+        stream = messaging.stream_name(ESCALATION, 0)
+        async with house.engine.begin() as connection:
+            await messaging.add(connection, outbox, [Outgoing(e.id, stream, encode(e)) for e in events])
+        relay.wake()
+        answer = await asked
+    await redis.aclose()
+    assert answer.json()["incident"] == {"id": "incident-1", "outcome": "new"}
+    assert answer.headers["preference-applied"] == "wait=10"
+    receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
+    assert (receipt.json()["state"], receipt.json()["incident"]["id"]) == ("routed", "incident-1")
+
+
+async def _is_stored(house: House) -> bool:
+    return await count(house, "report") == 1
+
+
+async def test_an_older_record_of_a_ward_never_replaces_a_newer_one(house: House) -> None:
+    first, *_ = unit_events()
+    ended = first.data.model_copy(update={"valid_to": AT.date()})
+    newer = first.model_copy(update={"data": ended, "time": AT.replace(hour=18)})
+    for events in ([first], [newer, first], [first, newer], [first]):
+        await house.intake.on_events(events)
+    async with house.engine.connect() as connection:
+        (unit,) = [u for u in await store.units(connection) if u.code == first.subject]
+    assert unit.valid_to == AT.date()
+
+
+async def test_readiness_says_that_wards_are_missing(servers: Servers, tmp_path: Path) -> None:
+    async with opened(servers, tmp_path / "keys", with_wards=False) as house:
+        desk = await house.client("desk")
+        refused = await desk.post("/reports", json=body())
+        assert refused.status_code == 503
+        assert "trucban import wards" in refused.json()["detail"]
+        assert await _complaints(desk) == {"intake.wards"}
+        await house.intake.on_events(unit_events())
+        assert await _complaints(desk) == set[str]()
+        assert (await desk.post("/reports", json=body())).status_code == 201
+
+
+async def _complaints(client: AsyncClient) -> set[str]:
+    """Once the broker's loops have settled."""
+    found: set[str] = set()
+
+    async def only_wards() -> bool:
+        answer = await client.get("http://trucban/readyz")
+        found.clear()
+        found.update(c["name"] for c in answer.json()["checks"] if not c["ok"])
+        return found <= {"intake.wards"}
+
+    await until(only_wards, "relay and consumer are at work")
+    return found

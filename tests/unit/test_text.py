@@ -1,0 +1,82 @@
+"""Vietnamese text: one normal form to keep, one folded form to search by."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.text import fold, fold_place, nfc
+from tests.support import wards
+
+VIETNAMESE = "aăâbcdđeêghiklmnoôơpqrstuưvxyáàảãạấầẩẫậắằẳẵặéèẻẽẹếềểễệíìỉĩịóòỏõọốồổỗộớờởỡợúùủũụứừửữựýỳỷỹỵ"
+vietnamese = st.text(st.sampled_from(VIETNAMESE + VIETNAMESE.upper() + " "), max_size=30)
+NAMES = [w.name for w in wards()]
+
+
+@pytest.mark.parametrize(
+    ("written", "folded"),
+    [
+        ("Đông Thọ", "dong tho"),
+        ("ĐÔNG THỌ", "dong tho"),
+        ("\u00d0ông Thọ", "dong tho"),  # Ð, the Icelandic eth, which old keyboards type
+        ("ðông thọ", "dong tho"),
+        (unicodedata.normalize("NFD", "Đông Thọ"), "dong tho"),
+        ("Dong Tho", "dong tho"),
+        ("  Đông \t Thọ\n", "dong tho"),
+        ("Ngọc Trạo", "ngoc trao"),
+        ("Thanh Hoá", "thanh hoa"),
+        ("Thanh Hóa", "thanh hoa"),
+        ("Trường Thi", "truong thi"),
+    ],
+)
+def test_two_spellings_of_one_place_fold_alike(written: str, folded: str) -> None:
+    assert fold(written) == folded
+
+
+@pytest.mark.parametrize(
+    "prefix", ["Phường ", "phường ", "PHƯỜNG ", "P. ", "P.", "p ", "Phuong  ", "Xã ", "xa ", "X. ", "x."]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_kind_of_a_ward_may_stand_before_its_name(prefix: str, name: str) -> None:
+    assert fold_place(prefix + name) == fold(name)
+
+
+@pytest.mark.parametrize(("written", "folded"), [("TP. Thanh Hóa", "thanh hoa"), ("Thành phố Thanh Hoá", "thanh hoa")])
+def test_the_city_may_be_called_a_city(written: str, folded: str) -> None:
+    assert fold_place(written) == folded
+
+
+@pytest.mark.parametrize("name", ["Phú Sơn", "Tào Xuyên", "Phường", "Xã", "P", "Xuân", "Tp", "Phuongx"])
+def test_a_name_that_only_begins_like_a_kind_keeps_its_beginning(name: str) -> None:
+    assert fold_place(name) == fold(name)
+
+
+def test_no_two_wards_fold_alike() -> None:
+    assert len({fold_place(name) for name in NAMES}) == len(NAMES) == 34
+
+
+@given(st.text(max_size=40))
+def test_folding_twice_is_folding_once_and_text_in_any_normal_form_folds_alike(text: str) -> None:
+    once = fold(text)
+    for form in ("NFC", "NFD"):
+        assert fold(unicodedata.normalize(form, once)) == fold(once)
+
+
+@given(vietnamese)
+def test_folded_vietnamese_is_plain_ascii_in_small_letters(text: str) -> None:
+    folded = fold(text)
+    assert folded.isascii()
+    assert folded == folded.lower() == " ".join(folded.split())
+    for form in ("NFC", "NFD"):
+        assert fold(unicodedata.normalize(form, text)) == folded
+    assert fold(text.upper()) == fold(text.lower()) == folded
+
+
+@given(st.text(max_size=40))
+def test_text_is_kept_composed_without_outer_space(text: str) -> None:
+    kept = nfc(text)
+    assert unicodedata.is_normalized("NFC", kept)
+    assert kept == kept.strip()
+    assert nfc(kept) == kept
+    assert nfc(unicodedata.normalize("NFD", kept)) == kept
