@@ -1,12 +1,15 @@
 """Identifiers: UUIDv7 (RFC 9562), sortable by the time of the clock that was passed in."""
 
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def uuid7(at: datetime) -> str:
     """Milliseconds, then twelve bits of the millisecond (RFC 9562 section 6.2, method 3), then 62 random bits."""
-    milliseconds, microseconds = divmod(round(at.timestamp() * 1_000_000), 1_000)
+    milliseconds, microseconds = divmod((at - _EPOCH) // _MICROSECOND, 1_000)
     fraction = microseconds * 4_096 // 1_000
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)))

@@ -32,12 +32,17 @@ def signing_key(folder: Path, name: str) -> Ed25519PrivateKey:
 
 
 def public_key(folder: Path, name: str) -> bytes:
-    """PEM of the public half, `folder`/`name`.pub, made beside the key if absent: all that a verifier reads."""
-    path = folder / f"{name}.pub"
-    if path.exists():
-        return path.read_bytes()
-    public = signing_key(folder, name).public_key()
-    return _read_or_create(path, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    """PEM of the public half. A folder with `name`.pub and no private key serves a verifier that has no more."""
+    public = folder / f"{name}.pub"
+    if public.exists() and not (folder / f"{name}.pem").exists():
+        return public.read_bytes()
+    key = signing_key(folder, name).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def publish(folder: Path, name: str) -> None:
+    """Write `name`.pub, for those who are given the public half only."""
+    (folder / f"{name}.pub").write_bytes(public_key(folder, name))
 
 
 def secret(folder: Path, name: str) -> bytes:

@@ -68,7 +68,8 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
     """422 whose detail repeats the first error, so that one line is enough for a log or a phone."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem(422, f"{first['pointer']}: {first['detail']}{more}", errors)
+    detail = f"{first['pointer']}: {first['detail']}{more}"
+    return Problem(422, " ".join(detail.split()), errors)  # a sender's field name may hold line breaks
 
 
 def install(app: FastAPI) -> None:

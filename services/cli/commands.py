@@ -35,7 +35,7 @@ from shared.clock import Clock
 from shared.database import DatabaseError
 from shared.embedded import EmbeddedError
 from shared.identity import Principal, Role, issuer
-from shared.keys import KeyFileError, secret
+from shared.keys import KeyFileError, publish, secret
 from shared.settings import Settings
 
 app = typer.Typer(
@@ -144,7 +144,7 @@ def migrate() -> None:
         async with infrastructure(_settings()) as settings:
             await migrate_all(settings)
             signer(settings)
-            issuer(settings.keys_dir)
+            publish(settings.keys_dir, "token")
             for name in INTAKE_SECRETS:  # all keys, so that services can be given them read-only
                 secret(settings.keys_dir, name)
 

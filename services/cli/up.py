@@ -29,9 +29,10 @@ from services.escalation.store import due
 from services.escalation.store import tables as escalation_tables
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
+from services.ledger.store.queries import newest_recording
 from shared import messaging
 from shared.clock import Clock, local
-from shared.database import SERVICES
+from shared.database import SERVICES, connect
 from shared.embedded import erase
 from shared.identity import issuer
 from shared.messaging import ESCALATION, INTAKE
@@ -74,7 +75,7 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async with stop_on_signals() as stop, infrastructure(settings) as ready:
         await migrate_all(ready)
-        clock = Clock(_start(ready, plays=plays, done=done))
+        clock = Clock(await _start(ready, plays=plays, sample=sample))
         services = build(ready, clock, SERVICES)
         running = Running(ready, clock, {s.name: s for s in services}, address, console)
         async with serving(services, ready, sock) as server:
@@ -92,13 +93,19 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
     return 0
 
 
-def _start(settings: Settings, *, plays: bool, done: Path) -> datetime | None:
-    """The clock begins before the night, goes on from its end, or is the real one."""
+async def _start(settings: Settings, *, plays: bool, sample: bool) -> datetime | None:
+    """The clock begins before the night, goes on from the ledger's newest entry, or is the configured or real one."""
     if plays:
         return BEFORE_THE_NIGHT
-    if done.exists():
-        return datetime.fromisoformat(json.loads(done.read_text())["clock"])
-    return settings.clock
+    if not sample:
+        return settings.clock
+    assert settings.database_url is not None
+    engine = connect(settings.database_url, pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            return await newest_recording(connection)
+    finally:
+        await engine.dispose()
 
 
 async def play(running: Running, done: Path) -> int:
@@ -115,7 +122,7 @@ async def play(running: Running, done: Path) -> int:
     await settle(running)
     verified = await _verify(running, tokens)
     code = _report(running, result, verified)
-    await asyncio.to_thread(done.write_text, json.dumps({"clock": running.clock.now().isoformat(), "code": code}))
+    await asyncio.to_thread(done.write_text, json.dumps({"code": code}))
     return code
 
 

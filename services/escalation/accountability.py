@@ -206,7 +206,7 @@ def _life_at_stake(harm: Harm) -> bool:
 
 
 def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
-    answer = rulebook.categories[report.category].firecracker
+    answer = rulebook.of(report.category).firecracker
     facts = report.firecracker
     if answer != "yes" or facts is None:
         return answer
@@ -218,7 +218,7 @@ def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
 
 
 def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: int | None, designated: bool) -> Answer:
-    rules = [rulebook.categories[r.category] for r in reports]
+    rules = [rulebook.of(r.category) for r in reports]
     by_severity = [r for r in rules if r.serious == "severity"]
     if not by_severity:
         serious: Answer = "no"

@@ -4,20 +4,28 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import apprise
 import structlog
-from apprise.decorators import notify
 
 from services.escalation.store.due import DueDelivery
 
 log = structlog.get_logger()
 
 
-@notify(on="outbox", name="Trực Ban outbox file")
+@cache
+def _apprise() -> Any:
+    """Apprise with our channel registered. Imported where it is first needed: it takes longer than all else."""
+    import apprise
+    from apprise.decorators import notify
+
+    notify(on="outbox", name="Trực Ban outbox file")(_write_outbox)
+    return apprise
+
+
 def _write_outbox(body: str, title: str, *_: Any, meta: dict[str, Any], **__: Any) -> bool:
     """`outbox://NAME?file=PATH&line=JSON`: append the line durably; a line is whole or absent."""
     query: dict[str, str] = meta["qsd"]
@@ -48,7 +56,7 @@ class Sender:
         channel = due.channel
         if scheme(channel) == "outbox":
             channel += f"?file={quote(str(self._outbox), safe='')}&line={quote(self._line(due), safe='')}"
-        sender = apprise.Apprise()
+        sender = _apprise().Apprise()
         if not sender.add(channel):
             raise DeliveryError(f"{scheme(channel)}: not a channel that Apprise knows; correct the contact")
         if not await sender.async_notify(title=due.title, body=due.body, body_format="text"):

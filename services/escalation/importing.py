@@ -20,7 +20,7 @@ from services.escalation.directory import (
 )
 from services.escalation.handlers import Escalation
 from services.escalation.routing import envelope
-from services.escalation.rulebook import AdoptedRulebook, RulebookError, read
+from services.escalation.rulebook import AdoptedRulebook, RulebookError, check_complete, read
 from services.escalation.store import directory
 from shared.events import (
     ContactRecorded,
@@ -67,6 +67,7 @@ async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRuleboo
         for book in books:
             version = book.rulebook.version
             if version not in adopted:
+                check_complete(book.rulebook)
                 new.append(book)
             elif adopted[version] != book.sha256:
                 raise RulebookError(

@@ -61,6 +61,9 @@ class CategoryRule(Strict):
     unknown_harm: Literal["review", "no"]
 
 
+YOUNGER_CATEGORY = CategoryRule(firecracker="no", serious="severity", unknown_harm="review")
+
+
 class Correlation(Strict):
     window_minutes: Annotated[int, Field(ge=1)]
     radius_m: Annotated[int, Field(ge=1)]
@@ -95,15 +98,15 @@ class Rulebook(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        known = set(taxonomy())
-        if set(self.categories) != known:
-            wrong = sorted(set(self.categories) ^ known)
-            raise ValueError(f"categories must name each category of the taxonomy once; look at {', '.join(wrong)}")
         if self.valid_to is not None and self.valid_to <= self.valid_from:
             raise ValueError("valid_to must be later than valid_from")
         if len({p.key for p in self.posts}) != len(self.posts):
             raise ValueError("posts repeat a key; each post is named once")
         return self
+
+    def of(self, category: str) -> CategoryRule:
+        """A category that is younger than this rulebook counts by severity, and is looked at while that is unknown."""
+        return self.categories.get(category, YOUNGER_CATEGORY)
 
     def severity_of(self, harm: Harm) -> int | None:
         """Level 1 to 4, or None while what is unknown could raise it: unknown is not zero."""
@@ -139,6 +142,12 @@ class AdoptedRulebook(BaseModel):
     rulebook: Rulebook
     sha256: str
     text: str
+
+
+def check_complete(rulebook: Rulebook) -> None:
+    """A rulebook to be adopted names each category of today's taxonomy. Raises RulebookError."""
+    if wrong := sorted(set(rulebook.categories) ^ set(taxonomy())):
+        raise RulebookError(f"categories must name each category of the taxonomy once; look at {', '.join(wrong)}")
 
 
 @lru_cache(maxsize=64)

@@ -15,11 +15,12 @@ def incident(row: Row[Any]) -> dict[str, Any]:
     return {"id": row.incident_id, "ward": ward, "opened_at": row.opened_at} | {n: getattr(row, n) for n in shown}
 
 
-def whole_incident(whole: dict[str, Any]) -> dict[str, Any]:
+def whole_incident(whole: dict[str, Any], *, shows_senders: bool) -> dict[str, Any]:
+    """`shows_senders`: with the credential that sent each report, which those reported on never see."""
     decisions = [_decision(row) for row in whole["decisions"]]
     latest = decisions[-1] if decisions else None
     return incident(whole["incident"]) | {
-        "reports": [row.facts | {"personal": row.personal} for row in whole["reports"]],
+        "reports": [_report(row, shows_senders=shows_senders) for row in whole["reports"]],
         "decision": latest,
         "decisions": decisions,
         "parties": latest["record"]["parties"] if latest else [],
@@ -30,6 +31,11 @@ def whole_incident(whole: dict[str, Any]) -> dict[str, Any]:
             for row in whole["deadlines"]
         ],
     }
+
+
+def _report(row: Row[Any], *, shows_senders: bool) -> dict[str, Any]:
+    source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
+    return row.facts | {"source": source, "personal": row.personal}
 
 
 def _decision(row: Row[Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Intake as one process of it runs, on real servers, in a database of its own; clients of each role."""
 
-import itertools
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,19 +12,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import app as intake_app
+from services.intake import store
 from services.intake.handlers import Intake
+from shared import messaging
 from shared.clock import Clock
-from shared.database import migrate
-from shared.embedded import Servers
+from shared.database import connect, migrate
+from shared.embedded import Servers, embedded_servers
 from shared.events import UnitRecorded, UnitRecordedData, UnitRef
 from shared.identity import Principal, Role, issuer, verifier
 from shared.ids import uuid7
 from shared.settings import Settings
 from shared.web import compose
-from tests.integration.ledger_support import new_database
+from tests.integration.ledger_support import new_database, passable_folder
 from tests.unit.intake.sample import AT, UNITS
-
-_numbers = itertools.count()
 
 
 @dataclass
@@ -73,13 +72,38 @@ def unit_events() -> list[UnitRecorded]:
     ]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Servers with a migrated database, and keys."""
+
+    servers: Servers
+    database_url: str
+    keys: Path
+
+
 @asynccontextmanager
-async def opened(servers: Servers, keys: Path, *, with_wards: bool = True) -> AsyncGenerator[House]:
-    """On a migrated database and a stream name space of its own, its background loops running."""
-    database_url = await new_database(servers.database_url)
-    await migrate(database_url, "intake")
-    redis_url = f"{servers.redis_url}{'&' if '?' in servers.redis_url else '?'}db={next(_numbers)}"
-    given = {"database_url": database_url, "redis_url": redis_url, "keys": keys, "data": keys}
+async def running_place() -> AsyncGenerator[Place]:
+    with passable_folder() as folder:
+        async with embedded_servers(folder) as servers:
+            database_url = await new_database(servers.database_url)
+            await migrate(database_url, "intake")
+            yield Place(servers, database_url, folder / "keys")
+
+
+async def _empty(place: Place) -> None:
+    engine, redis = connect(place.database_url, pool_size=1), messaging.connect(place.servers.redis_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE " + ", ".join(t.fullname for t in store.metadata.sorted_tables)))
+    await redis.flushall()
+    await redis.aclose()
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def opened(place: Place, *, with_wards: bool = True) -> AsyncGenerator[House]:
+    """The service with empty tables and streams, its background loops running."""
+    await _empty(place)
+    given = {"database_url": place.database_url, "redis_url": place.servers.redis_url, "keys": place.keys}
     settings = Settings().model_copy(update=given)
     service = intake_app.build(settings, Clock(AT))
     async with AsyncExitStack() as stack:
@@ -87,4 +111,4 @@ async def opened(servers: Servers, keys: Path, *, with_wards: bool = True) -> As
         intake: Intake = service.parts["intake"]
         if with_wards:
             await intake.on_events(unit_events())
-        yield House(intake, compose([service], verifier(keys)), settings, stack)
+        yield House(intake, compose([service], verifier(place.keys)), settings, stack)

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,38 +12,33 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from httpx import AsyncClient
 from sqlalchemy import MetaData
+from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateSchema
 
 from services.intake import store
 from services.intake.body import submission_of
+from services.intake.handlers import Intake
 from shared import messaging
-from shared.embedded import Servers, embedded_servers
+from shared.database import connect
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
 from shared.ids import uuid7
 from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
 from shared.problem import Problem
-from tests.integration.intake_support import House, opened, unit_events
-from tests.integration.ledger_support import passable_folder
+from tests.integration.intake_support import House, Place, opened, running_place, unit_events
 from tests.integration.messaging_support import until
 from tests.unit.intake.sample import AT, DESK, body
 
 
 @pytest.fixture(scope="module")
-def folder() -> Generator[Path]:
-    with passable_folder() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def servers(folder: Path) -> AsyncGenerator[Servers]:
-    async with embedded_servers(folder) as running:
-        yield running
+async def place() -> AsyncGenerator[Place]:
+    async with running_place() as found:
+        yield found
 
 
 @pytest.fixture
-async def house(servers: Servers, tmp_path: Path) -> AsyncGenerator[House]:
-    async with opened(servers, tmp_path / "keys") as found:
+async def house(place: Place) -> AsyncGenerator[House]:
+    async with opened(place) as found:
         yield found
 
 
@@ -123,18 +117,17 @@ async def test_one_report_id_with_different_content_at_once_has_one_winner(house
     assert event.data.description.value == f"lời thứ {winner}"
 
 
-async def test_two_replicas_share_ids_without_deadlock(servers: Servers, house: House) -> None:
+async def test_two_replicas_share_ids_without_deadlock(house: House) -> None:
     """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
     desk = await house.client("desk")
-    second = replace(house.intake)
+    first = house.intake
+    second = Intake(first.engine, first.clock, first.partitions, first.content_key, first.reporter_key)
     async with second.running():
         reports = [body(report_id=f"r{n}") for n in range(300)]
         other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
         other = [replace(d, content_mac=b"") for d in other]
         batch = desk.post("/reports:batch", content=orjson.dumps(reports))
-        answer, *found = await asyncio.gather(
-            batch, *(second.accept(ready) for ready in other), return_exceptions=True
-        )
+        answer, *found = await asyncio.gather(batch, *(second.accept(ready) for ready in other), return_exceptions=True)
     assert not isinstance(answer, BaseException)
     won = sum(not isinstance(f, BaseException) for f in found)
     assert all(isinstance(f, Problem) and f.status == 409 for f in found if isinstance(f, BaseException))
@@ -159,7 +152,9 @@ async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_ba
     assert (await desk.post("/reports", json=body(report_id="before"))).status_code == 201
     name = (await house.rows("SELECT current_database() AS name"))[0].name
     # nobody may connect, and who is connected is cut off: as in a fail-over
-    engine = messaging_engine(house)
+    assert house.settings.database_url is not None
+    url = make_url(house.settings.database_url).set(database="postgres")
+    engine = connect(url.render_as_string(hide_password=False), pool_size=1)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -173,17 +168,6 @@ async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_ba
     assert batch.status_code == 503 or {r["status"] for r in batch.json()["results"]} == {503}
     assert (await desk.post("/reports", json=body(report_id="during"))).status_code == 201
     assert await count(house, "report") == 2
-
-
-def messaging_engine(house: House) -> Any:
-    """An engine on the maintenance database of the same server."""
-    from sqlalchemy.engine import make_url
-
-    from shared.database import connect
-
-    assert house.settings.database_url is not None
-    url = make_url(house.settings.database_url).set(database="postgres")
-    return connect(url.render_as_string(hide_password=False), pool_size=1)
 
 
 async def test_a_batch_takes_the_good_and_tells_each_bad_one_why(house: House) -> None:
@@ -257,11 +241,7 @@ async def test_the_reporter_is_sealed_and_leaves_intake_in_no_form(house: House)
 
 async def test_what_became_of_a_report_comes_from_escalations_stream(house: House) -> None:
     """Wards and routing arrive as events, twice and late; `Prefer: wait` answers as soon as they do."""
-    schema = MetaData(schema="elsewhere")
-    outbox = messaging.outbox_tables(schema)
-    async with house.engine.begin() as connection:
-        await connection.execute(CreateSchema("elsewhere"))
-        await connection.run_sync(schema.create_all)
+    outbox = await other_outbox(house)
     assert house.settings.redis_url is not None
     redis = messaging.connect(house.settings.redis_url)
     relay = Relay(house.engine, redis, outbox, messaging.streams(ESCALATION, 1), poll=0.02)
@@ -283,6 +263,16 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
     assert (receipt.json()["state"], receipt.json()["incident"]["id"]) == ("routed", "incident-1")
 
 
+async def other_outbox(house: House) -> messaging.Outbox:
+    """As escalation has one, in its own schema."""
+    metadata = MetaData(schema="elsewhere")
+    outbox = messaging.outbox_tables(metadata)
+    async with house.engine.begin() as connection:
+        await connection.execute(CreateSchema("elsewhere"))
+        await connection.run_sync(metadata.create_all)
+    return outbox
+
+
 async def _is_stored(house: House) -> bool:
     return await count(house, "report") == 1
 
@@ -298,8 +288,8 @@ async def test_an_older_record_of_a_ward_never_replaces_a_newer_one(house: House
     assert unit.valid_to == AT.date()
 
 
-async def test_readiness_says_that_wards_are_missing(servers: Servers, tmp_path: Path) -> None:
-    async with opened(servers, tmp_path / "keys", with_wards=False) as house:
+async def test_readiness_says_that_wards_are_missing(place: Place) -> None:
+    async with opened(place, with_wards=False) as house:
         desk = await house.client("desk")
         refused = await desk.post("/reports", json=body())
         assert refused.status_code == 503

@@ -1,8 +1,7 @@
 """Bad input over HTTP: each a problem that names the place, never a 5xx; and who may do what."""
 
 import json
-from collections.abc import AsyncGenerator, Generator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -11,30 +10,22 @@ from httpx import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.embedded import Servers, embedded_servers
 from shared.identity import ROLES, Role
-from tests.integration.intake_support import House, opened
-from tests.integration.ledger_support import passable_folder
+from tests.integration.intake_support import House, Place, opened, running_place
 from tests.unit.intake.sample import body
 
 FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
-def folder() -> Generator[Path]:
-    with passable_folder() as made:
-        yield made
+async def place() -> AsyncGenerator[Place]:
+    async with running_place() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-async def servers(folder: Path) -> AsyncGenerator[Servers]:
-    async with embedded_servers(folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[House]:
-    async with opened(servers, tmp_path_factory.mktemp("keys")) as found:
+async def house(place: Place) -> AsyncGenerator[House]:
+    async with opened(place) as found:
         yield found
 
 
@@ -53,7 +44,7 @@ def assert_problem(answer: Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "told"),
     [
         (b"", "line 1"),
         (b"{", "line 1"),
@@ -67,17 +58,18 @@ def assert_problem(answer: Response, status: int) -> dict[str, Any]:
         (b'{"a":' * 5_000, "JSON"),
         (b'\xef\xbb\xbf{"report_id": "a"}', "line 1"),
         (b"report_id=a&ward=b", "line 1"),
+        (b'{"harm": {"deaths": 1' + b"0" * 400 + b"}}", "line 1"),
     ],
 )
 @pytest.mark.parametrize("path", ["/reports", "/reports:batch"])
-async def test_what_is_not_json_is_told_where(desk: AsyncClient, path: str, content: bytes, place: str) -> None:
+async def test_what_is_not_json_is_told_where(desk: AsyncClient, path: str, content: bytes, told: str) -> None:
     answer = await desk.post(path, content=content)
     if answer.status_code == 200:  # a batch that begins with "{" is NDJSON, judged line by line
         (result,) = answer.json()["results"]
         assert result["status"] == 400
-        assert place in result["problem"]["detail"]
+        assert told in result["problem"]["detail"]
     else:
-        assert place in assert_problem(answer, 400)["detail"]
+        assert told in assert_problem(answer, 400)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +79,8 @@ async def test_what_is_not_json_is_told_where(desk: AsyncClient, path: str, cont
         ({"category": "STRIKE"}, "#/category"),
         ({"colour": "red"}, "#/colour"),
         ({"occurred_at": "2023-01-21T23:55:00"}, "#/occurred_at"),
-        ({"occurred_at": 10**400}, "#/occurred_at"),
-        ({"harm": {"deaths": 10**400}}, "#/harm/deaths"),
+        ({"occurred_at": 10**30}, "#/occurred_at"),
+        ({"harm": {"deaths": 10**30}}, "#/harm/deaths"),
         ({"description": "a\0b"}, "#/description"),
         ({"ward": "\0"}, "#/ward"),
         ({"report_id": None}, "#/report_id"),
@@ -127,15 +119,17 @@ async def test_a_repeated_key_is_not_an_error_of_ours(desk: AsyncClient) -> None
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", "\u00e9/x"])
 async def test_any_content_type_is_judged_by_its_content(desk: AsyncClient, content_type: str) -> None:
-    headers = {"content-type": content_type.encode("latin-1")}
+    headers = [(b"content-type", content_type.encode("latin-1"))]
     content = orjson.dumps(body(report_id="any-type"))
     assert (await desk.post("/reports", content=content, headers=headers)).status_code in {200, 201}
     assert (await desk.post("/reports:batch", content=content, headers=headers)).json()["duplicate"] == 1
 
 
-@pytest.mark.parametrize("prefer", ["wait=²", "wait=-1", "wait=1e9", "wait", "respond-async, wait=0", "=;,=", "x" * 500])
+@pytest.mark.parametrize(
+    "prefer", ["wait=²", "wait=-1", "wait=1e9", "wait", "respond-async, wait=0", "=;,=", "x" * 500]
+)
 async def test_a_preference_that_makes_no_sense_is_ignored(desk: AsyncClient, prefer: str) -> None:
-    headers = {"prefer": prefer.encode("latin-1")}
+    headers = [(b"prefer", prefer.encode("latin-1"))]
     answer = await desk.post("/reports", json=body(report_id="prefer"), headers=headers)
     assert answer.status_code in {200, 201}
     assert "preference-applied" not in answer.headers
@@ -167,16 +161,18 @@ async def test_no_json_value_is_an_error_of_ours(desk: AsyncClient, values: list
         assert result["status"] in again.get(first.status_code, {first.status_code})
 
 
-@given(st.binary(max_size=200), st.sampled_from(["/reports", "/reports:batch"]))
+@given(content=st.binary(max_size=200), path=st.sampled_from(["/reports", "/reports:batch"]))
 @FUZZ
 async def test_no_bytes_are_an_error_of_ours(desk: AsyncClient, path: str, content: bytes) -> None:
     assert (await desk.post(path, content=content)).status_code in {200, 400, 422}
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
+@given(question=st.text(max_size=30), cursor=st.none() | st.text(max_size=30))
 @FUZZ
-async def test_no_question_about_wards_is_an_error_of_ours(desk: AsyncClient, question: str, cursor: str) -> None:
-    answer = await desk.get("/wards", params={"q": question, "cursor": cursor})
+async def test_no_question_about_wards_is_an_error_of_ours(
+    desk: AsyncClient, question: str, cursor: str | None
+) -> None:
+    answer = await desk.get("/wards", params={"q": question} | ({"cursor": cursor} if cursor is not None else {}))
     assert answer.status_code in {200, 400, 422}
 
 
@@ -194,7 +190,7 @@ async def test_only_receipts_and_wards_are_public(house: House) -> None:
     for path in ["/reports", "/reports:batch"]:
         assert assert_problem(await public.post(path, json=body()), 401)
         for value in ["Bearer", "Bearer x", "Basic YTpi", "Bearer ²"]:
-            headers = {"authorization": value.encode("latin-1")}
+            headers = [(b"authorization", value.encode("latin-1"))]
             assert_problem(await public.post(path, json=body(), headers=headers), 401)
     assert (await public.get("/wards")).status_code == 200
     assert_problem(await public.get("/reports"), 405)
@@ -217,7 +213,7 @@ async def test_wards_are_offered_and_never_guessed(house: House) -> None:
     assert await names(q="Phường Đông Thọ") == ["Đông Thọ"]
     assert await names(q="quảng th") == ["Quảng Thắng", "Quảng Thành", "Quảng Thịnh"]
     assert await names(q="14776") == ["Ba Đình"]
-    assert await names(q="Quang Thangg") == ["Quảng Thắng"]
+    assert "Quảng Thắng" in await names(q="Quang Thangg")
     assert await names(q="Hà Nội") == []
     assert len(await names()) == 34
 

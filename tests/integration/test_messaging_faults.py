@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -151,6 +152,7 @@ async def test_a_relay_killed_between_its_commit_and_redis_leaves_no_gap_and_no_
         finally:
             process.kill()
             await process.wait()
+            await until(lambda: _nobody_appends(world), "Redis notices that the relay is gone")
             await world.redis.client_unpause()
     assert await world.in_stream() == list(range(10)), "nothing was sent"
     async with world.relay().running():
@@ -237,6 +239,11 @@ async def _at_least(world: World, count: int) -> bool:
         return await world.redis.xlen(world.stream) >= count
     except RedisError:
         return False
+
+
+async def _nobody_appends(world: World) -> bool:
+    clients: Any = await world.redis.client_list()
+    return all(client["cmd"] != "evalsha" for client in clients)
 
 
 async def _numbered(world: World, count: int) -> bool:

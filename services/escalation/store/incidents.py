@@ -6,6 +6,7 @@ from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Row, Select, and_, insert, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -77,7 +78,7 @@ async def _load(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
     latest = await connection.execute(
         select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
         .where(decision.c.incident_id.in_(ids))
-        .distinct(decision.c.incident_id)
+        .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
     )
     for row in latest:

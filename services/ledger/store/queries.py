@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ledger.store.tables import checkpoint, entry, entry_official
@@ -79,6 +79,10 @@ async def page(
 async def one(connection: AsyncConnection, index: int) -> EntryRow | None:
     row = (await connection.execute(_ENTRY.where(entry.c.idx == index))).one_or_none()
     return EntryRow(*row) if row else None
+
+
+async def newest_recording(connection: AsyncConnection) -> datetime | None:
+    return await connection.scalar(select(func.max(entry.c.recorded_at)))
 
 
 async def newest_checkpoint(connection: AsyncConnection) -> Head | None:

@@ -1,0 +1,251 @@
+"""Escalation on real servers: its core alone on a database of its own, or the whole city with all its services."""
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient, Response
+from sqlalchemy import Row, text
+from sqlalchemy.engine import make_url
+
+from services.cli.process import build
+from services.escalation import importing
+from services.escalation.accountability import Inputs, decide, record_bytes
+from services.escalation.handlers import Escalation
+from services.escalation.store import directory, due, tables
+from services.intake import store as intake
+from shared import messaging
+from shared.clock import Clock
+from shared.database import SERVICES, connect, migrate
+from shared.embedded import Servers
+from shared.events import Event, UnitRecorded, parse
+from shared.identity import Principal, Role, TokenIssuer, issuer, verifier
+from shared.messaging import ESCALATION, INTAKE
+from shared.settings import Settings
+from shared.web import Service, compose
+from tests.support import NIGHT, SAMPLES, at
+
+BEFORE_THE_NIGHT = at("2023-01-06 08:00")
+REDIS_DATABASES = 16
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A migrated database to be cloned: the rulebook, the 34 wards and the sample post-holders are in it."""
+
+    servers: Servers
+    name: str
+
+    async def clone(self) -> str:
+        """URL of a new database that holds what the template holds."""
+        return await _create(self.servers, f"city_{next(_numbers)}", f"TEMPLATE {self.name}")
+
+
+async def _create(servers: Servers, name: str, options: str = "") -> str:
+    engine = connect(servers.database_url, pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(f"CREATE DATABASE {name} {options}"))
+    await engine.dispose()
+    return make_url(servers.database_url).set(database=name).render_as_string(hide_password=False)
+
+
+async def without_fsync(servers: Servers) -> None:
+    """For tests that crash nothing: what is on disk need not survive the machine, and the disk is the slow part."""
+    engine = connect(servers.database_url, pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        await connection.execute(text("SELECT pg_reload_conf()"))
+    await engine.dispose()
+
+
+async def migrated_template(servers: Servers) -> Template:
+    template = Template(servers, "city_template")
+    url = await _create(servers, template.name)
+    for service in SERVICES:
+        await migrate(url, service)
+    async with _escalation(url, Clock(BEFORE_THE_NIGHT)) as escalation:
+        await importing.adopt_rulebooks(escalation, importing.packaged_rulebooks())
+        for name, run in (("wards", importing.import_wards), ("directory", importing.import_directory)):
+            imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())
+            assert not imported.errors
+        async with escalation.engine.begin() as connection:
+            bodies = await connection.scalars(text("SELECT body FROM escalation.outbox ORDER BY seq"))
+            await intake.put_units(connection, [e for e in map(parse, bodies) if isinstance(e, UnitRecorded)])
+    return template
+
+
+@asynccontextmanager
+async def _escalation(database_url: str, clock: Clock) -> AsyncGenerator[Escalation]:
+    escalation = Escalation(connect(database_url), clock, 1, desk_channel="outbox://desk", log_channel="outbox://log")
+    yield escalation
+    await escalation.engine.dispose()
+
+
+@dataclass
+class City:
+    """The core of escalation; the clock moves when a test says so, and nothing runs beside it."""
+
+    escalation: Escalation
+    clock: Clock
+    database_url: str
+
+    async def rows(self, sql: str, **values: Any) -> Sequence[Row[Any]]:
+        async with self.escalation.engine.connect() as connection:
+            return (await connection.execute(text(sql), values)).all()
+
+    async def run(self, sql: str, **values: Any) -> None:
+        async with self.escalation.engine.begin() as connection:
+            await connection.execute(text(sql), values)
+
+    async def one(self, sql: str, **values: Any) -> Any:
+        """The only value of the only row."""
+        ((value,),) = await self.rows(sql, **values)
+        return value
+
+    async def events(self, incident: str | None = None) -> list[Event]:
+        """What waits in the outbox, in order; of one incident or of all."""
+        rows = await self.rows("SELECT body FROM escalation.outbox ORDER BY seq")
+        found = [parse(row.body) for row in rows]
+        return [e for e in found if incident is None or e.data.incident == incident]
+
+    async def incident(self) -> str:
+        """Id of the only incident."""
+        return await self.one("SELECT incident_id FROM escalation.incident")
+
+    async def told(self, incident: str | None = None) -> list[str]:
+        """Notices as recipient:purpose, in order of issue."""
+        rows = await self.rows(
+            "SELECT recipient, purpose FROM escalation.notice"
+            " WHERE incident_id = coalesce(CAST(:id AS text), incident_id) ORDER BY issued_at, notice_id",
+            id=incident,
+        )
+        return [f"{row.recipient}:{row.purpose}" for row in rows]
+
+    async def deadlines(self) -> list[tuple[str, str]]:
+        return [tuple(row) for row in await self.rows("SELECT kind, state FROM escalation.deadline ORDER BY kind, state")]
+
+    @asynccontextmanager
+    async def another(self) -> AsyncGenerator["City"]:
+        """A second process on the same database and clock."""
+        async with _escalation(self.database_url, self.clock) as escalation:
+            yield City(escalation, self.clock, self.database_url)
+
+
+@asynccontextmanager
+async def city_in(template: Template, start: datetime = NIGHT) -> AsyncGenerator[City]:
+    clock = Clock(start)
+    database_url = await template.clone()
+    async with _escalation(database_url, clock) as escalation:
+        yield City(escalation, clock, database_url)
+
+
+async def decisions_that_differ_when_computed_again(city: City) -> list[str]:
+    """Ids of stored decisions whose record is not what their stored inputs and rulebook give, byte for byte."""
+    async with city.escalation.engine.connect() as connection:
+        books = {b.rulebook.version: b for b in await directory.rulebooks(connection)}
+        rows = (await connection.execute(text("SELECT decision_id, record, inputs FROM escalation.decision"))).all()
+    assert rows, "some decisions were made"
+    differing: list[str] = []
+    for row in rows:
+        inputs = Inputs.model_validate(row.inputs)
+        adopted = books[inputs.rulebook_version] if inputs.rulebook_version else None
+        if record_bytes(decide(inputs, adopted)) != row.record:
+            differing.append(row.decision_id)
+    return differing
+
+
+@dataclass
+class WholeCity(City):
+    """All services of one process, their loops running, spoken to over HTTP."""
+
+    app: FastAPI
+    services: dict[str, Service]
+    settings: Settings
+    client: AsyncClient
+    tokens: TokenIssuer
+
+    def bearer(self, caller: Principal | Role) -> dict[str, str]:
+        principal = caller if isinstance(caller, Principal) else Principal(f"mau-{caller}", caller)
+        return {"authorization": f"Bearer {self.tokens.issue(principal)}"}
+
+    async def get(self, path: str, caller: Principal | Role | None = None, **more: Any) -> Response:
+        headers = {} if caller is None else self.bearer(caller)
+        return await self.client.get(path, headers=headers, **more)
+
+    async def post(self, path: str, caller: Principal | Role | None = None, **more: Any) -> Response:
+        headers = {} if caller is None else self.bearer(caller)
+        return await self.client.post(path, headers=headers, **more)
+
+    async def report(self, body: dict[str, Any], caller: Principal | Role = "desk") -> str:
+        """Send one report, wait until it is routed; the id of its incident."""
+        answer = await self.post("/intake/v1/reports", caller, json=body)
+        assert answer.status_code == 201, answer.text
+        await self.settle()
+        receipt = await self.client.get(f"/intake/v1/receipts/{answer.json()['receipt']}")
+        return str(receipt.json()["incident"]["id"])
+
+    async def settle(self, seconds: float = 20.0) -> None:
+        """Until nothing is under way: every event is handled, every delivery that is due is sent."""
+        streams = {**messaging.streams(INTAKE, 1), **messaging.streams(ESCALATION, 1)}
+        engine = self.escalation.engine
+        outboxes = [(engine, intake.outbox), (engine, tables.outbox)]
+        redis = self.services["escalation"].parts["redis"]
+        await messaging.wait_settled(redis, outboxes, streams, seconds)
+        await until(self._is_idle, "nothing is due", seconds)
+        await messaging.wait_settled(redis, outboxes, streams, seconds)
+
+    async def _is_idle(self) -> bool:
+        self.services["escalation"].parts["deadlines"].wake()
+        async with self.escalation.engine.connect() as connection:
+            return await due.is_idle(connection, self.clock.now())
+
+    @property
+    def sent(self) -> list[dict[str, Any]]:
+        """What the demo's channel wrote."""
+        path = self.settings.data / "outbox.ndjson"
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+@asynccontextmanager
+async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any) -> AsyncGenerator[WholeCity]:
+    """Every service on a database and a Redis database of its own. `more`: settings."""
+    clock = Clock(start)
+    database_url = await template.clone()
+    redis_url = f"{template.servers.redis_url}?db={next(_numbers) % REDIS_DATABASES}"
+    folder = Path(tempfile.mkdtemp(prefix="city-"))
+    given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None} | more
+    settings = Settings().model_copy(update=given)
+    redis = messaging.connect(redis_url)
+    await redis.flushdb()
+    await redis.aclose()
+    services = {service.name: service for service in build(settings, clock, SERVICES)}
+    app = compose(list(services.values()), verifier(settings.keys_dir))
+    transport = ASGITransport(app, client=("203.0.113.7", 4000))
+    async with app.router.lifespan_context(app), AsyncClient(transport=transport, base_url="http://trucban") as client:
+        escalation: Escalation = services["escalation"].parts["escalation"]
+        tokens = issuer(settings.keys_dir)
+        yield WholeCity(escalation, clock, database_url, app, services, settings, client, tokens)
+    shutil.rmtree(folder)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+    """Raises AssertionError that says what was waited for."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():  # noqa: ASYNC110 - what others do in the database sets no event
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} s: {what}") from None
