@@ -134,6 +134,10 @@ class City:
         )
         return [f"{row.recipient}:{row.purpose}" for row in rows]
 
+    async def emptied(self) -> None:
+        """As if nothing had been reported yet; the rulebook, the wards and the directory stay."""
+        await self.run("TRUNCATE escalation.incident, escalation.outbox, escalation.outbox_stream CASCADE")
+
     async def deadlines(self) -> list[tuple[str, str]]:
         return [tuple(row) for row in await self.rows("SELECT kind, state FROM escalation.deadline ORDER BY kind, state")]
 
@@ -145,9 +149,8 @@ class City:
 
 
 @asynccontextmanager
-async def city_in(template: Template, start: datetime = NIGHT) -> AsyncGenerator[City]:
+async def city_in(database_url: str, start: datetime = NIGHT) -> AsyncGenerator[City]:
     clock = Clock(start)
-    database_url = await template.clone()
     async with _escalation(database_url, clock) as escalation:
         yield City(escalation, clock, database_url)
 

@@ -78,6 +78,7 @@ async def test_what_is_not_json_is_told_where(desk: AsyncClient, path: str, cont
         ({"ward": "Quận 1"}, "#/ward"),
         ({"category": "STRIKE"}, "#/category"),
         ({"colour": "red"}, "#/colour"),
+        ({"": 1}, "#/"),
         ({"occurred_at": "2023-01-21T23:55:00"}, "#/occurred_at"),
         ({"occurred_at": 10**30}, "#/occurred_at"),
         ({"harm": {"deaths": 10**30}}, "#/harm/deaths"),
@@ -99,6 +100,12 @@ async def test_a_report_is_an_object_and_a_batch_a_list(desk: AsyncClient, value
         assert_problem(await desk.post("/reports:batch", content=value), 400)
     else:
         assert (await desk.post("/reports:batch", content=value)).json()["results"] == []
+
+
+async def test_a_field_name_with_line_breaks_leaves_the_detail_one_line(desk: AsyncClient) -> None:
+    problem = assert_problem(await desk.post("/reports", json=body() | {"a\nb\u2028c": 1}), 422)
+    assert problem["errors"][0]["pointer"] == "#/a\nb\u2028c"
+    assert len(problem["detail"].splitlines()) == 1
 
 
 async def test_a_body_that_is_too_large_is_refused(desk: AsyncClient) -> None:

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
 from shared.identity import ALGORITHM, ISSUER, ROLES, Principal, TokenIssuer, TokenVerifier, issuer, require, verifier
-from shared.keys import KeyFileError, secret, signing_key
+from shared.keys import KeyFileError, publish, secret, signing_key
 from shared.problem import Problem
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -169,7 +169,7 @@ def test_issuer_and_verifier_of_one_folder_belong_together(tmp_path: Path) -> No
 
 def test_a_verifier_reads_the_public_half_only(tmp_path: Path) -> None:
     issued = issuer(tmp_path).issue(CHAIR)
-    verifier(tmp_path)
+    publish(tmp_path, "token")
     (tmp_path / "token.pem").unlink()
     assert verifier(tmp_path).verify(issued) == CHAIR
     assert b"PRIVATE" not in (tmp_path / "token.pub").read_bytes()

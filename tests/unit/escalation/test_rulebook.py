@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.rulebook import AdoptedRulebook, RulebookError, in_force, read
+from services.escalation.rulebook import AdoptedRulebook, RulebookError, check_complete, in_force, read
 from shared.taxonomy import categories
 from tests.support import NIGHT, RULEBOOK, at, rulebook
 from tests.unit.escalation.drawn import instants
@@ -43,7 +43,6 @@ def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None
         ("requires: either", "requires: perhaps", "serious_limb.requires"),
         ("minimum_severity: 2", "minimum_severity: 5", "serious_limb.minimum_severity"),
         ("{level: 2, deaths: 1", "{level: 2, dead: 1", "severity.0.deaths"),
-        ("  FIRE: {", "  FLOOD: {", "look at FIRE, FLOOD"),
         ("{firecracker: review, serious: severity, unknown_harm: review}", "{}", "categories.EXPLOSION"),
         ("window_minutes: 30", "window_minutes: 0", "correlation.window_minutes"),
         ("{4: 5, 3: 10, 2: 15, 1: 30}", "{4: 5, 3: 10, 2: 15}", "acknowledge_minutes lacks severity [1]"),
@@ -55,6 +54,16 @@ def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None
 def test_a_rulebook_that_cannot_be_used_names_the_place(old: str, new: str, place: str) -> None:
     assert old in TEXT
     assert place in error_of(TEXT.replace(old, new))
+
+
+def test_a_rulebook_to_be_adopted_names_each_category_of_the_taxonomy_once() -> None:
+    with pytest.raises(RulebookError, match="look at FIRE, FLOOD"):
+        check_complete(read(TEXT.replace("  FIRE: {", "  FLOOD: {").encode()).rulebook)
+
+
+def test_a_category_younger_than_the_rulebook_is_looked_at_while_its_severity_is_unknown() -> None:
+    rule = RULEBOOK.rulebook.of("FLOOD")
+    assert (rule.firecracker, rule.serious, rule.unknown_harm) == ("no", "severity", "review")
 
 
 def test_answers_in_bare_yaml_are_words_and_not_truth_values() -> None:
