@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
 _LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\s+))")
@@ -22,6 +23,7 @@ def fold(text: str) -> str:
     return " ".join(bare.split())
 
 
+@lru_cache(maxsize=4_096)
 def fold_place(text: str) -> str:
     """`fold` without a leading Phường/P./Xã/X./TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
     return _LEADING_KIND.sub("", fold(text))

@@ -37,22 +37,14 @@ async def template(servers: Servers) -> Template:
 
 @pytest.fixture(scope="session")
 async def shared_city(template: Template) -> AsyncGenerator[City]:
-    """One database for all tests that leave the directory as it is: emptying it is far cheaper than another clone."""
+    """For tests that call `emptied` themselves, once an example."""
     async with city_in(await template.clone()) as made:
         yield made
 
 
 @pytest.fixture
 async def city(shared_city: City) -> City:
-    """The core of escalation ten minutes before giao thừa, and nothing reported yet."""
+    """The core of escalation ten minutes before giao thừa, nothing reported yet, and nothing running beside the test."""
     await shared_city.emptied()
     shared_city.clock.set(NIGHT)
     return shared_city
-
-
-@pytest.fixture
-async def own_city(template: Template) -> AsyncGenerator[City]:
-    """The same on a database of its own, for tests that change the directory or run beside others."""
-    async with city_in(await template.clone()) as made:
-        await made.emptied()
-        yield made

@@ -7,11 +7,13 @@ import csv
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from hypothesis import settings
 
 from services.escalation.accountability import Inputs, ReportFacts
 from services.escalation.directory import Tenure
@@ -210,10 +212,9 @@ def submission(**changes: Any) -> Submission:
     return Submission.model_validate(body(**changes))
 
 
-def counter(prefix: str) -> Callable[[], str]:
-    """Ids that tell where they came from: counter("muoi") gives muoi-1, muoi-2 …"""
-    numbers = itertools.count(1)
-    return lambda: f"{prefix}-{next(numbers)}"
+def depth(ci: int, full: int) -> settings:
+    """So many examples of a kind that is slow, by the profile that tests/conftest.py loads."""
+    return settings(max_examples=full if settings.get_current_profile_name() == "full" else ci)
 
 
 @contextmanager

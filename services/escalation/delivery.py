@@ -63,7 +63,7 @@ class DeliveryLoop:
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._sender.send(delivery)
-        except (DeliveryError, TimeoutError, OSError) as error:
+        except Exception as error:  # whatever a channel's plug-in may raise, the attempt has failed
             reason = str(error) if isinstance(error, DeliveryError) else type(error).__name__
             metrics.deliveries.labels("failed").inc()
             await self._failed(delivery, reason)
@@ -77,8 +77,10 @@ class DeliveryLoop:
             return
         wait = RETRY_AFTER_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
         async with self._escalation.engine.begin() as connection:
-            at = self._escalation.clock.now() + timedelta(seconds=wait)
-            await due.retry_delivery(connection, delivery, at, reason)
+            # Locked, as an acknowledgement locks it: either it comes before and is seen, or it cancels the retry.
+            await incidents.case_of(connection, [delivery.incident_id])
+            now = self._escalation.clock.now()
+            await due.retry_delivery(connection, delivery, now, now + timedelta(seconds=wait), reason)
 
     async def _finish(self, delivery: DueDelivery, outcome: str, error: str | None) -> None:
         escalation = self._escalation

@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -19,10 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.cli.importing import import_file
-from shared.embedded import Servers, embedded_servers, erase
+from shared.embedded import Servers, embedded_servers
 from shared.identity import Principal, issuer
 from shared.settings import Settings
 from tests.faults.city import DIRECTORY, WARDS
+from tests.support import passable_folder
 
 SERVICES = ("intake", "escalation", "ledger")
 TRUCBAN = Path(sys.executable).parent / "trucban"
@@ -141,7 +140,7 @@ class House:
 @asynccontextmanager
 async def running_house() -> AsyncGenerator[House]:
     """All processes running, wards and post-holders imported, every service ready."""
-    with _passable_folder() as data:
+    with passable_folder("faults") as data:
         async with embedded_servers(data) as servers:
             house = House(data, servers)
             await _import(house, "wards", WARDS)
@@ -154,16 +153,6 @@ async def running_house() -> AsyncGenerator[House]:
                 for keeper in keepers:
                     keeper.cancel()
                 await asyncio.gather(*keepers, return_exceptions=True)
-
-
-@contextmanager
-def _passable_folder() -> Generator[Path]:
-    """For a data folder that every user can reach, which pytest's is not: as root, PostgreSQL runs as somebody else."""
-    parent = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
-    parent.chmod(0o711)
-    yield parent / "data"
-    erase(parent / "data")
-    shutil.rmtree(parent)
 
 
 async def _import(house: House, what: Literal["wards", "directory"], content: str) -> None:

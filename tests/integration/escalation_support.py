@@ -36,6 +36,9 @@ from tests.support import NIGHT, SAMPLES, at
 
 BEFORE_THE_NIGHT = at("2023-01-06 08:00")
 REDIS_DATABASES = 16
+DIRECTORY = ("unit", "tenure", "contact", "rulebook")
+"""Tables that the template keeps a copy of."""
+EMPTIED = (*DIRECTORY, "outbox", "outbox_stream", "dead_letter")
 _numbers = itertools.count(1)
 
 
@@ -49,6 +52,10 @@ class Template:
     async def clone(self) -> str:
         """URL of a new database that holds what the template holds."""
         return await _create(self.servers, f"city_{next(_numbers)}", f"TEMPLATE {self.name}")
+
+
+def _tables(schema: str, names: Sequence[str]) -> str:
+    return ", ".join(f"{schema}.{name}" for name in names)
 
 
 async def _create(servers: Servers, name: str, options: str = "") -> str:
@@ -84,6 +91,9 @@ async def migrated_template(servers: Servers) -> Template:
         async with escalation.engine.begin() as connection:
             bodies = await connection.scalars(text("SELECT body FROM escalation.outbox ORDER BY seq"))
             await intake.put_units(connection, [e for e in map(parse, bodies) if isinstance(e, UnitRecorded)])
+            await connection.execute(text("CREATE SCHEMA kept"))
+            for name in DIRECTORY:
+                await connection.execute(text(f"CREATE TABLE kept.{name} AS TABLE escalation.{name}"))
     return template
 
 
@@ -135,11 +145,15 @@ class City:
         return [f"{row.recipient}:{row.purpose}" for row in rows]
 
     async def emptied(self) -> None:
-        """As if nothing had been reported yet; the rulebook, the wards and the directory stay."""
-        await self.run("TRUNCATE escalation.incident, escalation.outbox, escalation.outbox_stream CASCADE")
+        """As if nothing had been reported yet, with the template's directory: far cheaper than another clone."""
+        async with self.escalation.engine.begin() as connection:
+            await connection.execute(text(f"TRUNCATE escalation.incident, {_tables('escalation', EMPTIED)} CASCADE"))
+            for name in DIRECTORY:
+                await connection.execute(text(f"INSERT INTO escalation.{name} TABLE kept.{name}"))
 
     async def deadlines(self) -> list[tuple[str, str]]:
-        return [tuple(row) for row in await self.rows("SELECT kind, state FROM escalation.deadline ORDER BY kind, state")]
+        rows = await self.rows("SELECT kind, state FROM escalation.deadline ORDER BY kind, state")
+        return [(row.kind, row.state) for row in rows]
 
     @asynccontextmanager
     async def another(self) -> AsyncGenerator["City"]:

@@ -17,14 +17,16 @@ from services.intake.handlers import Intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect, migrate
-from shared.embedded import Servers, embedded_servers
+from shared.embedded import Servers
 from shared.events import UnitRecorded, UnitRecordedData, UnitRef
 from shared.identity import Principal, Role, issuer, verifier
 from shared.ids import uuid7
 from shared.settings import Settings
 from shared.web import compose
-from tests.integration.ledger_support import new_database, passable_folder
+from tests.integration.ledger_support import new_database
 from tests.unit.intake.sample import AT, UNITS
+
+REDIS_DATABASE = 15
 
 
 @dataclass
@@ -74,36 +76,35 @@ def unit_events() -> list[UnitRecorded]:
 
 @dataclass(frozen=True)
 class Place:
-    """Servers with a migrated database, and keys."""
+    """A migrated database and a Redis database of intake's own, and keys."""
 
-    servers: Servers
     database_url: str
+    redis_url: str
     keys: Path
+
+    async def emptied(self) -> None:
+        engine, redis = connect(self.database_url, pool_size=1), messaging.connect(self.redis_url)
+        async with engine.begin() as connection:
+            await connection.execute(text("TRUNCATE " + ", ".join(t.fullname for t in store.metadata.sorted_tables)))
+        await redis.flushdb()
+        await redis.aclose()
+        await engine.dispose()
 
 
 @asynccontextmanager
-async def running_place() -> AsyncGenerator[Place]:
-    with passable_folder() as folder:
-        async with embedded_servers(folder) as servers:
-            database_url = await new_database(servers.database_url)
-            await migrate(database_url, "intake")
-            yield Place(servers, database_url, folder / "keys")
-
-
-async def _empty(place: Place) -> None:
-    engine, redis = connect(place.database_url, pool_size=1), messaging.connect(place.servers.redis_url)
-    async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE " + ", ".join(t.fullname for t in store.metadata.sorted_tables)))
-    await redis.flushall()
-    await redis.aclose()
-    await engine.dispose()
+async def place_on(servers: Servers, keys: Path) -> AsyncGenerator[Place]:
+    database_url = await new_database(servers.database_url)
+    await migrate(database_url, "intake")
+    place = Place(database_url, f"{servers.redis_url}?db={REDIS_DATABASE}", keys)
+    yield place
+    await place.emptied()
 
 
 @asynccontextmanager
 async def opened(place: Place, *, with_wards: bool = True) -> AsyncGenerator[House]:
     """The service with empty tables and streams, its background loops running."""
-    await _empty(place)
-    given = {"database_url": place.database_url, "redis_url": place.servers.redis_url, "keys": place.keys}
+    await place.emptied()
+    given = {"database_url": place.database_url, "redis_url": place.redis_url, "keys": place.keys}
     settings = Settings().model_copy(update=given)
     service = intake_app.build(settings, Clock(AT))
     async with AsyncExitStack() as stack:

@@ -18,21 +18,23 @@ from sqlalchemy.schema import CreateSchema
 from services.intake import store
 from services.intake.body import submission_of
 from services.intake.handlers import Intake
+from services.intake.receiving import Draft
 from shared import messaging
 from shared.database import connect
+from shared.embedded import Servers
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
 from shared.ids import uuid7
 from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
 from shared.problem import Problem
-from tests.integration.intake_support import House, Place, opened, running_place, unit_events
+from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
 from tests.unit.intake.sample import AT, DESK, body
 
 
 @pytest.fixture(scope="module")
-async def place() -> AsyncGenerator[Place]:
-    async with running_place() as found:
+async def place(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Place]:
+    async with place_on(servers, tmp_path_factory.mktemp("intake") / "keys") as found:
         yield found
 
 
@@ -117,7 +119,43 @@ async def test_one_report_id_with_different_content_at_once_has_one_winner(house
     assert event.data.description.value == f"lời thứ {winner}"
 
 
-async def test_two_replicas_share_ids_without_deadlock(house: House) -> None:
+async def test_within_one_commit_the_first_of_an_id_wins(house: House) -> None:
+    """The same message three times, and another under its id between them, all waiting for one commit."""
+    first = await house.intake.prepare(submission_of(body()), DESK)
+    other = await house.intake.prepare(submission_of(body(description="chuyện khác")), DESK)
+    waiting = [first, first, other, first, other]
+    found = await asyncio.gather(*(house.intake.accept(ready) for ready in waiting), return_exceptions=True)
+    assert [f.status if isinstance(f, Problem) else getattr(f, "is_new", f) for f in found] == [
+        True,
+        False,
+        409,
+        False,
+        409,
+    ]
+    assert [e.id for e in await outgoing(house)] == [first.event.id]
+
+
+async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: House) -> None:
+    """Both are held up by a third's row in the middle: when that goes, neither has what the other waits for."""
+    drafts = [await house.intake.prepare(submission_of(body(report_id=name)), DESK) for name in ("a", "m", "z")]
+
+    async def write(order: list[Draft]) -> int:
+        async with house.engine.begin() as connection:
+            return sum(s.is_new for s in (await store.add_reports(connection, order)).values())
+
+    async def both_wait() -> bool:
+        waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%report%'"
+        return (await house.rows(waiting))[0].n == 2
+
+    async with house.engine.connect() as third:
+        await store.add_reports(third, drafts[1:2])
+        writers = [asyncio.create_task(write(order)) for order in (drafts, drafts[::-1])]
+        await until(both_wait, "both batches wait for the row in the middle")
+        await third.rollback()
+    assert sorted(await asyncio.gather(*writers)) == [0, 3]
+
+
+async def test_two_replicas_accept_each_report_once(house: House) -> None:
     """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
     desk = await house.client("desk")
     first = house.intake

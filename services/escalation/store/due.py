@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import deadline, delivery, incident, notice
@@ -78,7 +78,11 @@ async def finish_delivery(
     return rows.first() is not None
 
 
-async def retry_delivery(connection: AsyncConnection, due: DueDelivery, at: datetime, error: str) -> None:
+async def retry_delivery(
+    connection: AsyncConnection, due: DueDelivery, now: datetime, at: datetime, error: str
+) -> None:
+    """Queue it again for `at`, unless its notice was acknowledged while it was being sent."""
+    acknowledged = exists().where(notice.c.notice_id == due.notice_id, notice.c.acknowledged_at.is_not(None))
     await connection.execute(
         update(delivery)
         .where(
@@ -86,7 +90,12 @@ async def retry_delivery(connection: AsyncConnection, due: DueDelivery, at: date
             delivery.c.state == "sending",
             delivery.c.attempts == due.attempts,
         )
-        .values(state="queued", next_at=at, error=error)
+        .values(
+            state=case((acknowledged, "cancelled"), else_="queued"),
+            finished_at=case((acknowledged, now)),
+            next_at=at,
+            error=error,
+        )
     )
 
 

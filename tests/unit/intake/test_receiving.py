@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.receiving import content_mac, draft, reporter_text
@@ -44,7 +44,6 @@ def test_a_change_of_any_field_changes_the_content_hash(field: str) -> None:
 
 
 @given(st.sets(st.sampled_from(sorted(OTHER))), st.sets(st.sampled_from(sorted(OTHER))))
-@settings(deadline=None)
 def test_content_hashes_are_equal_only_for_equal_content(some: set[str], others: set[str]) -> None:
     first, second = mac(**{f: OTHER[f] for f in some}), mac(**{f: OTHER[f] for f in others})
     assert (first == second) == (some == others)
@@ -91,7 +90,6 @@ def test_every_committed_value_has_a_salt_of_its_own() -> None:
     st.text("abcdeghiklmnopqrstuvxyăâđêôơư ", min_size=8, max_size=40).filter(lambda t: t.strip() == t),
     st.from_regex(r"0[35789][0-9]{8}", fullmatch=True),
 )
-@settings(deadline=None)
 def test_the_reporter_is_in_no_event(name: str, phone: str) -> None:
     """The event has a commitment only, which proves name and phone to whoever holds them and the salt."""
     ready = drafted(reporter={"name": name + " (mẫu)", "phone": phone}, description="x", neighbourhood="y")

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -152,7 +152,6 @@ def test_phone_numbers_are_e164_where_that_is_certain(typed: str, kept: str) -> 
 
 
 @given(st.text(max_size=40))
-@settings(deadline=None)
 def test_a_phone_number_is_normal_after_one_pass_or_left_as_typed(typed: str) -> None:
     once = normal_phone(typed)
     assert normal_phone(once) == once

@@ -4,7 +4,7 @@ import unicodedata
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.wards import Unit, candidates, in_force, resolve, search
@@ -40,7 +40,6 @@ def test_every_usual_spelling_and_the_code_find_the_ward(unit: Unit) -> None:
 
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(NAMES).flatmap(lambda n: st.sampled_from(spellings(n)))))
-@settings(deadline=None)
 def test_one_ward_is_returned_only_for_its_own_code_or_folded_name(text: str) -> None:
     found = resolve(text, UNITS)
     same = [u for u in UNITS if u.code == text.strip() or fold_place(u.name) == fold_place(text)]
@@ -51,7 +50,6 @@ def test_one_ward_is_returned_only_for_its_own_code_or_folded_name(text: str) ->
 
 
 @given(st.sampled_from(NAMES), st.integers(0, 20), st.characters())
-@settings(deadline=None)
 def test_a_typing_error_never_routes_to_another_ward(name: str, place: int, letter: str) -> None:
     """Names differ by one letter (Quảng Thắng, Quảng Thành, Quảng Thịnh): one letter off must ask, not guess."""
     place %= len(name)

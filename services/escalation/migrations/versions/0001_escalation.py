@@ -182,12 +182,17 @@ CREATE INDEX ix_escalation_delivery_notice_id ON escalation.delivery (notice_id)
 EXTRA = """
 CREATE TYPE escalation.textrange AS RANGE (subtype = text, collation = "C");
 ALTER TABLE escalation.tenure ADD CONSTRAINT tenure_one_holder EXCLUDE USING gist (
-    escalation.textrange(unit_code || '/' || post, unit_code || '/' || post, '[]') WITH &&,
+    escalation.textrange(
+        unit_code || '/' || (unit_valid_from - DATE '2000-01-01')::text || '/' || post,
+        unit_code || '/' || (unit_valid_from - DATE '2000-01-01')::text || '/' || post,
+        '[]'
+    ) WITH &&,
     tstzrange(valid_from, valid_to) WITH &&,
     tstzrange(recorded_at, superseded_at) WITH &&
 );
 """
-# A range over text needs no contrib extension: one scalar is written as a one-point range.
+# A range over text needs no contrib extension: one scalar is written as a one-point range. Codes are used again for
+# other units, so the unit's first day is part of it; as a number, for a date's text depends on the session.
 
 
 def upgrade() -> None:

@@ -1,0 +1,5 @@
+"""`python -m services.cli` is `trucban`."""
+
+from services.cli import main
+
+main()

@@ -1,0 +1,124 @@
+"""What happens when nobody answers in time: the city duty desk is told, once, by whichever loop comes first."""
+
+import asyncio
+from datetime import timedelta
+
+from services.escalation.handlers import acknowledge, on_reports, pass_deadlines
+from shared.events import Harm, StepRaised
+from shared.identity import Principal
+from tests.integration.escalation_support import City
+from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, received
+
+MINUTE = timedelta(minutes=1)
+BA_DINH_SECRETARY = Principal("mau-14776-bi-thu", "official", "14776", SECRETARY)
+BOTH_TOLD = ["mau-14776-bi-thu:accountable", "mau-14776-chu-tich:accountable"]
+
+
+async def steps(city: City) -> list[tuple[str, str]]:
+    return [(e.data.level, e.data.reason) for e in await city.events() if isinstance(e, StepRaised)]
+
+
+async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    city.clock.set(NIGHT + 14 * MINUTE)
+    assert await pass_deadlines(city.escalation) == 0
+    assert await city.told() == BOTH_TOLD
+    city.clock.set(NIGHT + 15 * MINUTE + timedelta(seconds=1))
+    assert await pass_deadlines(city.escalation) == 1
+    assert await city.told() == [*BOTH_TOLD, "desk:not_acknowledged"]
+    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR, SECRETARY]
+    assert await steps(city) == [("desk", "not_acknowledged")] * 2, "each passed deadline is on the record"
+    assert await city.deadlines() == [("acknowledge", "passed")] * 2
+
+
+async def test_the_more_severe_the_sooner(city: City) -> None:
+    await on_reports(city.escalation, [received(harm=Harm(deaths=3)), received(unit=NGOC_TRAO)])
+    city.clock.set(NIGHT + 6 * MINUTE)
+    assert await pass_deadlines(city.escalation) == 1, "severity 4: five minutes; unknown: fifteen"
+
+
+async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    await acknowledge(city.escalation, await city.incident(), BA_DINH_SECRETARY)
+    city.clock.set(NIGHT + 20 * MINUTE)
+    await pass_deadlines(city.escalation)
+    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR]
+    assert await city.deadlines() == [("acknowledge", "cancelled"), ("acknowledge", "passed")]
+
+
+async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    await pass_deadlines(city.escalation)
+    told, events = await city.told(), await city.events()
+    assert await pass_deadlines(city.escalation) == 0
+    assert (await city.told(), await city.events()) == (told, events)
+
+
+async def test_two_loops_at_once_tell_the_desk_once_for_each_incident(city: City) -> None:
+    hours = [NIGHT - n * timedelta(hours=2) for n in range(4)]
+    wards = (BA_DINH, NGOC_TRAO, DONG_THO)
+    await on_reports(city.escalation, [received(unit=u, occurred_at=hour) for hour in hours for u in wards])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    async with city.another() as other:
+        done = await asyncio.gather(*(pass_deadlines(c.escalation) for c in (city, other) for _ in range(4)))
+    assert sum(done) + await pass_deadlines(city.escalation) == 12, "each incident once, whoever took it"
+    told = await city.told()
+    assert told.count("desk:not_acknowledged") == 12
+    assert await city.deadlines() == [("acknowledge", "passed")] * 24
+    for (incident,) in await city.rows("SELECT incident_id FROM escalation.incident"):
+        sequences = [e.data.sequence for e in await city.events(incident)]
+        assert sequences == list(range(1, len(sequences) + 1))
+
+
+async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_who_was_first(city: City) -> None:
+    """Either it counts and the deadline is cancelled, or the deadline passed and the desk knows; never both ways."""
+    for round_ in range(6):
+        await city.emptied()
+        city.clock.set(NIGHT)
+        await on_reports(city.escalation, [received()])
+        incident = await city.incident()
+        city.clock.set(NIGHT + 16 * MINUTE)
+        work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), pass_deadlines(city.escalation)]
+        await asyncio.gather(*(work if round_ % 2 else reversed(work)))
+        await pass_deadlines(city.escalation)  # an incident that is busy is left to the next round
+        state = await city.one(
+            "SELECT l.state FROM escalation.deadline l JOIN escalation.notice n USING (notice_id)"
+            " WHERE n.recipient = 'mau-14776-bi-thu'"
+        )
+        posts = await city.one("SELECT posts FROM escalation.notice WHERE purpose = 'not_acknowledged'")
+        assert (SECRETARY in posts) == (state == "passed")
+
+
+async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City) -> None:
+    await on_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    more = [received(unit=u, harm=Harm(deaths=n)) for u in (NGOC_TRAO, DONG_THO) for n in (0, 1, 2)]
+    await asyncio.gather(
+        *(on_reports(city.escalation, [event]) for event in more),
+        *(pass_deadlines(city.escalation) for _ in range(3)),
+    )
+    await pass_deadlines(city.escalation)
+    assert (await city.told()).count("desk:not_acknowledged") == 2
+    assert await city.one("SELECT count(*) FROM escalation.report") == 8
+
+
+async def test_a_review_that_nobody_did_is_on_the_record_and_tells_nobody_more(city: City) -> None:
+    await on_reports(city.escalation, [received("FIRE")])
+    assert await city.told() == ["desk:review"]
+    city.clock.set(NIGHT + 31 * MINUTE)
+    assert await pass_deadlines(city.escalation) == 1
+    assert await city.told() == ["desk:review"]
+    assert await steps(city) == [("desk", "not_reviewed")]
+
+
+async def test_an_exercise_that_nobody_answers_goes_to_the_log(city: City) -> None:
+    await on_reports(city.escalation, [received(exercise=True)])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    await pass_deadlines(city.escalation)
+    rows = await city.rows(
+        "SELECT n.recipient, n.title, d.channel FROM escalation.notice n JOIN escalation.delivery d USING (notice_id)"
+    )
+    assert len(rows) == 3
+    assert {row.channel for row in rows} == {"outbox://log"}
+    assert all(row.title.startswith("DIỄN TẬP") for row in rows)

@@ -1,0 +1,228 @@
+"""The directory in two times: what was so, and what was known; and files that change it, as a whole or not at all."""
+
+import asyncio
+from datetime import date, timedelta
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from services.escalation.handlers import on_reports
+from services.escalation.importing import (
+    Imported,
+    adopt_rulebooks,
+    import_directory,
+    import_wards,
+    packaged_rulebooks,
+)
+from services.escalation.rulebook import RulebookError
+from services.escalation.store import directory
+from shared.events import ContactRecorded, DecisionMade, TenureRecorded, UnitRecorded, UnitRef, encode
+from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.support import BA_DINH, CHAIR, NIGHT, SAMPLES, SINCE, at, received, rulebook, tenure
+
+HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample\n"
+LATE = "14776,2021-02-01,chair,mau-moi,Chủ tịch UBND phường Ba Đình (mẫu 2),2023-01-20,,QĐ mẫu số 9,outbox://mau-moi,true\n"
+"""A chair of Ba Đình from 20 January 2023, whose appointment the office enters days later."""
+WARDS = "code,valid_from,name,type,valid_to\n"
+HAC_THANH = "14797,2025-07-01,Hạc Thành,phường,\n"
+"""The code was Đông Hải's until then."""
+
+
+async def imported(city: City, *lines: str, keep_going: bool = False) -> Imported:
+    return await import_directory(city.escalation, (HEAD + "".join(lines)).encode(), keep_going=keep_going)
+
+
+async def chairs(city: City, as_of: str, known_at: str) -> list[str]:
+    """Who was chair of Ba Đình at `as_of`, as it was known at `known_at`."""
+    async with city.escalation.engine.connect() as connection:
+        found = await directory.tenures(
+            connection, at(known_at), units=[(BA_DINH.code, BA_DINH.valid_from)], as_of=at(as_of)
+        )
+    return [t.holder_id for t in found if t.post == CHAIR]
+
+
+async def everything(city: City) -> list[object]:
+    tables = ("unit", "tenure", "contact", "outbox")
+    return [await city.rows(f"SELECT * FROM escalation.{name} ORDER BY 1, 2, 3") for name in tables]
+
+
+# --- an appointment that is entered late ---
+
+
+async def test_a_late_entry_is_true_for_its_time_and_known_only_since_it_was_made(city: City) -> None:
+    city.clock.set(at("2023-01-25 09:00"))
+    assert (await imported(city, LATE)).recorded == 1
+    before, after = "2023-01-25 08:59", "2023-01-25 09:01"
+    assert await chairs(city, "2023-01-22 12:00", before) == ["mau-14776-chu-tich"]
+    assert await chairs(city, "2023-01-22 12:00", after) == ["mau-moi"]
+    assert await chairs(city, "2023-01-19 23:59", after) == ["mau-14776-chu-tich"]
+    assert await chairs(city, "2023-01-20 00:00", after) == ["mau-moi"]
+
+
+async def test_a_late_entry_leaves_old_decisions_as_they_were_and_the_next_report_makes_a_new_one(
+    city: City,
+) -> None:
+    await on_reports(city.escalation, [received()])
+    records = await city.rows("SELECT decision_id, record FROM escalation.decision")
+    city.clock.set(NIGHT + timedelta(minutes=10))
+    await imported(city, LATE)
+    assert await city.rows("SELECT decision_id, record FROM escalation.decision") == records
+    await on_reports(city.escalation, [received(occurred_at=NIGHT + timedelta(minutes=5))])
+    first, second = (e for e in await city.events() if isinstance(e, DecisionMade))
+    assert second.data.previous == first.data.decision_id
+    holders = [[p["accountable"]["holder_id"] for p in e.data.record["parties"]] for e in (first, second)]  # type: ignore[index,call-overload]
+    assert holders == [["mau-14776-bi-thu", "mau-14776-chu-tich"], ["mau-14776-bi-thu", "mau-moi"]]
+    assert await city.told() == [
+        "mau-14776-bi-thu:accountable",
+        "mau-14776-chu-tich:accountable",
+        "mau-moi:accountable",
+    ]
+    assert not await decisions_that_differ_when_computed_again(city), "each with what was known when it was made"
+
+
+async def test_what_a_late_entry_superseded_stays_on_record_with_what_replaced_it(city: City) -> None:
+    city.clock.set(at("2023-01-25 09:00"))
+    await imported(city, LATE)
+    rows = await city.rows(
+        "SELECT holder_id, valid_from, valid_to, superseded_at IS NOT NULL AS old FROM escalation.tenure"
+        " WHERE unit_code = '14776' AND post = 'chair' ORDER BY recorded_at, valid_from"
+    )
+    assert [(r.holder_id, r.valid_to, r.old) for r in rows] == [
+        ("mau-14776-chu-tich", None, True),
+        ("mau-14776-chu-tich", at("2023-01-20 00:00"), False),
+        ("mau-moi", None, False),
+    ]
+    recorded = [e.data for e in await city.events() if isinstance(e, TenureRecorded)]
+    assert [(d.holder_id, d.supersedes is not None) for d in recorded] == [
+        ("mau-14776-chu-tich", True),
+        ("mau-moi", False),
+    ]
+
+
+async def test_two_holders_of_one_post_at_once_are_refused_by_the_database_itself(city: City) -> None:
+    second = tenure(CHAIR, "mau-thu-hai", "2023-01-10 00:00", "2023-01-12 00:00")
+    with pytest.raises(IntegrityError, match="tenure_one_holder"):
+        async with city.escalation.engine.begin() as connection:
+            await directory.add_tenure(connection, second)
+
+
+async def test_a_code_that_was_used_again_is_another_unit_with_a_holder_of_its_own(city: City) -> None:
+    await import_wards(city.escalation, (WARDS + HAC_THANH).encode())
+    line = "14797,2025-07-01,chair,mau-hac-thanh,Chủ tịch (mẫu),2023-01-01,,QĐ mẫu số 9,outbox://hac-thanh,true\n"
+    assert not (await imported(city, line)).errors
+    async with city.escalation.engine.connect() as connection:
+        found = await directory.tenures(connection, city.clock.now(), as_of=at("2023-01-20 00:00"))
+    units = {t.unit.valid_from: t.holder_id for t in found if t.unit.code == "14797" and t.post == CHAIR}
+    assert units == {SINCE: "mau-14797-chu-tich", date(2025, 7, 1): "mau-hac-thanh"}
+
+
+# --- files, as a whole or not at all ---
+
+
+async def test_the_same_files_again_record_nothing_and_tell_nobody(city: City) -> None:
+    before = await everything(city)
+    for name, run in (("wards", import_wards), ("directory", import_directory)):
+        again = await run(city.escalation, (SAMPLES / f"{name}.csv").read_bytes())
+        assert (again.recorded, list(again.errors)) == (0, [])
+    assert await everything(city) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        ("99999,2021-02-01,chair,mau-x,(mẫu),2023-01-20,,QĐ,,true\n", "unit 99999 of 2021-02-01 is unknown"),
+        ("14776,2021-02-01,mayor,mau-x,(mẫu),2023-01-20,,QĐ,,true\n", "post mayor is unknown"),
+        ("14776,2021-02-01,chair,mau-x,(mẫu),hôm qua,,QĐ,,true\n", "valid_from"),
+        (LATE.replace("mau-moi", "mau-x"), "overlaps line 2"),
+    ],
+)
+async def test_one_bad_line_and_nothing_is_recorded_unless_the_good_ones_are_wanted(
+    city: City, line: str, detail: str
+) -> None:
+    before = await everything(city)
+    refused = await imported(city, LATE, line)
+    assert (refused.lines, refused.recorded) == (2, 0)
+    ((number, text),) = ((e.line, e.detail) for e in refused.errors)
+    assert number == 3
+    assert detail in text
+    assert await everything(city) == before
+    kept = await imported(city, LATE, line, keep_going=True)
+    assert (kept.lines, kept.recorded, len(kept.errors)) == (2, 1, 1)
+
+
+async def test_a_ward_that_is_on_two_lines_is_an_error_and_not_a_crash(city: City) -> None:
+    before = await everything(city)
+    refused = await import_wards(city.escalation, (WARDS + HAC_THANH * 2).encode())
+    assert (refused.lines, refused.recorded, [e.line for e in refused.errors]) == (2, 0, [3])
+    assert await everything(city) == before
+    kept = await import_wards(city.escalation, (WARDS + HAC_THANH * 2).encode(), keep_going=True)
+    assert kept.recorded == 1
+
+
+async def test_a_ward_that_ended_is_recorded_anew_and_its_old_record_stays(city: City) -> None:
+    ended = "14797,2021-02-01,Đông Hải,phường,2025-07-01\n"
+    assert (await import_wards(city.escalation, (WARDS + ended + HAC_THANH).encode())).recorded == 2
+    rows = await city.rows(
+        "SELECT name, valid_to, superseded_at IS NULL AS current FROM escalation.unit WHERE code = '14797'"
+        " ORDER BY recorded_at, valid_from"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("Đông Hải", None, False),
+        ("Đông Hải", date(2025, 7, 1), True),
+        ("Hạc Thành", None, True),
+    ]
+    told = [e.data for e in await city.events() if isinstance(e, UnitRecorded)]
+    assert [(d.unit, d.valid_to) for d in told] == [
+        (UnitRef(code="14797", valid_from=SINCE, name="Đông Hải"), date(2025, 7, 1)),
+        (UnitRef(code="14797", valid_from=date(2025, 7, 1), name="Hạc Thành"), None),
+    ]
+
+
+async def test_the_same_file_by_two_people_at_once_is_recorded_once(city: City) -> None:
+    async with city.another() as other:
+        both = await asyncio.gather(imported(city, LATE), imported(other, LATE))
+    assert sorted(i.recorded for i in both) == [0, 1]
+    assert await city.one("SELECT count(*) FROM escalation.tenure WHERE holder_id = 'mau-moi'") == 1
+
+
+# --- contacts ---
+
+
+async def test_a_new_channel_takes_the_place_of_the_old_one_and_the_event_tells_its_scheme_only(city: City) -> None:
+    await imported(city, LATE)
+    city.clock.set(NIGHT + timedelta(minutes=1))
+    await imported(city, LATE.replace("outbox://mau-moi", "json://mat-khau@gateway.example/0912000001"))
+    async with city.escalation.engine.connect() as connection:
+        of_holder = await directory.channels(connection)
+    assert of_holder["mau-moi"] == ("json://mat-khau@gateway.example/0912000001",)
+    recorded = [e for e in await city.events() if isinstance(e, ContactRecorded)]
+    assert [e.data.channel for e in recorded] == ["outbox", "json"]
+    assert not any(b"mat-khau" in encode(e) or b"0912000001" in encode(e) for e in recorded)
+
+
+async def test_going_back_to_an_earlier_channel_is_possible(city: City) -> None:
+    for minute, channel in enumerate(("outbox://a", "outbox://b", "outbox://a")):
+        city.clock.set(NIGHT + timedelta(minutes=minute))
+        await imported(city, LATE.replace("outbox://mau-moi", channel))
+    async with city.escalation.engine.connect() as connection:
+        assert (await directory.channels(connection))["mau-moi"] == ("outbox://a",)
+
+
+# --- rulebooks ---
+
+
+async def test_a_rulebook_is_adopted_once_however_many_processes_start(city: City) -> None:
+    newer = rulebook(('version: "2023-01-06"', 'version: "2023-06-01"'), ("2023-01-06T00:00:00", "2023-06-01T00:00:00"))
+    async with city.another() as other:
+        adopted = await asyncio.gather(
+            *(adopt_rulebooks(c.escalation, [*packaged_rulebooks(), newer]) for c in (city, other))
+        )
+    assert sorted(adopted) == [0, 1]
+    assert await city.one("SELECT count(*) FROM escalation.rulebook") == 2
+
+
+async def test_an_adopted_version_never_changes(city: City) -> None:
+    changed = rulebook(("window_minutes: 30", "window_minutes: 45"))
+    with pytest.raises(RulebookError, match="an adopted version never changes, give the new text a new version"):
+        await adopt_rulebooks(city.escalation, [changed])
+    assert await city.one("SELECT count(*) FROM escalation.rulebook") == 1

@@ -1,0 +1,211 @@
+"""However often each event comes, among whichever others and in whichever batches, the end is the same.
+
+The whole state that a report leaves behind is compared: incidents, reports, decisions, notices, deliveries, deadlines
+and the events that go out, with ids replaced by labels and the time of processing left out.
+"""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.escalation.handlers import on_reports, pass_deadlines
+from shared.events import Firecracker, Harm, ReportReceived, UnitRef
+from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.support import BA_DINH, NIGHT, SINCE, depth, received
+
+THIEU_KHANH = UnitRef(code="15856", valid_from=SINCE, name="Thiệu Khánh")
+"""One person in both posts."""
+QUANG_TAM = UnitRef(code="16525", valid_from=SINCE, name="Quảng Tâm")
+"""The chair's post is vacant that night."""
+FAMILIES = {
+    "explosive": ("FIRECRACKER_SET_OFF", "EXPLOSION"),
+    "firecracker_goods": ("FIRECRACKER_POSSESSION", "FIRECRACKER_TRADE", "FIRECRACKER_MANUFACTURE"),
+    "fire": ("FIRE",),
+}
+SENDERS = (("device", "cam-bien-1"), ("device", "cam-bien-2"), ("desk", "tong-dai"), ("officer", "cb-1"))
+POINTS = (None, (19.8075, 105.7764), (19.8080, 105.7770))
+PASSING = {"incident", "evaluated_at", "deadlines", "decision_id", "previous", "notice_id", "due_at", "sequence"}
+"""Ids and times of processing, in events and records; the sequence is compared by the events' order."""
+
+
+# --- what happens, and how it is delivered ---
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> list[list[ReportReceived]]:
+    """Some incidents, each as its reports in order. Those of one ward and family are two hours apart."""
+    keys = st.tuples(
+        st.sampled_from((BA_DINH, THIEU_KHANH, QUANG_TAM)),
+        st.sampled_from(sorted(FAMILIES)),
+        st.integers(0, 2),
+        st.booleans(),
+    )
+    drawn = draw(st.lists(keys, min_size=2, max_size=4, unique=True))
+    return [draw(reports_of(*key)) for key in drawn]
+
+
+@st.composite
+def reports_of(draw: st.DrawFn, unit: UnitRef, family: str, slot: int, exercise: bool) -> list[ReportReceived]:
+    began = NIGHT - timedelta(hours=2 * slot + 2)
+    found: list[ReportReceived] = []
+    for place in range(draw(st.integers(1, 4))):
+        kind, subject = draw(st.sampled_from(SENDERS))
+        after = timedelta(minutes=0 if place == 0 else draw(st.integers(-25, 25)))
+        event = received(
+            draw(st.sampled_from(FAMILIES[family])),
+            unit=unit,
+            occurred_at=began + after,
+            kind=kind,
+            subject=subject,
+            point=draw(st.sampled_from(POINTS)),
+            exercise=exercise,
+            clock_ahead=draw(st.booleans()),
+            harm=draw(
+                st.none() | st.builds(Harm, deaths=st.integers(0, 3), injured=st.just(0), property_vnd=st.just(0))
+            ),
+            firecracker=draw(st.none() | st.builds(Firecracker, explosion_sound=st.booleans())),
+        )
+        found.append(event)
+    return found
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, incidents: list[list[ReportReceived]]) -> list[list[ReportReceived]]:
+    """Batches: each event one to three times, an incident's events in their order, all incidents interleaved."""
+    turns = draw(st.permutations([n for n, reports in enumerate(incidents) for _ in reports]))
+    waiting = [iter(reports) for reports in incidents]
+    order = [next(waiting[n]) for n in turns]
+    for event in list(order):
+        for _ in range(draw(st.integers(0, 2))):
+            order.insert(draw(st.integers(order.index(event) + 1, len(order))), event)
+    batches: list[list[ReportReceived]] = []
+    while order:
+        size = draw(st.integers(1, 5))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+@dataclass(frozen=True)
+class Case:
+    incidents: list[list[ReportReceived]]
+    batches: list[list[ReportReceived]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    incidents = draw(happenings())
+    return Case(incidents, draw(deliveries(incidents)))
+
+
+# --- the state, with labels for ids ---
+
+
+def stripped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: stripped(part) for name, part in value.items() if name not in PASSING}
+    if isinstance(value, list):
+        return [stripped(part) for part in value]
+    return value
+
+
+def minutes(row: Any) -> float | None:
+    return round((row.due_at - row.issued_at).total_seconds() / 60, 3) if row.due_at else None
+
+
+async def state_of(city: City) -> dict[str, Any]:
+    """By label: the report that opened the incident."""
+    reports = await city.rows("SELECT * FROM escalation.report ORDER BY incident_id, position")
+    label = {row.incident_id: row.report_id for row in reversed(reports)}
+    found: dict[str, Any] = {name: defaultdict(list) for name in label.values()}
+    for row in reports:
+        found[label[row.incident_id]]["reports"].append((row.report_id, row.position, row.facts, row.personal))
+    for row in await city.rows("SELECT * FROM escalation.incident"):
+        shown = {name: value for name, value in row._mapping.items() if name not in {"incident_id", "opened_at"}}
+        found[label[row.incident_id]]["incident"] = shown
+    number_of: dict[str | None, int | None] = {None: None}
+    for row in await city.rows("SELECT * FROM escalation.decision ORDER BY number"):
+        number_of[row.decision_id] = row.number
+        entry = (row.number, number_of[row.previous_id], stripped(orjson.loads(row.record)), stripped(row.inputs))
+        found[label[row.incident_id]]["decisions"].append(entry)
+    await add_notices(city, label, found, number_of)
+    for event in await city.events():
+        incident = label[str(event.data.incident)]
+        found[incident]["events"].append((event.type, stripped(event.data.model_dump(mode="json"))))
+    return {name: dict(parts) for name, parts in found.items()}
+
+
+async def add_notices(city: City, label: dict[str, str], found: dict[str, Any], number_of: dict[Any, Any]) -> None:
+    key: dict[str, tuple[str, str]] = {}
+    for row in await city.rows("SELECT * FROM escalation.notice ORDER BY recipient, purpose"):
+        key[row.notice_id] = (row.recipient, row.purpose)
+        words = re.sub(r"#\S+|(?<=trước )[\d:]+|(?<=by )[\d:]+", "", row.body)
+        entry = (*key[row.notice_id], row.posts, number_of[row.decision_id], row.title, words, minutes(row))
+        found[label[row.incident_id]]["notices"].append(entry)
+    for row in await city.rows(
+        "SELECT n.incident_id, d.* FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)"
+        " ORDER BY n.recipient, n.purpose, d.channel"
+    ):
+        found[label[row.incident_id]]["deliveries"].append((key[row.notice_id], row.channel, row.state, row.attempts))
+    for row in await city.rows(
+        "SELECT l.* FROM escalation.deadline l LEFT JOIN escalation.notice n USING (notice_id)"
+        " ORDER BY l.kind, n.recipient, n.purpose"
+    ):
+        found[label[row.incident_id]]["deadlines"].append((row.kind, key.get(row.notice_id), row.state))
+
+
+async def end_of(city: City, batches: Sequence[Sequence[ReportReceived]], *, much_later: bool) -> dict[str, Any]:
+    await city.emptied()
+    city.clock.set(NIGHT)
+    for batch in batches:
+        await on_reports(city.escalation, batch)
+    if much_later:
+        city.clock.set(NIGHT + timedelta(hours=1))
+        for _ in range(3):
+            await pass_deadlines(city.escalation)
+    return await state_of(city)
+
+
+# --- the property ---
+
+
+@pytest.mark.timeout(900)
+@depth(ci=12, full=300)
+@given(cases(), st.booleans())
+async def test_any_delivery_of_the_same_events_comes_to_the_same_end(
+    shared_city: City, case: Case, much_later: bool
+) -> None:
+    once_in_order = [[event] for reports in case.incidents for event in reports]
+    expected = await end_of(shared_city, once_in_order, much_later=much_later)
+    found = await end_of(shared_city, case.batches, much_later=much_later)
+    assert found == expected
+    assert len(found) == len(case.incidents), "each happening is one incident"
+    everything = {event.data.report_id for reports in case.incidents for event in reports}
+    assert {r[0] for parts in found.values() for r in parts["reports"]} == everything
+    assert not await decisions_that_differ_when_computed_again(shared_city)
+
+
+async def test_the_same_batch_twice_at_once_is_taken_once(city: City) -> None:
+    """Two consumers can hold the same entries for a moment, when one takes over from another that is only slow."""
+    events = [received(unit=u, subject=s) for u in (BA_DINH, THIEU_KHANH, QUANG_TAM) for s in ("a", "b", "c")]
+    async with city.another() as other:
+        await asyncio.gather(
+            on_reports(city.escalation, events),
+            on_reports(other.escalation, list(reversed(events))),
+            on_reports(other.escalation, events[:4]),
+        )
+    assert await city.one("SELECT count(*) FROM escalation.report") == 9
+    assert await city.one("SELECT count(*) FROM escalation.incident") == 3
+    assert not await decisions_that_differ_when_computed_again(city)
+    for (incident,) in await city.rows("SELECT incident_id FROM escalation.incident"):
+        sequences = [e.data.sequence for e in await city.events(incident)]
+        assert sequences == list(range(1, len(sequences) + 1))
