@@ -1,13 +1,14 @@
 """Who is asking: signed tokens (JWT, Ed25519) that carry role, ward and post, and the guard that each route names."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Any, Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import Depends, Request
+from fastapi import Request
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -61,17 +62,22 @@ class TokenVerifier:
         self._claims = jwt.JWTClaimsRegistry(
             iss={"essential": True, "value": ISSUER}, sub={"essential": True}, exp={"essential": True}
         )
+        self._claims_of = lru_cache(maxsize=1_024)(self._signed_claims)
 
     def verify(self, token: str) -> Principal:
         """Raises Problem 401 for a token that is malformed, expired, or not signed by our key."""
         try:
-            claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+            claims = self._claims_of(token)
             self._claims.validate(claims)
         except (JoseError, ValueError) as error:
             raise unauthenticated(f"token not accepted: {type(error).__name__}; ask for a new one") from error
         if claims.get("role") not in ROLES:
             raise unauthenticated("token has an unknown role; ask for a new one")
         return Principal(claims["sub"], claims["role"], claims.get("ward"), claims.get("post"))
+
+    def _signed_claims(self, token: str) -> dict[str, Any]:
+        """Kept, since a signature does not change; expiry is looked at each time."""
+        return jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
 
 
 def issuer(keys: Path) -> TokenIssuer:
@@ -95,10 +101,12 @@ def principal(request: Request) -> Principal:
     return tokens.verify(token.strip())
 
 
-def require(*roles: Role) -> Callable[[Principal], Principal]:
+def require(*roles: Role) -> Callable[[Request], Awaitable[Principal]]:
     """A route's guard: `caller: Annotated[Principal, Depends(require("desk", "admin"))]`. Raises Problem 403."""
 
-    def guard(caller: Annotated[Principal, Depends(principal)]) -> Principal:
+    # async, though it waits for nothing: FastAPI would send a plain function to a thread
+    async def guard(request: Request) -> Principal:
+        caller = principal(request)
         if caller.role not in roles:
             raise Problem(403, f"role {caller.role} may not do this; it takes {' or '.join(roles)}")
         return caller

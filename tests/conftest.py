@@ -44,7 +44,7 @@ async def shared_city(template: Template) -> AsyncGenerator[City]:
 
 @pytest.fixture
 async def city(shared_city: City) -> City:
-    """The core of escalation ten minutes before giao thừa, nothing reported yet, and nothing running beside the test."""
+    """The core of escalation ten minutes before giao thừa, nothing reported yet, nothing running beside."""
     await shared_city.emptied()
     shared_city.clock.set(NIGHT)
     return shared_city

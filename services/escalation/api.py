@@ -20,7 +20,7 @@ from shared.problem import FieldError, Problem, invalid
 router = APIRouter()
 
 
-def _escalation(request: Request) -> Escalation:
+async def _escalation(request: Request) -> Escalation:
     return request.app.state.escalation
 
 

@@ -15,7 +15,7 @@ from services.intake.submission import Submission
 from shared import cursor as cursors
 from shared.clock import monotonic
 from shared.cursor import Limit
-from shared.identity import Principal, principal, require
+from shared.identity import Principal, require
 from shared.problem import Problem
 
 router = APIRouter()
@@ -23,20 +23,12 @@ MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
 
 
-_may_send = require("officer", "device", "desk", "admin")
-
-
 async def _intake(request: Request) -> Intake:
     return request.app.state.intake
 
 
-async def _sender(request: Request) -> Principal:
-    """Asynchronous like `_intake`, since FastAPI takes a plain function to another thread and back."""
-    return _may_send(principal(request))
-
-
 Wired = Annotated[Intake, Depends(_intake)]
-Sender = Annotated[Principal, Depends(_sender)]
+Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 EXAMPLE = {
     "report_id": "cb-07-2023-01-21-0001",
     "category": "FIRECRACKER_SET_OFF",

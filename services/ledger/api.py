@@ -29,7 +29,7 @@ router = APIRouter()
 BIGINT = 2**63
 
 
-def _ledger(request: Request) -> Ledger:
+async def _ledger(request: Request) -> Ledger:
     return request.app.state.ledger
 
 

@@ -8,7 +8,6 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.handlers import on_reports, pass_deadlines
-from shared.events import Firecracker, Harm, ReportReceived, UnitRef
+from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
-from tests.support import BA_DINH, NIGHT, SINCE, depth, received
+from tests.support import BA_DINH, NIGHT, SINCE, SourceKind, depth, received
 
 THIEU_KHANH = UnitRef(code="15856", valid_from=SINCE, name="Thiệu Khánh")
 """One person in both posts."""
@@ -31,7 +30,12 @@ FAMILIES = {
     "firecracker_goods": ("FIRECRACKER_POSSESSION", "FIRECRACKER_TRADE", "FIRECRACKER_MANUFACTURE"),
     "fire": ("FIRE",),
 }
-SENDERS = (("device", "cam-bien-1"), ("device", "cam-bien-2"), ("desk", "tong-dai"), ("officer", "cb-1"))
+SENDERS: tuple[tuple[SourceKind, str], ...] = (
+    ("device", "cam-bien-1"),
+    ("device", "cam-bien-2"),
+    ("desk", "tong-dai"),
+    ("officer", "cb-1"),
+)
 POINTS = (None, (19.8075, 105.7764), (19.8080, 105.7770))
 PASSING = {"incident", "evaluated_at", "deadlines", "decision_id", "previous", "notice_id", "due_at", "sequence"}
 """Ids and times of processing, in events and records; the sequence is compared by the events' order."""
@@ -95,10 +99,22 @@ def deliveries(draw: st.DrawFn, incidents: list[list[ReportReceived]]) -> list[l
     return batches
 
 
-@dataclass(frozen=True)
 class Case:
-    incidents: list[list[ReportReceived]]
-    batches: list[list[ReportReceived]]
+    def __init__(self, incidents: list[list[ReportReceived]], batches: list[list[ReportReceived]]) -> None:
+        self.incidents, self.batches = incidents, batches
+
+    def __repr__(self) -> str:
+        """Short enough to be read when it fails: each batch as its reports, named by incident and place."""
+        name = {e.id: f"{n}.{place}" for n, events in enumerate(self.incidents) for place, e in enumerate(events)}
+        reports = [f"{name[e.id]} {_shown(e)}" for events in self.incidents for e in events]
+        return f"{[[name[e.id] for e in batch] for batch in self.batches]} of {reports}"
+
+
+def _shown(event: ReportReceived) -> str:
+    data = event.data
+    harm = data.harm.model_dump(exclude_none=True) if data.harm else {}
+    ward = data.unit.name if data.unit else ""
+    return f"{ward} {data.category} {data.occurred_at:%H:%M} {data.from_source.subject} {harm} {data.firecracker}"
 
 
 @st.composite
@@ -129,9 +145,10 @@ async def state_of(city: City) -> dict[str, Any]:
     found: dict[str, Any] = {name: defaultdict(list) for name in label.values()}
     for row in reports:
         found[label[row.incident_id]]["reports"].append((row.report_id, row.position, row.facts, row.personal))
-    for row in await city.rows("SELECT * FROM escalation.incident"):
-        shown = {name: value for name, value in row._mapping.items() if name not in {"incident_id", "opened_at"}}
-        found[label[row.incident_id]]["incident"] = shown
+    for row in await city.rows(
+        "SELECT incident_id, to_jsonb(i) - 'incident_id' - 'opened_at' AS rest FROM escalation.incident i"
+    ):
+        found[label[row.incident_id]]["incident"] = row.rest
     number_of: dict[str | None, int | None] = {None: None}
     for row in await city.rows("SELECT * FROM escalation.decision ORDER BY number"):
         number_of[row.decision_id] = row.number
@@ -140,7 +157,11 @@ async def state_of(city: City) -> dict[str, Any]:
     await add_notices(city, label, found, number_of)
     for event in await city.events():
         incident = label[str(event.data.incident)]
-        found[incident]["events"].append((event.type, stripped(event.data.model_dump(mode="json"))))
+        # Deadlines pass in the order of their due times, which depend on when each report was handled.
+        kind = "steps" if isinstance(event, StepRaised) else "events"
+        found[incident][kind].append((event.type, stripped(event.data.model_dump(mode="json"))))
+    for parts in found.values():
+        parts["steps"].sort(key=repr)
     return {name: dict(parts) for name, parts in found.items()}
 
 
@@ -187,6 +208,9 @@ async def test_any_delivery_of_the_same_events_comes_to_the_same_end(
     once_in_order = [[event] for reports in case.incidents for event in reports]
     expected = await end_of(shared_city, once_in_order, much_later=much_later)
     found = await end_of(shared_city, case.batches, much_later=much_later)
+    for label, parts in expected.items():
+        for name, part in parts.items():
+            assert found[label][name] == part, f"the {name} of the incident that {label} opened"
     assert found == expected
     assert len(found) == len(case.incidents), "each happening is one incident"
     everything = {event.data.report_id for reports in case.incidents for event in reports}
