@@ -1,0 +1,397 @@
+"""Escalation over HTTP: who may ask what, that no question breaks it, and that answers tell no more than they must."""
+
+import base64
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from httpx import Response
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.escalation.handlers import on_reports
+from shared.commitment import Committed
+from shared.events import Harm
+from shared.identity import ROLES, Principal, Role
+from tests.integration.escalation_support import Template, WholeCity, whole_city_in
+from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SALT, SECRETARY, body, depth, received
+
+SUBMITTERS = {"officer", "device", "desk", "admin"}
+WARD_SEES = {"officer", "official", "desk", "leader"}
+CONFIGURATION = {"official", "desk", "leader", "auditor", "admin"}
+AUDIT = {"auditor", "admin"}
+GUARDS: dict[tuple[str, str], set[str] | None] = {
+    ("POST", "/intake/v1/reports"): SUBMITTERS,
+    ("POST", "/intake/v1/reports:batch"): SUBMITTERS,
+    ("GET", "/intake/v1/receipts/{receipt}"): None,
+    ("GET", "/intake/v1/wards"): None,
+    ("GET", "/escalation/v1/incidents"): WARD_SEES,
+    ("GET", "/escalation/v1/incidents/{incident_id}"): WARD_SEES,
+    ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official"},
+    ("GET", "/escalation/v1/directory"): CONFIGURATION,
+    ("GET", "/escalation/v1/rulebooks"): CONFIGURATION,
+    ("GET", "/escalation/v1/rulebooks/{version}"): CONFIGURATION,
+    ("GET", "/escalation/v1/decisions/{decision_id}"): WARD_SEES | {"auditor"},
+    ("GET", "/escalation/v1/decisions/{decision_id}/replay"): WARD_SEES | {"auditor"},
+    ("GET", "/ledger/v1/entries"): AUDIT,
+    ("GET", "/ledger/v1/entries/{index}"): AUDIT,
+    ("GET", "/ledger/v1/entries/{index}/proof"): AUDIT,
+    ("GET", "/ledger/v1/consistency"): AUDIT,
+    ("GET", "/ledger/v1/export"): AUDIT,
+    ("GET", "/ledger/v1/checkpoint"): None,
+}
+"""Who may use each route of the three services; None: anybody, without a token."""
+HERE = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
+ELSEWHERE = Principal("mau-14779-chu-tich", "official", "14779", CHAIR)
+INCIDENTS = "/escalation/v1/incidents"
+WORDS = "Nghe ba tiếng nổ sau chợ"
+
+
+@pytest.fixture(scope="module")
+async def house(template: Template) -> AsyncGenerator[WholeCity]:
+    """Three wards with an incident or two each: read only by the tests below."""
+    async with whole_city_in(template) as made:
+        said = Committed(salt=SALT, value=WORDS)
+        events = [
+            received(subject="cam-bien-bi-mat", description=said),
+            received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1)),
+            received("FIRE", occurred_at=NIGHT - timedelta(hours=3)),
+            received(unit=NGOC_TRAO),
+            received(unit=DONG_THO, exercise=True),
+        ]
+        for event in events:
+            await on_reports(made.escalation, [event])
+        await made.settle()
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def incident(house: WholeCity) -> str:
+    """The incident of setting off in Ba Đình."""
+    return await house.one("SELECT incident_id FROM escalation.incident WHERE unit_code = '14776' AND limb IS NOT NULL")
+
+
+@pytest.fixture(scope="module")
+async def decision(house: WholeCity, incident: str) -> str:
+    """Its latest decision."""
+    return await house.one(
+        "SELECT decision_id FROM escalation.decision WHERE incident_id = :id ORDER BY number DESC LIMIT 1", id=incident
+    )
+
+
+def problem_of(answer: Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert found["status"] == status
+    return found
+
+
+# --- who may ---
+
+
+def routes(app: FastAPI, prefix: str) -> set[tuple[str, str]]:
+    """Of one service, documents and health apart."""
+    found = {(m, f"{prefix}{r.path}") for r in app.routes if isinstance(r, APIRoute) for m in r.methods or ()}
+    return {(method, path) for method, path in found if "/v1/" in path}
+
+
+def test_no_route_is_left_out_of_the_table_of_guards(house: WholeCity) -> None:
+    found = {r for s in house.services.values() for r in routes(s.app, f"/{s.name}")}
+    versioned = {key for key in GUARDS if not key[1].startswith("/ledger/checkpoint")}
+    assert found == versioned
+
+
+def filled(path: str, incident: str, decision: str) -> str:
+    path = path.format(
+        incident_id=incident, decision_id=decision, version="2023-01-06", index=0, receipt="TB-0000-0000-0000-0000"
+    )
+    return path + {"/ledger/v1/consistency": "?first=1&second=1", "/ledger/v1/entries/0/proof": "?size=1"}.get(path, "")
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDS, ids=" ".join)
+async def test_each_route_lets_its_roles_in_and_nobody_else(
+    house: WholeCity, incident: str, decision: str, method: str, path: str
+) -> None:
+    allowed, url = GUARDS[method, path], filled(path, incident, decision)
+    nobody = await house.client.request(method, url)
+    forged = await house.client.request(method, url, headers={"authorization": "Bearer e30.e30.e30"})
+    assert (nobody.status_code == 401) == (allowed is not None)
+    assert (forged.status_code == 401) == (allowed is not None)
+    if allowed is None:
+        return
+    problem_of(nobody, 401)
+    assert "bearer" in nobody.headers["www-authenticate"].lower()
+    for role in ROLES:
+        caller = Principal(HERE.subject, role, ward="14776", post=CHAIR)
+        answer = await house.client.request(method, url, headers=house.bearer(caller))
+        if role in allowed:
+            assert answer.status_code not in {401, 403}, (role, answer.text)
+            assert answer.status_code < 500
+        else:
+            assert role in problem_of(answer, 403)["detail"]
+
+
+@pytest.mark.parametrize("role", ["officer", "official"])
+async def test_ward_people_see_their_own_ward_only(house: WholeCity, incident: str, decision: str, role: Role) -> None:
+    there = Principal("mau", role, "14779", CHAIR)
+    listed = (await house.get(INCIDENTS, there)).json()["items"]
+    assert {i["ward"]["code"] for i in listed} == {"14779"}
+    problem_of(await house.get(INCIDENTS, there, params={"ward": "14776"}), 403)
+    problem_of(await house.get(f"{INCIDENTS}/{incident}", there), 404)
+    problem_of(await house.get(f"/escalation/v1/decisions/{decision}", there), 404)
+    problem_of(await house.get(f"/escalation/v1/decisions/{decision}/replay", there), 404)
+
+
+@pytest.mark.parametrize("role", ["officer", "official"])
+async def test_a_token_without_a_ward_sees_no_ward(house: WholeCity, incident: str, role: Role) -> None:
+    assert (await house.get(INCIDENTS, Principal("mau", role))).json()["items"] == []
+    problem_of(await house.get(f"{INCIDENTS}/{incident}", Principal("mau", role)), 404)
+
+
+@pytest.mark.parametrize("caller", [HERE, Principal("cb", "officer", "14776"), "leader"], ids=str)
+async def test_who_sent_a_report_is_seen_by_the_desk_alone(
+    house: WholeCity, incident: str, caller: Principal | Role
+) -> None:
+    assert "bi-mat" in (await house.get(f"{INCIDENTS}/{incident}", "desk")).text
+    seen = await house.get(f"{INCIDENTS}/{incident}", caller)
+    assert seen.status_code == 200
+    assert "bi-mat" not in seen.text
+    assert WORDS in seen.text, "who must act reads what was said"
+
+
+# --- what an incident tells ---
+
+
+async def test_an_incident_tells_its_reports_decisions_parties_notices_deliveries_and_deadlines(
+    house: WholeCity, incident: str
+) -> None:
+    found = (await house.get(f"{INCIDENTS}/{incident}", "desk")).json()
+    assert (found["ward"]["name"], found["outcome"], found["limb"]) == ("Ba Đình", "applies", "firecracker")
+    assert (found["standing"], found["severity"], found["state"]) == ("confirmed", 2, "notified")
+    assert len(found["reports"]) == 2
+    assert [d["number"] for d in found["decisions"]] == [1, 2]
+    assert found["decisions"][1]["previous"] == found["decisions"][0]["decision_id"]
+    assert found["decision"] == found["decisions"][1]
+    assert [p["accountable"]["holder_id"] for p in found["parties"]] == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+    assert sorted(n["posts"] for n in found["notices"]) == [[CHAIR], [SECRETARY]]
+    assert [(d["channel"], d["state"]) for d in found["deliveries"]] == [("outbox", "sent")] * 2
+    assert [(d["kind"], d["state"]) for d in found["deadlines"]] == [("acknowledge", "pending")] * 2
+
+
+async def test_acknowledging_over_http_is_201_once_and_then_200(house: WholeCity) -> None:
+    incident = await house.one("SELECT incident_id FROM escalation.incident WHERE unit_code = '14779'")
+    path = f"{INCIDENTS}/{incident}/acknowledgements"
+    answers = [await house.post(path, ELSEWHERE) for _ in range(2)]
+    assert [a.status_code for a in answers] == [201, 200]
+    assert {a.json()["state"] for a in answers} == {"notified"}
+    assert answers[0].json()["acknowledged"] == answers[1].json()["acknowledged"]
+    problem_of(await house.post(path, HERE), 404)
+    problem_of(await house.post(path, Principal("mau-ai-do", "official", "14779", CHAIR)), 403)
+
+
+async def test_every_decision_is_the_same_when_it_is_computed_again(house: WholeCity) -> None:
+    for (decision,) in await house.rows("SELECT decision_id FROM escalation.decision"):
+        replay = (await house.get(f"/escalation/v1/decisions/{decision}/replay", "auditor")).json()
+        assert replay["equal"] is True
+        record = (await house.get(f"/escalation/v1/decisions/{decision}", "auditor")).json()["record"]
+        assert replay["computed"] == record
+
+
+async def test_a_decision_that_was_changed_behind_our_back_is_not_equal(template: Template) -> None:
+    async with whole_city_in(template) as city:
+        await city.report(body(), "desk")
+        decision = await city.one("SELECT decision_id FROM escalation.decision")
+        await city.run("UPDATE escalation.decision SET record = convert_to(replace(convert_from(record, 'UTF8'),"
+                       " 'mau-14776-bi-thu', 'mau-ai-do'), 'UTF8')")  # fmt: skip
+        replay = (await city.get(f"/escalation/v1/decisions/{decision}/replay", "auditor")).json()
+        assert replay["equal"] is False
+        assert replay["computed"]["parties"][0]["accountable"]["holder_id"] == "mau-14776-bi-thu"
+
+
+# --- lists ---
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 500])
+async def test_pages_of_incidents_give_each_once_the_newest_first(house: WholeCity, limit: int) -> None:
+    seen: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"limit": limit}
+    while True:
+        page = (await house.get(INCIDENTS, "desk", params=params)).json()
+        assert len(page["items"]) <= limit
+        seen += page["items"]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    assert len({i["id"] for i in seen}) == len(seen) == 4
+    assert [i["opened_at"] for i in seen] == sorted((i["opened_at"] for i in seen), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("params", "count"),
+    [
+        ({"ward": "14776"}, 2),
+        ({"ward": "14776", "category": "FIRE"}, 1),
+        ({"state": "notified"}, 3),
+        ({"severity": 2}, 1),
+        ({"severity": 1}, 0),
+        ({"ward": "99999"}, 0),
+        ({"occurred_from": "2023-01-21T23:50:00+07:00"}, 3),
+        ({"occurred_to": "2023-01-21T16:50:00Z"}, 1),
+        ({"occurred_from": "2023-01-21T20:50:00+07:00", "occurred_to": "2023-01-21T20:50:01+07:00"}, 1),
+    ],
+    ids=str,
+)
+async def test_incidents_are_found_by_ward_category_state_severity_and_time(
+    house: WholeCity, params: dict[str, Any], count: int
+) -> None:
+    assert len((await house.get(INCIDENTS, "leader", params=params)).json()["items"]) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [
+        (f"{INCIDENTS}?limit=0", "#/limit"),
+        (f"{INCIDENTS}?limit=501", "#/limit"),
+        (f"{INCIDENTS}?limit=x", "#/limit"),
+        (f"{INCIDENTS}?severity=5", "#/severity"),
+        (f"{INCIDENTS}?severity=99999999999999999999", "#/severity"),
+        (f"{INCIDENTS}?occurred_from=2023-01-21T23:50:00", "#/occurred_from"),
+        (f"{INCIDENTS}?occurred_from=hôm qua", "#/occurred_from"),
+        (f"{INCIDENTS}?occurred_from=0001-01-01T00:00:00%2B14:00", "#/occurred_from"),
+        (f"{INCIDENTS}?occurred_to=9999-12-31T23:59:59-14:00", "#/occurred_to"),
+        (f"{INCIDENTS}?cursor=x", "#/cursor"),
+        ("/escalation/v1/directory?as_of=2023-01-21", "#/as_of"),
+        ("/escalation/v1/directory?known_at=0001-01-01T00:00:00%2B14:00", "#/known_at"),
+        ("/escalation/v1/directory?cursor=%E1%BA%BF", "#/cursor"),
+        ("/escalation/v1/rulebooks?cursor=WzFd", "#/cursor"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(house: WholeCity, path: str, pointer: str) -> None:
+    problem = problem_of(await house.get(path, "desk"), 422)
+    assert [e["pointer"] for e in problem["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{INCIDENTS}/khong-co",
+        f"{INCIDENTS}/%ff",
+        "/escalation/v1/decisions/khong-co",
+        "/escalation/v1/decisions/khong-co/replay",
+        "/escalation/v1/rulebooks/2099",
+        "/escalation/v1/khong-co",
+    ],
+)
+async def test_what_is_not_there_is_a_problem_of_404(house: WholeCity, path: str) -> None:
+    problem_of(await house.get(path, "desk"), 404)
+
+
+async def test_a_nul_in_an_address_is_refused(house: WholeCity) -> None:
+    for path in (f"{INCIDENTS}/%00", f"{INCIDENTS}?ward=%00", f"{INCIDENTS}?category=x%00"):
+        problem_of(await house.get(path, "desk"), 400)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3),
+    max_leaves=6,
+)
+_cursors = st.one_of(
+    st.text(max_size=12),
+    st.builds(
+        lambda when, name: [when, name],
+        st.sampled_from(
+            ("2023-01-21T16:50:00+00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x", "")
+        ),
+        st.text(max_size=5),
+    ),
+    _json,
+)
+
+
+def _cursor(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
+    except TypeError:
+        return "x"
+
+
+@depth(ci=40, full=1_000)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "ward": st.text(max_size=6),
+            "category": st.text(max_size=6),
+            "state": st.text(max_size=6),
+            "severity": st.integers() | st.text(max_size=3),
+            "occurred_from": st.datetimes().map(lambda t: t.isoformat() + "+07:00") | st.text(max_size=8),
+            "limit": st.integers() | st.text(max_size=3),
+            "cursor": _cursors.map(_cursor),
+        },
+    ),
+    st.sampled_from((INCIDENTS, "/escalation/v1/directory", "/escalation/v1/rulebooks")),
+)
+async def test_no_question_is_an_error_of_ours(house: WholeCity, params: dict[str, Any], path: str) -> None:
+    answer = await house.get(path, "desk", params=params)
+    assert answer.status_code in {200, 400, 422}
+    if answer.status_code != 200:
+        problem_of(answer, answer.status_code)
+
+
+# --- the directory ---
+
+
+async def test_the_directory_tells_who_held_each_post_in_every_ward(house: WholeCity) -> None:
+    items = (await house.get("/escalation/v1/directory", "auditor", params={"limit": 500})).json()["items"]
+    assert len({t["unit"]["code"] for t in items}) == 34
+    ours = {t["post"]: t["holder_id"] for t in items if t["unit"]["code"] == BA_DINH.code}
+    assert ours == {SECRETARY: "mau-14776-bi-thu", CHAIR: "mau-14776-chu-tich"}
+    assert all(t["sample"] for t in items)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "holder"),
+    [
+        ("2023-01-24T23:59:59+07:00", "mau-14773-chu-tich"),
+        ("2023-01-25T00:00:00+07:00", "mau-14773-chu-tich-2"),
+        ("2023-01-24T17:00:00Z", "mau-14773-chu-tich-2"),
+    ],
+)
+async def test_the_directory_as_of_a_moment(house: WholeCity, as_of: str, holder: str) -> None:
+    params = {"as_of": as_of, "ward": "14773"}
+    items = (await house.get("/escalation/v1/directory", "admin", params=params)).json()["items"]
+    assert [t["holder_id"] for t in items if t["post"] == CHAIR] == [holder]
+
+
+async def test_the_directory_as_it_was_known_before_it_was_imported_is_empty(house: WholeCity) -> None:
+    params = {"known_at": "2023-01-06T07:59:59+07:00", "as_of": "2023-01-21T00:00:00+07:00"}
+    assert (await house.get("/escalation/v1/directory", "admin", params=params)).json()["items"] == []
+
+
+async def test_pages_of_the_directory_give_each_tenure_once(house: WholeCity) -> None:
+    seen: list[str] = []
+    params: dict[str, Any] = {"limit": 7}
+    while True:
+        page = (await house.get("/escalation/v1/directory", "desk", params=params)).json()
+        seen += [t["tenure_id"] for t in page["items"]]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    assert len(set(seen)) == len(seen) > 60
+
+
+async def test_a_rulebook_is_shown_with_its_sentence_and_its_hash(house: WholeCity) -> None:
+    (listed,) = (await house.get("/escalation/v1/rulebooks", "official")).json()["items"]
+    shown = (await house.get("/escalation/v1/rulebooks/2023-01-06", "official")).json()
+    assert len(listed["sha256"]) == 64
+    assert shown["sha256"] == listed["sha256"]
+    assert "phải chịu trách nhiệm" in shown["citation"]["vi"]
+    assert shown["rulebook"]["correlation"] == {"window_minutes": 30, "radius_m": 300}
