@@ -1,11 +1,13 @@
 """`python -m benchmarks [--quick]`: every figure, a table, and var/bench.json."""
 
 import asyncio
+import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +31,7 @@ async def _all(folder: Path, *, quick: bool) -> list[Figure]:
 
 def main() -> None:
     quick = "--quick" in sys.argv[1:]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="trucban-bench-") as folder:
         Path(folder).chmod(0o711)
         figures = asyncio.run(_all(Path(folder), quick=quick))
