@@ -1,15 +1,30 @@
-"""Opaque keyset cursors: the sort key of the last row seen, so that page 1000 costs what page 1 does."""
+"""What every list's query shares: limit, instants, and opaque keyset cursors.
+
+A cursor is the sort key of the last row seen, so that page 1000 costs what page 1 does.
+"""
 
 import base64
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Query
+from pydantic import AfterValidator, AwareDatetime
 
 from shared.problem import FieldError, Problem, invalid
 
 T = TypeVar("T")
+
+
+def _to_utc(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time has no date in UTC") from error
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows a page")]
 
 

@@ -90,10 +90,15 @@ def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, 
             reason = f"cannot be reached ({error})"
         else:
             if answer.status_code == 200:
-                return answer.json()["results"]
-            reason = f"answered {answer.status_code}: {answer.text[:200]}"
-            if answer.status_code < 500:
-                break
+                results: list[dict[str, Any]] = answer.json()["results"]
+                put_off = [r["problem"]["detail"] for r in results if r["status"] == 503]
+                if not put_off:
+                    return results
+                reason = f"did not take {len(put_off)} reports: {put_off[0]}"
+            else:
+                reason = f"answered {answer.status_code}: {answer.text[:200]}"
+                if answer.status_code < 500:
+                    break
         time.sleep(min(0.2 * 2**attempt, 5))
     raise CommandError(f"{client.base_url} {reason}; what was sent is safe, run the import again")
 
@@ -111,7 +116,7 @@ def _read_reports(file: str) -> tuple[list[tuple[int, dict[str, Any]]], list[Lin
         return [(rows.line_num, {k: v for k, v in row.items() if v}) for row in rows], []
     good: list[tuple[int, dict[str, Any]]] = []
     bad: list[LineError] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

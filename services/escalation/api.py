@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AwareDatetime, BaseModel
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel
 
 from services.escalation import handlers, views
 from services.escalation.accountability import Inputs, decide, record_bytes
@@ -13,7 +13,7 @@ from services.escalation.directory import Tenure
 from services.escalation.handlers import Escalation
 from services.escalation.store import directory, incidents
 from shared import cursor as cursors
-from shared.cursor import Limit
+from shared.cursor import Instant, Limit
 from shared.identity import Principal, require
 from shared.problem import FieldError, Problem, invalid
 
@@ -25,6 +25,7 @@ async def _escalation(request: Request) -> Escalation:
 
 
 Wired = Annotated[Escalation, Depends(_escalation)]
+Severity = Annotated[int, Query(ge=1, le=4)]
 Reader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader"))]
 Official = Annotated[Principal, Depends(require("official"))]
 DirectoryReader = Annotated[Principal, Depends(require("official", "desk", "leader", "auditor", "admin"))]
@@ -51,9 +52,9 @@ async def list_incidents(
     ward: str | None = None,
     category: str | None = None,
     state: str | None = None,
-    severity: int | None = None,
-    occurred_from: AwareDatetime | None = None,
-    occurred_to: AwareDatetime | None = None,
+    severity: Severity | None = None,
+    occurred_from: Instant | None = None,
+    occurred_to: Instant | None = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Page:
@@ -77,8 +78,8 @@ async def list_incidents(
 def _incident_key(cursor: str) -> tuple[datetime, str]:
     opened_at, incident_id = cursors.decode(cursor, 2)
     try:
-        return datetime.fromisoformat(opened_at).astimezone(UTC), str(incident_id)
-    except (TypeError, ValueError) as error:
+        return datetime.fromisoformat(opened_at).astimezone(UTC), str(incident_id).replace("\0", "")
+    except (TypeError, ValueError, OverflowError) as error:
         raise invalid([FieldError("#/cursor", "not a cursor of this list: start again without one")]) from error
 
 
@@ -112,8 +113,8 @@ async def acknowledge(
 async def get_directory(
     escalation: Wired,
     caller: DirectoryReader,
-    as_of: AwareDatetime | None = None,
-    known_at: AwareDatetime | None = None,
+    as_of: Instant | None = None,
+    known_at: Instant | None = None,
     ward: str | None = None,
     limit: Limit = 50,
     cursor: str | None = None,

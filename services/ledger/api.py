@@ -5,13 +5,12 @@ so what a client hashes is what the log hashed.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ledger import export, merkle
@@ -22,6 +21,7 @@ from services.ledger.store import queries
 from services.ledger.store.nodes import nodes_at
 from services.ledger.store.queries import EntryRow, Filter, Head
 from shared import cursor as cursors
+from shared.cursor import Instant
 from shared.identity import require
 from shared.problem import FieldError, Problem, invalid
 
@@ -33,18 +33,10 @@ async def _ledger(request: Request) -> Ledger:
     return request.app.state.ledger
 
 
-def _to_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("the time has no date in UTC") from error
-
-
 Wired = Annotated[Ledger, Depends(_ledger)]
 auditors = [Depends(require("auditor", "admin"))]
 # U+0000 is no text for PostgreSQL
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
-Instant = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 Index = Annotated[int, Path(ge=0, lt=BIGINT)]
 Size = Annotated[int, Query(ge=0, lt=BIGINT)]
 
