@@ -11,16 +11,17 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ledger, path
+from benchmarks import intake, ledger, path
 from benchmarks.measure import Figure, write
 from shared.embedded import erase
 
 RESULT = Path("var/bench.json")
+RUNS = {"intake": intake.run, "path": path.run, "split": path.run_split, "ledger": ledger.run}
 
 
 async def _all(folder: Path, *, quick: bool) -> list[Figure]:
     figures: list[Figure] = []
-    for name, run in (("path", path.run), ("ledger", ledger.run)):
+    for name, run in RUNS.items():
         data = folder / name
         try:
             figures += await run(data, quick=quick)

@@ -11,3 +11,8 @@ app = FastAPI()
 @app.post("/echo", status_code=201)
 async def echo(request: Request) -> dict[str, Any]:
     return orjson.loads(await request.body())
+
+
+@app.get("/ready")
+async def ready() -> dict[str, bool]:
+    return {"ready": True}

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+ROUNDS = 3
+"""How often what is compared is measured, by turns, so that a busy moment of the machine does not hit one side only."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ class Timer:
         return time.perf_counter() - self._start
 
 
+async def by_turns(*measurements: Callable[[int], Awaitable[float]]) -> list[float]:
+    """The median of each measurement; each is given the number of its round."""
+    rounds = [[await measure(number) for measure in measurements] for number in range(ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
 class Connection:
     """One keep-alive HTTP/1.1 connection, without what a full client does beside: the client must not be the limit."""
 
@@ -56,9 +67,9 @@ class Connection:
     async def open(cls, port: int) -> "Connection":
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
-    async def post(self, path: str, body: bytes, token: str) -> tuple[int, bytes]:
+    async def request(self, method: str, path: str, body: bytes = b"", token: str = "") -> tuple[int, bytes]:
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
@@ -72,14 +83,14 @@ class Connection:
 
 
 async def post_all(port: int, path: str, bodies: Sequence[bytes], token: str, concurrency: int) -> float:
-    """Send every body over `concurrency` connections; returns requests a second. Raises on any refusal."""
+    """Send every body over `concurrency` connections; returns requests a second. Raises on anything not taken."""
     waiting: Iterator[bytes] = iter(bodies)
 
     async def work() -> None:
         connection = await Connection.open(port)
         for body in waiting:
-            status, answer = await connection.post(path, body, token)
-            if status >= 300:
+            status, answer = await connection.request("POST", path, body, token)
+            if status >= 300 or b'"problem"' in answer:
                 raise RuntimeError(f"POST {path} answered {status}: {answer[:200]!r}")
         connection.close()
 
@@ -97,24 +108,32 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def process(*arguments: str, port: int) -> AsyncGenerator[None]:
-    """A Python process that serves `port`, until the block is left."""
-    child = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL)
+async def process(
+    *arguments: str, port: int, ready: str, environment: Mapping[str, str] | None = None
+) -> AsyncGenerator[None]:
+    """A Python process that answers GET `ready` on `port` with 200, until the block is left."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, env=os.environ | (environment or {})
+    )
     try:
-        await until(lambda: _answers(port))
+        await until(lambda: _answers(port, ready))
         yield
     finally:
         child.send_signal(signal.SIGTERM)
         await asyncio.wait_for(child.wait(), 60)
 
 
-async def _answers(port: int) -> bool:
+async def _answers(port: int, path: str) -> bool:
     try:
         connection = await Connection.open(port)
     except OSError:
         return False
-    connection.close()
-    return True
+    try:
+        return (await connection.request("GET", path))[0] == 200
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+    finally:
+        connection.close()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:

@@ -30,6 +30,7 @@ def connect(url: str, pool_size: int = 10) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,
         json_serializer=_json_text,
         json_deserializer=orjson.loads,
         connect_args={"server_settings": {"timezone": "UTC"}},

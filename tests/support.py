@@ -19,7 +19,6 @@ from services.escalation.accountability import Inputs, ReportFacts
 from services.escalation.directory import Tenure
 from services.escalation.routing import Channels, Router
 from services.escalation.rulebook import AdoptedRulebook, read
-from services.intake.submission import Submission
 from services.intake.wards import Unit
 from shared.clock import HO_CHI_MINH
 from shared.commitment import Committed
@@ -206,10 +205,6 @@ def body(**changes: Any) -> dict[str, Any]:
         "occurred_at": "2023-01-21T23:50:00+07:00",
     }
     return {name: value for name, value in (plain | changes).items() if value is not None}
-
-
-def submission(**changes: Any) -> Submission:
-    return Submission.model_validate(body(**changes))
 
 
 def depth(ci: int, full: int) -> settings:

@@ -96,6 +96,8 @@ class Decision(Frozen):
     reasons: tuple[str, ...]
     severity: int | None = None
     standing: Literal["provisional", "confirmed"]
+    disputed: bool
+    """What would verify the incident denies what the ruling rests on: the desk decides."""
     immediate: bool
     """Setting off, or life at stake: the holders are told at once, verified or not."""
     clock_ahead: bool
@@ -120,6 +122,7 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     harm = combined_harm(reports)
     clock_ahead = all(r.clock_ahead for r in reports)
     ruling = _rule(inputs, adopted, harm) if adopted else NO_RULEBOOK
+    supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, adopted.rulebook)]
     return Decision(
         incident=inputs.incident,
         unit=inputs.unit,
@@ -131,7 +134,8 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
         limb=ruling.limb,
         reasons=ruling.reasons,
         severity=ruling.severity,
-        standing="confirmed" if is_verified(reports) and not clock_ahead else "provisional",
+        standing="confirmed" if is_verified(supporting) and not clock_ahead else "provisional",
+        disputed=is_verified(reports) and not is_verified(supporting),
         immediate=ruling.limb == "firecracker" or _life_at_stake(harm),
         clock_ahead=clock_ahead,
         exercise=inputs.exercise,
@@ -231,6 +235,14 @@ def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: 
     if serious == "yes":
         return "yes" if designated else "review"
     return serious
+
+
+def _denies(report: ReportFacts, limb: Limb | None, rulebook: Rulebook) -> bool:
+    """Whether the report, taken alone, says that the limb is not met; what it leaves open denies nothing."""
+    if limb == "firecracker":
+        return _firecracker_limb(report, rulebook) == "no"
+    severity = rulebook.severity_of(report.harm) if limb == "serious" and report.harm else None
+    return severity is not None and severity < rulebook.serious_limb.minimum_severity
 
 
 def _strongest(answers: Iterable[Answer]) -> Answer:

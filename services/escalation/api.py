@@ -90,7 +90,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> d
         whole = await incidents.one(connection, incident_id)
     if whole is None or _own_ward(caller, None) not in (None, whole["incident"].unit_code):
         raise Problem(404, f"there is no incident {incident_id} that you may see")
-    return views.whole_incident(whole, shows_senders=caller.role == "desk")
+    return views.whole_incident(whole, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
 
 
 class AcknowledgementAnswer(BaseModel):

@@ -99,7 +99,7 @@ class DeliveryLoop:
                 attempts=delivery.attempts,
             )
             router.emit(DeliveryFinished(**envelope(router.new_id(), case.incident_id, now), data=data))
-            if outcome == "given_up":
+            if outcome == "given_up" and not await due.is_settled(connection, delivery.notice_id):
                 self._tell_desk(router, case, delivery)
             await incidents.save_notices(connection, router.out.notices, now)
             await incidents.set_progress(connection, case)

@@ -101,11 +101,14 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
 
 
 def _count(out: Outcome) -> None:
-    new = sum(case.is_new for case in out.cases.values())
+    """Exercises are in no count."""
+    real = [case for case in out.cases.values() if not case.anchor.exercise]
+    new = sum(case.is_new for case in real)
     metrics.incidents.labels("new").inc(new)
-    metrics.incidents.labels("merged").inc(len(out.reports) - new)
+    metrics.incidents.labels("merged").inc(sum(not case.anchor.exercise for _, case in out.reports) - new)
     for issued in out.notices:
-        metrics.notices.labels(issued.notice.purpose).inc()
+        if not issued.case.anchor.exercise:
+            metrics.notices.labels(issued.notice.purpose).inc()
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,12 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
         if case is None or caller.ward != case.unit.code:
             raise Problem(404, f"incident {incident_id} is not one of your ward")
         notices = await incidents.holder_notices(connection, incident_id)
-        mine = [n for n in notices if caller.post in n.posts]
-        if not mine:
+        of_post = [n for n in notices if caller.post in n.posts]
+        if not of_post:
             raise Problem(404, f"no notice of incident {incident_id} went to post {caller.post}")
         router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
-        present = holder_at(router.tenures, str(caller.post), router.now, router.now)
-        allowed = {n.recipient for n in mine} | ({present.holder_id} if present else set[str]())
-        if caller.subject not in allowed:
+        mine = [n for n in of_post if _is_theirs(n, caller.subject, router)]
+        if not mine:
             raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
         new = await incidents.acknowledge(connection, [n.notice_id for n in mine], caller.subject, router.now)
         if new:
@@ -140,6 +142,12 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
             await escalation.emit(connection, router.out.events)
     escalation.wake()
     return Acknowledged(incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
+
+
+def _is_theirs(notice: Row[Any], holder: str, router: Router) -> bool:
+    """Sent to them; or to a predecessor, and every post it names is theirs now. Nobody answers for another."""
+    present = [holder_at(router.tenures, post, router.now, router.now) for post in notice.posts]
+    return notice.recipient == holder or all(t is not None and t.holder_id == holder for t in present)
 
 
 def _record_acknowledgements(router: Router, case: Case, notices: Sequence[Row[Any]], holder: str) -> None:
@@ -177,8 +185,7 @@ async def pass_deadlines(escalation: Escalation) -> int:
         for case in cases.values():
             await incidents.set_progress(connection, case)
         await escalation.emit(connection, router.out.events)
-    for issued in router.out.notices:
-        metrics.notices.labels(issued.notice.purpose).inc()
+    _count(router.out)
     escalation.wake()
     return len(ids)
 

@@ -166,9 +166,11 @@ def _tenure_event(escalation: Escalation, new: Tenure, supersedes: str | None) -
 
 
 async def _record_channels(escalation: Escalation, connection: AsyncConnection, rows: Sequence[TenureRow]) -> None:
+    """The channels of holders for whom the file gives any; one without a channel keeps those it has."""
     urls: dict[str, set[str]] = {}
     for row in rows:
-        urls.setdefault(row.holder_id, set()).update({row.channel} if row.channel else set())
+        if row.channel:
+            urls.setdefault(row.holder_id, set()).add(row.channel)
     now = escalation.clock.now()
     events: list[Event] = []
     for holder_id, wanted in urls.items():

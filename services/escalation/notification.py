@@ -35,7 +35,7 @@ def plan(decision: Decision, already: Collection[tuple[str, str]]) -> list[Notic
         vacant = tuple(sorted(p.post for p in decision.parties if p.accountable is None or p.present is None))
         if vacant:
             wanted.append(Notice(DESK, "vacancy", vacant))
-    if _desk_reviews(decision):
+    if desk_reviews(decision):
         wanted.append(Notice(DESK, "review"))
     return [n for n in wanted if (n.recipient, n.purpose) not in already]
 
@@ -46,9 +46,9 @@ def _holders_are_told(decision: Decision) -> bool:
     return decision.outcome == "undetermined" and decision.immediate
 
 
-def _desk_reviews(decision: Decision) -> bool:
+def desk_reviews(decision: Decision) -> bool:
     untold = decision.standing == "provisional" and not _holders_are_told(decision)
-    return untold or decision.outcome == "undetermined" or decision.clock_ahead
+    return untold or decision.outcome == "undetermined" or decision.clock_ahead or decision.disputed
 
 
 def _to_holders(parties: Collection[Party]) -> list[Notice]:
@@ -90,8 +90,11 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         en.append(f"Severity {decision.severity}.")
     if notice.purpose == "accountable":
         version = decision.rulebook.version if decision.rulebook else ""
-        vi.append(f"Thuộc phạm vi quy định {version}: {', '.join(p.title_vi for p in titles)} {place}.")
-        en.append(f"Rule {version} applies to this incident: {', '.join(p.title_en for p in titles)}.")
+        applies = decision.outcome == "applies"
+        vi_rule = "Thuộc phạm vi quy định" if applies else "Đang xem xét theo quy định"
+        en_rule = "applies to this incident" if applies else "may apply, under review"
+        vi.append(f"{vi_rule} {version}: {', '.join(p.title_vi for p in titles)} {place}.")
+        en.append(f"Rule {version} {en_rule}: {', '.join(p.title_en for p in titles)}.")
         if subject.deadline is not None:
             vi.append(f"Đề nghị xác nhận trước {local(subject.deadline):%H:%M}.")
             en.append(f"Please acknowledge by {local(subject.deadline):%H:%M}.")

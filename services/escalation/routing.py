@@ -94,6 +94,8 @@ class Outcome:
     decisions: list[MadeDecision] = field(default_factory=list[MadeDecision])
     notices: list[IssuedNotice] = field(default_factory=list[IssuedNotice])
     reviews: list[tuple[Case, datetime]] = field(default_factory=list[tuple[Case, datetime]])
+    reviewed: set[str] = field(default_factory=set[str])
+    """Incidents whose latest decision leaves the desk nothing to review."""
     events: list[Event] = field(default_factory=list[Event])
 
 
@@ -131,7 +133,7 @@ class Router:
     def route(self, event: ReportReceived) -> None:
         happening, facts = happening_of(event), facts_of(event)
         adopted = in_force(self.rulebooks, happening.at)
-        policy = (adopted or max(self.rulebooks, key=lambda a: a.rulebook.valid_from)).rulebook.correlation
+        policy = (adopted or self._newest()).rulebook.correlation
         alike = {c.incident_id: c for c in self.cases.get(happening.key, ())}
         found = correlation.find(happening, ((id_, c.anchor) for id_, c in alike.items()), policy)
         case = alike[found] if found else None
@@ -202,19 +204,26 @@ class Router:
         self.emit(DecisionMade(**self._envelope(case), data=data))
 
     def _notify(self, case: Case, decision: Decision, adopted: AdoptedRulebook | None, cause: str) -> None:
+        unreachable: tuple[str, ...] = ()
         for notice in notification.plan(decision, case.told):
             due_at = None
             if notice.purpose == "accountable" and adopted is not None:
                 minutes = adopted.rulebook.acknowledge_minutes(decision.severity)
                 due_at = self.now + timedelta(minutes=minutes)
             issued = self.issue(case, notice, decision, adopted, due_at, cause)
-            if notice.purpose == "review" and decision.deadlines is not None:
-                self.out.reviews.append((case, decision.deadlines.review_by))
+            if notice.purpose == "review":
+                minutes = (adopted or self._newest()).rulebook.deadlines.review_minutes
+                self.out.reviews.append((case, self.now + timedelta(minutes=minutes)))
             if notice.recipient != DESK:
                 case.state = "notified"
-                if not issued.channels and (DESK, "unreachable") not in case.told:
-                    loud = Notice(DESK, "unreachable", notice.posts)
-                    self.issue(case, loud, decision, adopted, None, cause)
+                unreachable += () if issued.channels else notice.posts
+        if not notification.desk_reviews(decision):
+            self.out.reviewed.add(case.incident_id)
+        if unreachable and (DESK, "unreachable") not in case.told:
+            self.issue(case, Notice(DESK, "unreachable", tuple(sorted(unreachable))), decision, adopted, None, cause)
+
+    def _newest(self) -> AdoptedRulebook:
+        return max(self.rulebooks, key=lambda a: a.rulebook.valid_from)
 
     def issue(
         self,
@@ -227,7 +236,8 @@ class Router:
     ) -> IssuedNotice:
         """Word a notice, queue it on each channel of its recipient, and put it on the record."""
         posts = adopted.rulebook.posts if adopted else ()
-        title, body = notification.words(decision, notice, Subject(case.unit_kind, case.category, due_at), posts)
+        subject = Subject(case.unit_kind, _category_of(case, decision, adopted), due_at)
+        title, body = notification.words(decision, notice, subject, posts)
         issued = IssuedNotice(
             notice_id=self.new_id(),
             case=case,
@@ -260,6 +270,14 @@ class Router:
 
     def _envelope(self, case: Case) -> dict[str, Any]:
         return envelope(self.new_id(), case.incident_id, self.now)
+
+
+def _category_of(case: Case, decision: Decision, adopted: AdoptedRulebook | None) -> str:
+    """The category to speak of: of a report of setting off where that limb applies, else of the first report."""
+    if decision.limb != "firecracker" or adopted is None:
+        return case.category
+    set_off = (r.category for r in case.reports if adopted.rulebook.of(r.category).firecracker == "yes")
+    return next(set_off, case.category)
 
 
 def envelope(event_id: str, subject: str, now: datetime) -> dict[str, Any]:

@@ -15,12 +15,13 @@ def incident(row: Row[Any]) -> dict[str, Any]:
     return {"id": row.incident_id, "ward": ward, "opened_at": row.opened_at} | {n: getattr(row, n) for n in shown}
 
 
-def whole_incident(whole: dict[str, Any], *, shows_senders: bool) -> dict[str, Any]:
-    """`shows_senders`: with the credential that sent each report, which those reported on never see."""
+def whole_incident(whole: dict[str, Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
+    """`shows_senders`: with the credential that sent each report, which those reported on never see.
+    `shows_texts`: with free text and point, for those who must act."""
     decisions = [_decision(row) for row in whole["decisions"]]
     latest = decisions[-1] if decisions else None
     return incident(whole["incident"]) | {
-        "reports": [_report(row, shows_senders=shows_senders) for row in whole["reports"]],
+        "reports": [_report(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["reports"]],
         "decision": latest,
         "decisions": decisions,
         "parties": latest["record"]["parties"] if latest else [],
@@ -33,9 +34,9 @@ def whole_incident(whole: dict[str, Any], *, shows_senders: bool) -> dict[str, A
     }
 
 
-def _report(row: Row[Any], *, shows_senders: bool) -> dict[str, Any]:
+def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
     source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
-    return row.facts | {"source": source, "personal": row.personal}
+    return row.facts | {"source": source, "personal": row.personal if shows_texts else None}
 
 
 def _decision(row: Row[Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ async def _intake(request: Request) -> Intake:
 Wired = Annotated[Intake, Depends(_intake)]
 Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 EXAMPLE = {
-    "report_id": "cb-07-2023-01-21-0001",
+    "report_id": "0185d4f2-7c00-7b1e-9c3a-2f6f1b0f4c11",
     "category": "FIRECRACKER_SET_OFF",
     "ward": "P. Ba Đình",
     "occurred_at": "2023-01-21T23:58:00+07:00",

@@ -68,6 +68,7 @@ def build(settings: Settings, clock: Clock) -> Service:
         complaints = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
+            "commits": intake.complaint(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
             "dead_letters": f"{dead} events in intake.dead_letter: look at their error" if dead else None,
         }

@@ -58,6 +58,7 @@ class Intake:
     _units_read: float = -UNITS_FRESH_SECONDS
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: list[Waiting] = field(default_factory=list[Waiting])
+    _committing: asyncio.Task[None] | None = None
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def units(self) -> list[Unit]:
@@ -97,13 +98,17 @@ class Intake:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        task = asyncio.create_task(self._group_commit(), name="group commit")
+        task = self._committing = asyncio.create_task(self._group_commit(), name="group commit")
         try:
             yield
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    def complaint(self) -> str | None:
+        ended = self._committing is None or self._committing.done()
+        return "reports are not being committed: restart intake" if ended else None
 
     async def _group_commit(self) -> None:
         """Whoever waits shares the next commit; while it runs, the one after it gathers."""

@@ -14,7 +14,7 @@ from tests.faults.house import House
 
 SENDERS = 8
 BATCHERS = 2
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 120.0
 """Longer than any recovery takes: a report that is not accepted by then is an error of its own."""
 
 

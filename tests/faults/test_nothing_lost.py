@@ -21,6 +21,8 @@ TET = datetime(2023, 1, 22, tzinfo=UTC)
 PAST_EVERY_DEADLINE = timedelta(minutes=40)
 SEED = int(os.environ.get("TRUCBAN_FAULT_SEED", "0"))
 LONG_RUNS, LONG_FAULTS = 4, 45
+PATIENCE_SECONDS = 90.0
+"""Far more than any recovery takes, also on a machine that has other work to do."""
 
 
 @pytest.mark.timeout(180)
@@ -29,7 +31,7 @@ async def test_each_kind_of_fault_once_loses_nothing() -> None:
     seed = SEED or 20230122
     order = list(FAULTS)
     Random(seed).shuffle(order)
-    await _survives(seed, order, apart=8)
+    await _survives(seed, order, apart=60)
 
 
 @pytest.mark.fault
@@ -43,42 +45,52 @@ async def test_many_faults_lose_nothing(run: int) -> None:
 
 async def _survives(seed: int, faults: Sequence[Fault], apart: int) -> None:
     """`apart`: at most so many reports are accepted between one fault and the next."""
+    schedule = f"TRUCBAN_FAULT_SEED={seed}: {', '.join(faults)}"
+    sys.stderr.write(f"\n{schedule}\n")
     began = monotonic()
     async with running_house() as house:
         load = Load(house, reports(Random(seed), TET), Random(seed + 1))
-        sending, moments = asyncio.create_task(load.run()), Random(seed + 2)
+        sending = asyncio.create_task(load.run())
         try:
-            await load.more_accepted(20, seconds=30)
-            for fault in faults:
-                await _next_moment(load, moments, apart)
-                await house.strike(fault)
-            await load.more_accepted(20, seconds=60)
+            await _under_load(house, load, faults, Random(seed + 2), apart)
         finally:
             load.stop()
             await sending
         recovering = monotonic()
         house.ahead += PAST_EVERY_DEADLINE
         await house.strike("escalation")
-        await audit.until_recovered(house, seconds=60)
+        await audit.until_recovered(house, seconds=PATIENCE_SECONDS)
         found = load.refused + await audit.findings(house, load.accepted, load.acknowledged)
-        await _tell(house, load, f"seed {seed}: {', '.join(faults)}", began, recovering)
-        assert not found, f"seed {seed}, faults {faults}: " + "\n".join(found)
+        await _tell(house, load, began, recovering)
+        assert not found, f"{schedule}\n" + "\n".join(found)
 
 
-async def _next_moment(load: Load, random: Random, apart: int) -> None:
-    """In mid-load; one time in four at once, while the system still recovers from the last fault."""
-    if random.random() < 0.75:
-        await load.more_accepted(random.randrange(1, apart), seconds=60)
-    await asyncio.sleep(random.uniform(0, 0.15))
+async def _under_load(house: House, load: Load, faults: Sequence[Fault], random: Random, apart: int) -> None:
+    await _more_accepted(house, load, 20)
+    for fault in faults:
+        if random.random() < 0.75:  # else at once, while the system still recovers from the last one
+            await _more_accepted(house, load, random.randrange(1, apart))
+        await asyncio.sleep(random.uniform(0, 0.15))
+        await house.strike(fault)
+    await _more_accepted(house, load, 20)
 
 
-async def _tell(house: House, load: Load, schedule: str, began: float, recovering: float) -> None:
+async def _more_accepted(house: House, load: Load, count: int) -> None:
+    try:
+        await load.more_accepted(count, PATIENCE_SECONDS)
+    except TimeoutError:
+        state = [*await house.not_ready(), *house.deaths, f"intake said: {house.last_words('intake', 20)}"]
+        raise AssertionError(
+            f"no {count} reports more were accepted in {PATIENCE_SECONDS:.0f} s: " + "\n".join(state)
+        ) from None
+
+
+async def _tell(house: House, load: Load, began: float, recovering: float) -> None:
     engine = connect(str(house.settings.database_url))
     counts = await audit.counts(engine)
     await engine.dispose()
     now = monotonic()
     lines = [
-        schedule,
         f"{len(load.accepted)} reports accepted, {len(load.acknowledged)} notices acknowledged; stored: {counts}",
         f"met on the way: {dict(load.setbacks)}; ended by themselves: {len(house.deaths)}",
         f"{now - began:.0f} s in all, {now - recovering:.1f} s from the last fault to rest",

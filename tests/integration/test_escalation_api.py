@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 import pytest
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from httpx import Response
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,19 +92,20 @@ def problem_of(answer: Response, status: int) -> dict[str, Any]:
 # --- who may ---
 
 
-def routes(app: FastAPI, prefix: str) -> set[tuple[str, str]]:
-    """Of one service, documents and health apart."""
-    found = {(m, f"{prefix}{r.path}") for r in app.routes if isinstance(r, APIRoute) for m in r.methods or ()}
-    return {(method, path) for method, path in found if "/v1/" in path}
-
-
 def test_no_route_is_left_out_of_the_table_of_guards(house: WholeCity) -> None:
-    found = {r for s in house.services.values() for r in routes(s.app, f"/{s.name}")}
-    versioned = {key for key in GUARDS if not key[1].startswith("/ledger/checkpoint")}
-    assert found == versioned
+    found = {
+        (method.upper(), f"/{service.name}{path}")
+        for service in house.services.values()
+        for path, methods in service.app.openapi()["paths"].items()
+        for method in methods
+        if path.startswith("/v1/")
+    }
+    assert found == set(GUARDS)
 
 
 def filled(path: str, incident: str, decision: str) -> str:
+    if path.endswith("/acknowledgements"):
+        incident = "khong-co"  # so that nothing is acknowledged here
     path = path.format(
         incident_id=incident, decision_id=decision, version="2023-01-06", index=0, receipt="TB-0000-0000-0000-0000"
     )
@@ -301,17 +300,8 @@ _json = st.recursive(
     lambda children: st.lists(children, max_size=3),
     max_leaves=6,
 )
-_cursors = st.one_of(
-    st.text(max_size=12),
-    st.builds(
-        lambda when, name: [when, name],
-        st.sampled_from(
-            ("2023-01-21T16:50:00+00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x", "")
-        ),
-        st.text(max_size=5),
-    ),
-    _json,
-)
+_moments = ("2023-01-21T16:50:00+00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x", "")
+_cursors = st.text(max_size=12) | st.tuples(st.sampled_from(_moments), st.text(max_size=5)) | _json
 
 
 def _cursor(value: Any) -> str:
@@ -323,7 +313,7 @@ def _cursor(value: Any) -> str:
         return "x"
 
 
-@depth(ci=40, full=1_000)
+@depth(ci=150, full=3_000)
 @given(
     st.fixed_dictionaries(
         {},

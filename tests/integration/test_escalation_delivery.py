@@ -202,7 +202,31 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
     assert await finished(city) == [("sent", 2)] * 2
 
 
+async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sending(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    now, later = city.clock.now(), city.clock.now() + LEASE
+    async with city.escalation.engine.begin() as connection:
+        slow = await due.claim_deliveries(connection, now, 1)
+        next_ = await due.claim_deliveries(connection, later, 10)
+        taken_over = [d for d in next_ if d.delivery_id == slow[0].delivery_id]
+        assert [d.attempts for d in taken_over] == [2]
+        await due.retry_delivery(connection, slow[0], later, later, "too late")
+        assert not await due.finish_delivery(connection, slow[0], "sent", later, None)
+        assert await due.finish_delivery(connection, taken_over[0], "sent", later, None)
+
+
 # --- several loops ---
+
+
+async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(city: City) -> None:
+    await on_reports(city.escalation, [received(), received(unit=DONG_THO)])
+    async with city.escalation.engine.begin() as one, city.escalation.engine.begin() as other:
+        first = await due.claim_deliveries(one, city.clock.now(), 3)
+        async with asyncio.timeout(5):
+            second = await due.claim_deliveries(other, city.clock.now(), 3)
+    ids = [d.delivery_id for d in (*first, *second)]
+    assert (len(first), len(second)) == (3, 1)
+    assert len(set(ids)) == 4, "no delivery is claimed twice"
 
 
 async def test_two_loops_never_send_the_same_notice(city: City, tmp_path: Path) -> None:

@@ -31,7 +31,16 @@ class DueDelivery:
 
 
 async def claim_deliveries(connection: AsyncConnection, now: datetime, limit: int) -> list[DueDelivery]:
-    """Lease up to `limit` due deliveries to the caller, who commits before sending."""
+    """Lease up to `limit` due deliveries to the caller, who commits before sending.
+
+    One whose lease ran out after its notice was acknowledged is not sent again.
+    """
+    await connection.execute(
+        update(delivery)
+        .where(delivery.c.state == "sending", delivery.c.next_at <= now)
+        .where(delivery.c.notice_id == notice.c.notice_id, notice.c.acknowledged_at.is_not(None))
+        .values(state="cancelled", finished_at=now)
+    )
     due = (
         select(delivery.c.delivery_id)
         .where(delivery.c.state.in_(("queued", "sending")), delivery.c.next_at <= now)
@@ -97,6 +106,13 @@ async def retry_delivery(
             error=error,
         )
     )
+
+
+async def is_settled(connection: AsyncConnection, notice_id: str) -> bool:
+    """The notice got through otherwise: it is acknowledged, or another channel took it."""
+    through = select(notice.c.notice_id).where(notice.c.notice_id == notice_id, notice.c.acknowledged_at.is_not(None))
+    sent = select(delivery.c.notice_id).where(delivery.c.notice_id == notice_id, delivery.c.state == "sent")
+    return (await connection.execute(through.union(sent))).first() is not None
 
 
 async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -> list[str]:

@@ -98,6 +98,13 @@ def test_what_stays_of_a_tenure_is_the_same_persons_and_lies_within_it(old: Tenu
             assert old.valid_to is None or (left.valid_to is not None and left.valid_to <= old.valid_to)
 
 
+@pytest.mark.parametrize("end", ["2023-01-25 00:00", None])
+def test_a_tenure_that_is_replaced_from_its_first_day_leaves_no_empty_one_behind(end: str | None) -> None:
+    old = tenure(CHAIR, "mau-cu", "2023-01-16 00:00", end)
+    assert remainders(old, tenure(CHAIR, "mau-moi", "2023-01-16 00:00", end)) == []
+    assert remainders(old, tenure(CHAIR, "mau-moi", "2023-01-10 00:00")) == []
+
+
 @given(tenures(CHAIR), tenures(CHAIR))
 def test_overlap_is_the_same_seen_from_either_side(one: Tenure, other: Tenure) -> None:
     assert overlap(one, other) == overlap(other, one)
