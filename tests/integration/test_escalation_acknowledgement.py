@@ -101,6 +101,19 @@ async def test_who_left_the_post_and_was_not_told_may_not_acknowledge_and_the_su
     assert (await acknowledge(city.escalation, incident, successor)).is_new
 
 
+async def test_who_left_the_post_does_not_silence_what_the_successor_was_told(city: City) -> None:
+    then = at("2023-01-24 20:00")
+    city.clock.set(then)
+    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then)])
+    city.clock.set(at("2023-01-26 09:00"))
+    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then, received_at=at("2023-01-26 09:00"))])
+    incident = await city.incident()
+    predecessor = Principal("mau-14773-chu-tich", "official", "14773", CHAIR)
+    await acknowledge(city.escalation, incident, predecessor)
+    open_still = await city.rows("SELECT recipient FROM escalation.notice WHERE acknowledged_at IS NULL ORDER BY 1")
+    assert [row[0] for row in open_still] == ["mau-14773-bi-thu", "mau-14773-chu-tich-2"]
+
+
 async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor_was_told(city: City) -> None:
     city.clock.set(at("2023-01-24 20:00"))
     await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-24 20:00"))])

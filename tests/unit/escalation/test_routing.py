@@ -6,7 +6,7 @@ import pytest
 
 from services.escalation.routing import Router
 from services.escalation.rulebook import AdoptedRulebook
-from shared.events import Data, DecisionMade, Event, Harm, ReportReceived, encode, parse
+from shared.events import Data, DecisionMade, Event, Firecracker, Harm, ReportReceived, encode, parse
 from tests.support import (
     BA_DINH,
     BOTH_POSTS,
@@ -115,9 +115,10 @@ def test_an_exercise_never_joins_a_real_incident_and_goes_to_the_log_only() -> N
     assert all(title.startswith("DIỄN TẬP") for title in titles)
 
 
-def test_a_holder_without_a_channel_is_told_to_the_desk_once() -> None:
+def test_holders_without_a_channel_are_told_to_the_desk_in_one_notice_that_names_both_posts() -> None:
     found = routed(received(), received(), using=router(channels={}))
-    assert told(found) == ["mau-bi-thu:accountable", "desk:unreachable", "mau-chu-tich:accountable"]
+    assert told(found) == ["mau-bi-thu:accountable", "mau-chu-tich:accountable", "desk:unreachable"]
+    assert found.out.notices[-1].notice.posts == (CHAIR, SECRETARY)
     by_recipient = {n.notice.recipient: n.channels for n in found.out.notices}
     assert by_recipient == {"mau-bi-thu": (), "mau-chu-tich": (), "desk": ("outbox://desk",)}
 
@@ -133,6 +134,20 @@ def test_a_review_has_a_due_time_of_its_own() -> None:
     assert told(found) == ["desk:review"]
     ((_, due),) = found.out.reviews
     assert due == NIGHT + 30 * MINUTE
+
+
+def test_what_an_officer_denies_is_not_confirmed_by_that_and_the_desk_decides() -> None:
+    lawful = Firecracker(explosion_sound=False, licensed=True)
+    found = routed(received(), received(kind="officer", subject="cb-1", firecracker=lawful))
+    (case,) = found.out.cases.values()
+    assert case.decision is not None
+    assert (case.decision.outcome, case.decision.standing, case.decision.disputed) == ("applies", "provisional", True)
+    assert "desk:review" in told(found)
+
+
+def test_a_review_ends_when_the_decision_leaves_nothing_to_review() -> None:
+    found = routed(received("FIRE"), received("FIRE", kind="officer", subject="cb-1", harm=Harm(deaths=2)))
+    assert found.out.reviewed == set(found.out.cases)
 
 
 def test_a_new_holder_is_told_when_a_later_report_comes_and_the_old_one_is_not_told_again() -> None:
