@@ -240,7 +240,8 @@ def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: 
 def _denies(report: ReportFacts, limb: Limb | None, rulebook: Rulebook) -> bool:
     """Whether the report, taken alone, says that the limb is not met; what it leaves open denies nothing."""
     if limb == "firecracker":
-        return _firecracker_limb(report, rulebook) == "no"
+        set_off = rulebook.of(report.category).firecracker == "yes"
+        return set_off and _firecracker_limb(report, rulebook) == "no"
     severity = rulebook.severity_of(report.harm) if limb == "serious" and report.harm else None
     return severity is not None and severity < rulebook.serious_limb.minimum_severity
 

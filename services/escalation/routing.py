@@ -214,6 +214,7 @@ class Router:
             if notice.purpose == "review":
                 minutes = (adopted or self._newest()).rulebook.deadlines.review_minutes
                 self.out.reviews.append((case, self.now + timedelta(minutes=minutes)))
+                self.out.reviewed.discard(case.incident_id)
             if notice.recipient != DESK:
                 case.state = "notified"
                 unreachable += () if issued.channels else notice.posts

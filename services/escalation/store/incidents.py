@@ -144,13 +144,6 @@ async def save(connection: AsyncConnection, out: Outcome, now: datetime) -> None
             ],
         )
     await save_notices(connection, out.notices, now)
-    if out.reviewed:
-        await connection.execute(
-            update(deadline)
-            .where(deadline.c.incident_id.in_(out.reviewed), deadline.c.kind == "review")
-            .where(deadline.c.state == "pending")
-            .values(state="cancelled")
-        )
     reviews = [
         {
             "deadline_id": uuid7(now),
@@ -164,6 +157,13 @@ async def save(connection: AsyncConnection, out: Outcome, now: datetime) -> None
     ]
     if reviews:
         await connection.execute(insert(deadline), reviews)
+    if out.reviewed:
+        await connection.execute(
+            update(deadline)
+            .where(deadline.c.incident_id.in_(out.reviewed), deadline.c.kind == "review")
+            .where(deadline.c.state == "pending")
+            .values(state="cancelled")
+        )
 
 
 async def _save_cases(connection: AsyncConnection, cases: Sequence[Case]) -> None:
