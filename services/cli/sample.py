@@ -13,6 +13,7 @@ import httpx
 from shared.clock import Clock
 from shared.identity import Principal, Role, TokenIssuer
 
+COUNTED_PURPOSES = ("accountable", "not_acknowledged")
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 
 
@@ -174,9 +175,7 @@ def _told(notice: dict[str, Any]) -> str:
 def delivered(outbox: Path) -> set[str]:
     """Ids of the notices to post-holders and of step-ups that reached their channel, exercises apart."""
     return {
-        line["notice_id"]
-        for line in _lines(outbox)
-        if not line["exercise"] and line["purpose"] in {"accountable", "not_acknowledged"}
+        line["notice_id"] for line in _lines(outbox) if not line["exercise"] and line["purpose"] in COUNTED_PURPOSES
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 from rich.progress import Progress
+from sqlalchemy import select
 
 from services.cli.auditing import verify_source
 from services.cli.process import (
@@ -22,7 +23,7 @@ from services.cli.process import (
     stop_on_signals,
     until,
 )
-from services.cli.sample import SAMPLES, Night, Result, Tokens, delivered, rows
+from services.cli.sample import COUNTED_PURPOSES, SAMPLES, Night, Result, Tokens, delivered, rows
 from services.escalation import importing
 from services.escalation.handlers import Escalation
 from services.escalation.store import due
@@ -66,7 +67,7 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
         )
     if sample or demo:
         folder = settings.data / ("demo" if demo else "sample")
-        settings = settings.model_copy(update={"data": folder, "print_notices": console.is_terminal})
+        settings = of_its_own(settings, folder).model_copy(update={"print_notices": console.is_terminal})
     done = settings.data / "sample.json"
     plays = demo or (sample and not done.exists())
     sock = listening_socket("127.0.0.1", 0 if demo else port)
@@ -91,6 +92,13 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
             say_where(running)
             await until(stop, server)
     return 0
+
+
+def of_its_own(settings: Settings, folder: Path) -> Settings:
+    """The sample tells nobody real and signs with no real key, whatever is configured for the city."""
+    own = ("keys", "clock", "partitions", "desk_channel", "log_channel", "ledger_origin")
+    defaults = {name: Settings.model_fields[name].default for name in own}
+    return settings.model_copy(update=defaults | {"data": folder})
 
 
 async def _start(settings: Settings, *, plays: bool, sample: bool) -> datetime | None:
@@ -121,7 +129,7 @@ async def play(running: Running, done: Path) -> int:
             result = await night.play(sample, lambda: progress.advance(task))
     await settle(running)
     verified = await _verify(running, tokens)
-    code = _report(running, result, verified)
+    code = _report(running, result, verified, await _issued(running))
     await asyncio.to_thread(done.write_text, json.dumps({"code": code}))
     return code
 
@@ -178,17 +186,29 @@ async def _verify(running: Running, tokens: Tokens) -> Verified:
     return Verified(report.ok, report.entries, [str(f) for f in report.failures])
 
 
-def _report(running: Running, result: Result, verified: Verified) -> int:
+async def _issued(running: Running) -> set[str]:
+    """Ids of the notices to post-holders and of step-ups, exercises apart."""
+    notice = escalation_tables.notice
+    counted = select(notice.c.notice_id).where(notice.c.purpose.in_(COUNTED_PURPOSES), notice.c.exercise.is_(False))
+    async with running.escalation.engine.connect() as connection:
+        return set(await connection.scalars(counted))
+
+
+def _report(running: Running, result: Result, verified: Verified, issued: set[str]) -> int:
     console = running.console
-    problems = [*result.differences, *(f"ledger: {f}" for f in verified.failures)]
+    arrived = delivered(running.settings.data / "outbox.ndjson")
+    problems = [
+        *result.differences,
+        *(f"notice {notice_id} did not reach its channel" for notice_id in sorted(issued - arrived)),
+        *(f"ledger: {f}" for f in verified.failures),
+    ]
     for problem in problems:
         console.print(f"[red]differs[/red] {problem}", soft_wrap=True)
-    told = len(delivered(running.settings.data / "outbox.ndjson"))
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(result.outcomes.items()))
     console.print(f"{result.rows} rows played: reports {outcomes}; {len(problems)} differences", soft_wrap=True)
     console.print(
         f"demo: {result.reports} reports, {result.incidents} incidents, {result.decisions} decisions, "
-        f"{told} notices delivered, ledger of {verified.entries} entries "
+        f"{len(arrived)} notices delivered, ledger of {verified.entries} entries "
         f"{'verified' if verified.ok else 'NOT verified'}",
         soft_wrap=True,
         highlight=False,

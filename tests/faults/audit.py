@@ -19,6 +19,7 @@ from shared import messaging
 from shared.database import connect
 from shared.identity import Principal
 from shared.messaging import ESCALATION, INTAKE
+from shared.messaging.wire import is_transient
 from tests.faults.house import House
 
 SHOWN = 5
@@ -145,12 +146,22 @@ async def unsettled(house: House) -> list[str]:
         await engine.dispose()
 
 
+async def _unsettled_or_away(house: House) -> list[str]:
+    """A server that has not come back from the last fault is one more thing that has not settled."""
+    try:
+        return await unsettled(house)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        return [f"a server is away: {type(error).__name__}"]
+
+
 async def until_recovered(house: House, seconds: float) -> None:
     """Raises AssertionError that names what did not come to rest in time."""
     left: list[str] = ["nothing was looked at"]
     try:
         async with asyncio.timeout(seconds):
-            while left := await unsettled(house):  # noqa: ASYNC110 - the event is in other processes
+            while left := await _unsettled_or_away(house):  # noqa: ASYNC110 - the event is in other processes
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"not recovered after {seconds:.0f} s: {'; '.join(left)}") from None

@@ -1,0 +1,22 @@
+"""The sample night is invented: it must reach nobody real, whatever the city has configured."""
+
+from pathlib import Path
+
+from services.cli.up import of_its_own
+from shared.settings import Settings
+
+
+def test_the_sample_tells_nobody_real_and_signs_with_no_key_of_the_city() -> None:
+    city = Settings(
+        data=Path("var"),
+        keys=Path("/etc/trucban/keys"),
+        desk_channel="mailto://truc-ban.example",
+        log_channel="json://log.example",
+        ledger_origin="thanh-pho.example/ledger",
+        partitions=3,
+    )
+    sample = of_its_own(city, Path("var/sample"))
+    assert sample.keys_dir == Path("var/sample/keys")
+    assert (sample.desk_channel, sample.log_channel) == ("outbox://desk", "outbox://log")
+    assert sample.ledger_origin != city.ledger_origin
+    assert sample.partitions == 1
