@@ -1,6 +1,6 @@
 """How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import documents, problem
 from shared.identity import TokenVerifier, principal
-from shared.messaging.wire import is_transient
+from shared.messaging import is_transient
 from shared.problem import Problem
 
 log = structlog.get_logger()
@@ -28,6 +28,11 @@ class Check:
     name: str
     ok: bool
     detail: str = ""
+
+
+def checks_of(complaints: Mapping[str, str | None]) -> list[Check]:
+    """One check a complaint; None is well."""
+    return [Check(name, text is None, text or "") for name, text in complaints.items()]
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,8 @@ def passable_folder(prefix: str) -> Generator[Path]:
     """A data folder that every user can reach, which pytest's is not: as root, PostgreSQL runs as somebody else."""
     parent = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/tmp"))
     parent.chmod(0o711)
-    yield parent / "data"
-    erase(parent / "data")
-    shutil.rmtree(parent)
+    try:
+        yield parent / "data"
+    finally:
+        erase(parent / "data")
+        shutil.rmtree(parent)

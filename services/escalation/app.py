@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
-from sqlalchemy import func, select
 
 from services.escalation import handlers
 from services.escalation.api import router
@@ -19,9 +18,9 @@ from shared.database import connect
 from shared.events import Event, ReportReceived, parse
 from shared.identity import verifier
 from shared.loop import Loop
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay
+from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
 from shared.settings import Settings
-from shared.web import Check, Service, service_app
+from shared.web import Check, Service, checks_of, service_app
 
 log = structlog.get_logger()
 GROUP = "escalation"
@@ -89,15 +88,14 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     async def checks() -> Sequence[Check]:
         async with escalation.engine.connect() as connection:
-            dead = await connection.scalar(select(func.count()).select_from(tables.dead_letter))
             overdue = await due.overdue_deliveries(connection, clock.now())
         complaints = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
             "delivery": delivery.complaint() or (f"{overdue} deliveries are overdue" if overdue else None),
             "deadlines": deadlines.complaint(),
-            "dead_letters": f"{dead} events in escalation.dead_letter: look at their error" if dead else None,
+            "dead_letters": await dead_letter_complaint(escalation.engine, tables.dead_letter),
         }
-        return [Check(name, text is None, text or "") for name, text in complaints.items()]
+        return checks_of(complaints)
 
     return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": deadlines, "redis": redis})

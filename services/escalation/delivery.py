@@ -6,14 +6,15 @@ A kill between sending and recording leaves an unknown outcome: the lease runs o
 import asyncio
 import random
 from datetime import timedelta
+from typing import Literal
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.channels import DeliveryError, Sender, scheme
 from services.escalation.handlers import Escalation
-from services.escalation.notification import DESK, Notice
-from services.escalation.routing import Case, Router, about, envelope
-from services.escalation.rulebook import in_force
+from services.escalation.notification import DESK
+from services.escalation.routing import Case, about, envelope
 from services.escalation.store import due, incidents
 from services.escalation.store.due import DueDelivery
 from shared import metrics
@@ -78,37 +79,38 @@ class DeliveryLoop:
         wait = RETRY_AFTER_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
         async with self._escalation.engine.begin() as connection:
             # Locked, as an acknowledgement locks it: either it comes before and is seen, or it cancels the retry.
-            await incidents.case_of(connection, [delivery.incident_id])
+            await incidents.locked(connection, [delivery.incident_id])
             now = self._escalation.clock.now()
             await due.retry_delivery(connection, delivery, now, now + timedelta(seconds=wait), reason)
 
-    async def _finish(self, delivery: DueDelivery, outcome: str, error: str | None) -> None:
+    async def _finish(self, delivery: DueDelivery, outcome: Literal["sent", "given_up"], error: str | None) -> None:
         escalation = self._escalation
         async with escalation.engine.begin() as connection:
-            case = (await incidents.case_of(connection, [delivery.incident_id]))[0]
+            (case,) = found = await incidents.locked(connection, [delivery.incident_id])
             now = escalation.clock.now()
             if not await due.finish_delivery(connection, delivery, outcome, now, error):
                 return
-            router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
             data = DeliveryFinishedData(
                 **about(case, None, set() if delivery.recipient == DESK else {delivery.recipient}),
                 notice_id=delivery.notice_id,
                 delivery_id=delivery.delivery_id,
                 channel=scheme(delivery.channel),
-                outcome="sent" if outcome == "sent" else "given_up",
+                outcome=outcome,
                 attempts=delivery.attempts,
             )
-            router.emit(DeliveryFinished(**envelope(router.new_id(), case.incident_id, now), data=data))
-            if outcome == "given_up" and not await due.is_settled(connection, delivery.notice_id):
-                self._tell_desk(router, case, delivery)
-            await incidents.save_notices(connection, router.out.notices, now)
+            finished = DeliveryFinished(**envelope(escalation.new_id(), case.incident_id, now), data=data)
+            await escalation.emit(connection, [finished])
+            if outcome == "given_up" and delivery.recipient != DESK:
+                await self._tell_desk(connection, found, delivery)
             await incidents.set_progress(connection, case)
-            await escalation.emit(connection, router.out.events)
         escalation.wake()
 
-    def _tell_desk(self, router: Router, case: Case, delivery: DueDelivery) -> None:
-        if delivery.recipient == DESK or (DESK, "undeliverable") in case.told or case.decision is None:
+    async def _tell_desk(self, connection: AsyncConnection, found: list[Case], delivery: DueDelivery) -> None:
+        """Unless the notice got through otherwise."""
+        if await due.is_settled(connection, delivery.notice_id):
             return
-        adopted = in_force(router.rulebooks, case.anchor.at)
-        notice = Notice(DESK, "undeliverable", tuple(delivery.posts))
-        router.issue(case, notice, case.decision, adopted, None, cause=None)
+        (case,) = await incidents.with_history(connection, found)
+        router = await self._escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
+        router.tell_desk(case, "undeliverable", delivery.posts)
+        await incidents.save_notices(connection, router.out.notices, router.now)
+        await self._escalation.emit(connection, router.out.events)

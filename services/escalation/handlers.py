@@ -5,16 +5,15 @@ Each function is one transaction, and safe to run twice.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.escalation.directory import holder_at
-from services.escalation.notification import DESK, Notice
+from services.escalation.directory import Tenure, holder_at
+from services.escalation.notification import DESK
 from services.escalation.routing import Case, Channels, Outcome, Router, about, envelope, happening_of
-from services.escalation.rulebook import in_force
 from services.escalation.store import directory, due, incidents, tables
 from shared import metrics
 from shared.clock import Clock
@@ -122,44 +121,48 @@ class Acknowledged:
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
     """Record that the holder of a post has seen the notice. Raises Problem 403 or 404."""
     async with escalation.engine.begin() as connection:
-        case = next(iter(await incidents.case_of(connection, [incident_id])), None)
+        case = next(iter(await incidents.locked(connection, [incident_id])), None)
         if case is None or caller.ward != case.unit.code:
             raise Problem(404, f"incident {incident_id} is not one of your ward")
         notices = await incidents.holder_notices(connection, incident_id)
         of_post = [n for n in notices if caller.post in n.posts]
         if not of_post:
             raise Problem(404, f"no notice of incident {incident_id} went to post {caller.post}")
-        router = await escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
-        mine = [n for n in of_post if _is_theirs(n, caller.subject, router)]
+        now = escalation.clock.now()
+        tenures = await directory.tenures(connection, now, units=[(case.unit.code, case.unit.valid_from)])
+        mine = [n for n in of_post if _is_theirs(n, caller.subject, tenures, now)]
         if not mine:
             raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
-        new = await incidents.acknowledge(connection, [n.notice_id for n in mine], caller.subject, router.now)
+        new = await incidents.acknowledge(connection, [n.notice_id for n in mine], caller.subject, now)
         if new:
-            _record_acknowledgements(router, case, [n for n in mine if n.notice_id in new], caller.subject)
             waiting = [n for n in notices if n.acknowledged_at is None and n.notice_id not in new]
             case.state = "notified" if waiting else "acknowledged"
+            recorded = [
+                _acknowledgement(escalation.new_id(), case, n, caller.subject, now) for n in mine if n.notice_id in new
+            ]
             await incidents.set_progress(connection, case)
-            await escalation.emit(connection, router.out.events)
+            await escalation.emit(connection, recorded)
     escalation.wake()
     return Acknowledged(incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
 
 
-def _is_theirs(notice: Row[Any], holder: str, router: Router) -> bool:
+def _is_theirs(notice: Row[Any], holder: str, tenures: Sequence[Tenure], now: datetime) -> bool:
     """Sent to them; or to a predecessor, and every post it names is theirs now. Nobody answers for another."""
-    present = [holder_at(router.tenures, post, router.now, router.now) for post in notice.posts]
+    present = [holder_at(tenures, post, now, now) for post in notice.posts]
     return notice.recipient == holder or all(t is not None and t.holder_id == holder for t in present)
 
 
-def _record_acknowledgements(router: Router, case: Case, notices: Sequence[Row[Any]], holder: str) -> None:
-    for notice in notices:
-        data = AcknowledgementRecordedData(
-            **about(case, None, {holder, notice.recipient}),
-            notice_id=notice.notice_id,
-            holder=holder,
-            posts=tuple(notice.posts),
-            in_time=notice.due_at is None or router.now <= notice.due_at,
-        )
-        router.emit(AcknowledgementRecorded(**envelope(router.new_id(), case.incident_id, router.now), data=data))
+def _acknowledgement(
+    event_id: str, case: Case, notice: Row[Any], holder: str, now: datetime
+) -> AcknowledgementRecorded:
+    data = AcknowledgementRecordedData(
+        **about(case, None, {holder, notice.recipient}),
+        notice_id=notice.notice_id,
+        holder=holder,
+        posts=tuple(notice.posts),
+        in_time=notice.due_at is None or now <= notice.due_at,
+    )
+    return AcknowledgementRecorded(**envelope(event_id, case.incident_id, now), data=data)
 
 
 async def pass_deadlines(escalation: Escalation) -> int:
@@ -173,14 +176,15 @@ async def pass_deadlines(escalation: Escalation) -> int:
         if not ids:
             return 0
         passed = await due.pass_deadlines(connection, ids, now)
-        cases = {case.incident_id: case for case in await incidents.case_of(connection, ids)}
+        found = await incidents.with_history(connection, await incidents.locked(connection, ids))
+        cases = {case.incident_id: case for case in found}
         units = {(c.unit.code, c.unit.valid_from) for c in cases.values()}
         router = await escalation.router(connection, units)
         for row in passed:
             _raise_step(router, cases[row.incident_id], row)
         posts = await due.posts_of(connection, [row.notice_id for row in passed if row.notice_id])
         for incident_id, late in posts.items():
-            _tell_desk(router, cases[incident_id], late)
+            router.tell_desk(cases[incident_id], "not_acknowledged", late)
         await incidents.save_notices(connection, router.out.notices, now)
         for case in cases.values():
             await incidents.set_progress(connection, case)
@@ -196,11 +200,3 @@ def _raise_step(router: Router, case: Case, deadline: Row[Any]) -> None:
     )
     data = StepRaisedData(**about(case, None), level=DESK, reason=reason, due_at=deadline.due_at)
     router.emit(StepRaised(**envelope(router.new_id(), case.incident_id, router.now), data=data))
-
-
-def _tell_desk(router: Router, case: Case, posts: Collection[str]) -> None:
-    if (DESK, "not_acknowledged") in case.told or case.decision is None:
-        return
-    adopted = in_force(router.rulebooks, case.anchor.at)
-    notice = Notice(DESK, "not_acknowledged", tuple(sorted(posts)))
-    router.issue(case, notice, case.decision, adopted, None, cause=None)

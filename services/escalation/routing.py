@@ -21,7 +21,7 @@ from services.escalation.accountability import (
 )
 from services.escalation.correlation import Happening, Key, Point
 from services.escalation.directory import Tenure
-from services.escalation.notification import DESK, Notice, Subject
+from services.escalation.notification import DESK, Notice, Purpose, Subject
 from services.escalation.rulebook import AdoptedRulebook, in_force
 from shared.events import (
     Data,
@@ -180,7 +180,7 @@ class Router:
         decision = decide(inputs, adopted)
         if case.decision is None or decision.differs_from(case.decision):
             self._adopt(case, decision, inputs, cause)
-        self._notify(case, decision, adopted, cause)
+        self._notify(case, decision, cause)
 
     def tenures_of(self, unit: UnitRef) -> tuple[Tenure, ...]:
         """The unit's tenures, gathered once a unit."""
@@ -199,43 +199,46 @@ class Router:
             **about(case, cause, officials=holders),
             decision_id=made.decision_id,
             previous=made.previous,
-            record=orjson.loads(orjson.dumps(decision.model_dump(mode="json", exclude_none=True))),
+            record=decision.model_dump(mode="json", exclude_none=True),
         )
         self.emit(DecisionMade(**self._envelope(case), data=data))
 
-    def _notify(self, case: Case, decision: Decision, adopted: AdoptedRulebook | None, cause: str) -> None:
-        unreachable: tuple[str, ...] = ()
+    def _notify(self, case: Case, decision: Decision, cause: str) -> None:
+        unreachable: set[str] = set()
         for notice in notification.plan(decision, case.told):
             due_at = None
-            if notice.purpose == "accountable" and adopted is not None:
-                minutes = adopted.rulebook.acknowledge_minutes(decision.severity)
-                due_at = self.now + timedelta(minutes=minutes)
-            issued = self.issue(case, notice, decision, adopted, due_at, cause)
+            if notice.purpose == "accountable" and decision.deadlines is not None:
+                due_at = decision.deadlines.acknowledge_by
+            issued = self._issue(case, notice, due_at, cause)
             if notice.purpose == "review":
-                minutes = (adopted or self._newest()).rulebook.deadlines.review_minutes
-                self.out.reviews.append((case, self.now + timedelta(minutes=minutes)))
+                self.out.reviews.append((case, self._review_by(decision)))
                 self.out.reviewed.discard(case.incident_id)
             if notice.recipient != DESK:
                 case.state = "notified"
-                unreachable += () if issued.channels else notice.posts
+                unreachable.update(() if issued.channels else notice.posts)
         if not notification.desk_reviews(decision):
             self.out.reviewed.add(case.incident_id)
-        if unreachable and (DESK, "unreachable") not in case.told:
-            self.issue(case, Notice(DESK, "unreachable", tuple(sorted(unreachable))), decision, adopted, None, cause)
+        if unreachable:
+            self.tell_desk(case, "unreachable", unreachable, cause)
+
+    def _review_by(self, decision: Decision) -> datetime:
+        """Where no rulebook was in force, the newest says how long the desk has."""
+        if decision.deadlines is not None:
+            return decision.deadlines.review_by
+        return self.now + timedelta(minutes=self._newest().rulebook.deadlines.review_minutes)
 
     def _newest(self) -> AdoptedRulebook:
         return max(self.rulebooks, key=lambda a: a.rulebook.valid_from)
 
-    def issue(
-        self,
-        case: Case,
-        notice: Notice,
-        decision: Decision,
-        adopted: AdoptedRulebook | None,
-        due_at: datetime | None,
-        cause: str | None,
-    ) -> IssuedNotice:
+    def tell_desk(self, case: Case, purpose: Purpose, posts: Iterable[str], cause: str | None = None) -> None:
+        """Tell the desk of something about these posts, once an incident and purpose."""
+        if (DESK, purpose) not in case.told:
+            self._issue(case, Notice(DESK, purpose, tuple(sorted(posts))), None, cause)
+
+    def _issue(self, case: Case, notice: Notice, due_at: datetime | None, cause: str | None) -> IssuedNotice:
         """Word a notice, queue it on each channel of its recipient, and put it on the record."""
+        decision, adopted = case.decision, in_force(self.rulebooks, case.anchor.at)
+        assert decision is not None
         posts = adopted.rulebook.posts if adopted else ()
         subject = Subject(case.unit_kind, _category_of(case, decision, adopted), due_at)
         title, body = notification.words(decision, notice, subject, posts)

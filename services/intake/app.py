@@ -15,9 +15,9 @@ from shared.database import connect
 from shared.events import parse
 from shared.identity import verifier
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay
+from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
 from shared.settings import Settings
-from shared.web import Check, Service, service_app
+from shared.web import Check, Service, checks_of, service_app
 
 NAME = "intake"
 
@@ -62,17 +62,15 @@ def build(settings: Settings, clock: Clock) -> Service:
             yield
 
     async def checks() -> Sequence[Check]:
-        async with intake.engine.connect() as connection:
-            dead = await store.dead_letters(connection)
         known = await intake.units()
         complaints = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
             "commits": intake.complaint(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
-            "dead_letters": f"{dead} events in intake.dead_letter: look at their error" if dead else None,
+            "dead_letters": await dead_letter_complaint(intake.engine, store.dead_letter),
         }
-        return [Check(name, text is None, text or "") for name, text in complaints.items()]
+        return checks_of(complaints)
 
     return Service(NAME, app, running, checks, {"intake": intake, "redis": redis})
 

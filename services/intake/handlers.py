@@ -23,8 +23,7 @@ from shared.commitment import new_salt
 from shared.events import Event, ReportCorrelated, UnitRecorded, encode
 from shared.identity import Principal
 from shared.ids import uuid7
-from shared.messaging import INTAKE, Outgoing, add, route
-from shared.messaging.wire import is_transient
+from shared.messaging import INTAKE, Outgoing, add, is_transient, route
 from shared.problem import Problem
 
 log = structlog.get_logger()

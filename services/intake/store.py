@@ -185,7 +185,3 @@ async def set_routed(connection: AsyncConnection, events: Sequence[ReportCorrela
             .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome")),
             [{"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome} for e in events],
         )
-
-
-async def dead_letters(connection: AsyncConnection) -> int:
-    return int(await connection.scalar(select(func.count()).select_from(dead_letter)) or 0)

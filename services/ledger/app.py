@@ -3,8 +3,6 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import func, select
-
 from services.ledger.api import router
 from services.ledger.checkpoint import Signer
 from services.ledger.handlers import Ledger
@@ -14,9 +12,9 @@ from shared.database import connect
 from shared.events import Event, parse
 from shared.identity import verifier
 from shared.keys import signing_key
-from shared.messaging import ESCALATION, INTAKE, Consumer, streams
+from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_complaint, streams
 from shared.settings import Settings
-from shared.web import Check, Service, service_app
+from shared.web import Check, Service, checks_of, service_app
 
 GROUP = "ledger"
 
@@ -60,12 +58,10 @@ def build(settings: Settings, clock: Clock) -> Service:
             await ledger.engine.dispose()
 
     async def checks() -> Sequence[Check]:
-        async with ledger.engine.connect() as connection:
-            dead = await connection.scalar(select(func.count()).select_from(dead_letters))
         complaints = {
             "consumer": consumer.complaint(),
-            "dead_letters": f"{dead} events in ledger.dead_letter: look at their error" if dead else None,
+            "dead_letters": await dead_letter_complaint(ledger.engine, dead_letters),
         }
-        return [Check(name, text is None, text or "") for name, text in complaints.items()]
+        return checks_of(complaints)
 
     return Service(GROUP, app, running, checks, {"ledger": ledger})

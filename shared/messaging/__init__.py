@@ -1,12 +1,12 @@
 """The only place that knows the broker. PostgreSQL is the truth, Redis Streams are the wire."""
 
 from shared.messaging.consumer import Consumer
-from shared.messaging.delivery import dead_letter_table
+from shared.messaging.delivery import dead_letter_complaint, dead_letter_table
 from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
 from shared.messaging.progress import GroupProgress, progress, settled, wait_settled
 from shared.messaging.relay import Relay
 from shared.messaging.topology import ESCALATION, GROUPS, INTAKE, dead_stream, partition_of, route, stream_name, streams
-from shared.messaging.wire import connect
+from shared.messaging.wire import connect, is_transient
 
 __all__ = [
     "ESCALATION",
@@ -19,8 +19,10 @@ __all__ = [
     "Relay",
     "add",
     "connect",
+    "dead_letter_complaint",
     "dead_letter_table",
     "dead_stream",
+    "is_transient",
     "outbox_tables",
     "partition_of",
     "progress",

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    select,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -58,6 +59,13 @@ def dead_letter_table(metadata: MetaData) -> Table:
         Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
         UniqueConstraint("group", "stream", "digest"),
     )
+
+
+async def dead_letter_complaint(engine: AsyncEngine, dead_letters: Table) -> str | None:
+    """For /readyz: a dead letter stays until somebody has looked at it."""
+    async with engine.connect() as connection:
+        count = await connection.scalar(select(func.count()).select_from(dead_letters))
+    return f"{count} events in {dead_letters.fullname}: look at their error" if count else None
 
 
 class Delivery(Generic[T]):

@@ -18,8 +18,7 @@ from services.ledger.app import signer
 from shared import messaging
 from shared.database import connect
 from shared.identity import Principal
-from shared.messaging import ESCALATION, INTAKE
-from shared.messaging.wire import is_transient
+from shared.messaging import ESCALATION, INTAKE, is_transient
 from tests.faults.house import House
 
 SHOWN = 5

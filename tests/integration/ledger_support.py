@@ -1,11 +1,8 @@
 """A ledger of its own, in an empty database of a real PostgreSQL, for each test."""
 
 import itertools
-import shutil
-import tempfile
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -16,20 +13,9 @@ from services.ledger.store import queries
 from services.ledger.verify import Report, verify_export
 from shared.clock import Clock
 from shared.database import connect, migrate
-from shared.embedded import erase
 from tests.unit.ledger.sample import AT, SIGNER
 
 _numbers = itertools.count()
-
-
-@contextmanager
-def passable_folder() -> Generator[Path]:
-    """A data folder that every user can reach, which pytest's is not: as root, PostgreSQL runs as somebody else."""
-    parent = Path(tempfile.mkdtemp(prefix="ledger-", dir="/tmp"))
-    parent.chmod(0o711)
-    yield parent / "data"
-    erase(parent / "data")
-    shutil.rmtree(parent)
 
 
 async def new_database(server_url: str) -> str:

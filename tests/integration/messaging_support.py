@@ -3,12 +3,9 @@
 import asyncio
 import itertools
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,8 +15,9 @@ from sqlalchemy.schema import CreateSchema
 
 from shared import messaging
 from shared.database import connect
-from shared.embedded import Servers, embedded_servers, erase
+from shared.embedded import Servers, embedded_servers
 from shared.messaging import Consumer, Outbox, Outgoing, Relay
+from tests.support import passable_folder
 
 _numbers = itertools.count()
 
@@ -123,22 +121,11 @@ class World:
         return int(found.get(name, {}).get(part, 0))
 
 
-def _passable_folder() -> Path:
-    """Not pytest's folder: as root, PostgreSQL runs as somebody else, who cannot reach that."""
-    parent = Path(tempfile.mkdtemp(prefix="messaging-", dir="/tmp"))
-    parent.chmod(0o711)
-    return parent
-
-
 @asynccontextmanager
 async def running_servers() -> AsyncGenerator[Servers]:
-    parent = _passable_folder()
-    try:
-        async with embedded_servers(parent / "data") as servers:
+    with passable_folder("messaging") as folder:
+        async with embedded_servers(folder) as servers:
             yield servers
-    finally:
-        erase(parent / "data")
-        shutil.rmtree(parent)
 
 
 @asynccontextmanager

@@ -27,9 +27,9 @@ from tests.integration.ledger_support import (
     indexes_by_event,
     new_database,
     opened,
-    passable_folder,
     verified,
 )
+from tests.support import passable_folder
 from tests.unit.ledger.sample import ORIGIN, SALT, report
 
 STREAM = messaging.stream_name(messaging.INTAKE, 0)
@@ -37,7 +37,7 @@ STREAM = messaging.stream_name(messaging.INTAKE, 0)
 
 @pytest.fixture(scope="module")
 def folder() -> Generator[Path]:
-    with passable_folder() as made:
+    with passable_folder("ledger") as made:
         yield made
 
 

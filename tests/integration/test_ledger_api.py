@@ -26,7 +26,8 @@ from shared.events import encode
 from shared.identity import ROLES, Principal, Role, TokenIssuer, TokenVerifier
 from shared.settings import Settings
 from shared.web import compose, service_app
-from tests.integration.ledger_support import new_database, opened, passable_folder
+from tests.integration.ledger_support import new_database, opened
+from tests.support import passable_folder
 from tests.unit.ledger.sample import AT, ORIGIN, SIGNER, report
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -41,7 +42,7 @@ def bearer(role: Role) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder() -> Generator[Path]:
-    with passable_folder() as made:
+    with passable_folder("ledger") as made:
         yield made
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import deadline, delivery, incident, notice
@@ -70,17 +70,22 @@ async def claim_deliveries(connection: AsyncConnection, now: datetime, limit: in
     return sorted(claimed, key=lambda d: d.delivery_id)
 
 
+def _still_ours(due: DueDelivery) -> ColumnElement[bool]:
+    """No other worker, whose lease overtook ours, has taken it since."""
+    return and_(
+        delivery.c.delivery_id == due.delivery_id,
+        delivery.c.state == "sending",
+        delivery.c.attempts == due.attempts,
+    )
+
+
 async def finish_delivery(
     connection: AsyncConnection, due: DueDelivery, state: str, now: datetime, error: str | None
 ) -> bool:
     """Store an outcome; False if another worker, whose lease overtook ours, has stored one already."""
     rows = await connection.execute(
         update(delivery)
-        .where(
-            delivery.c.delivery_id == due.delivery_id,
-            delivery.c.state == "sending",
-            delivery.c.attempts == due.attempts,
-        )
+        .where(_still_ours(due))
         .values(state=state, finished_at=now, error=error)
         .returning(delivery.c.delivery_id)
     )
@@ -94,11 +99,7 @@ async def retry_delivery(
     acknowledged = exists().where(notice.c.notice_id == due.notice_id, notice.c.acknowledged_at.is_not(None))
     await connection.execute(
         update(delivery)
-        .where(
-            delivery.c.delivery_id == due.delivery_id,
-            delivery.c.state == "sending",
-            delivery.c.attempts == due.attempts,
-        )
+        .where(_still_ours(due))
         .values(
             state=case((acknowledged, "cancelled"), else_="queued"),
             finished_at=case((acknowledged, now)),

@@ -55,19 +55,25 @@ async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening
         )
     )
     query = select(incident).where(near, incident.c.state.not_in(FINAL_STATES))
-    return await _load(connection, query)
+    return await with_history(connection, await _locked(connection, query))
 
 
-async def case_of(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
-    return await _load(connection, select(incident).where(incident.c.incident_id.in_(incident_ids)))
+async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
+    """These incidents, locked for this transaction, without what `with_history` adds."""
+    return await _locked(connection, select(incident).where(incident.c.incident_id.in_(incident_ids)))
 
 
-async def _load(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
+async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
     rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update())
-    cases = {row.incident_id: _case(row) for row in rows}
+    return [_case(row) for row in rows]
+
+
+async def with_history(connection: AsyncConnection, found: list[Case]) -> list[Case]:
+    """The same cases with their reports, latest decision and who was told: what another decision or notice needs."""
+    cases = {case.incident_id: case for case in found}
     ids = list(cases)
     if not ids:
-        return []
+        return found
     reports = await connection.execute(
         select(report.c.incident_id, report.c.facts)
         .where(report.c.incident_id.in_(ids))
@@ -90,7 +96,7 @@ async def _load(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
     )
     for row in told:
         cases[row.incident_id].told.add((row.recipient, row.purpose))
-    return list(cases.values())
+    return found
 
 
 def _case(row: Row[Any]) -> Case:
