@@ -137,7 +137,10 @@ async def test_within_one_commit_the_first_of_an_id_wins(house: House) -> None:
 
 async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: House) -> None:
     """Both are held up by a third's row in the middle: when that goes, neither has what the other waits for."""
-    drafts = [await house.intake.prepare(submission_of(body(report_id=name)), DESK) for name in ("a", "m", "z")]
+
+    async def drafted() -> list[Draft]:
+        """As each sender's attempt makes them: with a receipt of its own."""
+        return [await house.intake.prepare(submission_of(body(report_id=name)), DESK) for name in ("a", "m", "z")]
 
     async def write(order: list[Draft]) -> int:
         async with house.engine.begin() as connection:
@@ -148,8 +151,9 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
         return (await house.rows(waiting))[0].n == 2
 
     async with house.engine.connect() as third:
-        await store.add_reports(third, drafts[1:2])
-        writers = [asyncio.create_task(write(order)) for order in (drafts, drafts[::-1])]
+        await store.add_reports(third, (await drafted())[1:2])
+        orders = (await drafted(), (await drafted())[::-1])
+        writers = [asyncio.create_task(write(order)) for order in orders]
         await until(both_wait, "both batches wait for the row in the middle")
         await third.rollback()
     assert sorted(await asyncio.gather(*writers)) == [0, 3]
