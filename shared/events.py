@@ -122,6 +122,9 @@ class ReportReceived(Envelope):
 class UnitRecordedData(Data):
     kind: Literal["phường", "xã"]
     valid_to: date | None = None
+    successors: tuple[UnitRef, ...] = ()
+    """Of a unit that ended: one took it over whole, several took parts of it."""
+    legal_act: str | None = None
 
 
 class UnitRecorded(Envelope):
@@ -135,6 +138,9 @@ class TenureRecordedData(Data):
     holder_id: str
     holder_name: str
     acting: bool
+    capacity: Literal["holder", "deputy"] = "holder"
+    """A deputy (người được ủy quyền) stands in for the holder, who stays accountable."""
+    reason: str | None = None
     document: str
     valid_from: AwareDatetime
     valid_to: AwareDatetime | None = None
@@ -147,10 +153,32 @@ class TenureRecorded(Envelope):
     data: TenureRecordedData
 
 
+class RosterRecordedData(Data):
+    """A turn of duty (lịch trực): of a ward, which the event then names as its unit, of the desk or the leadership."""
+
+    roster_id: str
+    level: Literal["ward", "desk", "leadership"]
+    holder_id: str
+    holder_name: str
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime
+    sample: bool
+    withdrawn: bool = False
+
+
+class RosterRecorded(Envelope):
+    type: Literal["vn.trucban.roster.recorded.v1"] = "vn.trucban.roster.recorded.v1"
+    data: RosterRecordedData
+
+
 class ContactRecordedData(Data):
     holder_id: str
     channel: str
     """Scheme of the channel only: an address or a number is personal."""
+    quiet_from: str | None = None
+    quiet_to: str | None = None
+    withdrawn: bool = False
 
 
 class ContactRecorded(Envelope):
@@ -223,8 +251,10 @@ class DeliveryFinishedData(Data):
     delivery_id: str
     channel: str
     """Scheme of the channel only."""
-    outcome: Literal["sent", "given_up"]
+    outcome: Literal["sent", "delivered", "given_up"]
     attempts: int
+    bundle_id: str | None = None
+    """The same for all that went out as one message."""
 
 
 class DeliveryFinished(Envelope):
@@ -244,6 +274,18 @@ class AcknowledgementRecorded(Envelope):
     data: AcknowledgementRecordedData
 
 
+class AcknowledgementLapsedData(Data):
+    """The incident was acknowledged and is open still: its post-holders are asked again."""
+
+    round: int
+    """The round that begins."""
+
+
+class AcknowledgementLapsed(Envelope):
+    type: Literal["vn.trucban.acknowledgement.lapsed.v1"] = "vn.trucban.acknowledgement.lapsed.v1"
+    data: AcknowledgementLapsedData
+
+
 class StepRaisedData(Data):
     level: str
     reason: Literal["not_acknowledged", "not_reviewed"]
@@ -255,10 +297,136 @@ class StepRaised(Envelope):
     data: StepRaisedData
 
 
+class ChainExhaustedData(Data):
+    """Nobody of the last level answered either."""
+
+    reason: Literal["not_acknowledged", "not_reviewed"]
+    round: int
+
+
+class ChainExhausted(Envelope):
+    type: Literal["vn.trucban.chain.exhausted.v1"] = "vn.trucban.chain.exhausted.v1"
+    data: ChainExhaustedData
+
+
+class FindingData(Data):
+    """What a person found or did about an incident. `author` is a credential's subject."""
+
+    finding_id: str
+    author: str
+    role: str
+    reason: Committed | None = None
+
+
+class SeverityRevisedData(FindingData):
+    harm: Harm
+    severity: int | None = None
+    previous: int | None = None
+
+
+class SeverityRevised(Envelope):
+    type: Literal["vn.trucban.severity.revised.v1"] = "vn.trucban.severity.revised.v1"
+    data: SeverityRevisedData
+
+
+class IncidentVerifiedData(FindingData):
+    firecrackers_exploded: bool | None = None
+    reclassified: str | None = None
+    """The category that the desk found it to be."""
+
+
+class IncidentVerified(Envelope):
+    type: Literal["vn.trucban.incident.verified.v1"] = "vn.trucban.incident.verified.v1"
+    data: IncidentVerifiedData
+
+
+class IncidentDesignatedData(FindingData):
+    """ "Nổi cộm", by a person's recorded designation."""
+
+    prominent: bool
+
+
+class IncidentDesignated(Envelope):
+    type: Literal["vn.trucban.incident.designated.v1"] = "vn.trucban.incident.designated.v1"
+    data: IncidentDesignatedData
+
+
+class IncidentMergedData(FindingData):
+    into: str
+    reports: tuple[str, ...]
+
+
+class IncidentMerged(Envelope):
+    type: Literal["vn.trucban.incident.merged.v1"] = "vn.trucban.incident.merged.v1"
+    data: IncidentMergedData
+
+
+class IncidentSplitData(FindingData):
+    new_incident: str
+    reports: tuple[str, ...]
+
+
+class IncidentSplit(Envelope):
+    type: Literal["vn.trucban.incident.split.v1"] = "vn.trucban.incident.split.v1"
+    data: IncidentSplitData
+
+
+class IncidentHandedOffData(FindingData):
+    """To the police, which ends it here; or to the unit that took the place of one that was divided."""
+
+    to: Literal["police", "unit"]
+    successor: UnitRef | None = None
+
+
+class IncidentHandedOff(Envelope):
+    type: Literal["vn.trucban.incident.handed_off.v1"] = "vn.trucban.incident.handed_off.v1"
+    data: IncidentHandedOffData
+
+
+class ResponseRecorded(Envelope):
+    type: Literal["vn.trucban.response.recorded.v1"] = "vn.trucban.response.recorded.v1"
+    data: FindingData
+
+
+class ClosureProposed(Envelope):
+    type: Literal["vn.trucban.closure.proposed.v1"] = "vn.trucban.closure.proposed.v1"
+    data: FindingData
+
+
+class IncidentClosed(Envelope):
+    type: Literal["vn.trucban.incident.closed.v1"] = "vn.trucban.incident.closed.v1"
+    data: FindingData
+
+
+class IncidentDismissed(Envelope):
+    """Found false, with the reason."""
+
+    type: Literal["vn.trucban.incident.dismissed.v1"] = "vn.trucban.incident.dismissed.v1"
+    data: FindingData
+
+
+class IncidentReopened(Envelope):
+    type: Literal["vn.trucban.incident.reopened.v1"] = "vn.trucban.incident.reopened.v1"
+    data: FindingData
+
+
+class SuggestionRaisedData(Data):
+    """The desk may want to call this "nổi cộm"; nothing follows from it by itself."""
+
+    pattern: Literal["independent_reports", "ward_incidents"]
+    count: int
+
+
+class SuggestionRaised(Envelope):
+    type: Literal["vn.trucban.suggestion.raised.v1"] = "vn.trucban.suggestion.raised.v1"
+    data: SuggestionRaisedData
+
+
 Event = Annotated[
     ReportReceived
     | UnitRecorded
     | TenureRecorded
+    | RosterRecorded
     | ContactRecorded
     | RulebookAdopted
     | IncidentOpened
@@ -267,7 +435,21 @@ Event = Annotated[
     | NoticeIssued
     | DeliveryFinished
     | AcknowledgementRecorded
-    | StepRaised,
+    | AcknowledgementLapsed
+    | StepRaised
+    | ChainExhausted
+    | SeverityRevised
+    | IncidentVerified
+    | IncidentDesignated
+    | IncidentMerged
+    | IncidentSplit
+    | IncidentHandedOff
+    | ResponseRecorded
+    | ClosureProposed
+    | IncidentClosed
+    | IncidentDismissed
+    | IncidentReopened
+    | SuggestionRaised,
     Field(discriminator="type"),
 ]
 

@@ -4,7 +4,7 @@ import csv
 import io
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,6 +26,9 @@ class Tenure(BaseModel):
     holder_id: str
     holder_name: str
     acting: bool
+    capacity: Literal["holder", "deputy"] = "holder"
+    """A deputy (người được ủy quyền) is told in the holder's place; the holder stays accountable."""
+    reason: str | None = None
     document: str
     valid_from: AwareDatetime
     valid_to: AwareDatetime | None
@@ -39,9 +42,84 @@ class Tenure(BaseModel):
         return valid and known
 
 
-def holder_at(tenures: Iterable[Tenure], post: str, at: datetime, known_at: datetime) -> Tenure | None:
-    """The tenure of `post` at `at` as known at `known_at`; None is a vacancy."""
-    return next((t for t in tenures if t.post == post and t.covers(at, known_at)), None)
+class Duty(BaseModel):
+    """One person's turn on a duty roster (lịch trực), of a ward, of the desk or of the leadership. Always bounded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    roster_id: str
+    level: Literal["ward", "desk", "leadership"]
+    unit_code: str | None = None
+    unit_valid_from: date | None = None
+    holder_id: str
+    holder_name: str
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime
+    sample: bool
+    recorded_at: AwareDatetime
+    superseded_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True)
+class Contact:
+    """An Apprise URL, `mailto(s)://` or `webhook(s)://` at which a person is told, and when it is not to ring."""
+
+    channel: str
+    quiet_from: time | None = None
+    """Local time of day; the quiet hours may pass midnight."""
+    quiet_to: time | None = None
+
+
+@dataclass(frozen=True)
+class Directory:
+    """What escalation needs to know of the units of one transaction and their successors, as recorded now."""
+
+    tenures: tuple[Tenure, ...] = ()
+    duties: tuple[Duty, ...] = ()
+    """Turns that end after now."""
+    contacts: Mapping[str, tuple[Contact, ...]] = field(default_factory=dict[str, tuple[Contact, ...]])
+    """By holder id."""
+    units: Mapping["UnitKey", "Unit"] = field(default_factory=dict["UnitKey", "Unit"])
+
+
+UnitKey = tuple[str, date]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A ward or commune, and what took its place."""
+
+    ref: UnitRef
+    kind: str
+    valid_to: date | None = None
+    successors: tuple[UnitRef, ...] = ()
+
+    def ended(self, at: datetime) -> bool:
+        return self.valid_to is not None and day_start(self.valid_to) <= at
+
+
+def holder_at(
+    tenures: Iterable[Tenure],
+    post: str,
+    at: datetime,
+    known_at: datetime,
+    *,
+    unit: UnitRef | None = None,
+    capacity: str = "holder",
+) -> Tenure | None:
+    """The tenure of `post` at `at` as known at `known_at`; None is a vacancy. `unit`: of that unit only."""
+    return next(
+        (
+            t
+            for t in tenures
+            if t.post == post
+            and t.capacity == capacity
+            and (unit is None or (t.unit.code, t.unit.valid_from) == (unit.code, unit.valid_from))
+            and t.covers(at, known_at)
+        ),
+        None,
+    )
 
 
 def overlap(a: Tenure, b: Tenure) -> bool:

@@ -4,7 +4,7 @@ Pure: text in, model out. Its JSON Schema is published as docs/schemas/rulebook.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal, Self
@@ -36,6 +36,8 @@ class Post(Strict):
     key: Annotated[str, Field(pattern=r"^[a-z_]+$")]
     title_vi: str
     title_en: str
+    citation_vi: str | None = None
+    """The words of the rule that name this post."""
 
 
 class SeriousLimb(Strict):
@@ -82,6 +84,56 @@ class Deadlines(Strict):
         return self
 
 
+Level = Literal[1, 2, 3, 4]
+Minutes = Annotated[int, Field(ge=1)]
+ChainLevel = Literal["desk", "leadership"]
+
+
+class Chain(Strict):
+    """Who is asked next while nobody answers (nâng cấp), and how long each has.
+
+    The defaults are what holds for a rulebook that was adopted before it could say so.
+    """
+
+    levels: tuple[ChainLevel, ...] = ("desk", "leadership")
+    level_minutes: dict[Level, Minutes] = {4: 5, 3: 10, 2: 15, 1: 30}
+    remind_percent: Annotated[int, Field(ge=1, le=99)] = 60
+    """Of the time to acknowledge, until the reminder."""
+    lapse_minutes: dict[Level, Minutes] = {4: 60, 3: 120, 2: 360, 1: 1440}
+    """Still open so long after the post-holders were told: they are asked again. Longer than the whole chain."""
+    idle_minutes: Minutes = 4320
+    """What the rule does not apply to closes after so long without anything new."""
+
+    @model_validator(mode="after")
+    def _each_level(self) -> Self:
+        for name in ("level_minutes", "lapse_minutes"):
+            if missing := {1, 2, 3, 4} - set(getattr(self, name)):
+                raise ValueError(f"{name} lacks severity {sorted(missing)}: give minutes for 1 to 4")
+        return self
+
+
+class Bundling(Strict):
+    """So many messages to one contact at once; then what waits goes as one message that lists it."""
+
+    at_once: Annotated[int, Field(ge=1)] = 3
+    then_every_seconds: Annotated[int, Field(ge=1)] = 30
+
+
+class Quiet(Strict):
+    """A contact's quiet hours hold back only what is known to be below this severity and not immediate."""
+
+    below_severity: Annotated[int, Field(ge=1, le=5)] = 2
+
+
+class Patterns(Strict):
+    """When to suggest "nổi cộm" to the desk, and what counts as related."""
+
+    independent_reports: Annotated[int, Field(ge=2)] = 5
+    ward_incidents: Annotated[int, Field(ge=2)] = 3
+    ward_window_minutes: Minutes = 60
+    related_window_minutes: Minutes = 60
+
+
 class Rulebook(Strict):
     """One version of the rule, in force for occurrences in [valid_from, valid_to)."""
 
@@ -95,6 +147,10 @@ class Rulebook(Strict):
     categories: dict[str, CategoryRule]
     correlation: Correlation
     deadlines: Deadlines
+    chain: Chain = Chain()
+    bundling: Bundling = Bundling()
+    quiet: Quiet = Quiet()
+    patterns: Patterns = Patterns()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -117,8 +173,18 @@ class Rulebook(Strict):
         return 1 if harm.deaths is not None and injury_known and harm.property_vnd is not None else None
 
     def acknowledge_minutes(self, severity: int | None) -> int:
+        return self._minutes(self.deadlines.acknowledge_minutes, severity)
+
+    def level_minutes(self, severity: int | None) -> int:
+        return self._minutes(self.chain.level_minutes, severity)
+
+    def lapse_minutes(self, severity: int | None) -> int:
+        return self._minutes(self.chain.lapse_minutes, severity)
+
+    def _minutes(self, by_severity: Mapping[Level, int], severity: int | None) -> int:
+        """Unknown severity counts as one of the levels, for times only."""
         level = severity or self.deadlines.unknown_counts_as
-        return next(minutes for known, minutes in self.deadlines.acknowledge_minutes.items() if known == level)
+        return next(minutes for known, minutes in by_severity.items() if known == level)
 
     def is_in_force(self, at: datetime) -> bool:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
@@ -165,6 +231,10 @@ def read(content: bytes) -> AdoptedRulebook:
 
 
 def in_force(adopted: Sequence[AdoptedRulebook], at: datetime) -> AdoptedRulebook | None:
-    """The version in force at `at`; where two overlap, the one that began later."""
+    """The version in force at `at`; where two overlap, the one that began later, then the later version of the text."""
     found = [a for a in adopted if a.rulebook.is_in_force(at)]
-    return max(found, key=lambda a: a.rulebook.valid_from, default=None)
+    return max(found, key=newness, default=None)
+
+
+def newness(adopted: AdoptedRulebook) -> tuple[datetime, str]:
+    return (adopted.rulebook.valid_from, adopted.rulebook.version)

@@ -1,12 +1,14 @@
 """Schema `escalation`. Histories (unit, tenure, contact) are bitemporal: rows are superseded, never changed."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Date,
     DateTime,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -36,8 +38,11 @@ unit = Table(
     Column("valid_to", Date),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("successors", JSONB, nullable=False, server_default="[]"),
+    Column("legal_act", Text),
     _instant("superseded_at", nullable=True),
 )
+"""`successors`: `[{"code", "valid_from", "name"}]` of a unit that ended; one took it over whole, several parts of it."""
 
 tenure = Table(
     "tenure",
@@ -50,6 +55,8 @@ tenure = Table(
     Column("holder_id", Text, nullable=False),
     Column("holder_name", Text, nullable=False),
     Column("acting", Boolean, nullable=False),
+    Column("capacity", Text, nullable=False, server_default="holder"),
+    Column("reason", Text),
     Column("document", Text, nullable=False),
     _instant("valid_from"),
     _instant("valid_to", nullable=True),
@@ -58,7 +65,26 @@ tenure = Table(
     _instant("superseded_at", nullable=True),
     Index("tenure_by_unit", "unit_code", "unit_valid_from"),
 )
-"""The migration adds an exclusion constraint: one holder a post at any (valid, recorded) time."""
+"""The migrations add an exclusion constraint: one holder and one deputy a post at any (valid, recorded) time."""
+
+roster = Table(
+    "roster",
+    metadata,
+    Column("roster_id", Text, primary_key=True),
+    Column("level", Text, nullable=False),
+    Column("unit_code", Text),
+    Column("unit_valid_from", Date),
+    Column("holder_id", Text, nullable=False),
+    Column("holder_name", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    _instant("valid_from"),
+    _instant("valid_to"),
+    Column("sample", Boolean, nullable=False),
+    _instant("recorded_at"),
+    _instant("superseded_at", nullable=True),
+    Index("roster_by_time", "valid_to"),
+)
+"""Who is on duty: of a ward (with its unit), of the desk, of the leadership (without)."""
 
 contact = Table(
     "contact",
@@ -66,8 +92,11 @@ contact = Table(
     Column("holder_id", Text, primary_key=True),
     Column("channel", Text, primary_key=True),
     Column("recorded_at", DateTime(timezone=True), primary_key=True),
+    Column("quiet_from", Text),
+    Column("quiet_to", Text),
     _instant("superseded_at", nullable=True),
 )
+"""Quiet hours are the city's, "HH:MM"; both or neither."""
 
 rulebook = Table(
     "rulebook",
@@ -99,10 +128,22 @@ incident = Table(
     Column("severity", Integer),
     Column("sequence", Integer, nullable=False),
     _instant("opened_at"),
+    Column("rulebook_version", Text),
+    Column("round", Integer, nullable=False, server_default="1"),
+    Column("level", Integer, nullable=False, server_default="0"),
+    Column("successor", JSONB),
+    Column("merged_into", Text, ForeignKey("escalation.incident.incident_id")),
+    Index(
+        "incident_open",
+        "incident_id",
+        postgresql_where=text("state NOT IN ('closed', 'dismissed', 'merged', 'handed_off')"),
+    ),
+    Index("incident_merged", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
     Index("incident_to_correlate", "unit_code", "family", "occurred_at"),
     Index("incident_by_opening", "opened_at", "incident_id"),
 )
-"""`occurred_at` is the anchor: the time of occurrence of the incident's first report."""
+"""`occurred_at` is the anchor: the time of occurrence of the incident's first report. `level`: how far up the chain
+the present `round` has gone, 0 being the post-holders. `successor`: the unit whose post-holders act now."""
 
 report = Table(
     "report",
@@ -116,6 +157,32 @@ report = Table(
     Index("report_by_incident", "incident_id", "position"),
 )
 """`personal` holds free text and point for those who must act; an erasure sets it to NULL."""
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("finding_id", Text, primary_key=True),
+    Column("incident_id", Text, ForeignKey(incident.c.incident_id), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", JSONB, nullable=False),
+    Column("reason", Text),
+    _instant("made_at"),
+    UniqueConstraint("incident_id", "position"),
+)
+"""What a person found or did about an incident, in order. `reason` is free text; an erasure sets it to NULL."""
+
+link = Table(
+    "link",
+    metadata,
+    Column("incident_id", Text, ForeignKey(incident.c.incident_id), primary_key=True),
+    Column("other_id", Text, ForeignKey(incident.c.incident_id), primary_key=True),
+    Column("reason", Text, nullable=False),
+    _instant("made_at"),
+)
+"""Related incidents, each pair once, the later first."""
 
 decision = Table(
     "decision",
@@ -147,7 +214,8 @@ notice = Table(
     _instant("due_at", nullable=True),
     _instant("acknowledged_at", nullable=True),
     Column("acknowledged_by", Text),
-    UniqueConstraint("incident_id", "recipient", "purpose"),
+    Column("round", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("incident_id", "recipient", "purpose", "round"),
 )
 
 delivery = Table(
@@ -161,9 +229,19 @@ delivery = Table(
     _instant("next_at"),
     Column("error", Text),
     _instant("finished_at", nullable=True),
-    Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending')")),
+    Column("bundle_id", Text),
+    Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending', 'failed')")),
 )
-"""queued → sending (a lease until `next_at`) → sent | queued again | given_up; acknowledging cancels what is queued."""
+"""queued → sending (a lease until `next_at`) → sent | delivered | failed (tried again at `next_at`) | given_up;
+acknowledging cancels what is queued or failed. `bundle_id`: those that went out as one message."""
+
+pace = Table(
+    "pace",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _instant("allowed_at"),
+)
+"""Theoretical arrival times (GCRA) by contact and by channel scheme."""
 
 deadline = Table(
     "deadline",
@@ -174,10 +252,29 @@ deadline = Table(
     Column("kind", Text, nullable=False),
     _instant("due_at"),
     Column("state", Text, nullable=False),
+    Column("level", Integer, nullable=False, server_default="0"),
     Index("deadline_due", "due_at", postgresql_where=text("state = 'pending'")),
     Index("deadline_by_incident", "incident_id"),
 )
-"""kind acknowledge | review; pending → passed | cancelled."""
+"""kind remind | acknowledge | review | lapse | idle | directory; pending → passed | cancelled. `level`: whose time it
+is, 0 the post-holders', then the levels of the rulebook's chain."""
+
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("position", BigInteger, Identity(always=True), primary_key=True),
+    Column("transaction", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
+    Column("event_id", Text, nullable=False),
+    Column("incident_id", Text),
+    Column("unit_code", Text),
+    Column("type", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    _instant("at"),
+    Index("timeline_by_incident", "incident_id", "position"),
+    Index("timeline_in_order", "transaction", "position"),
+)
+"""Every event of this service, for ever. Who reads in order of (transaction, position), and only transactions older
+than any that still runs, misses none."""
 
 outbox = outbox_tables(metadata)
 dead_letter = dead_letter_table(metadata)
