@@ -1,0 +1,35 @@
+"""What the routes share: the wired core, who may call, whose ward it is."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel
+
+from services.escalation.handlers import Escalation
+from shared.identity import Principal, require
+from shared.problem import Problem
+
+
+async def _escalation(request: Request) -> Escalation:
+    return request.app.state.escalation
+
+
+Wired = Annotated[Escalation, Depends(_escalation)]
+Severity = Annotated[int, Query(ge=1, le=4)]
+Reader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader"))]
+DirectoryReader = Annotated[Principal, Depends(require("official", "desk", "leader", "auditor", "admin"))]
+DecisionReader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader", "auditor"))]
+
+
+def own_ward(caller: Principal, ward: str | None) -> str | None:
+    """The ward to look at: an officer or official sees their own only. Raises Problem 403."""
+    if caller.role not in {"officer", "official"}:
+        return ward
+    if ward is not None and ward != caller.ward:
+        raise Problem(403, f"ward {ward} is not yours; your token is for ward {caller.ward}")
+    return caller.ward or ""
+
+
+class Page(BaseModel):
+    items: list[dict[str, Any]]
+    next: str | None

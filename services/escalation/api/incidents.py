@@ -1,0 +1,82 @@
+"""Routes on incidents: list, one, acknowledge."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel
+
+from services.escalation import handlers, views
+from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
+from services.escalation.store import incidents
+from shared import cursor as cursors
+from shared.cursor import Instant, Limit
+from shared.identity import Principal, require
+from shared.problem import FieldError, Problem, invalid
+
+router = APIRouter()
+Official = Annotated[Principal, Depends(require("official"))]
+
+
+@router.get("/incidents")
+async def list_incidents(
+    escalation: Wired,
+    caller: Reader,
+    ward: str | None = None,
+    category: str | None = None,
+    state: str | None = None,
+    severity: Severity | None = None,
+    occurred_from: Instant | None = None,
+    occurred_to: Instant | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Page:
+    """Incidents, newest first."""
+    filters = {
+        "unit_code": own_ward(caller, ward),
+        "category": category,
+        "state": state,
+        "severity": severity,
+    }
+    after = _incident_key(cursor) if cursor else None
+    async with escalation.engine.connect() as connection:
+        rows = await incidents.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
+    items = [views.incident(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    next_ = cursors.encode([last.opened_at.isoformat(), last.incident_id]) if last else None
+    return Page(items=items, next=next_)
+
+
+def _incident_key(cursor: str) -> tuple[datetime, str]:
+    opened_at, incident_id = cursors.decode(cursor, 2)
+    try:
+        return datetime.fromisoformat(opened_at).astimezone(UTC), str(incident_id).replace("\0", "")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid([FieldError("#/cursor", "not a cursor of this list: start again without one")]) from error
+
+
+@router.get("/incidents/{incident_id}")
+async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> dict[str, Any]:
+    """One incident with its reports, decision, parties, notices, deliveries and deadlines."""
+    async with escalation.engine.connect() as connection:
+        whole = await incidents.one(connection, incident_id)
+    if whole is None or own_ward(caller, None) not in (None, whole["incident"].unit_code):
+        raise Problem(404, f"there is no incident {incident_id} that you may see")
+    return views.whole_incident(whole, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
+
+
+class AcknowledgementAnswer(BaseModel):
+    incident: str
+    state: str
+    acknowledged: list[str]
+
+
+@router.post("/incidents/{incident_id}/acknowledgements", status_code=201)
+async def acknowledge(
+    escalation: Wired, caller: Official, incident_id: str, response: Response
+) -> AcknowledgementAnswer:
+    """Say that the holder of the token's post has seen the notice; 200 when that was said before."""
+    done = await handlers.acknowledge(escalation, incident_id, caller)
+    response.status_code = 201 if done.is_new else 200
+    return AcknowledgementAnswer(incident=done.incident, state=done.state, acknowledged=list(done.notices))
