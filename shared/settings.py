@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """After this long without an acknowledgement another consumer takes an event over."""
     desk_channel: str = "outbox://desk"
     """Apprise URL of the city duty desk (trực ban thành phố)."""
+    leadership_channel: str = "outbox://leadership"
+    """Apprise URL of the city leadership, the last level that is asked."""
     log_channel: str = "outbox://log"
     """Apprise URL that notices of exercises (diễn tập) go to, and nothing else."""
     print_notices: bool = False

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from hypothesis import settings
 
 from services.escalation.accountability import Inputs, ReportFacts
-from services.escalation.directory import Tenure
+from services.escalation.directory import Contact, Directory, Tenure, key_of
+from services.escalation.directory import Unit as EscalationUnit
 from services.escalation.routing import Channels, Router
 from services.escalation.rulebook import AdoptedRulebook, read
 from services.intake.wards import Unit
@@ -44,7 +45,8 @@ BA_DINH = UnitRef(code="14776", valid_from=SINCE, name="Ba Đình")
 DONG_THO = UnitRef(code="14758", valid_from=SINCE, name="Đông Thọ")
 NGOC_TRAO = UnitRef(code="14779", valid_from=SINCE, name="Ngọc Trạo")
 RULEBOOKS = Path(__file__).parents[1] / "services" / "escalation" / "rulebooks"
-RULEBOOK = read((RULEBOOKS / "2023-01-06.yaml").read_bytes())
+RULEBOOK = read((RULEBOOKS / "2023-01-06.1.yaml").read_bytes())
+CHANNELS = Channels(desk="outbox://desk", leadership="outbox://leadership", log="outbox://log")
 
 
 def wards() -> list[Unit]:
@@ -185,12 +187,14 @@ def router(
     """A router over no incidents yet, in which every holder has a channel."""
     held = tuple(tenures)
     of_holder = {t.holder_id: (f"outbox://{t.holder_id}",) for t in held} if channels is None else channels
+    contacts = {holder: tuple(Contact(url) for url in urls) for holder, urls in of_holder.items()}
     return Router(
         cases={},
-        tenures=held,
+        directory=Directory(
+            tenures=held, contacts=contacts, units={key_of(BA_DINH): EscalationUnit(BA_DINH, "phường")}
+        ),
         rulebooks=rulebooks,
-        unit_kinds={(BA_DINH.code, BA_DINH.valid_from): "phường"},
-        channels=Channels(of_holder, desk="outbox://desk", log="outbox://log"),
+        channels=CHANNELS,
         now=now,
         new_id=new_id,
     )

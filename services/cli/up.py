@@ -26,7 +26,7 @@ from services.cli.process import (
 from services.cli.sample import COUNTED_PURPOSES, SAMPLES, Night, Result, Tokens, delivered, rows
 from services.escalation import importing
 from services.escalation.handlers import Escalation
-from services.escalation.store import due
+from services.escalation.store import deadlines
 from services.escalation.store import tables as escalation_tables
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
@@ -96,7 +96,7 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
 
 def of_its_own(settings: Settings, folder: Path) -> Settings:
     """The sample tells nobody real and signs with no real key, whatever is configured for the city."""
-    own = ("keys", "clock", "partitions", "desk_channel", "log_channel", "ledger_origin")
+    own = ("keys", "clock", "partitions", "desk_channel", "leadership_channel", "log_channel", "ledger_origin")
     defaults = {name: Settings.model_fields[name].default for name in own}
     return settings.model_copy(update=defaults | {"data": folder})
 
@@ -164,12 +164,12 @@ async def settle(running: Running) -> None:
 
 async def _is_idle(escalation: Escalation) -> bool:
     async with escalation.engine.connect() as connection:
-        return await due.is_idle(connection, escalation.clock.now())
+        return await deadlines.is_idle(connection, escalation.clock.now())
 
 
 async def _next_due(running: Running) -> datetime | None:
     async with running.escalation.engine.connect() as connection:
-        return await due.next_due(connection)
+        return await deadlines.next_due(connection)
 
 
 @dataclass(frozen=True)

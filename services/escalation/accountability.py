@@ -3,10 +3,10 @@
 The answer is "the rule applies to this incident", never that anybody is guilty: people decide that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -51,6 +51,19 @@ class Inputs(Frozen):
     exercise: bool = False
     designated: bool = False
     """"Nổi cộm" by a person's recorded designation."""
+    verified: bool = False
+    """By the desk, whatever the reports are worth by themselves."""
+    assessed_harm: Harm | None = None
+    """What a person found the harm to be at `assessed_at`; reports that came later add to it."""
+    assessed_at: AwareDatetime | None = None
+    firecrackers_exploded: bool | None = None
+    """The desk's answer where reports leave it open."""
+    reclassified: str | None = None
+    """The category that the desk found it to be."""
+    successor: UnitRef | None = None
+    """The unit that took the place of this one, whose post-holders act now."""
+    divided: bool = False
+    """The unit ended, several took parts of it, and nobody has said yet whose this is."""
 
 
 class Holder(Frozen):
@@ -61,13 +74,25 @@ class Holder(Frozen):
     tenure_id: str
 
 
+class Deputy(Holder):
+    """Stands in for the present holder (người được ủy quyền), and is told in their place."""
+
+    reason: str | None = None
+
+
 class Party(Frozen):
     """A post that the rule names. `accountable` held it at the time of occurrence, `present` holds it now."""
 
     post: str
     accountable: Holder | None = None
     present: Holder | None = None
+    deputy: Deputy | None = None
     changed: bool
+
+    @property
+    def acting(self) -> Holder | None:
+        """Who is told, and answers, for this post now."""
+        return self.deputy or self.present
 
 
 class RulebookRef(Frozen):
@@ -104,6 +129,8 @@ class Decision(Frozen):
     exercise: bool
     parties: tuple[Party, ...]
     deadlines: Deadlines | None = None
+    successor: UnitRef | None = None
+    divided: Literal[True] | None = None
 
     def differs_from(self, other: "Decision") -> bool:
         """Another result, not merely another report that says the same."""
@@ -118,10 +145,10 @@ def record_bytes(decision: Decision) -> bytes:
 
 def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     """Evaluate the rule. `adopted` is the rulebook in force at the time of occurrence, None where there was none."""
-    reports = inputs.reports
-    harm = combined_harm(reports)
-    clock_ahead = all(r.clock_ahead for r in reports)
-    ruling = _rule(inputs, adopted, harm) if adopted else NO_RULEBOOK
+    reports = _as_classified(inputs)
+    harm = effective_harm(inputs)
+    clock_ahead = all(r.clock_ahead for r in reports) and not inputs.verified
+    ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
     supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, adopted.rulebook)]
     return Decision(
         incident=inputs.incident,
@@ -134,14 +161,26 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
         limb=ruling.limb,
         reasons=ruling.reasons,
         severity=ruling.severity,
-        standing="confirmed" if is_verified(supporting) and not clock_ahead else "provisional",
-        disputed=is_verified(reports) and not is_verified(supporting),
+        standing="confirmed" if _is_confirmed(inputs, supporting, clock_ahead) else "provisional",
+        disputed=not inputs.verified and is_verified(reports) and not is_verified(supporting),
         immediate=ruling.limb == "firecracker" or _life_at_stake(harm),
         clock_ahead=clock_ahead,
         exercise=inputs.exercise,
         parties=ruling.parties,
         deadlines=ruling.deadlines,
+        successor=inputs.successor,
+        divided=True if inputs.divided else None,
     )
+
+
+def _as_classified(inputs: Inputs) -> tuple[ReportFacts, ...]:
+    if inputs.reclassified is None:
+        return inputs.reports
+    return tuple(r.model_copy(update={"category": inputs.reclassified}) for r in inputs.reports)
+
+
+def _is_confirmed(inputs: Inputs, supporting: Sequence[ReportFacts], clock_ahead: bool) -> bool:
+    return inputs.verified or (is_verified(supporting) and not clock_ahead)
 
 
 @dataclass(frozen=True)
@@ -160,11 +199,11 @@ class _Ruling:
 NO_RULEBOOK = _Ruling(None, "undetermined", None, ("no rulebook was in force at the time of occurrence",))
 
 
-def _rule(inputs: Inputs, adopted: AdoptedRulebook, harm: Harm) -> _Ruling:
+def _rule(inputs: Inputs, reports: Sequence[ReportFacts], adopted: AdoptedRulebook, harm: Harm) -> _Ruling:
     rulebook = adopted.rulebook
     severity = rulebook.severity_of(harm)
-    firecracker = _strongest(_firecracker_limb(r, rulebook) for r in inputs.reports)
-    serious = _serious_limb(inputs.reports, rulebook, severity, inputs.designated)
+    firecracker = _exploded(inputs) or _strongest(_firecracker_limb(r, rulebook) for r in reports)
+    serious = _serious_limb(reports, rulebook, severity, inputs.designated)
     outcome, limb = _outcome(firecracker, serious)
     citation = rulebook.citation
     return _Ruling(
@@ -194,9 +233,17 @@ def is_verified(reports: Iterable[ReportFacts]) -> bool:
     return any(r.source.kind == "officer" for r in trusted) or len({r.source.subject for r in trusted}) > 1
 
 
-def combined_harm(reports: Iterable[ReportFacts]) -> Harm:
-    """Each measure at the highest that any report gave; what nobody gave stays unknown."""
-    given = [r.harm for r in reports if r.harm is not None]
+def effective_harm(inputs: Inputs) -> Harm:
+    """What a person assessed, and what reports since then add; without an assessment what all reports add up to."""
+    assessed, at = inputs.assessed_harm, inputs.assessed_at
+    if assessed is None or at is None:
+        return combined_harm([r.harm for r in inputs.reports])
+    return combined_harm([assessed, *(r.harm for r in inputs.reports if r.received_at > at)])
+
+
+def combined_harm(figures: Iterable[Harm | None]) -> Harm:
+    """Each measure at the highest that anybody gave; what nobody gave stays unknown."""
+    given = [harm for harm in figures if harm is not None]
     highest: dict[str, int] = {}
     for measure in MEASURES:
         figures = [f for f in (getattr(h, measure) for h in given) if f is not None]
@@ -207,6 +254,12 @@ def combined_harm(reports: Iterable[ReportFacts]) -> Harm:
 
 def _life_at_stake(harm: Harm) -> bool:
     return bool(harm.deaths or harm.life_threatening)
+
+
+def _exploded(inputs: Inputs) -> Answer | None:
+    if inputs.firecrackers_exploded is None:
+        return None
+    return "yes" if inputs.firecrackers_exploded else "no"
 
 
 def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
@@ -275,20 +328,25 @@ def _reasons(firecracker: Answer, serious: Answer, severity: int | None, *, desi
 
 
 def _party(post: str, inputs: Inputs) -> Party:
-    then = holder_at(inputs.tenures, post, inputs.time_of_occurrence, inputs.evaluated_at)
-    now = holder_at(inputs.tenures, post, inputs.evaluated_at, inputs.evaluated_at)
-    accountable, present = _holder(then), _holder(now)
+    at, known = inputs.evaluated_at, inputs.evaluated_at
+    then = holder_at(inputs.tenures, post, inputs.time_of_occurrence, known, unit=inputs.unit)
+    acts = inputs.successor or inputs.unit
+    now = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts)
+    stands_in = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts, capacity="deputy")
+    deputy = Deputy(**_fields(stands_in), reason=stands_in.reason) if stands_in else None
     changed = (then.holder_id if then else None) != (now.holder_id if now else None)
-    return Party(post=post, accountable=accountable, present=present, changed=changed)
+    return Party(post=post, accountable=_holder(then), present=_holder(now), deputy=deputy, changed=changed)
 
 
 def _holder(tenure: Tenure | None) -> Holder | None:
-    if tenure is None:
-        return None
-    return Holder(
-        holder_id=tenure.holder_id,
-        name=tenure.holder_name,
-        acting=tenure.acting,
-        document=tenure.document,
-        tenure_id=tenure.tenure_id,
-    )
+    return Holder(**_fields(tenure)) if tenure else None
+
+
+def _fields(tenure: Tenure) -> dict[str, Any]:
+    return {
+        "holder_id": tenure.holder_id,
+        "name": tenure.holder_name,
+        "acting": tenure.acting,
+        "document": tenure.document,
+        "tenure_id": tenure.tenure_id,
+    }

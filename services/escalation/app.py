@@ -5,12 +5,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from services.escalation import handlers
+from services.escalation import deadlines
 from services.escalation.api import router
 from services.escalation.channels import Sender, print_line
 from services.escalation.delivery import DeliveryLoop
-from services.escalation.handlers import Escalation
+from services.escalation.handlers import Escalation, on_reports
 from services.escalation.importing import adopt_rulebooks, packaged_rulebooks
+from services.escalation.routing import Channels
 from services.escalation.store import due, tables
 from shared import messaging
 from shared.clock import Clock
@@ -34,8 +35,7 @@ def wired(settings: Settings, clock: Clock) -> Escalation:
         engine=connect(settings.database_url),
         clock=clock,
         partitions=settings.partitions,
-        desk_channel=settings.desk_channel,
-        log_channel=settings.log_channel,
+        channels=Channels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
     )
 
 
@@ -52,15 +52,15 @@ def build(settings: Settings, clock: Clock) -> Service:
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
     async def pass_deadlines() -> bool:
-        return await handlers.pass_deadlines(escalation) > 0
+        return await deadlines.pass_deadlines(escalation) > 0
 
-    deadlines = Loop("deadlines", pass_deadlines, POLL_SECONDS)
+    passing = Loop("deadlines", pass_deadlines, POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake])
 
     async def handle(events: Sequence[Event]) -> None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
         if reports:
-            await handlers.on_reports(escalation, reports)
+            await on_reports(escalation, reports)
 
     consumer = Consumer(
         redis_url,
@@ -82,7 +82,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, deadlines, consumer):
+            for part in (relay, delivery, passing, consumer):
                 await stack.enter_async_context(part.running())
             yield
 
@@ -93,9 +93,9 @@ def build(settings: Settings, clock: Clock) -> Service:
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
             "delivery": delivery.complaint() or (f"{overdue} deliveries are overdue" if overdue else None),
-            "deadlines": deadlines.complaint(),
+            "deadlines": passing.complaint(),
             "dead_letters": await dead_letter_complaint(escalation.engine, tables.dead_letter),
         }
         return checks_of(complaints)
 
-    return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": deadlines, "redis": redis})
+    return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": passing, "redis": redis})

@@ -11,11 +11,11 @@ from typing import Literal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.case import Case, about, envelope
 from services.escalation.channels import DeliveryError, Sender, scheme
 from services.escalation.handlers import Escalation
 from services.escalation.notification import DESK
-from services.escalation.routing import Case, about, envelope
-from services.escalation.store import due, incidents
+from services.escalation.store import cases, deadlines, due
 from services.escalation.store.due import DueDelivery
 from shared import metrics
 from shared.events import DeliveryFinished, DeliveryFinishedData
@@ -79,14 +79,14 @@ class DeliveryLoop:
         wait = RETRY_AFTER_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
         async with self._escalation.engine.begin() as connection:
             # Locked, as an acknowledgement locks it: either it comes before and is seen, or it cancels the retry.
-            await incidents.locked(connection, [delivery.incident_id])
+            await cases.locked(connection, [delivery.incident_id])
             now = self._escalation.clock.now()
             await due.retry_delivery(connection, delivery, now, now + timedelta(seconds=wait), reason)
 
     async def _finish(self, delivery: DueDelivery, outcome: Literal["sent", "given_up"], error: str | None) -> None:
         escalation = self._escalation
         async with escalation.engine.begin() as connection:
-            (case,) = found = await incidents.locked(connection, [delivery.incident_id])
+            (case,) = found = await cases.locked(connection, [delivery.incident_id])
             now = escalation.clock.now()
             if not await due.finish_delivery(connection, delivery, outcome, now, error):
                 return
@@ -102,15 +102,14 @@ class DeliveryLoop:
             await escalation.emit(connection, [finished])
             if outcome == "given_up" and delivery.recipient != DESK:
                 await self._tell_desk(connection, found, delivery)
-            await incidents.set_progress(connection, case)
+            await deadlines.set_progress(connection, case.incident_id, case.state, case.sequence)
         escalation.wake()
 
     async def _tell_desk(self, connection: AsyncConnection, found: list[Case], delivery: DueDelivery) -> None:
         """Unless the notice got through otherwise."""
         if await due.is_settled(connection, delivery.notice_id):
             return
-        (case,) = await incidents.with_history(connection, found)
+        (case,) = await cases.with_history(connection, found)
         router = await self._escalation.router(connection, {(case.unit.code, case.unit.valid_from)})
-        router.tell_desk(case, "undeliverable", delivery.posts)
-        await incidents.save_notices(connection, router.out.notices, router.now)
-        await self._escalation.emit(connection, router.out.events)
+        router.tell_office(case, DESK, "undeliverable", delivery.posts)
+        await self._escalation.save(connection, router.out, router.now)

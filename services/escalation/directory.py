@@ -61,6 +61,11 @@ class Duty(BaseModel):
     superseded_at: AwareDatetime | None = None
 
 
+    @property
+    def unit_key(self) -> "UnitKey | None":
+        return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
+
+
 @dataclass(frozen=True)
 class Contact:
     """An Apprise URL, `mailto(s)://` or `webhook(s)://` at which a person is told, and when it is not to ring."""
@@ -84,6 +89,10 @@ class Directory:
 
 
 UnitKey = tuple[str, date]
+
+
+def key_of(unit: UnitRef) -> UnitKey:
+    return (unit.code, unit.valid_from)
 
 
 @dataclass(frozen=True)

@@ -1,48 +1,39 @@
-"""What escalation does: route a batch of reports, record an acknowledgement, act on passed deadlines.
+"""What escalation does with reports and acknowledgements. Each function is one transaction, and safe to run twice."""
 
-Each function is one transaction, and safe to run twice.
-"""
-
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.escalation.directory import Tenure, holder_at
-from services.escalation.notification import DESK
-from services.escalation.routing import Case, Channels, Outcome, Router, about, envelope, happening_of
-from services.escalation.store import directory, due, incidents, tables
+from services.escalation import lifecycle
+from services.escalation.accountability import Decision
+from services.escalation.case import Case, Outcome, about, envelope, happening_of
+from services.escalation.directory import UnitKey, holder_at, key_of
+from services.escalation.notification import ASKING, DESK, LEADERSHIP, OFFICES
+from services.escalation.routing import Channels, Router
+from services.escalation.store import cases, deadlines, directory, saving, tables, timeline
 from shared import metrics
 from shared.clock import Clock
-from shared.events import (
-    AcknowledgementRecorded,
-    AcknowledgementRecordedData,
-    Event,
-    ReportReceived,
-    StepRaised,
-    StepRaisedData,
-    encode,
-)
+from shared.commitment import Committed
+from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData, Event, ReportReceived, encode
 from shared.identity import Principal
 from shared.ids import uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
 from shared.problem import Problem
 
-DEADLINES_AT_ONCE = 500
-
 
 @dataclass(frozen=True)
 class Escalation:
-    """What the handlers need: the database, the clock, and where the desk and exercises are told."""
+    """What the handlers need: the database, the clock, and where offices and exercises are told."""
 
     engine: AsyncEngine
     clock: Clock
     partitions: int
-    desk_channel: str
-    log_channel: str
+    channels: Channels
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit: the outbox relay and the delivery loop need not wait for their next poll."""
 
@@ -54,25 +45,33 @@ class Escalation:
             wake()
 
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
-        """Put events into the outbox of the caller's transaction, in this order."""
+        """Put events into the outbox and the timeline of the caller's transaction, in this order."""
+        bodies = [encode(e) for e in events]
         rows = [
-            Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), encode(e))
-            for e in events
+            Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
+            for e, body in zip(events, bodies, strict=True)
         ]
         await add(connection, tables.outbox, rows)
+        await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
 
-    async def router(self, connection: AsyncConnection, units: Collection[tuple[str, date]]) -> Router:
+    async def router(self, connection: AsyncConnection, units: Collection[UnitKey]) -> Router:
         now = self.clock.now()
-        of_holder = await directory.channels(connection)
         return Router(
             cases={},
-            tenures=await directory.tenures(connection, now, units=units),
+            directory=await directory.load(connection, units, now),
             rulebooks=await directory.rulebooks(connection),
-            unit_kinds=await directory.unit_kinds(connection),
-            channels=Channels(of_holder, self.desk_channel, self.log_channel),
+            channels=self.channels,
             now=now,
             new_id=self.new_id,
         )
+
+    async def save(self, connection: AsyncConnection, out: Outcome, now: datetime) -> None:
+        await saving.save(connection, out, now)
+        await self.emit(connection, out.events)
+
+    def committed(self, text: str | None) -> Committed | None:
+        """Free text for an event: the ledger keeps a salted commitment to it."""
+        return Committed(salt=secrets.token_hex(32), value=text) if text else None
 
 
 async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
@@ -80,27 +79,28 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
     by_id = {event.id: event for event in reversed(events)}
     async with escalation.engine.begin() as connection:
         happenings = {id_: happening_of(event) for id_, event in by_id.items()}
-        await incidents.lock_units(connection, [h.unit[0] for h in happenings.values()])
-        for known in await incidents.known_events(connection, list(by_id)):
+        await cases.lock_units(connection, [h.unit[0] for h in happenings.values()])
+        for known in await cases.known_events(connection, list(by_id)):
             del by_id[known]
         fresh = [event for event in events if by_id.pop(event.id, None)]
         if not fresh:
             return
         near = [happenings[event.id] for event in fresh]
         router = await escalation.router(connection, {h.unit for h in near})
-        window = max(a.rulebook.correlation.window_minutes for a in router.rulebooks)
-        for case in await incidents.cases_near(connection, near, timedelta(minutes=window)):
+        rules = [a.rulebook for a in router.rulebooks]
+        window = timedelta(minutes=max(r.correlation.window_minutes for r in rules))
+        for case in await cases.cases_near(connection, near, window):
             router.cases.setdefault(case.anchor.key, []).append(case)
-        for event in fresh:
-            router.route(event)
-        await incidents.save(connection, router.out, router.now)
-        await escalation.emit(connection, router.out.events)
-    _count(router.out)
+        wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
+        router.neighbours.update(await cases.neighbours(connection, near, timedelta(minutes=wide)))
+        router.route(*fresh)
+        await escalation.save(connection, router.out, router.now)
+    count(router.out)
     escalation.wake()
 
 
-def _count(out: Outcome) -> None:
-    """Exercises are in no count."""
+def count(out: Outcome) -> None:
+    """Metrics of what was written; exercises are in no count."""
     real = [case for case in out.cases.values() if not case.anchor.exercise]
     new = sum(case.is_new for case in real)
     metrics.incidents.labels("new").inc(new)
@@ -119,84 +119,103 @@ class Acknowledged:
 
 
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
-    """Record that the holder of a post has seen the notice. Raises Problem 403 or 404."""
+    """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
     async with escalation.engine.begin() as connection:
-        case = next(iter(await incidents.locked(connection, [incident_id])), None)
-        if case is None or caller.ward != case.unit.code:
+        case = next(iter(await cases.locked(connection, [incident_id])), None)
+        if case is None or (caller.role == "official" and caller.ward not in _wards_of(case)):
             raise Problem(404, f"incident {incident_id} is not one of your ward")
-        notices = await incidents.holder_notices(connection, incident_id)
-        of_post = [n for n in notices if caller.post in n.posts]
-        if not of_post:
-            raise Problem(404, f"no notice of incident {incident_id} went to post {caller.post}")
-        now = escalation.clock.now()
-        tenures = await directory.tenures(connection, now, units=[(case.unit.code, case.unit.valid_from)])
-        mine = [n for n in of_post if _is_theirs(n, caller.subject, tenures, now)]
-        if not mine:
-            raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
-        new = await incidents.acknowledge(connection, [n.notice_id for n in mine], caller.subject, now)
-        if new:
-            waiting = [n for n in notices if n.acknowledged_at is None and n.notice_id not in new]
-            case.state = "notified" if waiting else "acknowledged"
-            recorded = [
-                _acknowledgement(escalation.new_id(), case, n, caller.subject, now) for n in mine if n.notice_id in new
-            ]
-            await incidents.set_progress(connection, case)
-            await escalation.emit(connection, recorded)
+        notices = await deadlines.notices_of(connection, incident_id)
+        if caller.role == "official":
+            mine = await _of_post(escalation, connection, case, notices, caller)
+        else:
+            office = DESK if caller.role == "desk" else LEADERSHIP
+            mine = [n for n in notices if n.recipient == office]
+            if not mine:
+                raise Problem(404, f"no notice of incident {incident_id} went to the {office}")
+        done = await _record(escalation, connection, case, notices, mine, caller.subject)
     escalation.wake()
-    return Acknowledged(incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
+    return done
 
 
-def _is_theirs(notice: Row[Any], holder: str, tenures: Sequence[Tenure], now: datetime) -> bool:
-    """Sent to them; or to a predecessor, and every post it names is theirs now. Nobody answers for another."""
-    present = [holder_at(tenures, post, now, now) for post in notice.posts]
-    return notice.recipient == holder or all(t is not None and t.holder_id == holder for t in present)
+async def acknowledge_notice(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
+    """The same by a signed link, whose recipient is `by`; None where there is no such notice to them."""
+    async with escalation.engine.begin() as connection:
+        found = await deadlines.notice_by_id(connection, notice_id)
+        if found is None or found.recipient != by:
+            return None
+        (case,) = await cases.locked(connection, [found.incident_id])
+        notices = await deadlines.notices_of(connection, case.incident_id)
+        done = await _record(escalation, connection, case, notices, [n for n in notices if n.recipient == by], by)
+    escalation.wake()
+    return done
+
+
+def _wards_of(case: Case) -> set[str]:
+    return {case.unit.code} | ({case.successor.code} if case.successor else set[str]())
+
+
+async def _of_post(
+    escalation: Escalation, connection: AsyncConnection, case: Case, notices: Sequence[Row[Any]], caller: Principal
+) -> list[Row[Any]]:
+    """The notices that are the caller's to acknowledge. Raises Problem 403 or 404."""
+    of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
+    if not of_post:
+        raise Problem(404, f"no notice of incident {case.incident_id} went to post {caller.post}")
+    now = escalation.clock.now()
+    acts = case.successor or case.unit
+    held = (await directory.load(connection, {key_of(acts)}, now)).tenures
+
+    def answers(post: str) -> bool:
+        """Holds the post now, or stands in for who does."""
+        stands_in = holder_at(held, post, now, now, unit=acts, capacity="deputy")
+        answering = [stands_in, holder_at(held, post, now, now, unit=acts)]
+        return any(t is not None and t.holder_id == caller.subject for t in answering)
+
+    mine = [n for n in of_post if n.recipient == caller.subject or all(answers(post) for post in n.posts)]
+    if not mine:
+        raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
+    return mine
+
+
+async def _record(
+    escalation: Escalation,
+    connection: AsyncConnection,
+    case: Case,
+    notices: Sequence[Row[Any]],
+    mine: Sequence[Row[Any]],
+    by: str,
+) -> Acknowledged:
+    now = escalation.clock.now()
+    new = await deadlines.acknowledge(connection, [n.notice_id for n in mine], by, now)
+    if new:
+        waiting = [
+            n
+            for n in notices
+            if n.purpose in ASKING and n.round == case.round and n.acknowledged_at is None and n.notice_id not in new
+        ]
+        if not waiting and case.is_open:
+            case.state = lifecycle.answered(case.state)
+            await deadlines.stop_chain(connection, case.incident_id, now)
+        recorded = [_acknowledgement(escalation, case, n, by, now) for n in mine if n.notice_id in new]
+        await deadlines.set_progress(connection, case.incident_id, case.state, case.sequence)
+        await escalation.emit(connection, recorded)
+    return Acknowledged(case.incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
 
 
 def _acknowledgement(
-    event_id: str, case: Case, notice: Row[Any], holder: str, now: datetime
+    escalation: Escalation, case: Case, notice: Row[Any], by: str, now: datetime
 ) -> AcknowledgementRecorded:
     data = AcknowledgementRecordedData(
-        **about(case, None, {holder, notice.recipient}),
+        **about(case, None, {by, notice.recipient} - OFFICES),
         notice_id=notice.notice_id,
-        holder=holder,
+        holder=by,
         posts=tuple(notice.posts),
         in_time=notice.due_at is None or now <= notice.due_at,
     )
-    return AcknowledgementRecorded(**envelope(event_id, case.incident_id, now), data=data)
+    return AcknowledgementRecorded(**envelope(escalation.new_id(), case.incident_id, now), data=data)
 
 
-async def pass_deadlines(escalation: Escalation) -> int:
-    """Raise the step of incidents whose deadline has passed; returns how many incidents that were.
-
-    The desk is told once an incident that a holder has not acknowledged; every passed deadline is an event.
-    """
-    async with escalation.engine.begin() as connection:
-        now = escalation.clock.now()
-        ids = await due.claim_passed(connection, now, DEADLINES_AT_ONCE)
-        if not ids:
-            return 0
-        passed = await due.pass_deadlines(connection, ids, now)
-        found = await incidents.with_history(connection, await incidents.locked(connection, ids))
-        cases = {case.incident_id: case for case in found}
-        units = {(c.unit.code, c.unit.valid_from) for c in cases.values()}
-        router = await escalation.router(connection, units)
-        for row in passed:
-            _raise_step(router, cases[row.incident_id], row)
-        posts = await due.posts_of(connection, [row.notice_id for row in passed if row.notice_id])
-        for incident_id, late in posts.items():
-            router.tell_desk(cases[incident_id], "not_acknowledged", late)
-        await incidents.save_notices(connection, router.out.notices, now)
-        for case in cases.values():
-            await incidents.set_progress(connection, case)
-        await escalation.emit(connection, router.out.events)
-    _count(router.out)
-    escalation.wake()
-    return len(ids)
-
-
-def _raise_step(router: Router, case: Case, deadline: Row[Any]) -> None:
-    reason: Literal["not_acknowledged", "not_reviewed"] = (
-        "not_acknowledged" if deadline.kind == "acknowledge" else "not_reviewed"
-    )
-    data = StepRaisedData(**about(case, None), level=DESK, reason=reason, due_at=deadline.due_at)
-    router.emit(StepRaised(**envelope(router.new_id(), case.incident_id, router.now), data=data))
+def record_of(case: Case) -> Decision:
+    """The standing decision; every stored incident has one."""
+    assert case.decision is not None
+    return case.decision

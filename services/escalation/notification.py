@@ -1,20 +1,43 @@
-"""Who is told what about a decision, and in which words. Pure.
+"""Who is told what about a decision, and when a channel may ring. Pure. The words are in `wording`."""
 
-Words stay with facts: that the rule applies ("thuộc phạm vi quy định"), never that somebody is at fault.
-"""
-
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from services.escalation.accountability import Decision, Party
-from services.escalation.rulebook import Post
+from services.escalation.directory import Contact
+from services.escalation.rulebook import Post, Rulebook
 from shared.clock import local
 from shared.taxonomy import categories
 
 DESK = "desk"
-Purpose = Literal["accountable", "review", "vacancy", "unreachable", "undeliverable", "not_acknowledged"]
+"""The city duty desk (trực ban thành phố)."""
+LEADERSHIP = "leadership"
+OFFICES = frozenset({DESK, LEADERSHIP})
+"""Recipients that are not a person: whoever is on duty there is told."""
+Purpose = Literal[
+    "accountable",
+    "duty",
+    "reminder",
+    "still_open",
+    "review",
+    "closure",
+    "vacancy",
+    "unreachable",
+    "undeliverable",
+    "not_acknowledged",
+    "not_reviewed",
+    "exhausted",
+    "prominence",
+    "unit_split",
+]
+EACH_ROUND: frozenset[str] = frozenset(
+    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure"}
+)
+"""Told again in a later round; everything else once an incident."""
+ASKING: frozenset[str] = frozenset({"accountable", "still_open"})
+"""What a post-holder has to acknowledge, by a deadline."""
 
 
 @dataclass(frozen=True)
@@ -22,41 +45,9 @@ class Notice:
     """What one person is told for one purpose. One person in both posts: two parties, one notice."""
 
     recipient: str
-    """A holder id, or `desk`."""
+    """A holder id, `desk` or `leadership`."""
     purpose: Purpose
     posts: tuple[str, ...] = ()
-
-
-def plan(decision: Decision, already: Collection[tuple[str, str]]) -> list[Notice]:
-    """The notices that `decision` calls for beyond those `already` issued for its incident, as (recipient, purpose)."""
-    wanted: list[Notice] = []
-    if _holders_are_told(decision):
-        wanted += _to_holders(decision.parties)
-        vacant = tuple(sorted(p.post for p in decision.parties if p.accountable is None or p.present is None))
-        if vacant:
-            wanted.append(Notice(DESK, "vacancy", vacant))
-    if desk_reviews(decision):
-        wanted.append(Notice(DESK, "review"))
-    return [n for n in wanted if (n.recipient, n.purpose) not in already]
-
-
-def _holders_are_told(decision: Decision) -> bool:
-    if decision.outcome == "applies":
-        return decision.immediate or decision.standing == "confirmed"
-    return decision.outcome == "undetermined" and decision.immediate
-
-
-def desk_reviews(decision: Decision) -> bool:
-    untold = decision.standing == "provisional" and not _holders_are_told(decision)
-    return untold or decision.outcome == "undetermined" or decision.clock_ahead or decision.disputed
-
-
-def _to_holders(parties: Collection[Party]) -> list[Notice]:
-    posts_of: dict[str, list[str]] = {}
-    for party in parties:
-        if party.present is not None:
-            posts_of.setdefault(party.present.holder_id, []).append(party.post)
-    return [Notice(holder, "accountable", tuple(sorted(posts))) for holder, posts in posts_of.items()]
 
 
 @dataclass(frozen=True)
@@ -68,12 +59,84 @@ class Subject:
     deadline: datetime | None
 
 
+def plan(decision: Decision, already: Collection[tuple[str, str]], on_duty: Iterable[str] = ()) -> list[Notice]:
+    """The notices that `decision` calls for beyond those `already` issued for its incident, as (recipient, purpose).
+
+    `on_duty`: holder ids of those on the ward's duty roster, who are told beside the post-holders.
+    """
+    wanted: list[Notice] = []
+    if holders_are_told(decision):
+        asked = to_holders(decision.parties, "accountable")
+        wanted += asked
+        named = {n.recipient for n in asked}
+        wanted += [Notice(holder, "duty") for holder in sorted(set(on_duty) - named)]
+        if decision.divided:
+            wanted.append(Notice(DESK, "unit_split"))
+        vacant = tuple(sorted(p.post for p in decision.parties if _is_vacant(p, decision)))
+        if vacant:
+            wanted.append(Notice(DESK, "vacancy", vacant))
+    if desk_reviews(decision):
+        wanted.append(Notice(DESK, "review"))
+    return [n for n in wanted if (n.recipient, n.purpose) not in already]
+
+
+def holders_are_told(decision: Decision) -> bool:
+    if decision.outcome == "applies":
+        return decision.immediate or decision.standing == "confirmed"
+    return decision.outcome == "undetermined" and decision.immediate
+
+
+def desk_reviews(decision: Decision) -> bool:
+    untold = decision.standing == "provisional" and not holders_are_told(decision)
+    return untold or decision.outcome == "undetermined" or decision.clock_ahead or decision.disputed
+
+
+def to_holders(parties: Iterable[Party], purpose: Purpose) -> list[Notice]:
+    """One notice for each person who answers for a post now."""
+    posts_of: dict[str, list[str]] = {}
+    for party in parties:
+        if party.acting is not None:
+            posts_of.setdefault(party.acting.holder_id, []).append(party.post)
+    return [Notice(holder, purpose, tuple(sorted(posts))) for holder, posts in posts_of.items()]
+
+
+def _is_vacant(party: Party, decision: Decision) -> bool:
+    return party.accountable is None or (party.acting is None and not decision.divided)
+
+
+def rings_at(contact: Contact, now: datetime, *, may_wait: bool) -> datetime:
+    """When a channel may be used: now, or at the end of its quiet hours for what may wait."""
+    start, end = contact.quiet_from, contact.quiet_to
+    if not may_wait or start is None or end is None or start == end:
+        return now
+    here = local(now)
+    clock = here.time().replace(tzinfo=None)
+    quiet = start <= clock < end if start < end else clock >= start or clock < end
+    if not quiet:
+        return now
+    until = here.replace(hour=end.hour, minute=end.minute, second=0, microsecond=0)
+    return until if until > here else until + timedelta(days=1)
+
+
+def may_wait(decision: Decision, rulebook: Rulebook) -> bool:
+    """For the end of a contact's quiet hours: only what is known to be slight, and not immediate."""
+    return (
+        not decision.immediate and decision.severity is not None and (decision.severity < rulebook.quiet.below_severity)
+    )
+
+
 DESK_TASKS: dict[str, tuple[str, str]] = {
     "review": ("Cần xác minh, phân loại", "To be verified and classified"),
     "vacancy": ("Khuyết người giữ chức vụ", "Post vacant"),
     "unreachable": ("Người giữ chức vụ không có kênh liên lạc", "Post-holder has no contact channel"),
     "undeliverable": ("Không gửi được thông báo", "Notice could not be delivered"),
     "not_acknowledged": ("Quá hạn xác nhận", "Not acknowledged in time"),
+    "not_reviewed": ("Quá hạn xác minh", "Not reviewed in time"),
+    "exhausted": ("Không ai trả lời", "Nobody has answered"),
+    "prominence": ("Có dấu hiệu nổi cộm", "May be prominent"),
+    "unit_split": ("Đơn vị đã chia tách", "The unit was divided"),
+    "closure": ("Đề nghị kết thúc", "Closure proposed"),
+    "duty": ("Để biết", "For your information"),
 }
 
 
@@ -88,7 +151,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
     if decision.severity is not None:
         vi.append(f"Mức độ {decision.severity}.")
         en.append(f"Severity {decision.severity}.")
-    if notice.purpose == "accountable":
+    if notice.purpose in ("accountable", "reminder", "still_open"):
         version = decision.rulebook.version if decision.rulebook else ""
         applies = decision.outcome == "applies"
         vi_rule = "Thuộc phạm vi quy định" if applies else "Đang xem xét theo quy định"

@@ -1,30 +1,41 @@
-"""What one report does: which incident it joins, what is decided anew, who is told. In memory, without I/O.
+"""What reports do: which incident they join, what is decided anew, who is told, what falls due. In memory, without I/O.
 
-`handlers` loads the cases that a batch of reports can touch, has each report routed here, and writes what came of it
-in one transaction.
+`handlers` loads the cases that a batch can touch, has it routed here, and writes what came of it in one transaction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
-from services.escalation import correlation, notification
-from services.escalation.accountability import (
-    Decision,
-    Inputs,
-    ReportFacts,
-    decide,
-    time_of_occurrence,
+from services.escalation import correlation, lifecycle, notification, patterns
+from services.escalation.accountability import Decision, Inputs, decide
+from services.escalation.case import (
+    Case,
+    DueKind,
+    IssuedNotice,
+    MadeDecision,
+    NewDeadline,
+    Outcome,
+    about,
+    envelope,
+    facts_of,
+    happening_of,
 )
-from services.escalation.correlation import Happening, Key, Point
-from services.escalation.directory import Tenure
-from services.escalation.notification import DESK, Notice, Purpose, Subject
-from services.escalation.rulebook import AdoptedRulebook, in_force
+from services.escalation.correlation import Happening, Key
+from services.escalation.directory import Contact, Directory, Tenure, UnitKey, key_of
+from services.escalation.finding import assess
+from services.escalation.notification import (
+    DESK,
+    OFFICES,
+    Notice,
+    Purpose,
+    Subject,
+    words,  # TODO
+)
+from services.escalation.patterns import Neighbour
+from services.escalation.rulebook import AdoptedRulebook, Rulebook, in_force, newness
 from shared.events import (
-    Data,
     DecisionMade,
     DecisionMadeData,
     Event,
@@ -35,213 +46,285 @@ from shared.events import (
     ReportCorrelated,
     ReportCorrelatedData,
     ReportReceived,
+    SuggestionRaised,
+    SuggestionRaisedData,
     UnitRef,
 )
-from shared.taxonomy import categories
-
-SOURCE = "/trucban/escalation"
-
-
-@dataclass
-class Case:
-    """An incident in memory, with what its next report needs to know."""
-
-    incident_id: str
-    unit: UnitRef
-    unit_kind: str
-    category: str
-    anchor: Happening
-    opened_at: datetime
-    state: str = "received"
-    sequence: int = 0
-    reports: list[ReportFacts] = field(default_factory=list[ReportFacts])
-    decision: Decision | None = None
-    decision_id: str | None = None
-    decision_number: int = 0
-    told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    is_new: bool = False
-
-
-@dataclass(frozen=True)
-class IssuedNotice:
-    notice_id: str
-    case: Case
-    notice: Notice
-    decision_id: str | None
-    title: str
-    body: str
-    issued_at: datetime
-    due_at: datetime | None
-    channels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MadeDecision:
-    decision_id: str
-    case: Case
-    number: int
-    previous: str | None
-    decision: Decision
-    inputs: Inputs
-
-
-@dataclass
-class Outcome:
-    """All that a transaction has to write."""
-
-    cases: dict[str, Case] = field(default_factory=dict[str, Case])
-    reports: list[tuple[ReportReceived, Case]] = field(default_factory=list[tuple[ReportReceived, Case]])
-    decisions: list[MadeDecision] = field(default_factory=list[MadeDecision])
-    notices: list[IssuedNotice] = field(default_factory=list[IssuedNotice])
-    reviews: list[tuple[Case, datetime]] = field(default_factory=list[tuple[Case, datetime]])
-    reviewed: set[str] = field(default_factory=set[str])
-    """Incidents whose latest decision leaves the desk nothing to review."""
-    events: list[Event] = field(default_factory=list[Event])
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Where people are told: Apprise URLs by holder id, the desk's, and the log that exercises go to."""
+    """Where the desk, the leadership and exercises are told, beside those on duty: Apprise URLs."""
 
-    of_holder: dict[str, tuple[str, ...]]
     desk: str
+    leadership: str
     log: str
-
-    def of(self, recipient: str, *, exercise: bool) -> tuple[str, ...]:
-        if exercise:
-            return (self.log,)
-        return (self.desk,) if recipient == DESK else self.of_holder.get(recipient, ())
 
 
 @dataclass
 class Router:
-    """Routes reports one after the other over a working set of cases."""
+    """Works on a set of cases, one thing after the other."""
 
     cases: dict[Key, list[Case]]
     """Open incidents that a report of the batch could join, by what has to be equal."""
-    tenures: Sequence[Tenure]
+    directory: Directory
     rulebooks: Sequence[AdoptedRulebook]
-    unit_kinds: dict[tuple[str, object], str]
     channels: Channels
     now: datetime
     new_id: Callable[[], str]
+    neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
+    """Other incidents of the batch's wards near in time, for patterns."""
     out: Outcome = field(default_factory=Outcome)
-    _tenures_of: dict[tuple[str, date], tuple[Tenure, ...]] = field(
-        default_factory=dict[tuple[str, date], tuple[Tenure, ...]]
+    _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
+        default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
 
-    def route(self, event: ReportReceived) -> None:
+    def route(self, *events: ReportReceived) -> list[Case]:
+        """Each report joins its incident or opens one; then each incident that got any is decided once."""
+        touched: dict[str, tuple[Case, str]] = {}
+        for event in events:
+            case = self._join(event)
+            touched[case.incident_id] = (case, event.id)
+        for case, cause in touched.values():
+            self.evaluate(case, cause)
+        return [case for case, _ in touched.values()]
+
+    def _join(self, event: ReportReceived) -> Case:
         happening, facts = happening_of(event), facts_of(event)
         adopted = in_force(self.rulebooks, happening.at)
-        policy = (adopted or self._newest()).rulebook.correlation
-        alike = {c.incident_id: c for c in self.cases.get(happening.key, ())}
-        found = correlation.find(happening, ((id_, c.anchor) for id_, c in alike.items()), policy)
-        case = alike[found] if found else None
+        policy = (adopted or self.newest()).rulebook.correlation
+        alike = self.cases.get(happening.key, ())
+        anchors = [(c.incident_id, anchor) for c in alike for anchor in (c.anchor, *c.aliases)]
+        found = correlation.find(happening, anchors, policy)
+        case = next(c for c in alike if c.incident_id == found) if found else None
         outcome = "merged" if case else "new"
         if case is None:
-            case = self._open(event, happening)
+            case = self.open(happening, event.data.unit, str(event.data.category), event.id)
         case.reports.append(facts)
         self.out.cases[case.incident_id] = case
         self.out.reports.append((event, case))
         correlated = ReportCorrelatedData(**about(case, event.id), report_id=facts.report_id, outcome=outcome)
-        self.emit(ReportCorrelated(**self._envelope(case), data=correlated))
-        self.evaluate(case, cause=event.id)
+        self.emit(ReportCorrelated(**self.envelope(case), data=correlated))
+        return case
 
-    def _open(self, event: ReportReceived, happening: Happening) -> Case:
-        unit = event.data.unit
+    def open(self, happening: Happening, unit: UnitRef | None, category: str, cause: str | None) -> Case:
         assert unit is not None
+        known = self.directory.units.get((unit.code, unit.valid_from))
         case = Case(
             incident_id=self.new_id(),
             unit=unit,
-            unit_kind=self.unit_kinds.get((unit.code, unit.valid_from), ""),
-            category=str(event.data.category),
+            unit_kind=known.kind if known else "",
+            category=category,
             anchor=happening,
             opened_at=self.now,
             is_new=True,
         )
         self.cases.setdefault(happening.key, []).append(case)
-        opened = IncidentOpenedData(**about(case, event.id), family=happening.family, exercise=happening.exercise)
-        self.emit(IncidentOpened(**self._envelope(case), data=opened))
+        opened = IncidentOpenedData(**about(case, cause), family=happening.family, exercise=happening.exercise)
+        self.emit(IncidentOpened(**self.envelope(case), data=opened))
         return case
 
-    def evaluate(self, case: Case, cause: str) -> None:
+    def evaluate(self, case: Case, cause: str | None) -> None:
         """Decide again; a decision of another result is made, linked to the earlier one, and its notices issued."""
-        adopted = in_force(self.rulebooks, case.anchor.at)
-        inputs = Inputs(
+        self.out.cases[case.incident_id] = case
+        inputs = self.inputs(case)
+        decision = decide(inputs, self.rulebook_of(case))
+        if case.decision is None or decision.differs_from(case.decision):
+            self._adopt(case, decision, inputs, cause)
+        if case.is_open:
+            self._notify(case, decision, cause)
+            self._keep_due(case, decision)
+            self._look_for_patterns(case, cause)
+
+    def inputs(self, case: Case) -> Inputs:
+        """What a decision on the case depends on now; also settles which unit acts for it."""
+        held, adopted = assess(case.findings), self.rulebook_of(case)
+        case.successor, divided = self._who_acts(case)
+        return Inputs(
             incident=case.incident_id,
             unit=case.unit,
             time_of_occurrence=case.anchor.at,
             evaluated_at=self.now,
             reports=tuple(case.reports),
-            tenures=self.tenures_of(case.unit),
+            tenures=self._tenures(case),
             rulebook_version=adopted.rulebook.version if adopted else None,
             exercise=case.anchor.exercise,
+            designated=held.designated,
+            verified=held.verified,
+            assessed_harm=held.harm,
+            assessed_at=held.assessed_at,
+            firecrackers_exploded=held.firecrackers_exploded,
+            reclassified=held.reclassified,
+            successor=case.successor,
+            divided=divided,
         )
-        decision = decide(inputs, adopted)
-        if case.decision is None or decision.differs_from(case.decision):
-            self._adopt(case, decision, inputs, cause)
-        self._notify(case, decision, cause)
 
-    def tenures_of(self, unit: UnitRef) -> tuple[Tenure, ...]:
-        """The unit's tenures, gathered once a unit."""
-        key = (unit.code, unit.valid_from)
-        if key not in self._tenures_of:
-            mine = (t for t in self.tenures if (t.unit.code, t.unit.valid_from) == key)
-            self._tenures_of[key] = tuple(mine)
-        return self._tenures_of[key]
+    def _who_acts(self, case: Case) -> tuple[UnitRef | None, bool]:
+        """The unit that took this one's place, and whether nobody can tell which: a divided unit is never guessed."""
+        acting, seen = case.successor or case.unit, set[UnitKey]()
+        while (key := key_of(acting)) not in seen:
+            seen.add(key)
+            unit = self.directory.units.get(key)
+            if unit is None or not unit.ended(self.now) or not unit.successors:
+                break
+            acting, *others = unit.successors
+            if others:
+                return None, True
+        return (None if key_of(acting) == key_of(case.unit) else acting), False
 
-    def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str) -> None:
+    def _tenures(self, case: Case) -> tuple[Tenure, ...]:
+        """Those of the unit and of the one that acts for it, gathered once."""
+        key = key_of(case.unit)
+        other = key_of(case.successor) if case.successor else None
+        if (key, other) not in self._tenures_of:
+            mine = (t for t in self.directory.tenures if key_of(t.unit) in (key, other))
+            self._tenures_of[key, other] = tuple(mine)
+        return self._tenures_of[key, other]
+
+    def rulebook_of(self, case: Case) -> AdoptedRulebook | None:
+        """The version that the incident was first decided by; before that, the one in force when it occurred."""
+        if case.rulebook_version is None:
+            return in_force(self.rulebooks, case.anchor.at)
+        return next(a for a in self.rulebooks if a.rulebook.version == case.rulebook_version)
+
+    def policy_of(self, case: Case) -> Rulebook:
+        """For times and levels; where no rulebook was in force, the newest says how long the desk has."""
+        return (self.rulebook_of(case) or self.newest()).rulebook
+
+    def newest(self) -> AdoptedRulebook:
+        return max(self.rulebooks, key=newness)
+
+    def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
         made = MadeDecision(self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
         self.out.decisions.append(made)
+        if gone := _acting(case.decision) - _acting(decision):
+            self.out.withdrawn.setdefault(case.incident_id, set()).update(gone)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
-        holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present) if h}
+        case.rulebook_version = inputs.rulebook_version
+        holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
         data = DecisionMadeData(
             **about(case, cause, officials=holders),
             decision_id=made.decision_id,
             previous=made.previous,
             record=decision.model_dump(mode="json", exclude_none=True),
         )
-        self.emit(DecisionMade(**self._envelope(case), data=data))
+        self.emit(DecisionMade(**self.envelope(case), data=data))
 
-    def _notify(self, case: Case, decision: Decision, cause: str) -> None:
-        unreachable: set[str] = set()
-        for notice in notification.plan(decision, case.told):
-            due_at = None
-            if notice.purpose == "accountable" and decision.deadlines is not None:
-                due_at = decision.deadlines.acknowledge_by
-            issued = self._issue(case, notice, due_at, cause)
+    def _notify(self, case: Case, decision: Decision, cause: str | None) -> None:
+        planned = notification.plan(decision, case.told, self._on_duty(case))
+        self.ask(case, [n for n in planned if n.purpose == "accountable"], cause)
+        for notice in (n for n in planned if n.purpose != "accountable"):
+            self.issue(case, notice, None, cause)
             if notice.purpose == "review":
-                self.out.reviews.append((case, self._review_by(decision)))
-                self.out.reviewed.discard(case.incident_id)
-            if notice.recipient != DESK:
-                case.state = "notified"
-                unreachable.update(() if issued.channels else notice.posts)
+                self.due(case, "review", self._review_by(case, decision), level=1)
         if not notification.desk_reviews(decision):
-            self.out.reviewed.add(case.incident_id)
-        if unreachable:
-            self.tell_desk(case, "unreachable", unreachable, cause)
+            self.settle(case, "review")
 
-    def _review_by(self, decision: Decision) -> datetime:
-        """Where no rulebook was in force, the newest says how long the desk has."""
+    def _on_duty(self, case: Case) -> list[str]:
+        acts = key_of(case.successor or case.unit)
+        return [
+            d.holder_id
+            for d in self.directory.duties
+            if d.level == "ward" and d.unit_key == acts and d.valid_from <= self.now < d.valid_to
+        ]
+
+    def ask(self, case: Case, notices: Iterable[Notice], cause: str | None) -> None:
+        """Tell post-holders, who have to acknowledge: a deadline each, and a reminder before it."""
+        assert case.decision is not None
+        policy = self.policy_of(case)
+        minutes = timedelta(minutes=policy.acknowledge_minutes(case.decision.severity))
+        unreachable: set[str] = set()
+        for notice in notices:
+            rings = min((at for _, at in self._reach(case, notice.recipient)), default=None)
+            asked_at = rings or self.now
+            issued = self.issue(case, notice, asked_at + minutes, cause)
+            self.due(case, "acknowledge", asked_at + minutes, issued.notice_id)
+            self.due(case, "remind", asked_at + minutes * policy.chain.remind_percent / 100, issued.notice_id)
+            case.state = lifecycle.told(case.state)
+            unreachable.update(notice.posts if rings is None else ())
+        if unreachable:
+            self.tell_office(case, DESK, "unreachable", unreachable, cause)
+
+    def _review_by(self, case: Case, decision: Decision) -> datetime:
         if decision.deadlines is not None:
             return decision.deadlines.review_by
-        return self.now + timedelta(minutes=self._newest().rulebook.deadlines.review_minutes)
+        return self.now + timedelta(minutes=self.policy_of(case).deadlines.review_minutes)
 
-    def _newest(self) -> AdoptedRulebook:
-        return max(self.rulebooks, key=lambda a: a.rulebook.valid_from)
+    def _keep_due(self, case: Case, decision: Decision) -> None:
+        """An open incident always has something that falls due."""
+        policy = self.policy_of(case)
+        if decision.outcome == "does_not_apply":
+            self.settle(case, "acknowledge", "remind", "lapse")
+            if not case.pending & {"review", "idle"}:
+                self.due(case, "idle", self.now + timedelta(minutes=policy.chain.idle_minutes))
+            return
+        self.settle(case, "idle")
+        if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending):
+            self.lapse_later(case)
 
-    def tell_desk(self, case: Case, purpose: Purpose, posts: Iterable[str], cause: str | None = None) -> None:
-        """Tell the desk of something about these posts, once an incident and purpose."""
-        if (DESK, purpose) not in case.told:
-            self._issue(case, Notice(DESK, purpose, tuple(sorted(posts))), None, cause)
+    def _look_for_patterns(self, case: Case, cause: str | None) -> None:
+        """Link what is related, and suggest "nổi cộm" to the desk; exercises are no pattern."""
+        if case.anchor.exercise:
+            return
+        policy = self.policy_of(case).patterns
+        near = self.neighbours.setdefault(case.anchor.unit, [])
+        if case.is_new and all(n.incident_id != case.incident_id for n in near):
+            window = timedelta(minutes=policy.related_window_minutes)
+            others = patterns.related(case.anchor.at, near, window)
+            self.out.links += [(case.incident_id, other, "same ward, near in time") for other in others]
+            near.append(Neighbour(case.incident_id, case.anchor.at))
+        found = patterns.suggestion(case.incident_id, case.anchor.at, case.reports, near, policy)
+        if found is None or (DESK, "prominence") in case.told or assess(case.findings).designated:
+            return
+        near[:] = [n.with_suggestion() if n.incident_id == case.incident_id else n for n in near]
+        pattern, count = found
+        data = SuggestionRaisedData(**about(case, cause), pattern=pattern, count=count)
+        self.emit(SuggestionRaised(**self.envelope(case), data=data))
+        self.tell_office(case, DESK, "prominence", (), cause)
 
-    def _issue(self, case: Case, notice: Notice, due_at: datetime | None, cause: str | None) -> IssuedNotice:
+    def lapse_later(self, case: Case) -> None:
+        severity = case.decision.severity if case.decision else None
+        minutes = self.policy_of(case).lapse_minutes(severity)
+        self.due(case, "lapse", self.now + timedelta(minutes=minutes))
+
+    def due(self, case: Case, kind: DueKind, at: datetime, notice_id: str | None = None, *, level: int = 0) -> None:
+        case.pending.add(kind)
+        self.out.deadlines.append(NewDeadline(case, kind, at, notice_id, level))
+
+    def settle(self, case: Case, *kinds: DueKind) -> None:
+        """These due times of the incident no longer matter, whether they were stored or are of this transaction."""
+        if case.pending.intersection(kinds):
+            self.settle_stored(case, *kinds)
+            self.out.deadlines[:] = [d for d in self.out.deadlines if d.case is not case or d.kind not in kinds]
+            case.pending.difference_update(kinds)
+
+    def settle_stored(self, case: Case, *kinds: DueKind) -> None:
+        """The same, but what was set in this transaction stays."""
+        self.out.settled.setdefault(case.incident_id, set()).update(kinds)
+        new = {d.kind for d in self.out.deadlines if d.case is case}
+        case.pending.difference_update(set(kinds) - new)
+
+    def tell_office(
+        self,
+        case: Case,
+        office: str,
+        purpose: Purpose,
+        posts: Iterable[str],
+        cause: str | None = None,
+        due_at: datetime | None = None,
+    ) -> IssuedNotice | None:
+        """Tell the desk or the leadership of something about these posts, once; None if it was told already."""
+        if (office, purpose) in case.told:
+            return None
+        return self.issue(case, Notice(office, purpose, tuple(sorted(posts))), due_at, cause)
+
+    def issue(self, case: Case, notice: Notice, due_at: datetime | None, cause: str | None) -> IssuedNotice:
         """Word a notice, queue it on each channel of its recipient, and put it on the record."""
-        decision, adopted = case.decision, in_force(self.rulebooks, case.anchor.at)
+        decision = case.decision
         assert decision is not None
-        posts = adopted.rulebook.posts if adopted else ()
+        adopted = self.rulebook_of(case)
         subject = Subject(case.unit_kind, _category_of(case, decision, adopted), due_at)
-        title, body = notification.words(decision, notice, subject, posts)
+        title, body = words(decision, notice, subject, adopted.rulebook.posts if adopted else ())
         issued = IssuedNotice(
             notice_id=self.new_id(),
             case=case,
@@ -251,13 +334,14 @@ class Router:
             body=body,
             issued_at=self.now,
             due_at=due_at,
-            channels=self.channels.of(notice.recipient, exercise=case.anchor.exercise),
+            round=case.round,
+            channels=self._reach(case, notice.recipient),
         )
+        self.out.cases[case.incident_id] = case
         self.out.notices.append(issued)
         case.told.add((notice.recipient, notice.purpose))
-        holders = () if notice.recipient == DESK else (notice.recipient,)
         data = NoticeIssuedData(
-            **about(case, cause, officials=holders),
+            **about(case, cause, officials=() if notice.recipient in OFFICES else (notice.recipient,)),
             notice_id=issued.notice_id,
             recipient=notice.recipient,
             purpose=notice.purpose,
@@ -266,70 +350,45 @@ class Router:
             due_at=due_at,
             exercise=case.anchor.exercise,
         )
-        self.emit(NoticeIssued(**self._envelope(case), data=data))
+        self.emit(NoticeIssued(**self.envelope(case), data=data))
         return issued
+
+    def _reach(self, case: Case, recipient: str) -> tuple[tuple[str, datetime], ...]:
+        """Channels of a recipient and when each may ring. Exercises go to the log channel and nowhere else."""
+        if case.anchor.exercise:
+            return ((self.channels.log, self.now),)
+        assert case.decision is not None
+        waits = recipient not in OFFICES and notification.may_wait(case.decision, self.policy_of(case))
+        found: dict[str, datetime] = {}
+        for contact in self._contacts(recipient):
+            found.setdefault(contact.channel, notification.rings_at(contact, self.now, may_wait=waits))
+        return tuple(found.items())
+
+    def _contacts(self, recipient: str) -> list[Contact]:
+        if recipient not in OFFICES:
+            return list(self.directory.contacts.get(recipient, ()))
+        own = self.channels.desk if recipient == DESK else self.channels.leadership
+        on_duty = (
+            contact
+            for d in self.directory.duties
+            if d.level == recipient and d.valid_from <= self.now < d.valid_to
+            for contact in self.directory.contacts.get(d.holder_id, ())
+        )
+        return [Contact(own), *on_duty]
 
     def emit(self, event: Event) -> None:
         self.out.events.append(event)
 
-    def _envelope(self, case: Case) -> dict[str, Any]:
+    def envelope(self, case: Case) -> dict[str, Any]:
         return envelope(self.new_id(), case.incident_id, self.now)
 
 
 def _category_of(case: Case, decision: Decision, adopted: AdoptedRulebook | None) -> str:
-    """The category to speak of: of a report of setting off where that limb applies, else of the first report."""
-    if decision.limb != "firecracker" or adopted is None:
-        return case.category
-    set_off = (r.category for r in case.reports if adopted.rulebook.of(r.category).firecracker == "yes")
-    return next(set_off, case.category)
+    """The category to speak of: setting off where that limb applies, else the incident's own."""
+    if decision.limb == "firecracker" and adopted is not None:
+        return next((c for c, rule in adopted.rulebook.categories.items() if rule.firecracker == "yes"), case.category)
+    return case.category
 
 
-def envelope(event_id: str, subject: str, now: datetime) -> dict[str, Any]:
-    return {"id": event_id, "source": SOURCE, "subject": subject, "time": now}
-
-
-def about(case: Case, cause: str | None, officials: Iterable[str] = ()) -> dict[str, Any]:
-    """The common data of an event of `case`, which takes the incident's next sequence number."""
-    case.sequence += 1
-    common = Data(
-        incident=case.incident_id,
-        sequence=case.sequence,
-        cause=cause,
-        unit=case.unit,
-        category=case.category,
-        occurred_at=case.anchor.at,
-        officials=tuple(sorted(officials)),
-    )
-    return {name: getattr(common, name) for name in Data.model_fields}
-
-
-def happening_of(event: ReportReceived) -> Happening:
-    data = event.data
-    assert data.unit is not None
-    assert data.occurred_at is not None
-    point = None
-    if data.location is not None:
-        place = orjson.loads(data.location.value)
-        point = Point(float(place["latitude"]), float(place["longitude"]))
-    return Happening(
-        unit=(data.unit.code, data.unit.valid_from),
-        family=categories()[str(data.category)].family,
-        exercise=data.exercise,
-        at=time_of_occurrence(data.occurred_at, data.received_at),
-        point=point,
-    )
-
-
-def facts_of(event: ReportReceived) -> ReportFacts:
-    data = event.data
-    assert data.occurred_at is not None
-    return ReportFacts(
-        report_id=data.report_id,
-        category=str(data.category),
-        source=data.from_source,
-        occurred_at=data.occurred_at,
-        received_at=data.received_at,
-        harm=data.harm,
-        firecracker=data.firecracker,
-        clock_ahead=data.clock_ahead,
-    )
+def _acting(decision: Decision | None) -> set[str]:
+    return {p.acting.holder_id for p in decision.parties if p.acting} if decision else set()

@@ -21,7 +21,7 @@ from services.cli.process import build
 from services.escalation import importing
 from services.escalation.accountability import Inputs, decide, record_bytes
 from services.escalation.handlers import Escalation
-from services.escalation.store import directory, due, tables
+from services.escalation.store import deadlines, directory, tables
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
@@ -32,13 +32,27 @@ from shared.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
 from shared.web import Service, compose
-from tests.support import NIGHT, SAMPLES, at
+from tests.support import CHANNELS, NIGHT, SAMPLES, at
 
 BEFORE_THE_NIGHT = at("2023-01-06 08:00")
 REDIS_DATABASES = 16
-DIRECTORY = ("unit", "tenure", "contact", "rulebook")
+DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
 """Tables that the template keeps a copy of."""
-EMPTIED = ("deadline", "delivery", "notice", "decision", "report", "incident", "outbox", "outbox_stream", "dead_letter")
+EMPTIED = (
+    "deadline",
+    "delivery",
+    "notice",
+    "decision",
+    "finding",
+    "link",
+    "report",
+    "incident",
+    "timeline",
+    "pace",
+    "outbox",
+    "outbox_stream",
+    "dead_letter",
+)
 _numbers = itertools.count(1)
 
 
@@ -105,7 +119,7 @@ async def migrated_template(servers: Servers) -> Template:
 
 @asynccontextmanager
 async def _escalation(database_url: str, clock: Clock) -> AsyncGenerator[Escalation]:
-    escalation = Escalation(connect(database_url), clock, 1, desk_channel="outbox://desk", log_channel="outbox://log")
+    escalation = Escalation(connect(database_url), clock, 1, CHANNELS)
     yield escalation
     await escalation.engine.dispose()
 
@@ -230,7 +244,7 @@ class WholeCity(City):
     async def _is_idle(self) -> bool:
         self.services["escalation"].parts["deadlines"].wake()
         async with self.escalation.engine.connect() as connection:
-            return await due.is_idle(connection, self.clock.now())
+            return await deadlines.is_idle(connection, self.clock.now())
 
     @property
     def sent(self) -> list[dict[str, Any]]:

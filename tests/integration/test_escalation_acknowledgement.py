@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.handlers import acknowledge, on_reports, pass_deadlines
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.handlers import acknowledge, on_reports
 from shared.events import AcknowledgementRecorded, UnitRef
 from shared.identity import Principal
 from shared.problem import Problem

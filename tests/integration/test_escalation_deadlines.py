@@ -3,7 +3,8 @@
 import asyncio
 from datetime import timedelta
 
-from services.escalation.handlers import acknowledge, on_reports, pass_deadlines
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.handlers import acknowledge, on_reports
 from shared.events import Harm, StepRaised
 from shared.identity import Principal
 from tests.integration.escalation_support import City

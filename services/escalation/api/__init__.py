@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from services.escalation.api import decisions, directory, incidents
+from services.escalation.api import commands, decisions, directory, incidents
 
 router = APIRouter()
-for part in (incidents, directory, decisions):
+for part in (incidents, commands, directory, decisions):
     router.include_router(part.router)

@@ -15,7 +15,7 @@ from shared.identity import Principal, require
 from shared.problem import FieldError, Problem, invalid
 
 router = APIRouter()
-Official = Annotated[Principal, Depends(require("official"))]
+Asked = Annotated[Principal, Depends(require("official", "desk", "leader"))]
 
 
 @router.get("/incidents")
@@ -73,10 +73,8 @@ class AcknowledgementAnswer(BaseModel):
 
 
 @router.post("/incidents/{incident_id}/acknowledgements", status_code=201)
-async def acknowledge(
-    escalation: Wired, caller: Official, incident_id: str, response: Response
-) -> AcknowledgementAnswer:
-    """Say that the holder of the token's post has seen the notice; 200 when that was said before."""
+async def acknowledge(escalation: Wired, caller: Asked, incident_id: str, response: Response) -> AcknowledgementAnswer:
+    """Say that the holder of the token's post, or the office, has seen the notice; 200 when that was said before."""
     done = await handlers.acknowledge(escalation, incident_id, caller)
     response.status_code = 201 if done.is_new else 200
     return AcknowledgementAnswer(incident=done.incident, state=done.state, acknowledged=list(done.notices))

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, and_, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.directory import Tenure, TenureRow, UnitRow, day_start
+from services.escalation.directory import Contact, Directory, Tenure, TenureRow, Unit, UnitKey, UnitRow, day_start
 from services.escalation.rulebook import AdoptedRulebook, read
 from services.escalation.store.tables import contact, rulebook, tenure, unit
 from shared.events import UnitRef
@@ -157,4 +157,28 @@ def tenure_of(row: TenureRow, ref: UnitRef, tenure_id: str, now: datetime) -> Te
         valid_to=day_start(row.valid_to) if row.valid_to else None,
         sample=row.sample,
         recorded_at=now,
+    )
+
+
+async def load(connection: AsyncConnection, units: Iterable[UnitKey], now: datetime) -> Directory:
+    """The snapshot that a transaction works with."""
+    rows = {(r.code, r.valid_from): r for r in await current_units(connection)}
+    known = {
+        key: Unit(
+            UnitRef(code=r.code, valid_from=r.valid_from, name=r.name),
+            r.kind,
+            r.valid_to,
+            tuple(UnitRef.model_validate(s) for s in r.successors),
+        )
+        for key, r in rows.items()
+    }
+    wanted = list(units)
+    for key in wanted:
+        successors = known[key].successors if key in known else ()
+        wanted += [k for s in successors if (k := (s.code, s.valid_from)) not in wanted]
+    of_holder = await channels(connection)
+    return Directory(
+        tenures=tuple(await tenures(connection, now, units=wanted)) if wanted else (),
+        contacts={holder: tuple(Contact(url) for url in urls) for holder, urls in of_holder.items()},
+        units=known,
     )

@@ -42,7 +42,7 @@ unit = Table(
     Column("legal_act", Text),
     _instant("superseded_at", nullable=True),
 )
-"""`successors`: `[{"code", "valid_from", "name"}]` of a unit that ended; one took it over whole, several parts of it."""
+"""`successors`: `[{"code", "valid_from", "name"}]` of a unit that ended; one took it whole, several parts of it."""
 
 tenure = Table(
     "tenure",

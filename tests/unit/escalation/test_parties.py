@@ -106,7 +106,7 @@ def test_nothing_is_reported_before_it_happened(received_at: datetime, off: time
 
 @given(st.lists(harms, max_size=4))
 def test_each_measure_counts_at_its_highest_and_stays_unknown_where_nobody_gave_it(given_: list[Harm]) -> None:
-    combined = combined_harm([facts(harm=h) for h in given_])
+    combined = combined_harm(given_)
     for measure in Harm.model_fields:
         figures = [f for f in (getattr(h, measure) for h in given_) if f is not None]
         assert getattr(combined, measure) == max(figures, default=None)

@@ -1,0 +1,187 @@
+"""Routes by which people act on an incident: each a command, refused with the reason or recorded as a finding."""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from services.escalation import commands
+from services.escalation.api.common import Wired
+from services.escalation.commands import Done
+from services.escalation.handlers import record_of
+from shared.events import Harm
+from shared.identity import Principal, require
+from shared.problem import FieldError, invalid
+from shared.taxonomy import categories
+from shared.text import nfc
+
+router = APIRouter(prefix="/incidents/{incident_id}")
+Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(nfc)]
+Actor = Annotated[Principal, Depends(require("officer", "official", "desk"))]
+"""Which of them may take which action is `lifecycle.WHO`, so that the refusal can say why."""
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Reasoned(Body):
+    reason: Text
+
+
+class Verification(Reasoned):
+    """`false` dismisses the incident. The other two answer what reports leave open."""
+
+    verdict: Literal["confirmed", "false"]
+    firecrackers_exploded: bool | None = None
+    category: str | None = None
+
+
+class Designation(Reasoned):
+    prominent: bool = True
+
+
+class Revision(Reasoned):
+    harm: Harm
+
+
+class Merge(Reasoned):
+    into: Annotated[str, Field(max_length=100)]
+
+
+class Split(Reasoned):
+    reports: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=500)]
+
+
+class UnitKeyBody(Body):
+    code: Annotated[str, Field(pattern=r"^\d{5}$")]
+    valid_from: date
+
+
+class Handoff(Reasoned):
+    """To the police, or to `unit`, one of those that took parts of a unit that ended."""
+
+    to: Literal["police", "unit"]
+    unit: UnitKeyBody | None = None
+
+
+class ResponseText(Body):
+    text: Text
+
+
+class Answer(BaseModel):
+    """Where the incident stands after the command."""
+
+    incident: str
+    state: str
+    outcome: str
+    standing: str
+    severity: int | None
+    decision_id: str | None
+    new_incident: str | None = None
+
+
+def _answer(done: Done, response: Response) -> Answer:
+    """201 when it was recorded now, 200 when the same had been said before."""
+    response.status_code = 201 if done.is_new else 200
+    case, decision = done.case, record_of(done.case)
+    return Answer(
+        incident=case.incident_id,
+        state=case.state,
+        outcome=decision.outcome,
+        standing=decision.standing,
+        severity=decision.severity,
+        decision_id=case.decision_id,
+        new_incident=done.new_incident,
+    )
+
+
+_OTHERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the same had been said before"},
+    403: {"description": "not this role's, or not this ward's, to do"},
+    404: {"description": "no incident that the caller may see"},
+    409: {"description": "not in this state; the detail says why"},
+}
+
+
+@router.post("/verifications", status_code=201, responses=_OTHERS)
+async def verify(escalation: Wired, caller: Actor, incident_id: str, body: Verification, response: Response) -> Answer:
+    """The desk found out whether it happened; a `false` report is dismissed with the reason."""
+    if body.verdict == "false":
+        return _answer(await commands.dismiss(escalation, incident_id, caller, body.reason), response)
+    if body.category is not None and body.category not in categories():
+        raise invalid([FieldError("#/category", f"category {body.category} is unknown: use one of the taxonomy")])
+    done = await commands.verify(
+        escalation,
+        incident_id,
+        caller,
+        body.reason,
+        firecrackers_exploded=body.firecrackers_exploded,
+        reclassified=body.category,
+    )
+    return _answer(done, response)
+
+
+@router.post("/designations", status_code=201, responses=_OTHERS)
+async def designate(
+    escalation: Wired, caller: Actor, incident_id: str, body: Designation, response: Response
+) -> Answer:
+    """Call it "nổi cộm" (prominent), or no longer, with the reason."""
+    done = await commands.designate(escalation, incident_id, caller, body.reason, prominent=body.prominent)
+    return _answer(done, response)
+
+
+@router.post("/severity", status_code=201, responses=_OTHERS)
+async def revise(escalation: Wired, caller: Actor, incident_id: str, body: Revision, response: Response) -> Answer:
+    """New figures of harm. A ward's own can only raise the severity."""
+    return _answer(await commands.revise(escalation, incident_id, caller, body.reason, body.harm), response)
+
+
+@router.post("/merges", status_code=201, responses=_OTHERS)
+async def merge(escalation: Wired, caller: Actor, incident_id: str, body: Merge, response: Response) -> Answer:
+    """This incident is the same as `into`, which takes its reports."""
+    return _answer(await commands.merge(escalation, incident_id, caller, body.reason, body.into), response)
+
+
+@router.post("/splits", status_code=201, responses=_OTHERS)
+async def split(escalation: Wired, caller: Actor, incident_id: str, body: Split, response: Response) -> Answer:
+    """These reports are about something else; `new_incident` takes them."""
+    return _answer(await commands.split(escalation, incident_id, caller, body.reason, body.reports), response)
+
+
+@router.post("/handoffs", status_code=201, responses=_OTHERS)
+async def hand_off(escalation: Wired, caller: Actor, incident_id: str, body: Handoff, response: Response) -> Answer:
+    """To the police, or to the unit that took this part of one that was divided."""
+    if body.to == "police":
+        return _answer(await commands.hand_off(escalation, incident_id, caller, body.reason), response)
+    if body.unit is None:
+        raise invalid([FieldError("#/unit", 'is missing: say which unit, as {"code", "valid_from"}')])
+    unit = (body.unit.code, body.unit.valid_from)
+    return _answer(await commands.reassign(escalation, incident_id, caller, body.reason, unit), response)
+
+
+@router.post("/responses", status_code=201, responses=_OTHERS)
+async def respond(escalation: Wired, caller: Actor, incident_id: str, body: ResponseText, response: Response) -> Answer:
+    """What was done on the spot."""
+    return _answer(await commands.respond(escalation, incident_id, caller, body.text), response)
+
+
+@router.post("/closure-proposals", status_code=201, responses=_OTHERS)
+async def propose_closure(
+    escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response
+) -> Answer:
+    """The ward holds it to be over; the desk decides."""
+    return _answer(await commands.propose_closure(escalation, incident_id, caller, body.reason), response)
+
+
+@router.post("/closures", status_code=201, responses=_OTHERS)
+async def close(escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response) -> Answer:
+    """The city confirms that it is over."""
+    return _answer(await commands.close(escalation, incident_id, caller, body.reason), response)
+
+
+@router.post("/reopenings", status_code=201, responses=_OTHERS)
+async def reopen(escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response) -> Answer:
+    """It is not over, or was not false: everybody is told again."""
+    return _answer(await commands.reopen(escalation, incident_id, caller, body.reason), response)

@@ -1,0 +1,189 @@
+"""What happens when something falls due: reminder, step-up, end of the chain, lapse, idle end. In memory, without I/O.
+
+After an outage of any length a due time is acted on once, from now: the next level gets its whole time, and what was
+overtaken (a reminder after its deadline) is not sent at all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from services.escalation import notification
+from services.escalation.case import Case, DueKind, about
+from services.escalation.finding import Finding
+from services.escalation.lifecycle import ANSWERED
+from services.escalation.notification import DESK, EACH_ROUND, Notice, Purpose
+from services.escalation.routing import Router
+from shared.events import (
+    AcknowledgementLapsed,
+    AcknowledgementLapsedData,
+    ChainExhausted,
+    ChainExhaustedData,
+    FindingData,
+    IncidentClosed,
+    StepRaised,
+    StepRaisedData,
+)
+
+Reason = Literal["not_acknowledged", "not_reviewed"]
+SYSTEM = "trucban"
+"""Author of what nobody did by hand."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A due time that has passed, of an incident that is locked."""
+
+    kind: DueKind
+    due_at: datetime
+    notice_id: str | None
+    level: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """A notice that a due time is about."""
+
+    recipient: str
+    posts: tuple[str, ...]
+    due_at: datetime | None
+
+
+def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping[str, Told]) -> None:
+    """Act on all that has passed of one incident, `told` being the notices concerned."""
+    kinds = {p.kind for p in passed}
+    if kinds & {"directory", "lapse", "idle", "remind"}:
+        router.evaluate(case, None)
+    late = {p.notice_id for p in passed if p.kind == "acknowledge"}
+    for p in passed:
+        if p.kind == "remind" and p.notice_id not in late:
+            _remind(router, case, told[str(p.notice_id)])
+    _step_up(router, case, "not_acknowledged", [p for p in passed if p.kind == "acknowledge"], told)
+    _step_up(router, case, "not_reviewed", [p for p in passed if p.kind == "review"], told)
+    if "lapse" in kinds:
+        _lapse(router, case)
+    if "idle" in kinds:
+        _idle(router, case)
+    if case.is_open and not case.pending:
+        router.lapse_later(case)
+
+
+def _remind(router: Router, case: Case, asked: Told) -> None:
+    """Unless somebody else answers for the post by now."""
+    assert case.decision is not None
+    acting = {p.acting.holder_id for p in case.decision.parties if p.acting}
+    if asked.recipient in acting and (asked.recipient, "reminder") not in case.told:
+        router.issue(case, Notice(asked.recipient, "reminder", asked.posts), asked.due_at, None)
+
+
+def _step_up(router: Router, case: Case, reason: Reason, passed: Sequence[Passed], told: Mapping[str, Told]) -> None:
+    """The next level is told; every due time that passed is an event of its own."""
+    if not passed:
+        return
+    levels = router.policy_of(case).chain.levels
+    reached = max(p.level for p in passed)
+    target = reached + 1 if reason == "not_reviewed" else max(reached + 1, case.level)
+    for p in passed:
+        if target <= len(levels):
+            data = StepRaisedData(**about(case, None), level=levels[target - 1], reason=reason, due_at=p.due_at)
+            router.emit(StepRaised(**router.envelope(case), data=data))
+    router.out.cases[case.incident_id] = case
+    if reason == "not_acknowledged" and case.level >= target:
+        return
+    posts = {post for p in passed if p.notice_id for post in told[p.notice_id].posts}
+    if reason == "not_acknowledged":
+        case.level = target
+    if target > len(levels):
+        _exhausted(router, case, reason, posts)
+        return
+    _ask_office(router, case, levels[target - 1], reason, posts, target)
+
+
+def _ask_office(router: Router, case: Case, office: str, purpose: Purpose, posts: Iterable[str], level: int) -> None:
+    """An office gets the time of its level; then the next is told."""
+    assert case.decision is not None
+    minutes = router.policy_of(case).level_minutes(case.decision.severity)
+    by = router.now + timedelta(minutes=minutes)
+    issued = router.tell_office(case, office, purpose, posts, due_at=by)
+    if purpose == "not_reviewed":
+        router.due(case, "review", by, level=level)
+    elif issued is not None:
+        router.due(case, "acknowledge", by, issued.notice_id, level=level)
+
+
+def _exhausted(router: Router, case: Case, reason: Reason, posts: Iterable[str]) -> None:
+    data = ChainExhaustedData(**about(case, None), reason=reason, round=case.round)
+    router.emit(ChainExhausted(**router.envelope(case), data=data))
+    router.tell_office(case, DESK, "exhausted", posts)
+    if "lapse" not in case.pending:
+        router.lapse_later(case)
+
+
+def begin_round(case: Case) -> None:
+    """From here on everybody may be told again."""
+    case.round += 1
+    case.level = 0
+    case.told = {(recipient, purpose) for recipient, purpose in case.told if purpose not in EACH_ROUND}
+
+
+def ask_again(router: Router, case: Case, cause: str | None) -> None:
+    """In a new round: the post-holders where they were told, else the desk, whose review is still owed."""
+    assert case.decision is not None
+    router.settle_stored(case, "acknowledge", "remind", "review")
+    router.settle(case, "lapse")
+    if notification.holders_are_told(case.decision):
+        told_now = {n.notice.recipient for n in router.out.notices if n.case is case}
+        again = notification.to_holders(case.decision.parties, "still_open")
+        router.ask(case, [n for n in again if n.recipient not in told_now], cause)
+    if notification.desk_reviews(case.decision) and "review" not in case.pending:
+        _ask_office(router, case, DESK, "not_reviewed", (), 1)
+    router.lapse_later(case)
+
+
+def _lapse(router: Router, case: Case) -> None:
+    """Open still: what was acknowledged lapses, and whoever answers is asked again."""
+    assert case.decision is not None
+    if not case.is_open or case.decision.outcome == "does_not_apply":
+        return
+    was_answered = case.state in ANSWERED
+    begin_round(case)
+    if was_answered:
+        data = AcknowledgementLapsedData(**about(case, None), round=case.round)
+        router.emit(AcknowledgementLapsed(**router.envelope(case), data=data))
+    ask_again(router, case, None)
+
+
+def _idle(router: Router, case: Case) -> None:
+    """What the rule does not apply to ends by itself, so long after the last report."""
+    assert case.decision is not None
+    if not case.is_open or case.decision.outcome != "does_not_apply" or "review" in case.pending:
+        return
+    minutes = router.policy_of(case).chain.idle_minutes
+    ends_at = max(r.received_at for r in case.reports) + timedelta(minutes=minutes)
+    router.settle(case, "idle")
+    if ends_at > router.now:
+        router.due(case, "idle", ends_at)
+        return
+    end(router, case, "closed")
+    closing = Finding(
+        finding_id=router.new_id(),
+        kind="closure",
+        author=SYSTEM,
+        role=SYSTEM,
+        content={"cause": "the rule does not apply, and nothing more was reported"},
+        made_at=router.now,
+    )
+    case.findings.append(closing)
+    router.out.findings.append((case, closing))
+    data = FindingData(**about(case, None), finding_id=closing.finding_id, author=SYSTEM, role=SYSTEM)
+    router.emit(IncidentClosed(**router.envelope(case), data=data))
+
+
+def end(router: Router, case: Case, state: Literal["closed", "dismissed", "merged", "handed_off"]) -> None:
+    """Nothing more falls due or is sent."""
+    case.state = state
+    case.pending.clear()
+    router.out.cases[case.incident_id] = case
+    router.out.ended.add(case.incident_id)
+    router.out.deadlines[:] = [d for d in router.out.deadlines if d.case is not case]

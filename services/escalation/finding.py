@@ -1,0 +1,82 @@
+"""What people found out about an incident, in order, and what of it a decision has to take into account. Pure."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from shared.events import Harm
+
+Kind = Literal[
+    "verification",
+    "dismissal",
+    "designation",
+    "severity",
+    "merge",
+    "split",
+    "hand_off",
+    "reassignment",
+    "response",
+    "closure_proposal",
+    "closure",
+    "reopening",
+]
+
+
+class Finding(BaseModel):
+    """One of them, with its author (a credential's subject) and, for most, a reason in free text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    finding_id: str
+    kind: Kind
+    author: str
+    role: str
+    content: dict[str, Any]
+    reason: str | None = None
+    made_at: AwareDatetime
+
+    def says_the_same(self, other: "Finding") -> bool:
+        """Sent again, not found again."""
+        ignored = {"finding_id", "made_at"}
+        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+
+
+class Assessment(BaseModel):
+    """What holds of all findings so far. `harm` stands for the reports up to `assessed_at`; later ones add to it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verified: bool = False
+    designated: bool = False
+    harm: Harm | None = None
+    assessed_at: AwareDatetime | None = None
+    firecrackers_exploded: bool | None = None
+    reclassified: str | None = None
+
+
+def assess(findings: Iterable[Finding]) -> Assessment:
+    held = Assessment()
+    for finding in findings:
+        held = held.model_copy(update=_of(finding))
+    return held
+
+
+def _of(finding: Finding) -> dict[str, Any]:
+    content = finding.content
+    if finding.kind == "verification":
+        said = {
+            name: content[name] for name in ("firecrackers_exploded", "reclassified") if content.get(name) is not None
+        }
+        return {"verified": True} | said
+    if finding.kind == "designation":
+        return {"designated": content["prominent"]}
+    if finding.kind == "severity":
+        return {"harm": Harm.model_validate(content["harm"]), "assessed_at": finding.made_at}
+    if finding.kind == "reopening":
+        return {"verified": False}
+    return {}
+
+
+def last(findings: Iterable[Finding], kind: Kind) -> Finding | None:
+    return next((f for f in reversed(list(findings)) if f.kind == kind), None)
