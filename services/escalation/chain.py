@@ -65,7 +65,7 @@ def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping
         _lapse(router, case)
     if "idle" in kinds:
         _idle(router, case)
-    if case.is_open and not case.pending:
+    if case.is_open and not case.pending - {"directory"}:
         router.lapse_later(case)
 
 

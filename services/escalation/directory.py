@@ -60,7 +60,6 @@ class Duty(BaseModel):
     recorded_at: AwareDatetime
     superseded_at: AwareDatetime | None = None
 
-
     @property
     def unit_key(self) -> "UnitKey | None":
         return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
@@ -104,8 +103,12 @@ class Unit:
     valid_to: date | None = None
     successors: tuple[UnitRef, ...] = ()
 
+    @property
+    def ends_at(self) -> datetime | None:
+        return day_start(self.valid_to) if self.valid_to is not None else None
+
     def ended(self, at: datetime) -> bool:
-        return self.valid_to is not None and day_start(self.valid_to) <= at
+        return self.ends_at is not None and self.ends_at <= at
 
 
 def holder_at(

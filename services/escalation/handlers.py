@@ -93,7 +93,8 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
             router.cases.setdefault(case.anchor.key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
         router.neighbours.update(await cases.neighbours(connection, near, timedelta(minutes=wide)))
-        router.route(*fresh)
+        for event in fresh:
+            router.route(event)
         await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()

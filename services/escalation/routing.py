@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.escalation import correlation, lifecycle, notification, patterns
-from services.escalation.accountability import Decision, Inputs, decide
+from services.escalation.accountability import Decision, Inputs, ReportFacts, decide
 from services.escalation.case import (
     Case,
     DueKind,
@@ -79,17 +79,32 @@ class Router:
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
 
-    def route(self, *events: ReportReceived) -> list[Case]:
-        """Each report joins its incident or opens one; then each incident that got any is decided once."""
-        touched: dict[str, tuple[Case, str]] = {}
-        for event in events:
-            case = self._join(event)
-            touched[case.incident_id] = (case, event.id)
-        for case, cause in touched.values():
-            self.evaluate(case, cause)
-        return [case for case, _ in touched.values()]
+    def route(self, event: ReportReceived) -> None:
+        """The report joins its incident or opens one, which is decided anew if the report can make a difference."""
+        case, before = self._join(event)
+        if case.is_new and not before:
+            self._relate(case)
+        if case.decision is None or self._may_differ(case, case.decision, before):
+            self.evaluate(case, event.id)
+        self._look_for_patterns(case, event.id)
 
-    def _join(self, event: ReportReceived) -> Case:
+    def _may_differ(self, case: Case, standing: Decision, before: Sequence[ReportFacts]) -> bool:
+        """Not if two others said the same before, or its sender or an officer did, nobody assessed the harm, and all
+        posts are held as they were: however many more say so, the decision is the same."""
+        new = case.reports[-1]
+        said_by = {r.source.subject for r in before if r.says_the_same(new)}
+        settled = len(said_by) > 1 or new.source.subject in said_by or (said_by and new.source.kind == "officer")
+        unchanged = not any(standing.evaluated_at < at <= self.now for at in self._boundaries(case))
+        return not (settled and unchanged and not case.findings)
+
+    def _boundaries(self, case: Case) -> list[datetime]:
+        """When the posts of the incident change hands, or its unit ends, as recorded now."""
+        acts = self.directory.units.get(key_of(case.successor or case.unit))
+        found = [at for t in self._tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
+        return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
+
+    def _join(self, event: ReportReceived) -> tuple[Case, Sequence[ReportFacts]]:
+        """The case, and the reports that it had before."""
         happening, facts = happening_of(event), facts_of(event)
         adopted = in_force(self.rulebooks, happening.at)
         policy = (adopted or self.newest()).rulebook.correlation
@@ -100,12 +115,13 @@ class Router:
         outcome = "merged" if case else "new"
         if case is None:
             case = self.open(happening, event.data.unit, str(event.data.category), event.id)
+        before = tuple(case.reports)
         case.reports.append(facts)
         self.out.cases[case.incident_id] = case
         self.out.reports.append((event, case))
         correlated = ReportCorrelatedData(**about(case, event.id), report_id=facts.report_id, outcome=outcome)
         self.emit(ReportCorrelated(**self.envelope(case), data=correlated))
-        return case
+        return case, before
 
     def open(self, happening: Happening, unit: UnitRef | None, category: str, cause: str | None) -> Case:
         assert unit is not None
@@ -134,7 +150,6 @@ class Router:
         if case.is_open:
             self._notify(case, decision, cause)
             self._keep_due(case, decision)
-            self._look_for_patterns(case, cause)
 
     def inputs(self, case: Case) -> Inputs:
         """What a decision on the case depends on now; also settles which unit acts for it."""
@@ -259,22 +274,34 @@ class Router:
                 self.due(case, "idle", self.now + timedelta(minutes=policy.chain.idle_minutes))
             return
         self.settle(case, "idle")
-        if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending):
+        self._watch_directory(case)
+        if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending - {"directory"}):
             self.lapse_later(case)
 
-    def _look_for_patterns(self, case: Case, cause: str | None) -> None:
-        """Link what is related, and suggest "nổi cộm" to the desk; exercises are no pattern."""
+    def _watch_directory(self, case: Case) -> None:
+        """A change of hands that is recorded already and still to come makes another decision when it comes."""
+        coming = min((at for at in self._boundaries(case) if at > self.now), default=None)
+        if coming is not None and "directory" not in case.pending:
+            self.due(case, "directory", coming)
+
+    def _relate(self, case: Case) -> None:
+        """Link a new incident with those of its ward near in time; exercises are no pattern."""
         if case.anchor.exercise:
             return
-        policy = self.policy_of(case).patterns
         near = self.neighbours.setdefault(case.anchor.unit, [])
-        if case.is_new and all(n.incident_id != case.incident_id for n in near):
-            window = timedelta(minutes=policy.related_window_minutes)
-            others = patterns.related(case.anchor.at, near, window)
-            self.out.links += [(case.incident_id, other, "same ward, near in time") for other in others]
-            near.append(Neighbour(case.incident_id, case.anchor.at))
+        window = timedelta(minutes=self.policy_of(case).patterns.related_window_minutes)
+        for other in patterns.related(case.anchor.at, near, window):
+            self.out.links.append((case.incident_id, other, "same ward, near in time"))
+        near.append(Neighbour(case.incident_id, case.anchor.at))
+
+    def _look_for_patterns(self, case: Case, cause: str | None) -> None:
+        """Suggest "nổi cộm" to the desk, once."""
+        if case.anchor.exercise or (DESK, "prominence") in case.told or not case.is_open:
+            return
+        near = self.neighbours.get(case.anchor.unit, [])
+        policy = self.policy_of(case).patterns
         found = patterns.suggestion(case.incident_id, case.anchor.at, case.reports, near, policy)
-        if found is None or (DESK, "prominence") in case.told or assess(case.findings).designated:
+        if found is None or assess(case.findings).designated:
             return
         near[:] = [n.with_suggestion() if n.incident_id == case.incident_id else n for n in near]
         pattern, count = found

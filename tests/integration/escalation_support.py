@@ -168,8 +168,13 @@ class City:
         """As if nothing had been reported yet, with the template's directory: far cheaper than another clone."""
         await self.run(_EMPTY)
 
-    async def deadlines(self) -> list[tuple[str, str]]:
-        rows = await self.rows("SELECT kind, state FROM escalation.deadline ORDER BY kind, state")
+    async def deadlines(self, *kinds: str) -> list[tuple[str, str]]:
+        """Of these kinds; those of the holders and the desk if none is named."""
+        rows = await self.rows(
+            "SELECT kind, state FROM escalation.deadline WHERE kind = ANY(:kinds)"
+            " AND level <= (kind = 'review')::int ORDER BY kind, state",
+            kinds=list(kinds or ("acknowledge", "review")),
+        )
         return [(row.kind, row.state) for row in rows]
 
     @asynccontextmanager

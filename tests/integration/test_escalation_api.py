@@ -22,6 +22,20 @@ SUBMITTERS = {"officer", "device", "desk", "admin"}
 WARD_SEES = {"officer", "official", "desk", "leader"}
 CONFIGURATION = {"official", "desk", "leader", "auditor", "admin"}
 AUDIT = {"auditor", "admin"}
+ACTORS = {"officer", "official", "desk"}
+"""Which of them may take which action, test_escalation_commands.py tells."""
+COMMANDS = (
+    "verifications",
+    "designations",
+    "severity",
+    "merges",
+    "splits",
+    "handoffs",
+    "responses",
+    "closure-proposals",
+    "closures",
+    "reopenings",
+)
 GUARDS: dict[tuple[str, str], set[str] | None] = {
     ("POST", "/intake/v1/reports"): SUBMITTERS,
     ("POST", "/intake/v1/reports:batch"): SUBMITTERS,
@@ -29,7 +43,8 @@ GUARDS: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/intake/v1/wards"): None,
     ("GET", "/escalation/v1/incidents"): WARD_SEES,
     ("GET", "/escalation/v1/incidents/{incident_id}"): WARD_SEES,
-    ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official"},
+    ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official", "desk", "leader"},
+    **{("POST", f"/escalation/v1/incidents/{{incident_id}}/{command}"): ACTORS for command in COMMANDS},
     ("GET", "/escalation/v1/directory"): CONFIGURATION,
     ("GET", "/escalation/v1/rulebooks"): CONFIGURATION,
     ("GET", "/escalation/v1/rulebooks/{version}"): CONFIGURATION,
@@ -104,8 +119,7 @@ def test_no_route_is_left_out_of_the_table_of_guards(house: WholeCity) -> None:
 
 
 def filled(path: str, incident: str, decision: str) -> str:
-    if path.endswith("/acknowledgements"):
-        incident = "khong-co"  # so that nothing is acknowledged here
+    incident = "khong-co" if "{incident_id}/" in path else incident  # so that nothing is done to it here
     path = path.format(
         incident_id=incident, decision_id=decision, version="2023-01-06", index=0, receipt="TB-0000-0000-0000-0000"
     )
@@ -179,7 +193,11 @@ async def test_an_incident_tells_its_reports_decisions_parties_notices_deliverie
     assert [p["accountable"]["holder_id"] for p in found["parties"]] == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
     assert sorted(n["posts"] for n in found["notices"]) == [[CHAIR], [SECRETARY]]
     assert [(d["channel"], d["state"]) for d in found["deliveries"]] == [("outbox", "sent")] * 2
-    assert [(d["kind"], d["state"]) for d in found["deadlines"]] == [("acknowledge", "pending")] * 2
+    assert [(d["kind"], d["state"]) for d in found["deadlines"]] == [
+        *[("remind", "pending")] * 2,
+        *[("acknowledge", "pending")] * 2,
+        ("lapse", "pending"),
+    ]
 
 
 async def test_acknowledging_over_http_is_201_once_and_then_200(house: WholeCity) -> None:
@@ -379,7 +397,8 @@ async def test_pages_of_the_directory_give_each_tenure_once(house: WholeCity) ->
 
 
 async def test_a_rulebook_is_shown_with_its_sentence_and_its_hash(house: WholeCity) -> None:
-    (listed,) = (await house.get("/escalation/v1/rulebooks", "official")).json()["items"]
+    listed, later = (await house.get("/escalation/v1/rulebooks", "official")).json()["items"]
+    assert [listed["version"], later["version"]] == ["2023-01-06", "2023-01-06.1"]
     shown = (await house.get("/escalation/v1/rulebooks/2023-01-06", "official")).json()
     assert len(listed["sha256"]) == 64
     assert shown["sha256"] == listed["sha256"]

@@ -238,7 +238,7 @@ def test_a_decision_record_comes_back_from_its_bytes(found: list[ReportFacts], a
 def test_the_record_cites_the_sentence_it_applies_and_the_hash_of_its_rulebook() -> None:
     record = decided(facts()).rulebook
     assert record is not None
-    assert record.version == "2023-01-06"
+    assert record.version == "2023-01-06.1"
     assert len(record.sha256) == 64
     assert "Bí thư Đảng ủy" in record.citation_vi
     assert "must answer for it" in record.citation_en

@@ -181,11 +181,11 @@ def test_a_notice_says_what_where_when_by_which_rule_and_until_when_in_both_lang
     vietnamese, english, reference = body.splitlines()
     assert vietnamese.startswith("Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3.")
     assert vietnamese.endswith(
-        "Thuộc phạm vi quy định 2023-01-06: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05."
+        "Thuộc phạm vi quy định 2023-01-06.1: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05."
     )
     assert english.startswith("Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3.")
     assert english.endswith(
-        "Rule 2023-01-06 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05."
+        "Rule 2023-01-06.1 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05."
     )
     assert reference == "#vu-viec-1"
 

@@ -107,9 +107,9 @@ def test_an_exercise_never_joins_a_real_incident_and_goes_to_the_log_only() -> N
     found = routed(received(), received(exercise=True))
     real, exercise = found.out.cases.values()
     assert (real.anchor.exercise, exercise.anchor.exercise) == (False, True)
-    channels = {n.case.incident_id: n.channels for n in found.out.notices}
-    assert channels[exercise.incident_id] == ("outbox://log",)
-    assert channels[real.incident_id] == ("outbox://mau-chu-tich",)
+    channels = {n.case.incident_id: [url for url, _ in n.channels] for n in found.out.notices}
+    assert channels[exercise.incident_id] == ["outbox://log"]
+    assert channels[real.incident_id] == ["outbox://mau-chu-tich"]
     titles = [n.title for n in found.out.notices if n.case is exercise]
     assert titles
     assert all(title.startswith("DIỄN TẬP") for title in titles)
@@ -119,8 +119,8 @@ def test_holders_without_a_channel_are_told_to_the_desk_in_one_notice_that_names
     found = routed(received(), received(), using=router(channels={}))
     assert told(found) == ["mau-bi-thu:accountable", "mau-chu-tich:accountable", "desk:unreachable"]
     assert found.out.notices[-1].notice.posts == (CHAIR, SECRETARY)
-    by_recipient = {n.notice.recipient: n.channels for n in found.out.notices}
-    assert by_recipient == {"mau-bi-thu": (), "mau-chu-tich": (), "desk": ("outbox://desk",)}
+    by_recipient = {n.notice.recipient: [url for url, _ in n.channels] for n in found.out.notices}
+    assert by_recipient == {"mau-bi-thu": [], "mau-chu-tich": [], "desk": ["outbox://desk"]}
 
 
 def test_each_holder_has_a_due_time_and_the_desk_none() -> None:
@@ -132,8 +132,7 @@ def test_each_holder_has_a_due_time_and_the_desk_none() -> None:
 def test_a_review_has_a_due_time_of_its_own() -> None:
     found = routed(received("FIRE"))
     assert told(found) == ["desk:review"]
-    ((_, due),) = found.out.reviews
-    assert due == NIGHT + 30 * MINUTE
+    assert [(d.kind, d.due_at) for d in found.out.deadlines] == [("review", NIGHT + 30 * MINUTE)]
 
 
 def test_what_an_officer_denies_is_not_confirmed_by_that_and_the_desk_decides() -> None:
@@ -147,7 +146,8 @@ def test_what_an_officer_denies_is_not_confirmed_by_that_and_the_desk_decides() 
 
 def test_a_review_ends_when_the_decision_leaves_nothing_to_review() -> None:
     found = routed(received("FIRE"), received("FIRE", kind="officer", subject="cb-1", harm=Harm(deaths=2)))
-    assert found.out.reviewed == set(found.out.cases)
+    assert list(found.out.settled.values()) == [{"review"}]
+    assert "review" not in {d.kind for d in found.out.deadlines}
 
 
 def test_a_new_holder_is_told_when_a_later_report_comes_and_the_old_one_is_not_told_again() -> None:

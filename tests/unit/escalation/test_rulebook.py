@@ -37,7 +37,7 @@ def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None
 @pytest.mark.parametrize(
     ("old", "new", "place"),
     [
-        ('version: "2023-01-06"', "version: x y", "version"),
+        ('version: "2023-01-06.1"', "version: x y", "version"),
         ("valid_from: 2023-01-06T00:00:00+07:00", "valid_from: 2023-01-06T00:00:00", "valid_from"),
         ("valid_to: null", "valid_to: 2022-01-01T00:00:00+07:00", "valid_to must be later than valid_from"),
         ("requires: either", "requires: perhaps", "serious_limb.requires"),
@@ -45,7 +45,9 @@ def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None
         ("{level: 2, deaths: 1", "{level: 2, dead: 1", "severity.0.deaths"),
         ("{firecracker: review, serious: severity, unknown_harm: review}", "{}", "categories.EXPLOSION"),
         ("window_minutes: 30", "window_minutes: 0", "correlation.window_minutes"),
-        ("{4: 5, 3: 10, 2: 15, 1: 30}", "{4: 5, 3: 10, 2: 15}", "acknowledge_minutes lacks severity [1]"),
+        ("minutes: {4: 5, 3: 10, 2: 15, 1: 30}", "minutes: {4: 5, 3: 10, 2: 15}", "minutes lacks severity [1]"),
+        ("lapse_minutes: {4: 60, ", "lapse_minutes: {", "lapse_minutes lacks severity [4]"),
+        ("levels: [desk, leadership]", "levels: [desk, somebody]", "chain.levels.1"),
         ("unknown_counts_as: 2", "unknown_counts_as: 9", "deadlines.unknown_counts_as"),
         ("key: chair", "key: party_secretary", "posts repeat a key"),
         ("citation:", "quotation:", "citation"),
@@ -92,7 +94,7 @@ def test_no_content_breaks_the_reading_of_a_rulebook(content: bytes) -> None:
 
 def version(name: str, start: str, end: str = "null") -> AdoptedRulebook:
     return rulebook(
-        ('version: "2023-01-06"', f'version: "{name}"'),
+        ('version: "2023-01-06.1"', f'version: "{name}"'),
         ("valid_from: 2023-01-06T00:00:00+07:00", f"valid_from: {start}T00:00:00+07:00"),
         ("valid_to: null", f"valid_to: {end}" if end == "null" else f"valid_to: {end}T00:00:00+07:00"),
     )
