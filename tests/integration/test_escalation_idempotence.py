@@ -187,7 +187,9 @@ async def add_notices(city: City, label: dict[str, str], found: dict[str, Any], 
     ):
         found[label[row.incident_id]]["deliveries"].append((key[row.notice_id], row.channel, row.state, row.attempts))
     for row in await city.rows(
+        # What was called off in the transaction that would have set it was never written.
         "SELECT l.* FROM escalation.deadline l LEFT JOIN escalation.notice n USING (notice_id)"
+        " WHERE l.state <> 'cancelled'"
         " ORDER BY l.kind, n.recipient, n.purpose, l.level"
     ):
         found[label[row.incident_id]]["deadlines"].append((row.kind, key.get(row.notice_id), row.state))
