@@ -1,5 +1,6 @@
 """What rows look like outside: JSON shapes of incidents and rulebooks, without personal data beyond the rule's need."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,28 +11,68 @@ from services.escalation.rulebook import AdoptedRulebook
 
 
 def incident(row: Row[Any]) -> dict[str, Any]:
-    shown = ("category", "family", "exercise", "occurred_at", "state", "outcome", "limb", "standing", "severity")
+    shown = (
+        "category",
+        "family",
+        "exercise",
+        "occurred_at",
+        "state",
+        "outcome",
+        "limb",
+        "standing",
+        "severity",
+        "rulebook_version",
+        "round",
+        "level",
+        "successor",
+        "merged_into",
+    )
     ward = {"code": row.unit_code, "valid_from": row.unit_valid_from, "name": row.unit_name, "kind": row.unit_kind}
     return {"id": row.incident_id, "ward": ward, "opened_at": row.opened_at} | {n: getattr(row, n) for n in shown}
 
 
-def whole_incident(whole: dict[str, Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
+def wards_of(row: Row[Any]) -> set[str]:
+    """Codes of the wards whose people may see the incident: its own, and the one that took its place."""
+    return {row.unit_code} | ({row.successor["code"]} if row.successor else set[str]())
+
+
+def whole_incident(
+    whole: dict[str, Any], timeline: Sequence[dict[str, Any]], *, shows_senders: bool, shows_texts: bool
+) -> dict[str, Any]:
     """`shows_senders`: with the credential that sent each report, which those reported on never see.
     `shows_texts`: with free text and point, for those who must act."""
     decisions = [_decision(row) for row in whole["decisions"]]
     latest = decisions[-1] if decisions else None
+    this = whole["incident"].incident_id
     return incident(whole["incident"]) | {
         "reports": [_report(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["reports"]],
         "decision": latest,
         "decisions": decisions,
         "parties": latest["record"]["parties"] if latest else [],
+        "findings": [_finding(row, shows_texts=shows_texts) for row in whole["findings"]],
+        "related": [
+            {"id": row.other_id if row.incident_id == this else row.incident_id, "reason": row.reason}
+            for row in whole["links"]
+        ],
         "notices": [_notice(row) for row in whole["notices"]],
         "deliveries": [_delivery(row) for row in whole["deliveries"]],
         "deadlines": [
-            {"kind": row.kind, "notice_id": row.notice_id, "due_at": row.due_at, "state": row.state}
+            {
+                "kind": row.kind,
+                "level": row.level,
+                "notice_id": row.notice_id,
+                "due_at": row.due_at,
+                "state": row.state,
+            }
             for row in whole["deadlines"]
         ],
+        "timeline": timeline,
     }
+
+
+def _finding(row: Row[Any], *, shows_texts: bool) -> dict[str, Any]:
+    shown = ("finding_id", "kind", "author", "role", "content", "made_at")
+    return {name: getattr(row, name) for name in shown} | {"reason": row.reason if shows_texts else None}
 
 
 def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
@@ -54,6 +95,7 @@ def _notice(row: Row[Any]) -> dict[str, Any]:
         "notice_id",
         "recipient",
         "purpose",
+        "round",
         "posts",
         "title",
         "exercise",
@@ -66,7 +108,7 @@ def _notice(row: Row[Any]) -> dict[str, Any]:
 
 
 def _delivery(row: Row[Any]) -> dict[str, Any]:
-    shown = ("delivery_id", "notice_id", "state", "attempts", "error", "finished_at")
+    shown = ("delivery_id", "notice_id", "state", "attempts", "error", "finished_at", "bundle_id")
     return {name: getattr(row, name) for name in shown} | {"channel": scheme(row.channel)}
 
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from services.escalation import handlers, views
-from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
-from services.escalation.store import incidents
+from services.escalation.api.common import Page, Reader, Severity, Wired, may_see, own_ward
+from services.escalation.store import incidents, timeline
 from shared import cursor as cursors
 from shared.cursor import Instant, Limit
 from shared.identity import Principal, require
@@ -33,7 +33,7 @@ async def list_incidents(
 ) -> Page:
     """Incidents, newest first."""
     filters = {
-        "unit_code": own_ward(caller, ward),
+        "ward": own_ward(caller, ward),
         "category": category,
         "state": state,
         "severity": severity,
@@ -58,12 +58,13 @@ def _incident_key(cursor: str) -> tuple[datetime, str]:
 
 @router.get("/incidents/{incident_id}")
 async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> dict[str, Any]:
-    """One incident with its reports, decision, parties, notices, deliveries and deadlines."""
+    """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
     async with escalation.engine.connect() as connection:
         whole = await incidents.one(connection, incident_id)
-    if whole is None or own_ward(caller, None) not in (None, whole["incident"].unit_code):
+        told = await timeline.of_incident(connection, incident_id)
+    if whole is None or not may_see(caller, views.wards_of(whole["incident"])):
         raise Problem(404, f"there is no incident {incident_id} that you may see")
-    return views.whole_incident(whole, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
+    return views.whole_incident(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
 
 
 class AcknowledgementAnswer(BaseModel):

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import ColumnElement, Row, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.store.tables import deadline, decision, delivery, finding, incident, notice, report
+from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
+
+
+def of_ward(code: str) -> ColumnElement[bool]:
+    """Of the ward itself, or of one that ended and whose place it took."""
+    return or_(incident.c.unit_code == code, incident.c.successor["code"].astext == code)
 
 
 async def page(
@@ -21,7 +26,7 @@ async def page(
     query = select(incident).order_by(incident.c.opened_at.desc(), incident.c.incident_id.desc()).limit(limit)
     for name, value in filters.items():
         if value is not None:
-            query = query.where(incident.c[name] == value)
+            query = query.where(of_ward(value) if name == "ward" else incident.c[name] == value)
     if occurred[0] is not None:
         query = query.where(incident.c.occurred_at >= occurred[0])
     if occurred[1] is not None:
@@ -32,7 +37,7 @@ async def page(
 
 
 async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] | None:
-    """An incident with its reports, decisions, notices, deliveries and deadlines; None if there is none."""
+    """An incident with all that hangs on it, each part in its order; None if there is none."""
     found = (await connection.execute(select(incident).where(incident.c.incident_id == incident_id))).one_or_none()
     if found is None:
         return None
@@ -53,12 +58,16 @@ async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] |
         .order_by(delivery.c.next_at)
     )
     whole["deliveries"] = deliveries.all()
+    links = await connection.execute(
+        select(link).where(or_(link.c.incident_id == incident_id, link.c.other_id == incident_id))
+    )
+    whole["links"] = links.all()
     return whole
 
 
 async def decision_by_id(connection: AsyncConnection, decision_id: str) -> Row[Any] | None:
     query = (
-        select(decision, incident.c.unit_code)
+        select(decision, incident.c.unit_code, incident.c.successor)
         .join(incident, incident.c.incident_id == decision.c.incident_id)
         .where(decision.c.decision_id == decision_id)
     )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert
+import orjson
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import timeline
@@ -28,3 +29,17 @@ def line(event: Event, body: bytes) -> Line:
 async def add(connection: AsyncConnection, lines: Sequence[Line]) -> None:
     if lines:
         await connection.execute(insert(timeline), [entry._asdict() for entry in lines])
+
+
+async def of_incident(connection: AsyncConnection, incident_id: str) -> list[dict[str, Any]]:
+    """What happened to an incident, in order, without personal values."""
+    rows = await connection.execute(
+        select(timeline.c.body).where(timeline.c.incident_id == incident_id).order_by(timeline.c.position)
+    )
+    return [_shown(orjson.loads(row.body)) for row in rows]
+
+
+def _shown(event: dict[str, Any]) -> dict[str, Any]:
+    data = {name: value for name, value in event["data"].items() if name not in {"incident", "unit", "record"}}
+    data.pop("reason", None) if isinstance(data.get("reason"), dict) else None
+    return {"id": event["id"], "type": event["type"], "at": event["time"], "data": data}
