@@ -1,12 +1,16 @@
 """PostgreSQL: one engine a process, one schema and one alembic history a service."""
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import asyncpg
 import orjson
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, literal, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
@@ -37,8 +41,43 @@ def connect(url: str, pool_size: int = 10) -> AsyncEngine:
     )
 
 
+def _json(value: object) -> object:
+    return value if value is None or isinstance(value, str) else _json_text(value)
+
+
 def _json_text(value: object) -> str:
     return orjson.dumps(value).decode()
+
+
+def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+    """`column = ANY(values)`: one parameter, where `IN` would have one for each value."""
+    return column == any_(literal(list(values), ARRAY(Text)))
+
+
+async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    """Insert many rows by COPY, in the caller's transaction. Raises as an INSERT would.
+
+    Text given for a JSON column is JSON already.
+    """
+    if not rows:
+        return
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    if not driver.is_in_transaction():  # SQLAlchemy's begins with its first statement
+        await connection.execute(text("SELECT 1"))
+    columns = list(rows[0])
+    json = {name for name in columns if isinstance(table.c[name].type, JSON)}
+    try:
+        await driver.copy_records_to_table(
+            table.name,
+            schema_name=table.schema,
+            columns=columns,
+            records=[tuple(_json(row[n]) if n in json else row[n] for n in columns) for row in rows],
+        )
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise IntegrityError(f"COPY {table.name}", None, error) from error
+    except asyncpg.InterfaceError as error:
+        raise ConnectionError(f"the connection was lost in a COPY to {table.name}") from error
 
 
 async def migrate(url: str, service: str) -> None:

@@ -36,12 +36,6 @@ class ReportFacts(Frozen):
     firecracker: Firecracker | None = None
     clock_ahead: bool = False
 
-    def says_the_same(self, other: "ReportFacts") -> bool:
-        """Of what happened, by whomever."""
-        kinds = self.source.kind == other.source.kind and self.clock_ahead == other.clock_ahead
-        same = self.category == other.category and self.harm == other.harm
-        return kinds and same and self.firecracker == other.firecracker
-
 
 class Inputs(Frozen):
     """Everything that a decision depends on, kept with it, so that it can be computed again."""

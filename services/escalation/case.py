@@ -9,10 +9,11 @@ import orjson
 
 from services.escalation.accountability import Decision, Inputs, ReportFacts, time_of_occurrence
 from services.escalation.correlation import Happening, Point
+from services.escalation.digest import Digest
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import FINAL, State
 from services.escalation.notification import Notice
-from shared.events import Data, Event, ReportReceived, UnitRef
+from shared.events import Event, ReportReceived, UnitRef
 from shared.taxonomy import categories
 
 SOURCE = "/trucban/escalation"
@@ -39,6 +40,11 @@ class Case:
     merged_into: str | None = None
     aliases: list[Happening] = field(default_factory=list[Happening])
     """Anchors of incidents that were merged into this one: their reports come here."""
+    digest: Digest = field(default_factory=Digest)
+    decided_at: datetime | None = None
+    """When the standing decision was made."""
+    has_history: bool = True
+    """False for a stored case of which only what its row holds was loaded: it cannot be decided anew."""
     reports: list[ReportFacts] = field(default_factory=list[ReportFacts])
     findings: list[Finding] = field(default_factory=list[Finding])
     decision: Decision | None = None
@@ -46,6 +52,8 @@ class Case:
     decision_number: int = 0
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """(recipient, purpose), of this round where the purpose belongs to one."""
+    answered: set[str] = field(default_factory=set[str])
+    """Who has acknowledged in this round."""
     pending: set[DueKind] = field(default_factory=set[DueKind])
     """Kinds of due times that wait."""
     is_new: bool = False
@@ -81,6 +89,18 @@ class MadeDecision:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A report and the incident that it belongs to. `matters`: it may change the decision."""
+
+    event: ReportReceived
+    facts: ReportFacts
+    case: Case
+    outcome: Literal["new", "merged"]
+    position: int
+    matters: bool
+
+
+@dataclass(frozen=True)
 class NewDeadline:
     case: Case
     kind: DueKind
@@ -94,7 +114,7 @@ class Outcome:
     """All that a transaction has to write, in this order: what is settled, then what is new."""
 
     cases: dict[str, Case] = field(default_factory=dict[str, Case])
-    reports: list[tuple[ReportReceived, Case]] = field(default_factory=list[tuple[ReportReceived, Case]])
+    reports: list[Joined] = field(default_factory=list[Joined])
     settled: dict[str, set[DueKind]] = field(default_factory=dict[str, set[DueKind]])
     """Kinds of due times of an incident that no longer matter."""
     withdrawn: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
@@ -116,18 +136,17 @@ def envelope(event_id: str, subject: str, now: datetime) -> dict[str, Any]:
 
 
 def about(case: Case, cause: str | None, officials: Iterable[str] = ()) -> dict[str, Any]:
-    """The common data of an event of `case`, which takes the incident's next sequence number."""
+    """The common data (`shared.events.Data`) of an event of `case`, which takes the incident's next sequence number."""
     case.sequence += 1
-    common = Data(
-        incident=case.incident_id,
-        sequence=case.sequence,
-        cause=cause,
-        unit=case.unit,
-        category=case.category,
-        occurred_at=case.anchor.at,
-        officials=tuple(sorted(officials)),
-    )
-    return {name: getattr(common, name) for name in Data.model_fields}
+    return {
+        "incident": case.incident_id,
+        "sequence": case.sequence,
+        "cause": cause,
+        "unit": case.unit,
+        "category": case.category,
+        "occurred_at": case.anchor.at,
+        "officials": tuple(sorted(officials)),
+    }
 
 
 def happening_of(event: ReportReceived) -> Happening:

@@ -15,6 +15,7 @@ from services.escalation import chain, lifecycle
 from services.escalation.accountability import combined_harm, effective_harm
 from services.escalation.case import Case, about
 from services.escalation.correlation import Happening
+from services.escalation.digest import digest_of
 from services.escalation.directory import UnitKey, key_of
 from services.escalation.finding import Finding, Kind, last
 from services.escalation.handlers import Escalation, count, record_of
@@ -103,6 +104,7 @@ class Desk:
     def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> None:
         case = case or self.case
         case.findings.append(found)
+        case.digest = case.digest.model_copy(update={"assessed": True})
         self.router.out.cases[case.incident_id] = case
         self.router.out.findings.append((case, found))
         shared = about(case, None) | {
@@ -116,6 +118,8 @@ class Desk:
     def move(self, case: Case, report_ids: Sequence[str]) -> None:
         """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
         self.router.out.moved.append((case, tuple(r.report_id for r in case.reports)))
+        held = case.digest
+        case.digest = digest_of(case.reports, assessed=held.assessed, suggested=held.suggested)
         for report_id in report_ids:
             data = ReportCorrelatedData(**about(case, None), report_id=report_id, outcome="merged")
             self.router.emit(ReportCorrelated(**self.envelope(case), data=data))
@@ -225,7 +229,8 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
         severity = rulebook.severity_of(harm)
         if caller.role != "desk" and lifecycle.lowers(severity, before):
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")
-        found = desk.finding("severity", reason, harm=harm.model_dump(exclude_none=True))
+        until = max(r.received_at for r in case.reports).isoformat()
+        found = desk.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
         if desk.said_before(found):
             return Done(case, is_new=False)
         desk.record(
@@ -281,7 +286,7 @@ async def split(
         if not moved or len(moved) == len(case.reports):
             raise Problem(409, "a split leaves at least one report on each side: name some of its reports, not all")
         happening: Happening = await cases.happening_of_report(desk.connection, moved[0].report_id, case.anchor)
-        new = desk.router.open(happening, case.unit, moved[0].category, None)
+        new = desk.router.open(happening, case.unit, moved[0].category)
         new.reports = moved
         case.reports = [r for r in case.reports if r.report_id not in wanted]
         ids = tuple(r.report_id for r in moved)
@@ -396,7 +401,7 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         desk.allow("reopen")
         desk.record(found, lambda d: IncidentReopened(**desk.envelope(), data=FindingData(**d)))
         case.state = lifecycle.after("reopen", case.state)
-        chain.begin_round(case)
+        chain.begin_round(desk.router, case)
         desk.router.evaluate(case, None)
         if record_of(case).outcome != "does_not_apply":
             chain.ask_again(desk.router, case, None)

@@ -93,8 +93,11 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
             router.cases.setdefault(case.anchor.key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
         router.neighbours.update(await cases.neighbours(connection, near, timedelta(minutes=wide)))
-        for event in fresh:
-            router.route(event)
+        joined = [router.join(event) for event in fresh]
+        stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
+        await cases.with_history(connection, list(stored.values()))
+        for each in joined:
+            router.admit(each)
         await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()
@@ -105,7 +108,7 @@ def count(out: Outcome) -> None:
     real = [case for case in out.cases.values() if not case.anchor.exercise]
     new = sum(case.is_new for case in real)
     metrics.incidents.labels("new").inc(new)
-    metrics.incidents.labels("merged").inc(sum(not case.anchor.exercise for _, case in out.reports) - new)
+    metrics.incidents.labels("merged").inc(sum(not joined.case.anchor.exercise for joined in out.reports) - new)
     for issued in out.notices:
         if not issued.case.anchor.exercise:
             metrics.notices.labels(issued.notice.purpose).inc()

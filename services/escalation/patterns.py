@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.escalation.accountability import ReportFacts
 from services.escalation.rulebook import Patterns
 
 Pattern = Literal["independent_reports", "ward_incidents"]
@@ -34,10 +33,12 @@ def related(at: datetime, near: Iterable[Neighbour], window: timedelta) -> list[
 
 
 def suggestion(
-    incident_id: str, at: datetime, reports: Iterable[ReportFacts], near: Sequence[Neighbour], policy: Patterns
+    incident_id: str, at: datetime, sources: int, near: Sequence[Neighbour], policy: Patterns
 ) -> tuple[Pattern, int] | None:
-    """Which pattern the incident shows, and how many; of a ward's incidents only one is suggested a window."""
-    sources = len({r.source.subject for r in reports if not r.clock_ahead})
+    """Which pattern the incident shows, and how many; of a ward's incidents only one is suggested a window.
+
+    `sources`: distinct senders of its reports.
+    """
     if sources >= policy.independent_reports:
         return "independent_reports", sources
     window = timedelta(minutes=policy.ward_window_minutes)

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.escalation import correlation, lifecycle, notification, patterns
-from services.escalation.accountability import Decision, Inputs, ReportFacts, decide
+from services.escalation.accountability import Decision, Inputs, decide
 from services.escalation.case import (
     Case,
     DueKind,
     IssuedNotice,
+    Joined,
     MadeDecision,
     NewDeadline,
     Outcome,
@@ -33,7 +34,7 @@ from services.escalation.notification import (
     Subject,
     words,  # TODO
 )
-from services.escalation.patterns import Neighbour
+from services.escalation.patterns import Neighbour, Pattern
 from services.escalation.rulebook import AdoptedRulebook, Rulebook, in_force, newness
 from shared.events import (
     DecisionMade,
@@ -80,31 +81,10 @@ class Router:
     )
 
     def route(self, event: ReportReceived) -> None:
-        """The report joins its incident or opens one, which is decided anew if the report can make a difference."""
-        case, before = self._join(event)
-        if case.is_new and not before:
-            self._relate(case)
-        if case.decision is None or self._may_differ(case, case.decision, before):
-            self.evaluate(case, event.id)
-        self._look_for_patterns(case, event.id)
+        self.admit(self.join(event))
 
-    def _may_differ(self, case: Case, standing: Decision, before: Sequence[ReportFacts]) -> bool:
-        """Not if two others said the same before, or its sender or an officer did, nobody assessed the harm, and all
-        posts are held as they were: however many more say so, the decision is the same."""
-        new = case.reports[-1]
-        said_by = {r.source.subject for r in before if r.says_the_same(new)}
-        settled = len(said_by) > 1 or new.source.subject in said_by or (said_by and new.source.kind == "officer")
-        unchanged = not any(standing.evaluated_at < at <= self.now for at in self._boundaries(case))
-        return not (settled and unchanged and not case.findings)
-
-    def _boundaries(self, case: Case) -> list[datetime]:
-        """When the posts of the incident change hands, or its unit ends, as recorded now."""
-        acts = self.directory.units.get(key_of(case.successor or case.unit))
-        found = [at for t in self._tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
-        return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
-
-    def _join(self, event: ReportReceived) -> tuple[Case, Sequence[ReportFacts]]:
-        """The case, and the reports that it had before."""
+    def join(self, event: ReportReceived) -> Joined:
+        """Which incident the report belongs to, an open one or a new one. Nothing is on the record yet."""
         happening, facts = happening_of(event), facts_of(event)
         adopted = in_force(self.rulebooks, happening.at)
         policy = (adopted or self.newest()).rulebook.correlation
@@ -112,20 +92,50 @@ class Router:
         anchors = [(c.incident_id, anchor) for c in alike for anchor in (c.anchor, *c.aliases)]
         found = correlation.find(happening, anchors, policy)
         case = next(c for c in alike if c.incident_id == found) if found else None
-        outcome = "merged" if case else "new"
         if case is None:
-            case = self.open(happening, event.data.unit, str(event.data.category), event.id)
-        before = tuple(case.reports)
-        case.reports.append(facts)
-        self.out.cases[case.incident_id] = case
-        self.out.reports.append((event, case))
-        correlated = ReportCorrelatedData(**about(case, event.id), report_id=facts.report_id, outcome=outcome)
-        self.emit(ReportCorrelated(**self.envelope(case), data=correlated))
-        return case, before
+            case = self._new_case(happening, event.data.unit, str(event.data.category))
+        settled = case.digest.is_settled_by(facts) and self._is_held_as_before(case)
+        case.digest = case.digest.plus(facts)
+        matters = not settled or self._pattern(case) is not None
+        return Joined(event, facts, case, "merged" if found else "new", case.digest.count, matters)
 
-    def open(self, happening: Happening, unit: UnitRef | None, category: str, cause: str | None) -> Case:
+    def admit(self, joined: Joined) -> None:
+        """Put a report on the record. If it `matters`, its case is decided anew, and must have its history."""
+        case, cause = joined.case, joined.event.id
+        if joined.outcome == "new":
+            self.announce(case, cause)
+            self._relate(case)
+        case.reports.append(joined.facts)
+        self.out.cases[case.incident_id] = case
+        self.out.reports.append(joined)
+        correlated = ReportCorrelatedData(
+            **about(case, cause), report_id=joined.facts.report_id, outcome=joined.outcome
+        )
+        self.emit(ReportCorrelated(**self.envelope(case), data=correlated))
+        if joined.matters:
+            self.evaluate(case, cause)
+        self._look_for_patterns(case, cause)
+
+    def _is_held_as_before(self, case: Case) -> bool:
+        """No post has changed hands since the case was decided."""
+        decided_at = case.decided_at
+        return decided_at is not None and not any(decided_at < at <= self.now for at in self._boundaries(case))
+
+    def _boundaries(self, case: Case) -> list[datetime]:
+        """When the posts of the incident change hands, or its unit ends, as recorded now."""
+        acts = self.directory.units.get(key_of(case.successor or case.unit))
+        found = [at for t in self._tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
+        return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
+
+    def open(self, happening: Happening, unit: UnitRef, category: str) -> Case:
+        """A new incident by a person's command."""
+        case = self._new_case(happening, unit, category)
+        self.announce(case, None)
+        return case
+
+    def _new_case(self, happening: Happening, unit: UnitRef | None, category: str) -> Case:
         assert unit is not None
-        known = self.directory.units.get((unit.code, unit.valid_from))
+        known = self.directory.units.get(key_of(unit))
         case = Case(
             incident_id=self.new_id(),
             unit=unit,
@@ -136,19 +146,24 @@ class Router:
             is_new=True,
         )
         self.cases.setdefault(happening.key, []).append(case)
-        opened = IncidentOpenedData(**about(case, cause), family=happening.family, exercise=happening.exercise)
-        self.emit(IncidentOpened(**self.envelope(case), data=opened))
         return case
+
+    def announce(self, case: Case, cause: str | None) -> None:
+        data = IncidentOpenedData(**about(case, cause), family=case.anchor.family, exercise=case.anchor.exercise)
+        self.emit(IncidentOpened(**self.envelope(case), data=data))
 
     def evaluate(self, case: Case, cause: str | None) -> None:
         """Decide again; a decision of another result is made, linked to the earlier one, and its notices issued."""
+        assert case.has_history
         self.out.cases[case.incident_id] = case
         inputs = self.inputs(case)
         decision = decide(inputs, self.rulebook_of(case))
+        back = self._back(case, decision)
         if case.decision is None or decision.differs_from(case.decision):
             self._adopt(case, decision, inputs, cause)
         if case.is_open:
             self._notify(case, decision, cause)
+            self.ask(case, back, cause)
             self._keep_due(case, decision)
 
     def inputs(self, case: Case) -> Inputs:
@@ -215,7 +230,7 @@ class Router:
         if gone := _acting(case.decision) - _acting(decision):
             self.out.withdrawn.setdefault(case.incident_id, set()).update(gone)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
-        case.rulebook_version = inputs.rulebook_version
+        case.rulebook_version, case.decided_at = inputs.rulebook_version, self.now
         holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
         data = DecisionMadeData(
             **about(case, cause, officials=holders),
@@ -234,6 +249,19 @@ class Router:
                 self.due(case, "review", self._review_by(case, decision), level=1)
         if not notification.desk_reviews(decision):
             self.settle(case, "review")
+
+    def _back(self, case: Case, decision: Decision) -> list[Notice]:
+        """For those who answer for a post again, were told before and have not answered: nobody else is asked."""
+        if case.decision is None or not notification.holders_are_told(decision):
+            return []
+        asked = set[str]() if case.decision.outcome == "does_not_apply" else _acting(case.decision)
+        return [
+            notice
+            for notice in notification.to_holders(decision.parties, "still_open")
+            if notice.recipient not in asked | case.answered
+            and (notice.recipient, "accountable") in case.told
+            and (notice.recipient, "still_open") not in case.told
+        ]
 
     def _on_duty(self, case: Case) -> list[str]:
         acts = key_of(case.successor or case.unit)
@@ -295,19 +323,24 @@ class Router:
         near.append(Neighbour(case.incident_id, case.anchor.at))
 
     def _look_for_patterns(self, case: Case, cause: str | None) -> None:
-        """Suggest "nổi cộm" to the desk, once."""
-        if case.anchor.exercise or (DESK, "prominence") in case.told or not case.is_open:
+        """Suggest "nổi cộm" to the desk, once; of a case without its history at the next report that needs it."""
+        found = self._pattern(case) if case.decision is not None else None
+        if found is None:
             return
+        case.digest = case.digest.model_copy(update={"suggested": True})
         near = self.neighbours.get(case.anchor.unit, [])
-        policy = self.policy_of(case).patterns
-        found = patterns.suggestion(case.incident_id, case.anchor.at, case.reports, near, policy)
-        if found is None or assess(case.findings).designated:
-            return
         near[:] = [n.with_suggestion() if n.incident_id == case.incident_id else n for n in near]
         pattern, count = found
         data = SuggestionRaisedData(**about(case, cause), pattern=pattern, count=count)
         self.emit(SuggestionRaised(**self.envelope(case), data=data))
         self.tell_office(case, DESK, "prominence", (), cause)
+
+    def _pattern(self, case: Case) -> tuple[Pattern, int] | None:
+        if case.anchor.exercise or case.digest.suggested or case.digest.assessed or not case.is_open:
+            return None
+        near = self.neighbours.get(case.anchor.unit, [])
+        policy = self.policy_of(case).patterns
+        return patterns.suggestion(case.incident_id, case.anchor.at, len(case.digest.sources), near, policy)
 
     def lapse_later(self, case: Case) -> None:
         severity = case.decision.severity if case.decision else None

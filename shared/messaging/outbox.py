@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, Table, Text, func, insert
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, Table, Text, func
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.database import copy
 
 
 @dataclass(frozen=True)
@@ -56,5 +58,4 @@ def outbox_tables(metadata: MetaData) -> Outbox:
 async def add(connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing]) -> None:
     """In the caller's transaction; the order of `events` becomes their order in the stream. Wake the relay after
     the commit. Raises IntegrityError for an event id that waits already."""
-    if events:
-        await connection.execute(insert(outbox.rows), [event._asdict() for event in events])
+    await copy(connection, outbox.rows, [event._asdict() for event in events])

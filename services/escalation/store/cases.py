@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.accountability import Decision, ReportFacts, time_of_occurrence
 from services.escalation.case import Case, DueKind
 from services.escalation.correlation import Happening, Point
+from services.escalation.digest import Digest, digest_of
 from services.escalation.directory import UnitKey
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import FINAL
 from services.escalation.notification import EACH_ROUND
 from services.escalation.patterns import Neighbour
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
+from shared.database import among
 from shared.events import UnitRef
 
 UNIT_LOCK = 0x7472
@@ -36,12 +38,15 @@ async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
 
 
 async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
-    rows = await connection.execute(select(report.c.event_id).where(report.c.event_id.in_(event_ids)))
+    rows = await connection.execute(select(report.c.event_id).where(among(report.c.event_id, event_ids)))
     return {row.event_id for row in rows}
 
 
 async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta) -> list[Case]:
-    """Open incidents that any of `happenings` could belong to, locked; of merged ones those that they went into."""
+    """Open incidents that any of `happenings` could belong to, locked; of merged ones those that they went into.
+
+    Without their history, which most reports do not need.
+    """
     near = _near(happenings, window)
     targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
     query = select(incident).where(
@@ -49,10 +54,10 @@ async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening
     )
     found = await _locked(connection, query)
     cases = {case.incident_id: case for case in found}
-    merged = await connection.execute(select(incident).where(incident.c.merged_into.in_(list(cases)), near))
+    merged = await connection.execute(select(incident).where(near, among(incident.c.merged_into, list(cases))))
     for row in merged:
         cases[row.merged_into].aliases.append(_anchor(row))
-    return await with_history(connection, found)
+    return found
 
 
 def _near(happenings: Sequence[Happening], window: timedelta) -> ColumnElement[bool]:
@@ -110,7 +115,7 @@ async def neighbours(
 
 async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
     """These incidents, locked for this transaction, without what `with_history` adds."""
-    return await _locked(connection, select(incident).where(incident.c.incident_id.in_(incident_ids)))
+    return await _locked(connection, select(incident).where(among(incident.c.incident_id, incident_ids)))
 
 
 async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
@@ -129,20 +134,26 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
     if reports:
         await _add_reports(connection, cases)
         await _add_findings(connection, cases)
+        for case in found:
+            case.has_history = True
+            if case.digest.count == 0:  # stored before there was one
+                case.digest = digest_of(case.reports, assessed=bool(case.findings))
     await _add_decisions(connection, cases)
     ids = list(cases)
     told = await connection.execute(
-        select(notice.c.incident_id, notice.c.recipient, notice.c.purpose, notice.c.round).where(
-            notice.c.incident_id.in_(ids)
-        )
+        select(
+            notice.c.incident_id, notice.c.recipient, notice.c.purpose, notice.c.round, notice.c.acknowledged_by
+        ).where(among(notice.c.incident_id, ids))
     )
     for row in told:
         case = cases[row.incident_id]
+        if row.round == case.round and row.acknowledged_by is not None:
+            case.answered |= {row.recipient, row.acknowledged_by}
         if row.purpose not in EACH_ROUND or row.round == case.round:
             case.told.add((row.recipient, row.purpose))
     pending = await connection.execute(
         select(deadline.c.incident_id, deadline.c.kind).where(
-            deadline.c.incident_id.in_(ids), deadline.c.state == "pending"
+            among(deadline.c.incident_id, ids), deadline.c.state == "pending"
         )
     )
     for row in pending:
@@ -153,7 +164,7 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
 async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     rows = await connection.execute(
         select(report.c.incident_id, report.c.facts)
-        .where(report.c.incident_id.in_(list(cases)))
+        .where(among(report.c.incident_id, list(cases)))
         .order_by(report.c.incident_id, report.c.position)
     )
     for row in rows:
@@ -163,7 +174,7 @@ async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> N
 async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     rows = await connection.execute(
         select(finding)
-        .where(finding.c.incident_id.in_(list(cases)))
+        .where(among(finding.c.incident_id, list(cases)))
         .order_by(finding.c.incident_id, finding.c.position)
     )
     for row in rows:
@@ -174,7 +185,7 @@ async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> 
 async def _add_decisions(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     latest = await connection.execute(
         select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
-        .where(decision.c.incident_id.in_(list(cases)))
+        .where(among(decision.c.incident_id, list(cases)))
         .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
     )
@@ -209,6 +220,9 @@ def _case(row: Row[Any]) -> Case:
         level=row.level,
         successor=UnitRef.model_validate(row.successor) if row.successor else None,
         merged_into=row.merged_into,
+        digest=Digest.model_validate(row.digest),
+        decided_at=row.decided_at,
+        has_history=False,
     )
 
 

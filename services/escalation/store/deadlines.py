@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.chain import Told
 from services.escalation.store.saving import call_off_deliveries
 from services.escalation.store.tables import deadline, delivery, incident, notice
+from shared.database import among
 
 
 async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -> list[str]:
@@ -35,7 +36,7 @@ async def pass_deadlines(connection: AsyncConnection, incident_ids: Sequence[str
     rows = await connection.execute(
         update(deadline)
         .where(
-            deadline.c.incident_id.in_(incident_ids),
+            among(deadline.c.incident_id, incident_ids),
             deadline.c.state == "pending",
             deadline.c.due_at <= now,
         )
@@ -48,7 +49,7 @@ async def pass_deadlines(connection: AsyncConnection, incident_ids: Sequence[str
 async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, Told]:
     rows = await connection.execute(
         select(notice.c.notice_id, notice.c.recipient, notice.c.posts, notice.c.due_at).where(
-            notice.c.notice_id.in_(notice_ids)
+            among(notice.c.notice_id, notice_ids)
         )
     )
     return {row.notice_id: Told(row.recipient, tuple(row.posts), row.due_at) for row in rows}
@@ -69,13 +70,15 @@ async def acknowledge(connection: AsyncConnection, notice_ids: Sequence[str], by
     """Acknowledge what is not yet; cancel its deadlines and what is still to be sent. Returns what was new."""
     rows = await connection.execute(
         update(notice)
-        .where(notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_(None))
+        .where(among(notice.c.notice_id, notice_ids), notice.c.acknowledged_at.is_(None))
         .values(acknowledged_at=at, acknowledged_by=by)
         .returning(notice.c.notice_id)
     )
     new = {row.notice_id for row in rows}
     await connection.execute(
-        update(deadline).where(deadline.c.notice_id.in_(new), deadline.c.state == "pending").values(state="cancelled")
+        update(deadline)
+        .where(among(deadline.c.notice_id, new), deadline.c.state == "pending")
+        .values(state="cancelled")
     )
     await call_off_deliveries(connection, new, at)
     return new

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, or_, select, text, update
+from sqlalchemy import bindparam, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.accountability import record_bytes
-from services.escalation.case import Case, IssuedNotice, MadeDecision, NewDeadline, Outcome
+from services.escalation.case import Case, IssuedNotice, Joined, MadeDecision, NewDeadline, Outcome
 from services.escalation.finding import Finding
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
-from shared.events import ReportReceived
+from shared.database import copy
 from shared.ids import uuid7
 
 CHANGING = (
@@ -28,6 +28,8 @@ CHANGING = (
     "level",
     "successor",
     "merged_into",
+    "digest",
+    "decided_at",
 )
 WAITING = ("queued", "failed")
 """Deliveries that may still be called off."""
@@ -35,36 +37,45 @@ WAITING = ("queued", "failed")
 
 async def save(connection: AsyncConnection, out: Outcome, now: datetime) -> None:
     """All of it but the events, which `Escalation.emit` puts into the outbox of the same transaction."""
-    await _save_cases(connection, list(out.cases.values()))
+    await _save_cases(connection, [case for case in out.cases.values() if case.decision is not None])
+    await _save_filed(connection, [case for case in out.cases.values() if case.decision is None])
     await _call_off(connection, out, now)
     for case, report_ids in out.moved:
         await _move_reports(connection, case.incident_id, report_ids)
-    await _insert(connection, report, _report_rows(out.reports))
-    await _insert(connection, finding, _finding_rows(out.findings))
-    await _insert(connection, decision, [_decision_row(made, now) for made in out.decisions])
-    await _insert(connection, notice, [_notice_row(n) for n in out.notices])
-    await _insert(connection, delivery, _delivery_rows(out.notices, now))
-    await _insert(connection, deadline, [_deadline_row(d, now) for d in out.deadlines])
+    await copy(connection, report, [_report_row(joined) for joined in out.reports])
+    await copy(connection, finding, _finding_rows(out.findings))
+    await copy(connection, decision, [_decision_row(made, now) for made in out.decisions])
+    await copy(connection, notice, [_notice_row(n) for n in out.notices])
+    await copy(connection, delivery, _delivery_rows(out.notices, now))
+    await copy(connection, deadline, [_deadline_row(d, now) for d in out.deadlines])
     links = [{"incident_id": a, "other_id": b, "reason": reason, "made_at": now} for a, b, reason in out.links]
     if links:
         await connection.execute(upsert(link).on_conflict_do_nothing(), links)
 
 
-async def _insert(connection: AsyncConnection, table: Any, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        await connection.execute(insert(table), rows)
-
-
 async def _save_cases(connection: AsyncConnection, cases: Sequence[Case]) -> None:
+    await copy(connection, incident, [_incident_row(case) for case in cases if case.is_new])
+    if changed := [_incident_row(case) for case in cases if not case.is_new]:
+        statement = update(incident).where(incident.c.incident_id == bindparam("id"))
+        rows = [{"id": row["incident_id"]} | {f"new_{name}": row[name] for name in CHANGING} for row in changed]
+        await connection.execute(statement.values({name: bindparam(f"new_{name}") for name in CHANGING}), rows)
+
+
+async def _save_filed(connection: AsyncConnection, cases: Sequence[Case]) -> None:
+    """Incidents to which reports came that can change nothing."""
     if not cases:
         return
-    statement = upsert(incident)
     await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[incident.c.incident_id],
-            set_={name: statement.excluded[name] for name in CHANGING},
+        text(
+            "UPDATE escalation.incident SET sequence = filed.sequence, digest = filed.digest::jsonb"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:sequences AS int[]), CAST(:digests AS text[]))"
+            " AS filed (id, sequence, digest) WHERE incident_id = filed.id"
         ),
-        [_incident_row(case) for case in cases],
+        {
+            "ids": [case.incident_id for case in cases],
+            "sequences": [case.sequence for case in cases],
+            "digests": [case.digest.model_dump_json() for case in cases],
+        },
     )
 
 
@@ -149,30 +160,21 @@ def _incident_row(case: Case) -> dict[str, Any]:
         "level": case.level,
         "successor": case.successor.model_dump(mode="json") if case.successor else None,
         "merged_into": case.merged_into,
+        "digest": case.digest.model_dump(mode="json"),
+        "decided_at": case.decided_at,
     }
 
 
-def _report_rows(reports: Sequence[tuple[ReportReceived, Case]]) -> list[dict[str, Any]]:
-    positions: dict[str, int] = {}
-    rows: list[dict[str, Any]] = []
-    for event, case in reversed(reports):
-        taken = positions.get(case.incident_id, 0)
-        positions[case.incident_id] = taken + 1
-        rows.append(_report_row(event, case, len(case.reports) - taken))
-    return rows
-
-
-def _report_row(event: ReportReceived, case: Case, position: int) -> dict[str, Any]:
-    data = event.data
-    facts = case.reports[position - 1]
+def _report_row(joined: Joined) -> dict[str, Any]:
+    data = joined.event.data
     texts = {"description": data.description, "neighbourhood": data.neighbourhood, "location": data.location}
     personal = {name: committed.value for name, committed in texts.items() if committed is not None}
     return {
         "report_id": data.report_id,
-        "event_id": event.id,
-        "incident_id": case.incident_id,
-        "position": position,
-        "facts": facts.model_dump(mode="json", exclude_none=True),
+        "event_id": joined.event.id,
+        "incident_id": joined.case.incident_id,
+        "position": joined.position,
+        "facts": joined.facts.model_dump_json(exclude_none=True),
         "personal": personal or None,
     }
 
@@ -196,7 +198,7 @@ def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
         "number": made.number,
         "previous_id": made.previous,
         "record": record_bytes(made.decision),
-        "inputs": made.inputs.model_dump(mode="json"),
+        "inputs": made.inputs.model_dump_json(),
         "exercise": made.decision.exercise,
         "made_at": now,
     }

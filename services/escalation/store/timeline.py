@@ -1,14 +1,21 @@
-"""The timeline: every event of this service, in the order in which transactions committed."""
+"""The timeline: every event of this service, without the personal values in it, to be shown and followed.
+
+Its order is that of (transaction, position). Positions alone would not do: they are given out before the commit, so
+that a reader who has seen number 7 may find number 6 only later.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import insert, select
+from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.store.tables import timeline
+from services.escalation.store.tables import incident, timeline
+from shared.database import copy
 from shared.events import Event
 
 
@@ -21,25 +28,127 @@ class Line(NamedTuple):
     at: datetime
 
 
+class Place(NamedTuple):
+    """A place in the order; everything that was ever to come at or before it has come once it is handed out."""
+
+    transaction: int
+    position: int
+
+
+START = Place(0, 0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    place: Place
+    wards: frozenset[str]
+    """Codes of the wards whose people may see it; none of what belongs to no incident."""
+    body: bytes
+
+    @cached_property
+    def frame(self) -> bytes:
+        """As a server-sent event. JSON holds no line breaks."""
+        return b"id: %d-%d\ndata: %b\n\n" % (*self.place, self.body)
+
+
 def line(event: Event, body: bytes) -> Line:
-    data = event.data
-    return Line(event.id, data.incident, data.unit.code if data.unit else None, event.type, body, event.time)
+    """`body` is the encoded event. Personal values are left out: the timeline is for ever, and they are not."""
+    shown = orjson.dumps(impersonal(orjson.loads(body))) if b'"salt"' in body else body
+    unit = event.data.unit
+    return Line(event.id, event.data.incident, unit.code if unit else None, event.type, shown, event.time)
+
+
+def impersonal(value: Any) -> Any:
+    """The same JSON without any `{"salt", "value"}`: nothing stands where one stood."""
+    if isinstance(value, dict):
+        return {name: impersonal(inner) for name, inner in value.items() if not _is_committed(inner)}
+    if isinstance(value, list):
+        return [impersonal(inner) for inner in value if not _is_committed(inner)]
+    return value
+
+
+def _is_committed(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"salt", "value"}
 
 
 async def add(connection: AsyncConnection, lines: Sequence[Line]) -> None:
-    if lines:
-        await connection.execute(insert(timeline), [entry._asdict() for entry in lines])
+    await copy(connection, timeline, [entry._asdict() for entry in lines])
 
 
 async def of_incident(connection: AsyncConnection, incident_id: str) -> list[dict[str, Any]]:
-    """What happened to an incident, in order, without personal values."""
+    """What happened to an incident, in order. The decisions themselves are shown beside it."""
     rows = await connection.execute(
         select(timeline.c.body).where(timeline.c.incident_id == incident_id).order_by(timeline.c.position)
     )
     return [_shown(orjson.loads(row.body)) for row in rows]
 
 
+_ELSEWHERE = frozenset({"incident", "sequence", "cause", "unit", "category", "occurred_at", "record"})
+
+
 def _shown(event: dict[str, Any]) -> dict[str, Any]:
-    data = {name: value for name, value in event["data"].items() if name not in {"incident", "unit", "record"}}
-    data.pop("reason", None) if isinstance(data.get("reason"), dict) else None
-    return {"id": event["id"], "type": event["type"], "at": event["time"], "data": data}
+    data = event["data"]
+    return {
+        "id": event["id"],
+        "type": event["type"],
+        "at": event["time"],
+        "sequence": data.get("sequence"),
+        "cause": data.get("cause"),
+        "data": {name: value for name, value in data.items() if name not in _ELSEWHERE},
+    }
+
+
+def _number(xid: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(cast(xid, Text), BigInteger)
+
+
+_PLACE = tuple_(timeline.c.transaction, timeline.c.position)
+_IS_SETTLED = timeline.c.transaction < _number(func.pg_snapshot_xmin(func.pg_current_snapshot()))
+"""No transaction that still runs, and none to come, is older than these."""
+
+
+async def newest(connection: AsyncConnection) -> Place:
+    """The last place that is settled."""
+    rows = await connection.execute(
+        select(timeline.c.transaction, timeline.c.position)
+        .where(_IS_SETTLED)
+        .order_by(timeline.c.transaction.desc(), timeline.c.position.desc())
+        .limit(1)
+    )
+    row = rows.one_or_none()
+    return Place(*row) if row else START
+
+
+async def is_to_come(connection: AsyncConnection, place: Place) -> bool:
+    """Of a transaction that there has not been yet: another database gave it out, or this one from before a restore."""
+    following = await connection.scalar(select(_number(func.pg_snapshot_xmax(func.pg_current_snapshot()))))
+    return following is None or place.transaction >= following
+
+
+async def after(
+    connection: AsyncConnection, seen: Place, limit: int, *, until: Place | None = None, ward: str | None = None
+) -> list[Entry]:
+    """The next settled entries after `seen` in order, up to and with `until`, of one ward or of all."""
+    successor = incident.c.successor["code"].astext
+    query = (
+        select(
+            timeline.c.transaction, timeline.c.position, timeline.c.incident_id, timeline.c.unit_code, timeline.c.body
+        )
+        .add_columns(successor.label("successor"))
+        .outerjoin_from(timeline, incident, incident.c.incident_id == timeline.c.incident_id)
+        .where(_IS_SETTLED, tuple_(*seen) < _PLACE)
+        .order_by(timeline.c.transaction, timeline.c.position)
+        .limit(limit)
+    )
+    if until is not None:
+        query = query.where(tuple_(*until) >= _PLACE)
+    if ward is not None:
+        query = query.where(timeline.c.incident_id.is_not(None), or_(timeline.c.unit_code == ward, successor == ward))
+    return [
+        Entry(Place(row.transaction, row.position), _wards(row.incident_id, row.unit_code, row.successor), row.body)
+        for row in await connection.execute(query)
+    ]
+
+
+def _wards(incident_id: str | None, *codes: str | None) -> frozenset[str]:
+    return frozenset(code for code in codes if code is not None) if incident_id is not None else frozenset()

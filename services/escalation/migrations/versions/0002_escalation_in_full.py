@@ -40,9 +40,12 @@ ALTER TABLE escalation.incident
     ADD COLUMN round INTEGER DEFAULT '1' NOT NULL,
     ADD COLUMN level INTEGER DEFAULT '0' NOT NULL,
     ADD COLUMN successor JSONB,
+    ADD COLUMN digest JSONB DEFAULT '{}' NOT NULL,
+    ADD COLUMN decided_at TIMESTAMP WITH TIME ZONE,
     ADD COLUMN merged_into TEXT REFERENCES escalation.incident (incident_id);
 CREATE INDEX incident_open ON escalation.incident (incident_id)
     WHERE state NOT IN ('closed', 'dismissed', 'merged', 'handed_off');
+CREATE INDEX incident_by_place ON escalation.incident (unit_code, occurred_at);
 CREATE INDEX incident_merged ON escalation.incident (merged_into) WHERE merged_into IS NOT NULL;
 CREATE TABLE escalation.finding (
     finding_id TEXT NOT NULL,
