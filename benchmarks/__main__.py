@@ -11,12 +11,18 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import intake, ledger, path
+from benchmarks import escalation, intake, ledger, path
 from benchmarks.measure import Figure, write
 from shared.embedded import erase
 
 RESULT = Path("var/bench.json")
-RUNS = {"intake": intake.run, "path": path.run, "split": path.run_split, "ledger": ledger.run}
+RUNS = {
+    "intake": intake.run,
+    "path": path.run,
+    "split": path.run_split,
+    "ledger": ledger.run,
+    "escalation": escalation.run,
+}
 
 
 async def _all(folder: Path, *, quick: bool) -> list[Figure]:

@@ -146,6 +146,8 @@ class TenureRecordedData(Data):
     valid_to: AwareDatetime | None = None
     sample: bool
     supersedes: str | None = None
+    withdrawn: bool = False
+    """The tenure is recorded no longer, and nothing is in its place."""
 
 
 class TenureRecorded(Envelope):

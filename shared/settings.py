@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """Apprise URL of the city leadership, the last level that is asked."""
     log_channel: str = "outbox://log"
     """Apprise URL that notices of exercises (diễn tập) go to, and nothing else."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
+    """How post-holders reach this system from their telephones; links in notices begin with it."""
+    heartbeat_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """An outside watcher that raises the alarm when it is not called for some minutes; called while all is well."""
     print_notices: bool = False
     """Print each notice that was handed to a channel, for the demo."""
     ledger_origin: str = "trucban.local/ledger"

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import httpx
 import structlog
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.cli import importing, up
+from services.cli import decisions, importing, rulebooks, up
 from services.cli.auditing import verify_source
 from services.cli.process import (
     CommandError,
@@ -49,11 +49,15 @@ ledger_app = typer.Typer(help="The audit ledger.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(import_app, name="import")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(rulebooks.app, name="rulebook")
+app.add_typer(decisions.app, name="decisions")
 
 T = TypeVar("T")
 console = Console()
 EXPECTED = (CommandError, DatabaseError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
 Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
+KeepGoing = Annotated[bool, typer.Option(help="record the good lines when some are bad")]
+DryRun = Annotated[bool, typer.Option(help="change nothing; show what the import would change")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
 Url = Annotated[str, typer.Option(envvar="TRUCBAN_URL", help="address of the running system")]
 Token = Annotated[str | None, typer.Option(envvar="TRUCBAN_TOKEN", help="bearer token")]
@@ -210,20 +214,51 @@ def report(
 
 @import_app.command("wards")
 def import_wards(
-    file: Path, data: Data = None, keep_going: Annotated[bool, typer.Option()] = False, as_json: AsJson = False
+    file: Path, data: Data = None, keep_going: KeepGoing = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Wards from CSV: code,valid_from,name,type. Example: trucban import wards samples/wards.csv"""
-    _report_import(file, _run(importing.import_file(_settings(data), "wards", file, keep_going=keep_going)), as_json)
+    """Wards from CSV or XLSX: code,valid_from,name,type[,valid_to,successors,legal_act].
+
+    Example: trucban import wards samples/wards.csv --dry-run
+    """
+    _import_file("wards", file, data, keep_going=keep_going, dry_run=dry_run, as_json=as_json)
 
 
 @import_app.command("directory")
 def import_directory(
-    file: Path, data: Data = None, keep_going: Annotated[bool, typer.Option()] = False, as_json: AsJson = False
+    file: Path, data: Data = None, keep_going: KeepGoing = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Post-holders from CSV, with their contact channels. Example: trucban import directory samples/directory.csv"""
-    _report_import(
-        file, _run(importing.import_file(_settings(data), "directory", file, keep_going=keep_going)), as_json
-    )
+    """Post-holders, rosters or contacts from CSV, told apart by the header; or XLSX with a sheet for each.
+
+    Example: trucban import directory samples/directory.csv --dry-run
+    """
+    _import_file("directory", file, data, keep_going=keep_going, dry_run=dry_run, as_json=as_json)
+
+
+def _import_file(
+    what: Literal["wards", "directory"],
+    file: Path,
+    data: Path | None,
+    *,
+    keep_going: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    with Progress(console=console, disable=as_json or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        work = importing.import_file(
+            _settings(data),
+            what,
+            file,
+            keep_going=keep_going,
+            dry_run=dry_run,
+            progress=lambda n, of: progress.update(task, completed=n, total=of),
+        )
+        done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(importing.import_as_json(done), ensure_ascii=False))
+    else:
+        importing.print_import(console, file, done)
+    raise SystemExit(1 if done.errors else 0)
 
 
 @import_app.command("reports")

@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from services.cli.process import CommandError, joined, migrate_all
 from services.escalation import importing
 from services.escalation.app import wired
-from services.escalation.directory import LineError
+from services.escalation.changing import Difference
+from services.escalation.rows import LineError
+from services.escalation.sheets import MAX_BYTES
 from shared.clock import Clock
 from shared.ids import uuid7
 from shared.settings import Settings
@@ -37,22 +42,104 @@ def new_report_id() -> str:
     return uuid7(datetime.now(UTC))
 
 
-async def import_file(settings: Settings, what: Literal["wards", "directory"], file: Path, *, keep_going: bool) -> Done:
-    """Raises CommandError when the file cannot be read."""
+async def import_file(
+    settings: Settings,
+    what: Literal["wards", "directory"],
+    file: Path,
+    *,
+    keep_going: bool,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> importing.Imported:
+    """A dry run prepares the database if need be, and records nothing. Raises CommandError for a file out of reach."""
     try:
-        content = await asyncio.to_thread(file.read_bytes)
+        content = await asyncio.to_thread(_start_of, file)
     except OSError as error:
         raise CommandError(f"{what} file {file} cannot be read: {error.strerror}") from error
     async with joined(settings) as ready:
         await migrate_all(ready)
         escalation = wired(ready, Clock(ready.clock))
         try:
-            await importing.adopt_rulebooks(escalation, importing.packaged_rulebooks())
+            if not dry_run:
+                await importing.adopt_rulebooks(escalation, importing.packaged_rulebooks())
             run = importing.import_wards if what == "wards" else importing.import_directory
-            imported = await run(escalation, content, keep_going=keep_going)
+            return await run(escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress)
         finally:
             await escalation.engine.dispose()
-    return Done(imported.lines, imported.recorded, imported.errors)
+
+
+def _start_of(file: Path) -> bytes:
+    """The file, or so much of it that it is known to be too large."""
+    with file.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def print_import(console: Console, file: Path, done: importing.Imported) -> None:
+    """What a file changes: a table for a person, errors and notes as `file:line: text`."""
+    workbook = file.suffix.lower() == ".xlsx"
+    for error in done.errors:
+        sys.stderr.write(f"{_where(file, workbook, error.table, error.line)}: {error.detail}\n")
+    for note in done.notes:
+        sys.stderr.write(f"{_where(file, workbook, note.table, note.line)}: note: {note.detail}\n")
+    if done.differences and console.is_terminal:
+        console.print(_table(done.differences))
+    else:
+        for each in done.differences:
+            where = _where(file, workbook, *each.place)
+            text = " ".join(cell for cell in _cells(each)[1:] if cell)
+            console.print(f"{where}: {text}", soft_wrap=True, highlight=False, markup=False)
+    would = "would be recorded" if done.dry_run else "recorded"
+    counts = f"{done.recorded} {would}, {done.unchanged} unchanged, {len(done.errors)} with errors"
+    console.print(f"{file}: {done.lines} lines, {counts}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _where(file: Path, workbook: bool, table: str | None, line: int | None) -> str:
+    sheet = table if workbook else None
+    return ":".join(str(part) for part in (file, sheet, line) if part is not None)
+
+
+def _table(differences: Sequence[Difference]) -> Table:
+    table = Table("line", "change", "record", "old → new")
+    for each in differences:
+        table.add_row(*(escape(cell) for cell in _cells(each)))
+    return table
+
+
+def _cells(each: Difference) -> tuple[str, str, str, str]:
+    """Line, what happens, to which record, and what becomes of it."""
+    fields = [
+        ", ".join(f"{name}: {_text(old)} → {_text(new)}" for name, (old, new) in became.items())
+        for became in each.became
+    ]
+    change = "withdrawn" if each.change == "superseded" and not each.became else each.change
+    told = {name: value for name, value in each.record.items() if value not in (None, False)}
+    shown = " ".join(name if value is True else str(value) for name, value in told.items())
+    return str(each.place[1]), f"{each.kind} {change}", shown, "; ".join(fields)
+
+
+def _text(value: Any) -> str:
+    return "—" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def import_as_json(done: importing.Imported) -> dict[str, Any]:
+    def shown(change: str) -> list[dict[str, Any]]:
+        return [
+            {"kind": d.kind, "line": d.place[1], "record": d.record}
+            | ({"became": d.became} if change == "superseded" else {})
+            for d in done.differences
+            if d.change == change
+        ]
+
+    return {
+        "dry_run": done.dry_run,
+        "lines": done.lines,
+        "recorded": done.recorded,
+        "unchanged": done.unchanged,
+        "added": shown("added"),
+        "superseded": shown("superseded"),
+        "notes": [{"table": n.table, "line": n.line, "detail": n.detail} for n in done.notes],
+        "errors": [{"table": e.table, "line": e.line, "detail": e.detail} for e in done.errors],
+    }
 
 
 def send_reports(

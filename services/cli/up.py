@@ -23,7 +23,16 @@ from services.cli.process import (
     stop_on_signals,
     until,
 )
-from services.cli.sample import COUNTED_PURPOSES, SAMPLES, Night, Result, Tokens, delivered, rows
+from services.cli.sample import (
+    COUNTED_PURPOSES,
+    POLL_SECONDS,
+    SAMPLES,
+    Night,
+    Result,
+    Tokens,
+    delivered,
+    whole_sample,
+)
 from services.escalation import importing
 from services.escalation.handlers import Escalation
 from services.escalation.store import deadlines
@@ -57,6 +66,21 @@ class Running:
     @property
     def escalation(self) -> Escalation:
         return self.services["escalation"].parts["escalation"]
+
+    async def settle(self) -> None:
+        await settle(self)
+
+    async def next_due(self) -> datetime | None:
+        async with self.escalation.engine.connect() as connection:
+            return await deadlines.next_due(connection)
+
+    async def bring_in(self, name: str) -> int:
+        run = importing.import_wards if name.startswith("wards") else importing.import_directory
+        imported = await run(self.escalation, (SAMPLES / name).read_bytes())
+        if imported.errors:
+            raise importing.ImportingError(name, imported.errors)
+        self.console.print(f"imported {name}: {imported.recorded} of {imported.lines} lines are new")
+        return imported.recorded
 
 
 async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
@@ -120,14 +144,13 @@ async def play(running: Running, done: Path) -> int:
     """Import the sample directory, play the night, verify the ledger; 0 if all is as expected."""
     console = running.console
     await import_sample(running)
-    sample = rows(SAMPLES / "tet-night.ndjson")
+    sample = whole_sample()
     tokens = Tokens(issuer(running.settings.keys_dir))
     async with httpx.AsyncClient(base_url=running.address, timeout=60) as client:
-        night = Night(client, tokens, running.clock, lambda: settle(running), lambda: _next_due(running))
+        night = Night(client, tokens, running.clock, running)
         with Progress(console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("sample night", total=len(sample))
             result = await night.play(sample, lambda: progress.advance(task))
-    await settle(running)
     verified = await _verify(running, tokens)
     code = _report(running, result, verified, await _issued(running))
     await asyncio.to_thread(done.write_text, json.dumps({"code": code}))
@@ -135,17 +158,17 @@ async def play(running: Running, done: Path) -> int:
 
 
 async def import_sample(running: Running) -> None:
-    for name, run in (("wards", importing.import_wards), ("directory", importing.import_directory)):
-        path = SAMPLES / f"{name}.csv"
-        imported = await run(running.escalation, path.read_bytes())
-        if imported.errors:
-            raise importing.ImportingError(path.name, imported.errors)
-        running.console.print(f"imported {path.name}: {imported.recorded} of {imported.lines} lines are new")
+    for name in ("wards.csv", "directory.csv"):
+        await running.bring_in(name)
     await settle(running)
 
 
 async def settle(running: Running) -> None:
-    """Until nothing is under way: no event unpublished or unread, no delivery or deadline due."""
+    """Until nothing is under way: no delivery or deadline due, no event unpublished or unread.
+
+    In this order, as reports are known to be routed: all that sends or waits was written before, and its last events
+    are on their way when it has ended.
+    """
     settings, escalation = running.settings, running.escalation
     assert settings.redis_url is not None
     streams = {
@@ -155,21 +178,15 @@ async def settle(running: Running) -> None:
     outboxes = [(escalation.engine, intake_outbox), (escalation.engine, escalation_tables.outbox)]
     redis = running.services["escalation"].parts["redis"]
     async with asyncio.timeout(SETTLE_SECONDS):
-        await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
         while not await _is_idle(escalation):
             running.services["escalation"].parts["deadlines"].wake()
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(POLL_SECONDS)
         await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
 
 
 async def _is_idle(escalation: Escalation) -> bool:
     async with escalation.engine.connect() as connection:
         return await deadlines.is_idle(connection, escalation.clock.now())
-
-
-async def _next_due(running: Running) -> datetime | None:
-    async with running.escalation.engine.connect() as connection:
-        return await deadlines.next_due(connection)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Case:
     decision_number: int = 0
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """(recipient, purpose), of this round where the purpose belongs to one."""
+    asked: set[str] = field(default_factory=set[str])
+    """Post-holders whose acknowledgement was asked for in this round."""
     answered: set[str] = field(default_factory=set[str])
     """Who has acknowledged in this round."""
     pending: set[DueKind] = field(default_factory=set[DueKind])

@@ -5,15 +5,15 @@ overtaken (a reminder after its deadline) is not sent at all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from services.escalation import notification
-from services.escalation.case import Case, DueKind, about
+from services.escalation.case import Case, DueKind, IssuedNotice, about
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import ANSWERED
-from services.escalation.notification import DESK, EACH_ROUND, Notice, Purpose
+from services.escalation.notification import ASKING, DESK, EACH_ROUND, Notice, Purpose
 from services.escalation.routing import Router
 from shared.events import (
     AcknowledgementLapsed,
@@ -53,13 +53,16 @@ class Told:
 def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping[str, Told]) -> None:
     """Act on all that has passed of one incident, `told` being the notices concerned."""
     kinds = {p.kind for p in passed}
+    if "directory" in kinds:
+        router.settle(case, "directory")  # whatever changed then, the next change may be another
     if kinds & {"directory", "lapse", "idle", "remind"}:
         router.evaluate(case, None)
-    late = {p.notice_id for p in passed if p.kind == "acknowledge"}
+    overdue = _overdue(router, case, passed, told)
+    overtaken = {p.notice_id for p in passed if p.kind == "acknowledge"}
     for p in passed:
-        if p.kind == "remind" and p.notice_id not in late:
+        if p.kind == "remind" and p.notice_id not in overtaken and "lapse" not in kinds:
             _remind(router, case, told[str(p.notice_id)])
-    _step_up(router, case, "not_acknowledged", [p for p in passed if p.kind == "acknowledge"], told)
+    _step_up(router, case, "not_acknowledged", overdue, told)
     _step_up(router, case, "not_reviewed", [p for p in passed if p.kind == "review"], told)
     if "lapse" in kinds:
         _lapse(router, case)
@@ -67,6 +70,16 @@ def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping
         _idle(router, case)
     if case.is_open and not case.pending - {"directory"}:
         router.lapse_later(case)
+
+
+def _overdue(router: Router, case: Case, passed: Sequence[Passed], told: Mapping[str, Told]) -> list[Passed]:
+    """Without the due times of who had left by then: their successors have just been told."""
+    gone = router.out.withdrawn.get(case.incident_id, set())
+    changed = min((p.due_at for p in passed if p.kind == "directory"), default=None)
+    late = [p for p in passed if p.kind == "acknowledge"]
+    if changed is None:
+        return late
+    return [p for p in late if p.due_at < changed or told[str(p.notice_id)].recipient not in gone]
 
 
 def _remind(router: Router, case: Case, asked: Told) -> None:
@@ -105,26 +118,44 @@ def _ask_office(router: Router, case: Case, office: str, purpose: Purpose, posts
     assert case.decision is not None
     minutes = router.policy_of(case).level_minutes(case.decision.severity)
     by = router.now + timedelta(minutes=minutes)
-    issued = router.tell_office(case, office, purpose, posts, due_at=by)
-    if purpose == "not_reviewed":
+    issued = _tell_once(router, case, office, purpose, posts, by)
+    if purpose == "not_reviewed" and office == DESK:
         router.due(case, "review", by, level=level)
+    elif purpose == "not_reviewed":
+        # who is above the desk is asked to answer, and not to do its work: then only the lapse is left
+        router.due(case, "review", by, issued.notice_id if issued else None, level=level)
+        if "lapse" not in case.pending:
+            router.lapse_later(case)
     elif issued is not None:
         router.due(case, "acknowledge", by, issued.notice_id, level=level)
+
+
+def _tell_once(
+    router: Router, case: Case, office: str, purpose: Purpose, posts: Iterable[str], by: datetime | None = None
+) -> IssuedNotice | None:
+    """What has just been said to the office stands for this too: nobody gets two messages in one pass."""
+    said = (n for n in router.out.notices if n.case is case and n.notice.recipient == office)
+    return next(said, None) or router.tell_office(case, office, purpose, posts, due_at=by)
 
 
 def _exhausted(router: Router, case: Case, reason: Reason, posts: Iterable[str]) -> None:
     data = ChainExhaustedData(**about(case, None), reason=reason, round=case.round)
     router.emit(ChainExhausted(**router.envelope(case), data=data))
-    router.tell_office(case, DESK, "exhausted", posts)
+    _tell_once(router, case, DESK, "exhausted", posts)
     if "lapse" not in case.pending:
         router.lapse_later(case)
 
 
-def begin_round(case: Case) -> None:
-    """From here on everybody may be told again."""
+def begin_round(router: Router, case: Case) -> None:
+    """From here on everybody may be told again; who was asked just now was asked in this round."""
     case.round += 1
     case.level = 0
     case.told = {(recipient, purpose) for recipient, purpose in case.told if purpose not in EACH_ROUND}
+    case.answered.clear()
+    case.asked = {n.notice.recipient for n in router.out.notices if n.case is case and n.notice.purpose in ASKING}
+    router.out.notices[:] = [
+        replace(n, round=case.round) if n.case is case and n.notice.purpose in ASKING else n for n in router.out.notices
+    ]
 
 
 def ask_again(router: Router, case: Case, cause: str | None) -> None:
@@ -133,9 +164,8 @@ def ask_again(router: Router, case: Case, cause: str | None) -> None:
     router.settle_stored(case, "acknowledge", "remind", "review")
     router.settle(case, "lapse")
     if notification.holders_are_told(case.decision):
-        told_now = {n.notice.recipient for n in router.out.notices if n.case is case}
         again = notification.to_holders(case.decision.parties, "still_open")
-        router.ask(case, [n for n in again if n.recipient not in told_now], cause)
+        router.ask(case, [n for n in again if n.recipient not in case.asked], cause)
     if notification.desk_reviews(case.decision) and "review" not in case.pending:
         _ask_office(router, case, DESK, "not_reviewed", (), 1)
     router.lapse_later(case)
@@ -147,7 +177,7 @@ def _lapse(router: Router, case: Case) -> None:
     if not case.is_open or case.decision.outcome == "does_not_apply":
         return
     was_answered = case.state in ANSWERED
-    begin_round(case)
+    begin_round(router, case)
     if was_answered:
         data = AcknowledgementLapsedData(**about(case, None), round=case.round)
         router.emit(AcknowledgementLapsed(**router.envelope(case), data=data))

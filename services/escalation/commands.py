@@ -19,7 +19,7 @@ from services.escalation.digest import digest_of
 from services.escalation.directory import UnitKey, key_of
 from services.escalation.finding import Finding, Kind, last
 from services.escalation.handlers import Escalation, count, record_of
-from services.escalation.lifecycle import Action
+from services.escalation.lifecycle import Action, Refused
 from services.escalation.notification import DESK
 from services.escalation.routing import Router
 from services.escalation.store import cases
@@ -70,17 +70,13 @@ class Desk:
     connection: AsyncConnection
     router: Router
     caller: Principal
+    action: Action
     case: Case
     others: dict[str, Case]
 
-    def allow(self, action: Action, case: Case | None = None) -> None:
-        """Raises Problem 403 or 409 with the reason."""
-        case = case or self.case
-        if self.caller.role in {"official", "officer"} and self.caller.ward not in _wards(case):
-            raise Problem(404, f"incident {case.incident_id} is not one of your ward")
-        refused = lifecycle.refusal(action, self.caller.role, case.state)
-        if refused is not None:
-            raise Problem(refused.status, refused.reason)
+    def allow(self, case: Case | None = None) -> None:
+        """Raises Problem 409 with the reason if the incident is not in a state for the action."""
+        _raise(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
 
     def finding(self, kind: Kind, reason: str | None, **content: Any) -> Finding:
         return Finding(
@@ -130,26 +126,47 @@ class Desk:
 
 @asynccontextmanager
 async def at_desk(
-    escalation: Escalation, incident_id: str, caller: Principal, others: Sequence[str] = (), *more: UnitKey
+    escalation: Escalation,
+    incident_id: str,
+    caller: Principal,
+    action: Action,
+    others: Sequence[str] = (),
+    *more: UnitKey,
 ) -> AsyncGenerator[Desk]:
-    """The incident and `others`, locked with their units; leaving writes what was done. Raises Problem 404."""
+    """The incident and `others`, locked with their units; leaving writes what was done.
+
+    Raises Problem 403 for a role that never may, and 404.
+    """
+    _raise(lifecycle.forbidden(action, caller.role))
     async with escalation.engine.begin() as connection:
         units: set[UnitKey] = set(more)
         for id_ in (incident_id, *others):
             unit = await cases.unit_of(connection, id_)
             if unit is None:
-                raise Problem(404, f"there is no incident {id_} that you may see")
+                raise _not_seen(id_)
             units.add(unit)
         await cases.lock_units(connection, [code for code, _ in units])
         found = await cases.with_history(connection, await cases.locked(connection, [incident_id, *others]))
         by_id = {case.incident_id: case for case in found}
+        if caller.role in {"official", "officer"} and caller.ward not in _wards(by_id[incident_id]):
+            raise _not_seen(incident_id)
         units |= {key_of(case.successor) for case in found if case.successor}
         router = await escalation.router(connection, units)
-        yield Desk(escalation, connection, router, caller, by_id.pop(incident_id), by_id)
+        yield Desk(escalation, connection, router, caller, action, by_id.pop(incident_id), by_id)
         if router.out.cases:
             await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()
+
+
+def _raise(refused: Refused | None) -> None:
+    if refused is not None:
+        raise Problem(refused.status, refused.reason)
+
+
+def _not_seen(incident_id: str) -> Problem:
+    """The same whether it does not exist or is another ward's."""
+    return Problem(404, f"there is no incident {incident_id} that you may see")
 
 
 def _wards(case: Case) -> set[str]:
@@ -166,8 +183,8 @@ async def verify(
     reclassified: str | None = None,
 ) -> Done:
     """It happened, as the desk found out; with an answer to whether firecrackers exploded, and to what it was."""
-    async with at_desk(escalation, incident_id, caller) as desk:
-        desk.allow("verify")
+    async with at_desk(escalation, incident_id, caller, "verify") as desk:
+        desk.allow()
         case = desk.case
         if reclassified is not None and categories()[reclassified].family != case.anchor.family:
             same = [c.code for c in categories().values() if c.family == case.anchor.family]
@@ -190,11 +207,11 @@ async def verify(
 
 async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
     """It did not happen, or is no incident."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "dismiss") as desk:
         found = desk.finding("dismissal", reason)
         if desk.case.state == "dismissed" and desk.said_before(found):
             return Done(desk.case, is_new=False)
-        desk.allow("dismiss")
+        desk.allow()
         desk.record(found, lambda d: IncidentDismissed(**desk.envelope(), data=FindingData(**d)))
         chain.end(desk.router, desk.case, "dismissed")
     return Done(desk.case, is_new=True)
@@ -204,8 +221,8 @@ async def designate(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, *, prominent: bool
 ) -> Done:
     """ "Nổi cộm", or no longer."""
-    async with at_desk(escalation, incident_id, caller) as desk:
-        desk.allow("designate")
+    async with at_desk(escalation, incident_id, caller, "designate") as desk:
+        desk.allow()
         found = desk.finding("designation", reason, prominent=prominent)
         if desk.said_before(found):
             return Done(desk.case, is_new=False)
@@ -219,8 +236,8 @@ async def designate(
 
 async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> Done:
     """New figures of harm: the desk's replace what was known, a ward's own can only add to it."""
-    async with at_desk(escalation, incident_id, caller) as desk:
-        desk.allow("revise")
+    async with at_desk(escalation, incident_id, caller, "revise") as desk:
+        desk.allow()
         case = desk.case
         rulebook = desk.router.policy_of(case)
         before = rulebook.severity_of(effective_harm(desk.router.inputs(case)))
@@ -245,14 +262,14 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
 
 async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> Done:
     """Its reports are about what incident `into` is about; later ones of either join `into`."""
-    if into == incident_id:
-        raise Problem(409, "an incident cannot be merged into itself: name another")
-    async with at_desk(escalation, incident_id, caller, [into]) as desk:
+    async with at_desk(escalation, incident_id, caller, "merge", [into]) as desk:
+        if into == incident_id:
+            raise Problem(409, "an incident cannot be merged into itself: name another")
         case, target = desk.case, desk.others[into]
         if case.state == "merged" and case.merged_into == into:
             return Done(case, is_new=False)
-        desk.allow("merge")
-        desk.allow("merge", target)
+        desk.allow()
+        desk.allow(target)
         if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
             raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: link them instead")
         moved = tuple(r.report_id for r in case.reports)
@@ -273,14 +290,14 @@ async def split(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, reports: Sequence[str]
 ) -> Done:
     """These reports are about something else: a new incident of their own, decided anew, as is what remains."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "split") as desk:
         case = desk.case
-        desk.allow("split")
-        earlier = last(case.findings, "split")
-        if earlier is not None and sorted(earlier.content["reports"]) == sorted(reports):
-            return Done(case, is_new=False, new_incident=earlier.content["new_incident"])
+        desk.allow()
         wanted = set(reports)
         moved = [r for r in case.reports if r.report_id in wanted]
+        earlier = last(case.findings, "split")
+        if earlier is not None and set(earlier.content["reports"]) == wanted and not moved:
+            return Done(case, is_new=False, new_incident=earlier.content["new_incident"])
         if strange := sorted(wanted - {r.report_id for r in moved}):
             raise Problem(409, f"report {strange[0]} is not one of this incident: name reports that it holds")
         if not moved or len(moved) == len(case.reports):
@@ -307,11 +324,11 @@ async def split(
 
 async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
     """To the police, which ends it here."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "hand_off") as desk:
         found = desk.finding("hand_off", reason, to="police")
         if desk.case.state == "handed_off" and desk.said_before(found):
             return Done(desk.case, is_new=False)
-        desk.allow("hand_off")
+        desk.allow()
         desk.record(found, lambda d: IncidentHandedOff(**desk.envelope(), data=IncidentHandedOffData(**d, to="police")))
         chain.end(desk.router, desk.case, "handed_off")
     return Done(desk.case, is_new=True)
@@ -321,11 +338,11 @@ async def reassign(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, code_and_day: UnitKey
 ) -> Done:
     """To one of the units that took parts of a unit that ended; its post-holders are told."""
-    async with at_desk(escalation, incident_id, caller, (), code_and_day) as desk:
-        desk.allow("reassign")
+    async with at_desk(escalation, incident_id, caller, "reassign", (), code_and_day) as desk:
+        desk.allow()
         case = desk.case
         successor = _successor(desk.router, case, code_and_day)
-        if case.successor is not None and key_of(case.successor) == code_and_day:
+        if successor == case.successor:
             return Done(case, is_new=False)
         found = desk.finding("reassignment", reason, to=successor.model_dump(mode="json"))
         desk.record(
@@ -341,8 +358,7 @@ async def reassign(
 
 def _successor(router: Router, case: Case, wanted: UnitKey) -> UnitRef:
     """Raises Problem 409 unless `wanted` took a part of the incident's unit."""
-    acting = router.directory.units.get(key_of(case.successor or case.unit))
-    possible = acting.successors if acting is not None and acting.ended(router.now) else ()
+    possible = _parts(router, case)
     for unit in possible:
         if key_of(unit) == wanted:
             return unit
@@ -350,10 +366,19 @@ def _successor(router: Router, case: Case, wanted: UnitKey) -> UnitRef:
     raise Problem(409, f"unit {wanted[0]} of {wanted[1]} did not take its place; possible are: {names}")
 
 
+def _parts(router: Router, case: Case) -> tuple[UnitRef, ...]:
+    """What took the place of the unit that acts; if that is in force, also what took the first one's: a correction."""
+    for ref in (case.successor or case.unit, case.unit):
+        unit = router.directory.units.get(key_of(ref))
+        if unit is not None and unit.ended(router.now) and unit.successors:
+            return unit.successors
+    return ()
+
+
 async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> Done:
     """What was done on the spot."""
-    async with at_desk(escalation, incident_id, caller) as desk:
-        desk.allow("respond")
+    async with at_desk(escalation, incident_id, caller, "respond") as desk:
+        desk.allow()
         found = desk.finding("response", text)
         if desk.said_before(found):
             return Done(desk.case, is_new=False)
@@ -364,11 +389,11 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
 
 async def propose_closure(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
     """The ward holds it to be over; the desk is told, and decides."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "propose_closure") as desk:
         found = desk.finding("closure_proposal", reason)
         if desk.case.state == "closure_proposed" and desk.said_before(found):
             return Done(desk.case, is_new=False)
-        desk.allow("propose_closure")
+        desk.allow()
         desk.record(found, lambda d: ClosureProposed(**desk.envelope(), data=FindingData(**d)))
         desk.case.state = lifecycle.after("propose_closure", desk.case.state)
         desk.router.tell_office(desk.case, DESK, "closure", ())
@@ -377,15 +402,13 @@ async def propose_closure(escalation: Escalation, incident_id: str, caller: Prin
 
 async def close(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
     """The city confirms that it is over."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "close") as desk:
         case = desk.case
         found = desk.finding("closure", reason)
         if case.state == "closed" and desk.said_before(found):
             return Done(case, is_new=False)
-        desk.allow("close")
-        refused = lifecycle.may_close(case.state, record_of(case), asked="acknowledge" in case.pending)
-        if refused is not None:
-            raise Problem(refused.status, refused.reason)
+        desk.allow()
+        _raise(lifecycle.may_close(case.state, record_of(case), asked="acknowledge" in case.pending))
         desk.record(found, lambda d: IncidentClosed(**desk.envelope(), data=FindingData(**d)))
         chain.end(desk.router, case, "closed")
     return Done(case, is_new=True)
@@ -393,12 +416,12 @@ async def close(escalation: Escalation, incident_id: str, caller: Principal, rea
 
 async def reopen(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
     """It is not over, or was not false: everybody is told again."""
-    async with at_desk(escalation, incident_id, caller) as desk:
+    async with at_desk(escalation, incident_id, caller, "reopen") as desk:
         case = desk.case
         found = desk.finding("reopening", reason)
         if case.is_open and desk.said_before(found):
             return Done(case, is_new=False)
-        desk.allow("reopen")
+        desk.allow()
         desk.record(found, lambda d: IncidentReopened(**desk.envelope(), data=FindingData(**d)))
         case.state = lifecycle.after("reopen", case.state)
         chain.begin_round(desk.router, case)

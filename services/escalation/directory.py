@@ -1,18 +1,15 @@
 """Who holds which post, in two times: valid time (when it was so) and recorded time (when we knew it). Pure."""
 
-import csv
-import io
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
-from typing import Annotated, Any, Literal, TypeVar
+from itertools import pairwise
+from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from shared.clock import HO_CHI_MINH
 from shared.events import UnitRef
-from shared.text import nfc
 
 
 class Tenure(BaseModel):
@@ -102,6 +99,11 @@ class Unit:
     kind: str
     valid_to: date | None = None
     successors: tuple[UnitRef, ...] = ()
+    legal_act: str | None = None
+
+    @property
+    def starts_at(self) -> datetime:
+        return day_start(self.ref.valid_from)
 
     @property
     def ends_at(self) -> datetime | None:
@@ -154,127 +156,25 @@ def day_start(day: date) -> datetime:
     return datetime.combine(day, time.min, HO_CHI_MINH)
 
 
-class Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _printable(cls, value: Any) -> Any:
-        """No control character gets in: PostgreSQL has no text with U+0000, and none belongs in a name."""
-        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" for c in value):
-            raise ValueError("holds a control character: leave it out")
-        return value
+Span = tuple[datetime, datetime | None]
+"""From an instant to before another, or on and on."""
 
 
-R = TypeVar("R", bound=Row)
+def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Span]:
+    """The times for which a post is held by another person, or by another document, than was recorded before."""
+    ends = (t.valid_to for t in (*before, *after) if t.valid_to is not None)
+    edges = sorted({*(t.valid_from for t in (*before, *after)), *ends})
+    spans: list[Span] = []
+    for start, end in pairwise([*edges, None]):
+        if start is None or _shown_at(before, start) == _shown_at(after, start):
+            continue
+        if spans and spans[-1][1] == start:
+            start = spans.pop()[0]
+        spans.append((start, end))
+    return spans
 
 
-class UnitRow(Row):
-    """A line of a wards file: `code,valid_from,name,type[,valid_to][,name_ascii]`."""
-
-    code: Annotated[str, Field(pattern=r"^\d{5}$")]
-    valid_from: date
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    type: Literal["phường", "xã"]
-    valid_to: date | None = None
-    name_ascii: str | None = None
-
-
-class TenureRow(Row):
-    """A line of a directory file. Days are the city's; `valid_to` is the first day on which it no longer holds."""
-
-    unit_code: Annotated[str, Field(pattern=r"^\d{5}$")]
-    unit_valid_from: date
-    post: Annotated[str, Field(pattern=r"^[a-z_]+$")]
-    holder_id: Annotated[str, Field(min_length=1, max_length=100)]
-    holder_name: Annotated[str, Field(min_length=1, max_length=200)]
-    acting: bool = False
-    valid_from: date
-    valid_to: date | None = None
-    document: Annotated[str, Field(min_length=1, max_length=300)]
-    channel: Annotated[str, Field(pattern=r"^[a-z0-9]+://", max_length=500)] | None = None
-    """Apprise URL at which this person is told; none is allowed, and loud when a notice is due."""
-    sample: bool = False
-
-
-@dataclass(frozen=True)
-class LineError:
-    line: int
-    detail: str
-
-
-def read_rows(content: bytes, model: type[R]) -> tuple[list[tuple[int, R]], list[LineError]]:
-    """Rows of a CSV file (UTF-8, with or without a byte order mark) with their line numbers, and what is wrong."""
-    try:
-        text = nfc(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return [], [LineError(1, f"byte {error.start} is not UTF-8: save the file as CSV UTF-8")]
-    good: list[tuple[int, R]] = []
-    bad: list[LineError] = []
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for row in reader:
-            read = _read_row(row, model)
-            if isinstance(read, str):
-                bad.append(LineError(reader.line_num, read))
-            else:
-                good.append((reader.line_num, read))
-    except csv.Error as error:
-        bad.append(LineError(reader.line_num + 1, f"not CSV, and not read from here on: {error}"))
-    return good, bad
-
-
-def _read_row(row: Mapping[str | None, Any], model: type[R]) -> R | str:
-    """The row, or what is wrong with it."""
-    if None in row:
-        return "more cells than the header has columns: put text that holds a comma in quotation marks"
-    filled = {key: value for key, value in row.items() if value not in (None, "")}
-    try:
-        return model.model_validate(filled)
-    except ValidationError as error:
-        first = error.errors()[0]
-        return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
-
-
-def check_units(rows: Sequence[tuple[int, UnitRow]]) -> list[LineError]:
-    """Units that a file names twice, and empty periods, line by line."""
-    errors: list[LineError] = []
-    seen: dict[tuple[str, date], int] = {}
-    for line, row in rows:
-        earlier = seen.setdefault((row.code, row.valid_from), line)
-        if earlier != line:
-            detail = f"unit {row.code} of {row.valid_from} is on line {earlier} already: name it once"
-            errors.append(LineError(line, detail))
-        if row.valid_to is not None and row.valid_to <= row.valid_from:
-            errors.append(LineError(line, f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"))
-    return errors
-
-
-def check_tenures(
-    rows: Sequence[tuple[int, TenureRow]], units: Iterable[UnitRef], posts: Iterable[str]
-) -> list[LineError]:
-    """Unknown units and posts, empty periods, and two holders of one post at once, line by line."""
-    known_units = {(u.code, u.valid_from) for u in units}
-    known_posts = set(posts)
-    errors: list[LineError] = []
-    seen: dict[tuple[str, date, str], list[tuple[int, TenureRow]]] = {}
-    for line, row in rows:
-        if (row.unit_code, row.unit_valid_from) not in known_units:
-            detail = f"unit {row.unit_code} of {row.unit_valid_from} is unknown: import its ward first"
-            errors.append(LineError(line, detail))
-        if row.post not in known_posts:
-            errors.append(LineError(line, f"post {row.post} is unknown: use {' or '.join(sorted(known_posts))}"))
-        if row.valid_to is not None and row.valid_to <= row.valid_from:
-            errors.append(LineError(line, f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"))
-        same_post = seen.setdefault((row.unit_code, row.unit_valid_from, row.post), [])
-        errors += [
-            LineError(line, f"overlaps line {other} for {row.post} of {row.unit_code}: one holder at a time")
-            for other, earlier in same_post
-            if _overlap(earlier, row)
-        ]
-        same_post.append((line, row))
-    return errors
-
-
-def _overlap(a: TenureRow, b: TenureRow) -> bool:
-    return a.valid_from < (b.valid_to or date.max) and b.valid_from < (a.valid_to or date.max)
+def _shown_at(tenures: Sequence[Tenure], at: datetime) -> tuple[object, ...] | None:
+    """What a decision shows of a holder."""
+    found = next((t for t in tenures if t.valid_from <= at and (t.valid_to is None or at < t.valid_to)), None)
+    return (found.holder_id, found.holder_name, found.acting, found.document, found.reason) if found else None

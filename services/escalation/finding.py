@@ -1,6 +1,7 @@
 """What people found out about an incident, in order, and what of it a decision has to take into account. Pure."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -43,7 +44,8 @@ class Finding(BaseModel):
 
 
 class Assessment(BaseModel):
-    """What holds of all findings so far. `harm` stands for the reports up to `assessed_at`; later ones add to it."""
+    """What holds of all findings so far. `harm` stands for the reports that were received up to `assessed_at`, which
+    its assessor knew; what was on its way then, or came later, adds to it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +74,8 @@ def _of(finding: Finding) -> dict[str, Any]:
     if finding.kind == "designation":
         return {"designated": content["prominent"]}
     if finding.kind == "severity":
-        return {"harm": Harm.model_validate(content["harm"]), "assessed_at": finding.made_at}
+        until = datetime.fromisoformat(content["until"])
+        return {"harm": Harm.model_validate(content["harm"]), "assessed_at": until}
     if finding.kind == "reopening":
         return {"verified": False}
     return {}

@@ -13,7 +13,7 @@ from services.escalation import lifecycle
 from services.escalation.accountability import Decision
 from services.escalation.case import Case, Outcome, about, envelope, happening_of
 from services.escalation.directory import UnitKey, holder_at, key_of
-from services.escalation.notification import ASKING, DESK, LEADERSHIP, OFFICES
+from services.escalation.notification import ASKING, DESK, LEADERSHIP, OFFICES, to_holders
 from services.escalation.routing import Channels, Router
 from services.escalation.store import cases, deadlines, directory, saving, tables, timeline
 from shared import metrics
@@ -90,7 +90,8 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
         rules = [a.rulebook for a in router.rulebooks]
         window = timedelta(minutes=max(r.correlation.window_minutes for r in rules))
         for case in await cases.cases_near(connection, near, window):
-            router.cases.setdefault(case.anchor.key, []).append(case)
+            for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
+                router.cases.setdefault(key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
         router.neighbours.update(await cases.neighbours(connection, near, timedelta(minutes=wide)))
         joined = [router.join(event) for event in fresh]
@@ -105,10 +106,9 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
 
 def count(out: Outcome) -> None:
     """Metrics of what was written; exercises are in no count."""
-    real = [case for case in out.cases.values() if not case.anchor.exercise]
-    new = sum(case.is_new for case in real)
-    metrics.incidents.labels("new").inc(new)
-    metrics.incidents.labels("merged").inc(sum(not joined.case.anchor.exercise for joined in out.reports) - new)
+    for joined in out.reports:
+        if not joined.case.anchor.exercise:
+            metrics.incidents.labels(joined.outcome).inc()
     for issued in out.notices:
         if not issued.case.anchor.exercise:
             metrics.notices.labels(issued.notice.purpose).inc()
@@ -192,18 +192,24 @@ async def _record(
     now = escalation.clock.now()
     new = await deadlines.acknowledge(connection, [n.notice_id for n in mine], by, now)
     if new:
-        waiting = [
-            n
-            for n in notices
-            if n.purpose in ASKING and n.round == case.round and n.acknowledged_at is None and n.notice_id not in new
-        ]
-        if not waiting and case.is_open:
+        asked = [n for n in notices if n.purpose in ASKING and n.round == case.round]
+        waiting = [n for n in asked if n.acknowledged_at is None and n.notice_id not in new]
+        if waiting:
+            answering = await _answering(connection, case)
+            asked, waiting = ([n for n in some if n.recipient in answering] for some in (asked, waiting))
+        if asked and not waiting and case.is_open:
             case.state = lifecycle.answered(case.state)
             await deadlines.stop_chain(connection, case.incident_id, now)
         recorded = [_acknowledgement(escalation, case, n, by, now) for n in mine if n.notice_id in new]
         await deadlines.set_progress(connection, case.incident_id, case.state, case.sequence)
         await escalation.emit(connection, recorded)
     return Acknowledged(case.incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
+
+
+async def _answering(connection: AsyncConnection, case: Case) -> set[str]:
+    """Who answers for a post by the standing decision; of who left nothing is waited for."""
+    await cases.with_history(connection, [case], reports=False)
+    return {n.recipient for n in to_holders(record_of(case).parties, "accountable")}
 
 
 def _acknowledgement(

@@ -90,11 +90,18 @@ class Refused:
     reason: str
 
 
+def forbidden(action: Action, role: str) -> Refused | None:
+    """Why `role` may never take `action`, or None."""
+    if role in WHO[action]:
+        return None
+    by = " or ".join(sorted(WHO[action]))
+    return Refused(403, f"role {role} may not {_words(action)} an incident: the {by} does, for the city confirms")
+
+
 def refusal(action: Action, role: str, state: State) -> Refused | None:
     """Why `role` may not take `action` on an incident in `state`, or None."""
-    if role not in WHO[action]:
-        by = " or ".join(sorted(WHO[action]))
-        return Refused(403, f"role {role} may not {_words(action)} an incident: the {by} does, for the city confirms")
+    if (never := forbidden(action, role)) is not None:
+        return never
     if state not in FROM[action]:
         states = ", ".join(sorted(FROM[action]))
         return Refused(409, f"the incident is {state}: to {_words(action)} it, it must be {states}")

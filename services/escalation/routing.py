@@ -251,14 +251,18 @@ class Router:
             self.settle(case, "review")
 
     def _back(self, case: Case, decision: Decision) -> list[Notice]:
-        """For those who answer for a post again, were told before and have not answered: nobody else is asked."""
+        """For those who are to be asked in this round, and of whose earlier asking nothing is left.
+
+        They answer for a post again after a deputy, or the rule applies again after it did not: without another
+        deadline nobody would be asked.
+        """
         if case.decision is None or not notification.holders_are_told(decision):
             return []
-        asked = set[str]() if case.decision.outcome == "does_not_apply" else _acting(case.decision)
+        still = case.asked & _acting(case.decision) if case.decision.outcome != "does_not_apply" else set[str]()
         return [
             notice
             for notice in notification.to_holders(decision.parties, "still_open")
-            if notice.recipient not in asked | case.answered
+            if notice.recipient not in still | case.answered
             and (notice.recipient, "accountable") in case.told
             and (notice.recipient, "still_open") not in case.told
         ]
@@ -400,6 +404,8 @@ class Router:
         self.out.cases[case.incident_id] = case
         self.out.notices.append(issued)
         case.told.add((notice.recipient, notice.purpose))
+        if notice.purpose in notification.ASKING:
+            case.asked.add(notice.recipient)
         data = NoticeIssuedData(
             **about(case, cause, officials=() if notice.recipient in OFFICES else (notice.recipient,)),
             notice_id=issued.notice_id,

@@ -6,26 +6,34 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.directory import Contact
 from services.escalation.handlers import on_reports
-from services.escalation.importing import (
-    Imported,
-    adopt_rulebooks,
-    import_directory,
-    import_wards,
-    packaged_rulebooks,
-)
+from services.escalation.importing import import_directory, import_wards
+from services.escalation.recording import Imported
 from services.escalation.rulebook import RulebookError
 from services.escalation.store import directory
-from shared.events import ContactRecorded, DecisionMade, TenureRecorded, UnitRecorded, UnitRef, encode
+from shared.events import (
+    ContactRecorded,
+    DecisionMade,
+    RosterRecorded,
+    TenureRecorded,
+    UnitRecorded,
+    UnitRef,
+    encode,
+)
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
-from tests.support import BA_DINH, CHAIR, NIGHT, SAMPLES, SINCE, at, received, rulebook, tenure
+from tests.support import BA_DINH, CHAIR, NIGHT, SAMPLES, SECRETARY, SINCE, at, received, rulebook, tenure
 
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample\n"
 LATE = "14776,2021-02-01,chair,mau-moi,Chủ tịch UBND phường Ba Đình (mẫu 2),2023-01-20,,QĐ mẫu số 9,outbox://mau-moi,true\n"
 """A chair of Ba Đình from 20 January 2023, whose appointment the office enters days later."""
-WARDS = "code,valid_from,name,type,valid_to\n"
-HAC_THANH = "14797,2025-07-01,Hạc Thành,phường,\n"
+WARDS = "code,valid_from,name,type,valid_to,successors,legal_act\n"
+DONG_HAI = "14797,2021-02-01,Đông Hải,phường,2025-07-01,14797/2025-07-01,Nghị quyết mẫu số 1\n"
+HAC_THANH = "14797,2025-07-01,Hạc Thành,phường,,,\n"
 """The code was Đông Hải's until then."""
+REFORM = date(2025, 7, 1)
 
 
 async def imported(city: City, *lines: str, keep_going: bool = False) -> Imported:
@@ -41,8 +49,13 @@ async def chairs(city: City, as_of: str, known_at: str) -> list[str]:
     return [t.holder_id for t in found if t.post == CHAIR]
 
 
+async def contacts(city: City, holder: str) -> tuple[Contact, ...]:
+    async with city.escalation.engine.connect() as connection:
+        return (await directory.contacts(connection, {holder})).get(holder, ())
+
+
 async def everything(city: City) -> list[object]:
-    tables = ("unit", "tenure", "contact", "outbox")
+    tables = ("unit", "tenure", "roster", "contact", "deadline", "outbox", "timeline")
     return [await city.rows(f"SELECT * FROM escalation.{name} ORDER BY 1, 2, 3") for name in tables]
 
 
@@ -59,15 +72,13 @@ async def test_a_late_entry_is_true_for_its_time_and_known_only_since_it_was_mad
     assert await chairs(city, "2023-01-20 00:00", after) == ["mau-moi"]
 
 
-async def test_a_late_entry_leaves_old_decisions_as_they_were_and_the_next_report_makes_a_new_one(
-    city: City,
-) -> None:
+async def test_a_late_entry_leaves_old_decisions_as_they_were_and_makes_a_new_one(city: City) -> None:
     await on_reports(city.escalation, [received()])
     records = await city.rows("SELECT decision_id, record FROM escalation.decision")
-    city.clock.set(NIGHT + timedelta(minutes=10))
+    city.clock.set(NIGHT + timedelta(minutes=2))
     await imported(city, LATE)
     assert await city.rows("SELECT decision_id, record FROM escalation.decision") == records
-    await on_reports(city.escalation, [received(occurred_at=NIGHT + timedelta(minutes=5))])
+    await pass_deadlines(city.escalation)
     first, second = (e for e in await city.events() if isinstance(e, DecisionMade))
     assert second.data.previous == first.data.decision_id
     holders = [[p["accountable"]["holder_id"] for p in e.data.record["parties"]] for e in (first, second)]  # type: ignore[index,call-overload]
@@ -103,11 +114,23 @@ async def test_two_holders_of_one_post_at_once_are_refused_by_the_database_itsel
     second = tenure(CHAIR, "mau-thu-hai", "2023-01-10 00:00", "2023-01-12 00:00")
     with pytest.raises(IntegrityError, match="tenure_one_holder"):
         async with city.escalation.engine.begin() as connection:
-            await directory.add_tenure(connection, second)
+            await directory.add_tenures(connection, [second])
+
+
+async def test_two_deputies_of_one_post_at_once_are_refused_by_the_database_itself(city: City) -> None:
+    deputies = [
+        tenure(CHAIR, f"mau-pho-{n}", "2023-01-10 00:00", "2023-01-12 00:00").model_copy(update={"capacity": "deputy"})
+        for n in range(2)
+    ]
+    async with city.escalation.engine.begin() as connection:
+        await directory.add_tenures(connection, deputies[:1])
+    with pytest.raises(IntegrityError, match="tenure_one_holder"):
+        async with city.escalation.engine.begin() as connection:
+            await directory.add_tenures(connection, deputies[1:])
 
 
 async def test_a_code_that_was_used_again_is_another_unit_with_a_holder_of_its_own(city: City) -> None:
-    await import_wards(city.escalation, (WARDS + HAC_THANH).encode())
+    await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())
     line = "14797,2025-07-01,chair,mau-hac-thanh,Chủ tịch (mẫu),2023-01-01,,QĐ mẫu số 9,outbox://hac-thanh,true\n"
     assert not (await imported(city, line)).errors
     async with city.escalation.engine.connect() as connection:
@@ -152,16 +175,21 @@ async def test_one_bad_line_and_nothing_is_recorded_unless_the_good_ones_are_wan
 
 async def test_a_ward_that_is_on_two_lines_is_an_error_and_not_a_crash(city: City) -> None:
     before = await everything(city)
-    refused = await import_wards(city.escalation, (WARDS + HAC_THANH * 2).encode())
-    assert (refused.lines, refused.recorded, [e.line for e in refused.errors]) == (2, 0, [3])
+    refused = await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH * 2).encode())
+    assert (refused.lines, refused.recorded, [e.line for e in refused.errors]) == (3, 0, [4])
     assert await everything(city) == before
-    kept = await import_wards(city.escalation, (WARDS + HAC_THANH * 2).encode(), keep_going=True)
-    assert kept.recorded == 1
+    kept = await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH * 2).encode(), keep_going=True)
+    assert kept.recorded == 2
+
+
+async def test_a_line_that_rests_on_a_bad_one_is_not_recorded_either(city: City) -> None:
+    bad = HAC_THANH.replace("phường", "quận")
+    kept = await import_wards(city.escalation, (WARDS + DONG_HAI + bad).encode(), keep_going=True)
+    assert (kept.recorded, [e.line for e in kept.errors]) == (0, [2, 3])
 
 
 async def test_a_ward_that_ended_is_recorded_anew_and_its_old_record_stays(city: City) -> None:
-    ended = "14797,2021-02-01,Đông Hải,phường,2025-07-01\n"
-    assert (await import_wards(city.escalation, (WARDS + ended + HAC_THANH).encode())).recorded == 2
+    assert (await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())).recorded == 2
     rows = await city.rows(
         "SELECT name, valid_to, superseded_at IS NULL AS current FROM escalation.unit WHERE code = '14797'"
         " ORDER BY recorded_at, valid_from"
@@ -172,10 +200,19 @@ async def test_a_ward_that_ended_is_recorded_anew_and_its_old_record_stays(city:
         ("Hạc Thành", None, True),
     ]
     told = [e.data for e in await city.events() if isinstance(e, UnitRecorded)]
-    assert [(d.unit, d.valid_to) for d in told] == [
-        (UnitRef(code="14797", valid_from=SINCE, name="Đông Hải"), date(2025, 7, 1)),
-        (UnitRef(code="14797", valid_from=date(2025, 7, 1), name="Hạc Thành"), None),
+    hac_thanh = UnitRef(code="14797", valid_from=REFORM, name="Hạc Thành")
+    assert [(d.unit, d.valid_to, d.successors, d.legal_act) for d in told] == [
+        (UnitRef(code="14797", valid_from=SINCE, name="Đông Hải"), REFORM, (hac_thanh,), "Nghị quyết mẫu số 1"),
+        (hac_thanh, None, (), None),
     ]
+
+
+async def test_the_old_wards_file_again_does_not_raise_ended_wards_from_the_dead(city: City) -> None:
+    await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())
+    before = await everything(city)
+    again = await import_wards(city.escalation, (SAMPLES / "wards.csv").read_bytes())
+    assert (again.recorded, again.unchanged, list(again.errors)) == (0, 34, [])
+    assert await everything(city) == before
 
 
 async def test_the_same_file_by_two_people_at_once_is_recorded_once(city: City) -> None:
@@ -192,11 +229,13 @@ async def test_a_new_channel_takes_the_place_of_the_old_one_and_the_event_tells_
     await imported(city, LATE)
     city.clock.set(NIGHT + timedelta(minutes=1))
     await imported(city, LATE.replace("outbox://mau-moi", "json://mat-khau@gateway.example/0912000001"))
-    async with city.escalation.engine.connect() as connection:
-        of_holder = await directory.channels(connection)
-    assert of_holder["mau-moi"] == ("json://mat-khau@gateway.example/0912000001",)
+    assert await contacts(city, "mau-moi") == (Contact("json://mat-khau@gateway.example/0912000001"),)
     recorded = [e for e in await city.events() if isinstance(e, ContactRecorded)]
-    assert [e.data.channel for e in recorded] == ["outbox", "json"]
+    assert [(e.data.channel, e.data.withdrawn) for e in recorded] == [
+        ("outbox", False),
+        ("outbox", True),
+        ("json", False),
+    ]
     assert not any(b"mat-khau" in encode(e) or b"0912000001" in encode(e) for e in recorded)
 
 
@@ -204,25 +243,103 @@ async def test_going_back_to_an_earlier_channel_is_possible(city: City) -> None:
     for minute, channel in enumerate(("outbox://a", "outbox://b", "outbox://a")):
         city.clock.set(NIGHT + timedelta(minutes=minute))
         await imported(city, LATE.replace("outbox://mau-moi", channel))
+    assert await contacts(city, "mau-moi") == (Contact("outbox://a"),)
+
+
+# --- deputies, rosters, and all at once ---
+
+
+async def test_a_deputy_is_recorded_beside_the_holder_with_the_reason(city: City) -> None:
+    head = HEAD.replace("\n", ",capacity,reason\n")
+    line = LATE.replace(",true\n", ",true,deputy,nghỉ phép\n").replace("2023-01-20,,", "2023-01-20,2023-01-30,")
+    assert (await import_directory(city.escalation, (head + line).encode())).recorded == 1
+    assert await chairs(city, "2023-01-22 12:00", "2023-01-22 12:00") == ["mau-14776-chu-tich", "mau-moi"]
+    (event,) = (e.data for e in await city.events() if isinstance(e, TenureRecorded))
+    assert (event.capacity, event.reason, event.supersedes) == ("deputy", "nghỉ phép", None)
+
+
+async def test_who_never_was_chair_is_taken_back_with_an_event(city: City) -> None:
+    await imported(city, LATE)
+    head = HEAD.replace("\n", ",withdrawn\n")
+    line = LATE.replace(",true\n", ",true,true\n")
+    assert (await import_directory(city.escalation, (head + line).encode())).recorded == 1
+    assert await chairs(city, "2023-01-22 12:00", "2023-01-22 12:00") == []
+    assert await chairs(city, "2023-01-19 12:00", "2023-01-22 12:00") == ["mau-14776-chu-tich"]
+    *_, last = (e.data for e in await city.events() if isinstance(e, TenureRecorded))
+    assert (last.holder_id, last.withdrawn, last.supersedes) == ("mau-moi", True, last.tenure_id)
+
+
+TURNS = "level,unit_code,unit_valid_from,holder_id,holder_name,valid_from,valid_to,document,channel,withdrawn\n"
+DESK_TURN = "desk,,,mau-truc-1,Trực ban (mẫu),2023-01-21 18:00,2023-01-22 06:00,Lịch trực Tết (mẫu),json://a,\n"
+WARD_TURN = "ward,14776,2021-02-01,mau-truc-2,Trực (mẫu),2023-01-21 18:00,2023-01-22 06:00,Lịch trực Tết (mẫu),,\n"
+
+
+async def test_a_roster_comes_with_an_event_for_each_turn_and_is_taken_back_turn_by_turn(city: City) -> None:
+    file = (TURNS + DESK_TURN + WARD_TURN).encode()
+    assert (await import_directory(city.escalation, file)).recorded == 2
+    assert (await import_directory(city.escalation, file)).unchanged == 2
+    withdrawn = (TURNS + DESK_TURN.replace(",\n", ",true\n")).encode()
+    assert (await import_directory(city.escalation, withdrawn)).recorded == 1
+    told = [e.data for e in await city.events() if isinstance(e, RosterRecorded)]
+    assert [(d.holder_id, d.unit.code if d.unit else None, d.withdrawn) for d in told] == [
+        ("mau-truc-1", None, False),
+        ("mau-truc-2", "14776", False),
+        ("mau-truc-1", None, True),
+    ]
+    assert await contacts(city, "mau-truc-1") == (Contact("json://a"),)
+
+
+async def test_an_unknown_ward_in_a_roster_is_named_by_its_line(city: City) -> None:
+    refused = await import_directory(
+        city.escalation, (TURNS + DESK_TURN + WARD_TURN.replace("14776", "99999")).encode()
+    )
+    assert [(e.line, e.field) for e in refused.errors] == [(3, "unit_code")]
+
+
+# --- what a transaction works with ---
+
+
+async def test_what_is_loaded_is_of_the_units_and_of_all_that_took_their_place(city: City) -> None:
+    later = "14797,2030-01-01,Hạc Thành Mới,phường,,,\n"
+    ended = HAC_THANH.replace("phường,,,", "phường,2030-01-01,14797/2030-01-01,Nghị quyết mẫu số 2")
+    assert not (await import_wards(city.escalation, (WARDS + DONG_HAI + ended + later).encode())).errors
+    posts = "14797,2025-07-01,chair,mau-hac-thanh,(mẫu),2025-07-01,,QĐ mẫu số 9,outbox://hac-thanh,true\n"
+    await imported(city, posts)
+    await import_directory(city.escalation, (TURNS + DESK_TURN + WARD_TURN).encode())
+    key = ("14797", SINCE)
     async with city.escalation.engine.connect() as connection:
-        assert (await directory.channels(connection))["mau-moi"] == ("outbox://a",)
+        found = await directory.load(connection, {key}, city.clock.now())
+        ba_dinh = await directory.load(connection, {(BA_DINH.code, BA_DINH.valid_from)}, city.clock.now())
+        nothing = await directory.load(connection, set(), at("2023-01-22 06:00"))
+    assert sorted(found.units) == [key, ("14797", REFORM), ("14797", date(2030, 1, 1))]
+    assert found.units[key].ends_at == at("2025-07-01 00:00")
+    assert [(t.post, t.holder_id) for t in found.tenures] == [
+        (CHAIR, "mau-14797-chu-tich"),
+        (CHAIR, "mau-hac-thanh"),
+        (SECRETARY, "mau-14797-bi-thu"),
+    ]
+    assert [d.holder_id for d in found.duties] == ["mau-truc-1"], "the desk's, and no other ward's"
+    assert found.contacts["mau-truc-1"] == (Contact("json://a"),)
+    assert set(found.contacts) == {"mau-14797-chu-tich", "mau-14797-bi-thu", "mau-hac-thanh", "mau-truc-1"}
+    assert {d.holder_id for d in ba_dinh.duties} == {"mau-truc-1", "mau-truc-2"}
+    assert (nothing.tenures, nothing.duties, nothing.units) == ((), (), {}), "that turn is over"
 
 
 # --- rulebooks ---
 
 
 async def test_a_rulebook_is_adopted_once_however_many_processes_start(city: City) -> None:
-    newer = rulebook(('version: "2023-01-06"', 'version: "2023-06-01"'), ("2023-01-06T00:00:00", "2023-06-01T00:00:00"))
+    newer = rulebook(("2023-01-06.1", "2023-06-01"), ("2023-01-06T00:00:00", "2023-06-01T00:00:00"))
     async with city.another() as other:
         adopted = await asyncio.gather(
             *(adopt_rulebooks(c.escalation, [*packaged_rulebooks(), newer]) for c in (city, other))
         )
     assert sorted(adopted) == [0, 1]
-    assert await city.one("SELECT count(*) FROM escalation.rulebook") == 2
+    assert await city.one("SELECT count(*) FROM escalation.rulebook") == len(packaged_rulebooks()) + 1
 
 
 async def test_an_adopted_version_never_changes(city: City) -> None:
     changed = rulebook(("window_minutes: 30", "window_minutes: 45"))
     with pytest.raises(RulebookError, match="an adopted version never changes, give the new text a new version"):
         await adopt_rulebooks(city.escalation, [changed])
-    assert await city.one("SELECT count(*) FROM escalation.rulebook") == 1
+    assert await city.one("SELECT count(*) FROM escalation.rulebook") == len(packaged_rulebooks())

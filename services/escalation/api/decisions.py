@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from services.escalation import views
-from services.escalation.accountability import Inputs, decide, record_bytes
-from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired, own_ward
+from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired, may_see
 from services.escalation.handlers import Escalation
+from services.escalation.replaying import replay
 from services.escalation.store import directory, incidents
 from shared import cursor as cursors
 from shared.cursor import Limit
@@ -53,7 +53,7 @@ class DecisionAnswer(BaseModel):
 async def _decision(escalation: Escalation, caller: Principal, decision_id: str) -> Any:
     async with escalation.engine.connect() as connection:
         row = await incidents.decision_by_id(connection, decision_id)
-    if row is None or own_ward(caller, None) not in (None, row.unit_code):
+    if row is None or not may_see(caller, views.wards_of(row)):
         raise Problem(404, f"there is no decision {decision_id} that you may see")
     return row
 
@@ -74,16 +74,17 @@ async def get_decision(escalation: Wired, caller: DecisionReader, decision_id: s
 class Replay(BaseModel):
     decision_id: str
     equal: bool
-    computed: dict[str, Any]
+    computed: dict[str, Any] | None
+    """None where it could not be computed."""
+    differences: list[str]
+    """Place by place, what was recorded and what was computed."""
 
 
 @router.get("/decisions/{decision_id}/replay")
 async def replay_decision(escalation: Wired, caller: DecisionReader, decision_id: str) -> Replay:
     """The same decision computed again from its recorded inputs, and whether it is equal byte for byte."""
     row = await _decision(escalation, caller, decision_id)
-    inputs = Inputs.model_validate(row.inputs)
     async with escalation.engine.connect() as connection:
         books = {b.rulebook.version: b for b in await directory.rulebooks(connection)}
-    adopted = books[inputs.rulebook_version] if inputs.rulebook_version else None
-    computed = record_bytes(decide(inputs, adopted))
-    return Replay(decision_id=decision_id, equal=computed == row.record, computed=orjson.loads(computed))
+    done = replay(decision_id, row.inputs, row.record, books)
+    return Replay(decision_id=decision_id, equal=done.equal, computed=done.computed, differences=list(done.differences))

@@ -1,14 +1,33 @@
-"""Routes on the directory."""
+"""Routes on the directory: what was so, as it was known, and changes of it."""
 
-from fastapi import APIRouter
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Page, Wired
-from services.escalation.directory import Tenure
+from services.escalation.changing import Difference
+from services.escalation.handlers import Escalation
+from services.escalation.recording import Imported, record
+from services.escalation.rows import Asked, ContactRow, RosterRow, Tables, TenureRow
 from services.escalation.store import directory
 from shared import cursor as cursors
+from shared.clock import local
 from shared.cursor import Instant, Limit
+from shared.identity import Principal, require
+from shared.problem import FieldError, Problem, invalid
 
 router = APIRouter()
+Administrator = Annotated[Principal, Depends(require("admin"))]
+DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
+Kind = Literal["tenures", "rosters", "contacts", "units"]
+Item = tuple[list[str | int], dict[str, Any]]
+"""A sort key, unique in its list, and what is shown."""
+SEE_CONTACTS = ("desk", "admin")
+MAX_ROWS = 5_000
 
 
 @router.get("/directory")
@@ -18,17 +37,185 @@ async def get_directory(
     as_of: Instant | None = None,
     known_at: Instant | None = None,
     ward: str | None = None,
+    kind: Kind = "tenures",
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Page:
-    """Who held each post at `as_of`, as it was known at `known_at`; both now if not given."""
-    now = escalation.clock.now()
+    """Who held each post at `as_of` (who was on duty, which units there were), as it was known at `known_at`.
+
+    Both are now if not given. What is asked for a `known_at` in the past is answered the same for ever. Contacts are
+    shown to the desk and administrators, by their scheme; they have no time of being so, only of being known.
+    """
+    if kind == "contacts" and caller.role not in SEE_CONTACTS:
+        raise Problem(403, f"role {caller.role} may not see contacts; it takes {' or '.join(SEE_CONTACTS)}")
     async with escalation.engine.connect() as connection:
-        found = await directory.tenures(connection, known_at or now, as_of=as_of or now)
-    wanted = sorted((t for t in found if ward in (None, t.unit.code)), key=_tenure_key)
-    page, following = cursors.page(wanted, _tenure_key, limit, cursor)
-    return Page(items=[t.model_dump(mode="json") for t in page], next=following)
+        await directory.lock_to_read(connection)
+        now = escalation.clock.now()
+        known = min(known_at or now, now)
+        found = await _ITEMS[kind](connection, as_of or now, known, ward)
+    page, following = cursors.page(sorted(found, key=lambda item: item[0]), lambda item: item[0], limit, cursor)
+    return Page(items=[shown for _, shown in page], next=following)
 
 
-def _tenure_key(tenure: Tenure) -> list[str | int]:
-    return [tenure.unit.code, tenure.unit.valid_from.isoformat(), tenure.post, tenure.tenure_id]
+async def _tenures(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+    found = await directory.tenures(connection, known, as_of=as_of)
+    return [
+        ([t.unit.code, t.unit.valid_from.isoformat(), t.post, t.tenure_id], _shown("tenure", t))
+        for t in found
+        if ward in (None, t.unit.code)
+    ]
+
+
+async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+    found = await directory.duties(connection, known, as_of=as_of)
+    return [
+        ([d.level, d.unit_code or "", d.valid_from.isoformat(), d.roster_id], _shown("roster", d))
+        for d in found
+        if ward in (None, d.unit_code)
+    ]
+
+
+def _shown(kind: str, record: BaseModel) -> dict[str, Any]:
+    return {"kind": kind} | record.model_dump(mode="json")
+
+
+async def _units(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+    found = await directory.units_known(connection, known, _day(as_of))
+    names = ("code", "valid_from", "valid_to", "name", "successors", "legal_act", "recorded_at", "superseded_at")
+    return [
+        (
+            [row.code, row.valid_from.isoformat()],
+            {"kind": "unit", "type": row.kind, **{name: getattr(row, name) for name in names}},
+        )
+        for row in found
+        if ward in (None, row.code)
+    ]
+
+
+def _day(instant: datetime) -> date:
+    """The city's; the last hours that there are have none."""
+    try:
+        return local(instant).date()
+    except OverflowError:
+        return instant.date()
+
+
+async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+    """`ward`: of those who hold a post or are on duty there at `as_of`."""
+    rows = await directory.contacts_known(connection, known)
+    if ward is not None:
+        there = {t.holder_id for t in await directory.tenures(connection, known, as_of=as_of) if t.unit.code == ward}
+        turns = await directory.duties(connection, known, as_of=as_of)
+        there |= {d.holder_id for d in turns if d.unit_code == ward}
+        rows = [row for row in rows if row.holder_id in there]
+    names = ("holder_id", "quiet_from", "quiet_to", "recorded_at", "superseded_at")
+    return [
+        (
+            [row.holder_id, number],
+            {"kind": "contact", "channel": row.channel.partition("://")[0]}
+            | {name: getattr(row, name) for name in names},
+        )
+        for number, row in enumerate(sorted(rows, key=lambda row: (row.holder_id, row.channel)))
+    ]
+
+
+_ITEMS = {"tenures": _tenures, "rosters": _rosters, "contacts": _contacts, "units": _units}
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TenureRows(Body):
+    rows: Annotated[list[TenureRow], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class RosterRows(Body):
+    rows: Annotated[list[RosterRow], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class ContactRows(Body):
+    """All channels of each person that is named."""
+
+    rows: Annotated[list[ContactRow], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class Shown(BaseModel):
+    """A record that `row` adds, or one that it supersedes."""
+
+    kind: str
+    row: int
+    record: dict[str, Any]
+
+
+class Superseded(Shown):
+    """`became`: for each record in its place, what is other there, old and new; nothing is in its place if empty."""
+
+    became: list[dict[str, tuple[Any, Any]]]
+
+
+class Remark(BaseModel):
+    row: int | None
+    detail: str
+
+
+class Changed(BaseModel):
+    dry_run: bool
+    rows: int
+    recorded: int
+    """Rows that change something."""
+    unchanged: int
+    added: list[Shown]
+    superseded: list[Superseded]
+    notes: list[Remark]
+
+
+@router.put("/directory/tenures")
+async def put_tenures(
+    escalation: Wired, caller: Administrator, body: TenureRows, *, dry_run: DryRun = False
+) -> Changed:
+    """Record who holds a post, or stands in for its holder. A row supersedes what it contradicts; all rows or none."""
+    return await _put(escalation, Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
+
+
+@router.put("/directory/rosters")
+async def put_rosters(
+    escalation: Wired, caller: Administrator, body: RosterRows, *, dry_run: DryRun = False
+) -> Changed:
+    """Add turns of duty, or withdraw them; all rows or none."""
+    return await _put(escalation, Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
+
+
+@router.put("/directory/contacts")
+async def put_contacts(
+    escalation: Wired, caller: Administrator, body: ContactRows, *, dry_run: DryRun = False
+) -> Changed:
+    """Say at which channels people are told, and when these are not to ring; all rows or none."""
+    return await _put(escalation, Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)
+
+
+async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
+    done = await record(escalation, Asked(tables, len(tables)), dry_run=dry_run)
+    if done.errors:
+        pointers = [(f"#/rows/{e.line}" + (f"/{e.field}" if e.field else ""), e.detail) for e in done.errors]
+        raise invalid([FieldError(pointer, detail) for pointer, detail in pointers])
+    return _changed(done)
+
+
+def _changed(done: Imported) -> Changed:
+    return Changed(
+        dry_run=done.dry_run,
+        rows=done.lines,
+        recorded=done.recorded,
+        unchanged=done.unchanged,
+        added=[Shown(kind=d.kind, row=d.place[1], record=d.record) for d in _of(done.differences, "added")],
+        superseded=[
+            Superseded(kind=d.kind, row=d.place[1], record=d.record, became=list(d.became))
+            for d in _of(done.differences, "superseded")
+        ],
+        notes=[Remark(row=n.line, detail=n.detail) for n in done.notes],
+    )
+
+
+def _of(found: Sequence[Difference], change: str) -> list[Difference]:
+    return [d for d in found if d.change == change]

@@ -18,11 +18,12 @@ from services.escalation.digest import Digest, digest_of
 from services.escalation.directory import UnitKey
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import FINAL
-from services.escalation.notification import EACH_ROUND
+from services.escalation.notification import ASKING, EACH_ROUND
 from services.escalation.patterns import Neighbour
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import among
 from shared.events import UnitRef
+from shared.taxonomy import categories
 
 UNIT_LOCK = 0x7472
 """Class of the advisory locks that serialise correlation, one a unit."""
@@ -149,6 +150,8 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
         case = cases[row.incident_id]
         if row.round == case.round and row.acknowledged_by is not None:
             case.answered |= {row.recipient, row.acknowledged_by}
+        if row.round == case.round and row.purpose in ASKING:
+            case.asked.add(row.recipient)
         if row.purpose not in EACH_ROUND or row.round == case.round:
             case.told.add((row.recipient, row.purpose))
     pending = await connection.execute(
@@ -238,6 +241,7 @@ async def happening_of_report(connection: AsyncConnection, report_id: str, like:
     place = orjson.loads((row.personal or {}).get("location") or "null")
     return replace(
         like,
+        family=categories()[facts.category].family,
         at=time_of_occurrence(facts.occurred_at, facts.received_at),
         point=Point(float(place["latitude"]), float(place["longitude"])) if place else None,
     )

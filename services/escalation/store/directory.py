@@ -1,18 +1,86 @@
-"""Queries on units, tenures, contacts and rulebooks."""
+"""Queries on units, tenures, turns of duty, contacts and rulebooks. Rows are superseded, never changed."""
 
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    DateTime,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    column,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.directory import Contact, Directory, Tenure, TenureRow, Unit, UnitKey, UnitRow, day_start
+from services.escalation.directory import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.rulebook import AdoptedRulebook, read
-from services.escalation.store.tables import contact, rulebook, tenure, unit
+from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
+from shared.database import among
 from shared.events import UnitRef
 
 DIRECTORY_LOCK = 0x7473
+_WANTED = (
+    func.unnest(bindparam("codes", type_=ARRAY(Text)), bindparam("days", type_=ARRAY(Date)))
+    .table_valued(column("code", Text), column("valid_from", Date))
+    .render_derived("wanted")
+)
+_NOW = bindparam("now", type_=DateTime(timezone=True))
+# built once: they run in every batch
+_REACHED = text(
+    """
+    WITH RECURSIVE reached AS (
+        SELECT u.code, u.valid_from, u.valid_to, u.name, u.kind, u.successors, u.legal_act
+        FROM escalation.unit u
+        JOIN unnest(CAST(:codes AS text[]), CAST(:days AS date[])) AS wanted (code, valid_from)
+            ON u.code = wanted.code AND u.valid_from = wanted.valid_from
+        WHERE u.superseded_at IS NULL
+        UNION
+        SELECT u.code, u.valid_from, u.valid_to, u.name, u.kind, u.successors, u.legal_act
+        FROM reached
+        CROSS JOIN LATERAL jsonb_to_recordset(reached.successors) AS next (code text, valid_from date)
+        JOIN escalation.unit u ON u.code = next.code AND u.valid_from = next.valid_from
+        WHERE u.superseded_at IS NULL
+    )
+    SELECT * FROM reached
+    """
+)
+_HELD = (
+    select(tenure)
+    .join(_WANTED, and_(tenure.c.unit_code == _WANTED.c.code, tenure.c.unit_valid_from == _WANTED.c.valid_from))
+    .where(tenure.c.recorded_at <= _NOW, or_(tenure.c.superseded_at.is_(None), tenure.c.superseded_at > _NOW))
+    .order_by(tenure.c.unit_code, tenure.c.post, tenure.c.valid_from)
+)
+_ON_DUTY = (
+    select(roster)
+    .join(
+        _WANTED,
+        and_(roster.c.unit_code == _WANTED.c.code, roster.c.unit_valid_from == _WANTED.c.valid_from),
+        isouter=True,
+    )
+    .where(roster.c.superseded_at.is_(None), roster.c.valid_to > _NOW)
+    .where(or_(roster.c.level != "ward", _WANTED.c.code.is_not(None)))
+    .order_by(roster.c.valid_from, roster.c.roster_id)
+)
+_REACH = (
+    select(contact)
+    .where(contact.c.superseded_at.is_(None), contact.c.holder_id == any_(bindparam("holders", type_=ARRAY(Text))))
+    .order_by(contact.c.channel)
+)
 
 
 async def lock(connection: AsyncConnection) -> None:
@@ -20,66 +88,118 @@ async def lock(connection: AsyncConnection) -> None:
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DIRECTORY_LOCK})
 
 
-async def current_units(connection: AsyncConnection) -> Sequence[Row[Any]]:
-    rows = await connection.execute(
-        select(unit).where(unit.c.superseded_at.is_(None)).order_by(unit.c.code, unit.c.valid_from)
+async def lock_to_read(connection: AsyncConnection) -> None:
+    """No change is under way: whatever is recorded from here on is recorded later than now."""
+    await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": DIRECTORY_LOCK})
+
+
+async def newest(connection: AsyncConnection) -> datetime | None:
+    """When the directory was changed last."""
+    times = [func.max(t.c.recorded_at) for t in (unit, tenure, roster, contact)]
+    times += [func.max(t.c.superseded_at) for t in (unit, tenure, roster, contact)]
+    return await connection.scalar(select(func.greatest(*(select(each).scalar_subquery() for each in times))))
+
+
+async def load(connection: AsyncConnection, units: Collection[UnitKey], now: datetime) -> Directory:
+    """What a transaction works with: these units and all that took their place, with their people, as recorded now."""
+    rows = await connection.execute(_REACHED, _given(units))
+    reached = {(row.code, row.valid_from): _unit(row) for row in rows}
+    given = _given(reached.keys() | set(units)) | {"now": now}
+    held = [_tenure(row) for row in await connection.execute(_HELD, given)]
+    turns = [_duty(row) for row in await connection.execute(_ON_DUTY, given)]
+    holders = {t.holder_id for t in held} | {d.holder_id for d in turns}
+    return Directory(tuple(held), tuple(turns), await contacts(connection, holders), reached)
+
+
+def _given(units: Iterable[UnitKey]) -> dict[str, Any]:
+    keys = sorted(units)
+    return {"codes": [code for code, _ in keys], "days": [day for _, day in keys]}
+
+
+def _of_units(table: Table, units: Iterable[UnitKey]) -> ColumnElement[bool]:
+    return tuple_(table.c.unit_code, table.c.unit_valid_from).in_(sorted(units))
+
+
+def known(table: Table, known_at: datetime) -> ColumnElement[bool]:
+    superseded = table.c.superseded_at
+    return and_(table.c.recorded_at <= known_at, or_(superseded.is_(None), superseded > known_at))
+
+
+# --- units ---
+
+
+async def units(connection: AsyncConnection) -> dict[UnitKey, Unit]:
+    """All, as recorded now."""
+    rows = await connection.execute(select(unit).where(unit.c.superseded_at.is_(None)))
+    return {(row.code, row.valid_from): _unit(row) for row in rows}
+
+
+async def units_known(connection: AsyncConnection, known_at: datetime, day: date) -> Sequence[Row[Any]]:
+    """Those in force on `day`, as recorded at `known_at`."""
+    query = select(unit).where(known(unit, known_at), unit.c.valid_from <= day)
+    return (await connection.execute(query.where(or_(unit.c.valid_to.is_(None), unit.c.valid_to > day)))).all()
+
+
+def _unit(row: Row[Any]) -> Unit:
+    return Unit(
+        ref=UnitRef(code=row.code, valid_from=row.valid_from, name=row.name),
+        kind=row.kind,
+        valid_to=row.valid_to,
+        successors=tuple(UnitRef.model_validate(s) for s in row.successors),
+        legal_act=row.legal_act,
     )
-    return rows.all()
 
 
-async def unit_kinds(connection: AsyncConnection) -> dict[tuple[str, object], str]:
-    return {(row.code, row.valid_from): row.kind for row in await current_units(connection)}
+async def add_units(connection: AsyncConnection, new: Sequence[Unit], now: datetime) -> None:
+    rows = [
+        {
+            "code": u.ref.code,
+            "valid_from": u.ref.valid_from,
+            "recorded_at": now,
+            "valid_to": u.valid_to,
+            "name": u.ref.name,
+            "kind": u.kind,
+            "successors": [s.model_dump(mode="json") for s in u.successors],
+            "legal_act": u.legal_act,
+        }
+        for u in new
+    ]
+    if rows:
+        await connection.execute(insert(unit), rows)
 
 
-async def add_units(connection: AsyncConnection, rows: Sequence[UnitRow], now: datetime) -> list[UnitRow]:
-    """Record units that are new or differ, superseding what they differ from. Returns those recorded."""
-    existing = {(r.code, r.valid_from): r for r in await current_units(connection)}
-    recorded: list[UnitRow] = []
-    for row in rows:
-        old = existing.get((row.code, row.valid_from))
-        if old is not None and (old.name, old.kind, old.valid_to) == (row.name, row.type, row.valid_to):
-            continue
-        if old is not None:
-            await connection.execute(
-                update(unit)
-                .where(unit.c.code == row.code, unit.c.valid_from == row.valid_from)
-                .where(unit.c.superseded_at.is_(None))
-                .values(superseded_at=now)
-            )
-        await connection.execute(
-            insert(unit).values(
-                code=row.code,
-                valid_from=row.valid_from,
-                valid_to=row.valid_to,
-                name=row.name,
-                kind=row.type,
-                recorded_at=now,
-            )
-        )
-        recorded.append(row)
-    return recorded
+async def supersede_units(connection: AsyncConnection, old: Iterable[Unit], now: datetime) -> None:
+    keys = sorted(key_of(u.ref) for u in old)
+    await _supersede(connection, unit, tuple_(unit.c.code, unit.c.valid_from).in_(keys), now)
+
+
+async def _supersede(connection: AsyncConnection, table: Table, which: ColumnElement[bool], now: datetime) -> None:
+    await connection.execute(update(table).where(table.c.superseded_at.is_(None), which).values(superseded_at=now))
+
+
+# --- tenures ---
 
 
 async def tenures(
     connection: AsyncConnection,
     known_at: datetime,
     *,
-    units: Iterable[tuple[str, date]] | None = None,
+    units: Iterable[UnitKey] | None = None,
     as_of: datetime | None = None,
 ) -> list[Tenure]:
     """Tenures as recorded at `known_at`, optionally only those of `units`, or in force at `as_of`."""
-    query = select(tenure).where(
-        tenure.c.recorded_at <= known_at,
-        or_(tenure.c.superseded_at.is_(None), tenure.c.superseded_at > known_at),
-    )
+    query = select(tenure).where(known(tenure, known_at))
     if units is not None:
-        wanted = [and_(tenure.c.unit_code == c, tenure.c.unit_valid_from == f) for c, f in set(units)]
-        query = query.where(or_(*wanted))
-    if as_of is not None:
-        query = query.where(tenure.c.valid_from <= as_of)
-        query = query.where(or_(tenure.c.valid_to.is_(None), tenure.c.valid_to > as_of))
-    query = query.order_by(tenure.c.unit_code, tenure.c.post, tenure.c.valid_from)
+        query = query.where(_of_units(tenure, units))
+    query = _in_force(query, tenure, as_of).order_by(tenure.c.unit_code, tenure.c.post, tenure.c.valid_from)
     return [_tenure(row) for row in await connection.execute(query)]
+
+
+def _in_force(query: Select[Any], table: Table, as_of: datetime | None) -> Select[Any]:
+    if as_of is None:
+        return query
+    ends = table.c.valid_to
+    return query.where(table.c.valid_from <= as_of, or_(ends.is_(None), ends > as_of))
 
 
 def _tenure(row: Row[Any]) -> Tenure:
@@ -88,44 +208,99 @@ def _tenure(row: Row[Any]) -> Tenure:
     return Tenure(unit=ref, **{name: getattr(row, name) for name in columns})
 
 
-async def add_tenure(connection: AsyncConnection, new: Tenure) -> None:
-    await connection.execute(
-        insert(tenure).values(
-            unit_code=new.unit.code,
-            unit_valid_from=new.unit.valid_from,
-            unit_name=new.unit.name,
-            **new.model_dump(exclude={"unit"}),
-        )
-    )
+async def add_tenures(connection: AsyncConnection, new: Sequence[Tenure]) -> None:
+    rows = [
+        {"unit_code": t.unit.code, "unit_valid_from": t.unit.valid_from, "unit_name": t.unit.name}
+        | t.model_dump(exclude={"unit"})
+        for t in new
+    ]
+    if rows:
+        await connection.execute(insert(tenure), rows)
 
 
-async def supersede_tenure(connection: AsyncConnection, tenure_id: str, now: datetime) -> None:
-    await connection.execute(update(tenure).where(tenure.c.tenure_id == tenure_id).values(superseded_at=now))
+async def supersede_tenures(connection: AsyncConnection, old: Iterable[Tenure], now: datetime) -> None:
+    await _supersede(connection, tenure, among(tenure.c.tenure_id, [t.tenure_id for t in old]), now)
 
 
-async def channels(connection: AsyncConnection) -> dict[str, tuple[str, ...]]:
-    """Contact channels in use, by holder id."""
-    found: dict[str, tuple[str, ...]] = {}
-    rows = await connection.execute(
-        select(contact).where(contact.c.superseded_at.is_(None)).order_by(contact.c.channel)
-    )
-    for row in rows:
-        found[row.holder_id] = (*found.get(row.holder_id, ()), row.channel)
+# --- rosters ---
+
+
+async def duties(
+    connection: AsyncConnection,
+    known_at: datetime,
+    *,
+    holders: Collection[str] | None = None,
+    as_of: datetime | None = None,
+) -> list[Duty]:
+    """Turns as recorded at `known_at`, optionally only those of `holders`, or of who is on duty at `as_of`."""
+    query = select(roster).where(known(roster, known_at))
+    if holders is not None:
+        query = query.where(among(roster.c.holder_id, holders))
+    return [_duty(row) for row in await connection.execute(_in_force(query, roster, as_of))]
+
+
+def _duty(row: Row[Any]) -> Duty:
+    return Duty(**{name: getattr(row, name) for name in Duty.model_fields})
+
+
+async def add_duties(connection: AsyncConnection, new: Sequence[Duty]) -> None:
+    if new:
+        await connection.execute(insert(roster), [duty.model_dump() for duty in new])
+
+
+async def supersede_duties(connection: AsyncConnection, old: Iterable[Duty], now: datetime) -> None:
+    await _supersede(connection, roster, among(roster.c.roster_id, [d.roster_id for d in old]), now)
+
+
+async def holders(connection: AsyncConnection) -> set[str]:
+    """Everybody who has, had or will have a post or a turn, as recorded now."""
+    of_posts = select(tenure.c.holder_id).where(tenure.c.superseded_at.is_(None))
+    on_duty = select(roster.c.holder_id).where(roster.c.superseded_at.is_(None))
+    return set(await connection.scalars(of_posts.union(on_duty)))
+
+
+# --- contacts ---
+
+
+async def contacts(connection: AsyncConnection, holders: Collection[str]) -> dict[str, tuple[Contact, ...]]:
+    """Channels in use, of these people, by holder id."""
+    found: dict[str, tuple[Contact, ...]] = {}
+    for row in await connection.execute(_REACH, {"holders": sorted(holders)}):
+        found[row.holder_id] = (*found.get(row.holder_id, ()), _contact(row))
     return found
 
 
-async def replace_channels(connection: AsyncConnection, holder_id: str, urls: set[str], now: datetime) -> set[str]:
-    """Make `urls` the channels of a holder; returns those that are new."""
-    old = set((await channels(connection)).get(holder_id, ()))
-    await connection.execute(
-        update(contact)
-        .where(contact.c.holder_id == holder_id, contact.c.superseded_at.is_(None))
-        .where(contact.c.channel.in_(old - urls))
-        .values(superseded_at=now)
-    )
-    for url in sorted(urls - old):
-        await connection.execute(insert(contact).values(holder_id=holder_id, channel=url, recorded_at=now))
-    return urls - old
+async def contacts_known(connection: AsyncConnection, known_at: datetime) -> Sequence[Row[Any]]:
+    """All, as recorded at `known_at`. The channels are secrets: show their scheme."""
+    return (await connection.execute(select(contact).where(known(contact, known_at)))).all()
+
+
+def _contact(row: Row[Any]) -> Contact:
+    quiet = [time.fromisoformat(text) if text else None for text in (row.quiet_from, row.quiet_to)]
+    return Contact(row.channel, quiet[0], quiet[1])
+
+
+async def add_contacts(connection: AsyncConnection, new: Sequence[tuple[str, Contact]], now: datetime) -> None:
+    rows = [
+        {
+            "holder_id": holder,
+            "channel": c.channel,
+            "recorded_at": now,
+            "quiet_from": f"{c.quiet_from:%H:%M}" if c.quiet_from else None,
+            "quiet_to": f"{c.quiet_to:%H:%M}" if c.quiet_to else None,
+        }
+        for holder, c in new
+    ]
+    if rows:
+        await connection.execute(insert(contact), rows)
+
+
+async def supersede_contacts(connection: AsyncConnection, old: Iterable[tuple[str, Contact]], now: datetime) -> None:
+    keys = sorted((holder, c.channel) for holder, c in old)
+    await _supersede(connection, contact, tuple_(contact.c.holder_id, contact.c.channel).in_(keys), now)
+
+
+# --- rulebooks ---
 
 
 async def rulebooks(connection: AsyncConnection) -> list[AdoptedRulebook]:
@@ -144,41 +319,6 @@ async def add_rulebook(connection: AsyncConnection, adopted: AdoptedRulebook, no
     )
 
 
-def tenure_of(row: TenureRow, ref: UnitRef, tenure_id: str, now: datetime) -> Tenure:
-    return Tenure(
-        tenure_id=tenure_id,
-        unit=ref,
-        post=row.post,
-        holder_id=row.holder_id,
-        holder_name=row.holder_name,
-        acting=row.acting,
-        document=row.document,
-        valid_from=day_start(row.valid_from),
-        valid_to=day_start(row.valid_to) if row.valid_to else None,
-        sample=row.sample,
-        recorded_at=now,
-    )
-
-
-async def load(connection: AsyncConnection, units: Iterable[UnitKey], now: datetime) -> Directory:
-    """The snapshot that a transaction works with."""
-    rows = {(r.code, r.valid_from): r for r in await current_units(connection)}
-    known = {
-        key: Unit(
-            UnitRef(code=r.code, valid_from=r.valid_from, name=r.name),
-            r.kind,
-            r.valid_to,
-            tuple(UnitRef.model_validate(s) for s in r.successors),
-        )
-        for key, r in rows.items()
-    }
-    wanted = list(units)
-    for key in wanted:
-        successors = known[key].successors if key in known else ()
-        wanted += [k for s in successors if (k := (s.code, s.valid_from)) not in wanted]
-    of_holder = await channels(connection)
-    return Directory(
-        tenures=tuple(await tenures(connection, now, units=wanted)) if wanted else (),
-        contacts={holder: tuple(Contact(url) for url in urls) for holder, urls in of_holder.items()},
-        units=known,
-    )
+def after(newest_at: datetime | None, now: datetime) -> datetime:
+    """The time to record at: now, or just later than the last change where another replica's clock is ahead."""
+    return now if newest_at is None else max(now, newest_at + timedelta(microseconds=1))

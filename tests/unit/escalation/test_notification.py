@@ -1,28 +1,18 @@
-"""Who is told what, once, and in words that state facts and accuse nobody."""
+"""Who is told what, once."""
 
-from datetime import timedelta
-from typing import Any, get_args
+from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.accountability import Decision, ReportFacts, decide
 from services.escalation.directory import Tenure
-from services.escalation.notification import DESK, DESK_TASKS, Notice, Purpose, Subject, plan, words
+from services.escalation.notification import DESK, plan
 from shared.events import Harm
-from shared.taxonomy import categories
-from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
+from tests.support import CHAIR, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import some_reports, tenures
 
-ACCUSING = (
-    "vi phạm", "có tội", "phạm tội", "lỗi của", "có lỗi", "sai phạm", "quy trách nhiệm", "kỷ luật", "buông lỏng",
-    "guilty", "liable", "violat", "at fault", "blame", "offend", "negligen", "disciplin", "responsible",
-)  # fmt: skip
-POSTS = RULEBOOK.rulebook.posts
-SUBJECT = Subject("phường", "FIRECRACKER_SET_OFF", NIGHT + timedelta(minutes=15))
 UNKNOWN_FIRE = facts("FIRE", kind="officer")
-purposes: st.SearchStrategy[Purpose] = st.sampled_from(get_args(Purpose))
 
 
 def told(decision: Decision, *already: tuple[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -146,80 +136,3 @@ def test_confirmation_is_not_a_second_notice() -> None:
     confirmed = decided(facts(), facts(kind="officer"))
     assert confirmed.standing == "confirmed"
     assert told(confirmed, *first) == []
-
-
-# --- in which words ---
-
-
-@given(
-    some_reports,
-    purposes,
-    st.sets(st.sampled_from((SECRETARY, CHAIR))),
-    st.sampled_from(sorted(categories())),
-    st.booleans(),
-)
-def test_no_notice_accuses_anybody(
-    found: list[ReportFacts], purpose: Purpose, posts: set[str], category: str, exercise: bool
-) -> None:
-    decision = decided(*found, exercise=exercise)
-    notice = Notice("mau-bi-thu", purpose, tuple(sorted(posts)))
-    title, body = words(decision, notice, Subject("phường", category, SUBJECT.deadline), POSTS)
-    text = f"{title}\n{body}".casefold()
-    # What the law calls the category is not what the notice says of its reader.
-    for label in (categories()[category].label_vi, categories()[category].label_en):
-        text = text.replace(label.casefold(), "")
-    assert not [word for word in ACCUSING if word in text]
-
-
-def to_chair(decision: Decision) -> tuple[str, str]:
-    return words(decision, Notice("mau-chu-tich", "accountable", (CHAIR,)), SUBJECT, POSTS)
-
-
-def test_a_notice_says_what_where_when_by_which_rule_and_until_when_in_both_languages() -> None:
-    title, body = to_chair(decided(facts(kind="officer", harm=Harm(deaths=2))))
-    assert title == "Trực ban: Nổ (đốt) pháo trái phép – phường Ba Đình"
-    vietnamese, english, reference = body.splitlines()
-    assert vietnamese.startswith("Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3.")
-    assert vietnamese.endswith(
-        "Thuộc phạm vi quy định 2023-01-06.1: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05."
-    )
-    assert english.startswith("Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3.")
-    assert english.endswith(
-        "Rule 2023-01-06.1 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05."
-    )
-    assert reference == "#vu-viec-1"
-
-
-def test_what_is_not_verified_says_so_and_what_is_does_not() -> None:
-    assert to_chair(decided(facts()))[0].startswith("chưa xác minh · ")
-    assert "chưa xác minh" not in to_chair(decided(facts(kind="officer")))[0]
-
-
-def test_an_exercise_says_so_first() -> None:
-    title, _ = to_chair(decided(facts(), exercise=True))
-    assert title.startswith("DIỄN TẬP · chưa xác minh · ")
-    assert "DIỄN TẬP" not in to_chair(decided(facts()))[0]
-
-
-def test_unknown_severity_is_not_given_as_a_number() -> None:
-    _, body = to_chair(decided(facts()))
-    assert "Mức độ" not in body
-    assert "Severity" not in body
-
-
-def test_a_notice_about_an_undetermined_incident_does_not_say_that_the_rule_applies() -> None:
-    decision = decided(facts("EXPLOSION", harm=Harm(life_threatening=0, deaths=0, property_vnd=0)))
-    assert decision.outcome == "undetermined"
-    _, body = words(decision, Notice(DESK, "review"), SUBJECT, POSTS)
-    assert "applies" not in body
-    assert "To be verified and classified" in body
-
-
-@pytest.mark.parametrize("purpose", sorted(DESK_TASKS))
-def test_the_desk_is_told_its_task_and_the_posts_concerned(purpose: Purpose) -> None:
-    title, body = words(decided(facts()), Notice(DESK, purpose, (CHAIR,)), SUBJECT, POSTS)
-    task_vi, task_en = DESK_TASKS[purpose]
-    assert f"{task_vi}: Chủ tịch UBND." in body
-    assert f"{task_en}: Chair of the People's Committee." in body
-    assert "xác nhận trước" not in body, "the desk has nothing to acknowledge"
-    assert len(title) <= 160

@@ -1,0 +1,301 @@
+"""Escalation alone: a storm of reports, how soon a notice is handed to its channel, ten thousand due at once."""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import func, select
+
+from benchmarks.house import BATCH, SAMPLES, furnished, plain_pool
+from benchmarks.measure import Connection, Figure, Timer, free_port, process, ratio, until
+from services.cli.importing import import_file
+from services.escalation.app import build, wired
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.handlers import Escalation, on_reports
+from services.escalation.importing import adopt_rulebooks, packaged_rulebooks
+from services.escalation.rulebook import read
+from services.escalation.store.tables import report
+from shared import messaging
+from shared.clock import Clock
+from shared.commitment import Committed, new_salt
+from shared.embedded import embedded_servers
+from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef, encode
+from shared.identity import Principal, issuer
+from shared.ids import uuid7
+from shared.messaging import INTAKE, streams
+from shared.messaging.wire import FIELD
+from shared.settings import Settings
+
+NIGHT = datetime.fromisoformat("2023-01-21T23:50:00+07:00")
+SENSORS = 3
+"""Distinct senders of an incident's reports."""
+STORM_INCIDENTS = 500
+PER_SECOND = 100
+UNBUNDLED = ("bundling: {at_once: 3", "bundling: {at_once: 1000000")
+"""The benchmark asks how soon a notice can go, not how many one person should get a minute."""
+
+
+async def run(data: Path, *, quick: bool) -> list[Figure]:
+    storm, floor = await _storm(data / "storm", 20_000)
+    stepped = await _step_up(data / "due", 10_000)
+    p99, hops = await _latency(data / "latency", seconds=8 if quick else 30)
+    return [
+        ratio(
+            "escalation.storm_vs_floor", storm, "reports/s", "the same batches read from the stream and copied", floor
+        ),
+        Figure("escalation.step_up_10k_s", stepped, "s for 10,000 incidents due in one second, one process"),
+        Figure(
+            "escalation.p99_vs_floor",
+            p99 / hops,
+            f"ratio; p99 {p99 * 1000:.1f} ms from the durable report to its channel at {PER_SECOND}/s",
+            "s, p99 of a commit and two stream hops at the same rate",
+            hops,
+        ),
+    ]
+
+
+def _reports(count: int, incidents: int) -> list[ReportReceived]:
+    """Reports of `incidents` that are 90 minutes apart in each ward, one after the other in turns."""
+    units = _units()
+    found: list[ReportReceived] = []
+    for i in range(count):
+        incident = i % incidents
+        at = NIGHT - timedelta(minutes=90 * (incident // len(units)))
+        report_id = uuid7(at)
+        data = ReportReceivedData(
+            report_id=report_id,
+            unit=units[incident % len(units)],
+            category="FIRECRACKER_SET_OFF",
+            occurred_at=at,
+            received_at=at,
+            from_source=Source(kind="device", subject=f"cam-bien-{i // incidents % SENSORS}"),
+            description=Committed(salt=new_salt(), value="Nghe tiếng pháo nổ liên tiếp ở đầu phố, khoảng hai phút"),
+        )
+        found.append(ReportReceived(id=report_id, source="/trucban/intake", subject=report_id, time=at, data=data))
+    return found
+
+
+def _units() -> list[UnitRef]:
+    lines = (SAMPLES / "wards.csv").read_text(encoding="utf-8").splitlines()[1:]
+    cells = [line.split(",") for line in lines]
+    return [UnitRef(code=c[0], valid_from=datetime.fromisoformat(c[1]).date(), name=c[2]) for c in cells]
+
+
+@asynccontextmanager
+async def _core(settings: Settings) -> AsyncGenerator[Escalation]:
+    escalation = wired(settings, Clock(NIGHT))
+    try:
+        yield escalation
+    finally:
+        await escalation.engine.dispose()
+
+
+# --- a storm ---
+
+
+async def _storm(data: Path, count: int) -> tuple[float, float]:
+    """Reports a second that the running service routes from a full stream; and what reading and copying them takes."""
+    async with furnished(data) as house:
+        redis = messaging.connect(str(house.settings.redis_url))
+        (stream,) = streams(INTAKE, 1)
+        bodies = [encode(event) for event in _reports(count, STORM_INCIDENTS)]
+        await _publish(redis, stream, bodies)
+        floor = await _read_and_copy(redis, stream, house.pool, count)
+        service = build(house.settings, Clock(NIGHT))
+        counted = select(func.count()).select_from(report)
+        engine = service.parts["escalation"].engine
+
+        async def routed() -> bool:
+            async with engine.connect() as connection:
+                return (await connection.scalar(counted) or 0) >= count
+
+        timer = Timer()
+        async with service.running():
+            await until(routed)
+            seconds = timer.seconds
+        await redis.aclose()
+    return count / seconds, floor
+
+
+async def _publish(redis: Any, stream: str, bodies: Sequence[bytes]) -> None:
+    for start in range(0, len(bodies), BATCH):
+        pipeline = redis.pipeline(transaction=False)
+        for number, body in enumerate(bodies[start : start + BATCH], start + 1):
+            pipeline.xadd(stream, {FIELD: body}, id=f"{number}-0")
+        await pipeline.execute()
+
+
+async def _read_and_copy(redis: Any, stream: str, pool: asyncpg.Pool, count: int) -> float:
+    await redis.xgroup_create(stream, "bench", id="0")
+    await pool.execute("CREATE TABLE bench_floor (body bytea NOT NULL)")
+    timer = Timer()
+    for _ in range(0, count, BATCH):
+        answer: Any = await redis.xreadgroup("bench", "one", {stream: ">"}, count=BATCH)
+        found = answer[0][1]
+        await pool.copy_records_to_table("bench_floor", records=[(next(iter(f.values())),) for _, f in found])
+        await redis.xack(stream, "bench", *(id_ for id_, _ in found))
+    seconds = timer.seconds
+    await redis.xgroup_destroy(stream, "bench")
+    return count / seconds
+
+
+# --- all due at once ---
+
+
+async def _step_up(data: Path, incidents: int) -> float:
+    """Seconds until `incidents` whose post-holders did not answer are all with the desk."""
+    async with furnished(data) as house, _core(house.settings) as escalation:
+        events = _reports(incidents, incidents)
+        for start in range(0, incidents, BATCH):
+            await on_reports(escalation, events[start : start + BATCH])
+        escalation.clock.set(NIGHT + timedelta(minutes=15, seconds=30))
+        await house.pool.execute(
+            "UPDATE escalation.deadline SET due_at = $1 WHERE kind = 'acknowledge'", NIGHT + timedelta(minutes=15)
+        )
+        await house.pool.execute("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'remind'")
+        timer = Timer()
+        while await pass_deadlines(escalation):
+            pass
+        seconds = timer.seconds
+        told = await house.pool.fetchval(
+            "SELECT count(DISTINCT incident_id) FROM escalation.notice WHERE purpose = 'not_acknowledged'"
+        )
+    if told != incidents:
+        raise RuntimeError(f"{told} of {incidents} incidents were stepped up")
+    return seconds
+
+
+# --- from a durable report to the channel ---
+
+
+async def _latency(data: Path, *, seconds: int) -> tuple[float, float]:
+    """p99 in seconds: from the answer 201 to the notice in its channel; and of a commit with two stream hops."""
+    count = PER_SECOND * seconds
+    settings = Settings().model_copy(update={"data": data})
+    for name in ("wards", "directory"):
+        await import_file(settings, name, SAMPLES / f"{name}.csv", keep_going=False)
+    async with embedded_servers(data) as servers:
+        found = {"redis_url": servers.redis_url, "database_url": servers.database_url}
+        async with _core(settings.model_copy(update=found)) as escalation:
+            await adopt_rulebooks(escalation, [_unbundled()])
+    port = free_port()
+    up = ("-m", "services.cli", "up", "--no-sample", "--data", str(data), "--port", str(port))
+    async with process(*up, port=port, ready="/readyz"):
+        addresses: dict[str, str] = json.loads((data / "addresses.json").read_text())
+        pool = await plain_pool(addresses["database_url"])
+        try:
+            hops = await _two_hops(addresses["redis_url"], pool, count)
+            durable = await _send(port, issuer(data / "keys").issue(Principal("bench", "device")), count)
+            handed = await _handed(pool, durable)
+        finally:
+            await pool.close()
+    return _p99([handed[report_id] - at for report_id, at in durable.items()]), _p99(hops)
+
+
+def _unbundled() -> Any:
+    text = packaged_rulebooks()[0].text
+    old, new = UNBUNDLED
+    if old not in text:
+        raise RuntimeError(f"the packaged rulebook does not say {old!r}")
+    return read(
+        text.replace(old, new)
+        .replace('version: "2023-01-06.1"', 'version: "bench"')
+        .replace("valid_from: 2023-01-06T", "valid_from: 2023-01-07T")
+        .encode()
+    )
+
+
+async def _send(port: int, token: str, count: int) -> dict[str, float]:
+    """One report each hundredth of a second, each of an incident of its own; when each was answered, by report id."""
+    loop, durable = asyncio.get_running_loop(), dict[str, float]()
+    idle = [await Connection.open(port) for _ in range(16)]
+    free = asyncio.Semaphore(len(idle))
+
+    async def send(event: ReportReceived) -> None:
+        async with free:
+            connection = idle.pop()
+            body = {
+                "report_id": event.data.report_id,
+                "category": event.data.category,
+                "ward": event.data.unit.code if event.data.unit else "",
+                "occurred_at": str(event.data.occurred_at).replace(" ", "T"),
+            }
+            status, answer = await connection.request("POST", "/intake/v1/reports", json.dumps(body).encode(), token)
+            if status != 201:
+                raise RuntimeError(f"POST /reports answered {status}: {answer[:200]!r}")
+            durable[event.data.report_id] = loop.time()
+            idle.append(connection)
+
+    began = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for number, event in enumerate(_reports(count, count)):
+            await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
+            group.create_task(send(event))
+    return durable
+
+
+async def _handed(pool: asyncpg.Pool, durable: dict[str, float]) -> dict[str, float]:
+    """When the first notice of each report's incident was handed to its channel, on the clock of `durable`."""
+    shift = datetime.now(UTC).timestamp() - asyncio.get_running_loop().time()
+
+    async def all_sent() -> bool:
+        waiting = "SELECT count(*) FROM escalation.delivery WHERE state IN ('queued', 'sending', 'failed')"
+        routed = await pool.fetchval("SELECT count(*) FROM escalation.report")
+        return routed >= len(durable) and not await pool.fetchval(waiting)
+
+    await until(all_sent)
+    rows = await pool.fetch(
+        "SELECT r.report_id, min(d.finished_at) AS at FROM escalation.report r"
+        " JOIN escalation.notice n USING (incident_id) JOIN escalation.delivery d USING (notice_id)"
+        " GROUP BY r.report_id"
+    )
+    return {row["report_id"]: row["at"].timestamp() - shift for row in rows}
+
+
+async def _two_hops(redis_url: str, pool: asyncpg.Pool, count: int) -> list[float]:
+    """The least that any such system does: a row committed, an entry into one stream, read, into another, read."""
+    loop, redis = asyncio.get_running_loop(), messaging.connect(redis_url)
+    await pool.execute("CREATE TABLE bench_hops (body bytea NOT NULL)")
+    done: asyncio.Queue[float] = asyncio.Queue()
+    for stream in ("bench.one", "bench.two"):
+        await redis.xgroup_create(stream, "bench", id="0", mkstream=True)
+
+    async def read(stream: str, further: str | None) -> None:
+        reader = messaging.connect(redis_url)
+        while True:
+            answer: Any = await reader.xreadgroup("bench", "one", {stream: ">"}, count=BATCH, block=1000)
+            for id_, fields in answer[0][1] if answer else ():
+                if further:
+                    await reader.xadd(further, fields)
+                else:
+                    done.put_nowait(loop.time() - float(fields[b"t"]))
+                await reader.xack(stream, "bench", id_)
+
+    async def one(body: bytes) -> None:
+        at = loop.time()
+        await pool.execute("INSERT INTO bench_hops VALUES ($1)", body)
+        await redis.xadd("bench.one", {"t": repr(at), "b": body})
+
+    readers = [asyncio.create_task(read("bench.one", "bench.two")), asyncio.create_task(read("bench.two", None))]
+    bodies = [encode(event) for event in _reports(count, count)]
+    began = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for number, body in enumerate(bodies):
+            await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
+            group.create_task(one(body))
+    found = [await done.get() for _ in range(count)]
+    for reader in readers:
+        reader.cancel()
+    await redis.delete("bench.one", "bench.two")
+    await redis.aclose()
+    return found
+
+
+def _p99(values: Sequence[float]) -> float:
+    return sorted(values)[math.ceil(len(values) * 0.99) - 1]

@@ -1,0 +1,93 @@
+"""`trucban decisions`: every decision computed again from its recorded inputs."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+
+from services.cli.process import CommandError
+from services.cli.reading import AsJson, Data, reading, settings_of
+from services.escalation.replaying import Replayed
+from services.escalation.replaying import replay as replay_one
+from services.escalation.store import decisions, directory, incidents
+from shared.settings import Settings
+
+app = typer.Typer(help="Decisions that were made.", no_args_is_help=True)
+console = Console()
+
+
+@app.callback()
+def group() -> None:
+    """So that the one command keeps its name."""
+
+
+@dataclass
+class Done:
+    decisions: int = 0
+    differing: list[Replayed] = field(default_factory=list[Replayed])
+
+
+@app.command()
+def replay(
+    decision_id: Annotated[str | None, typer.Argument(help="one decision", metavar="ID")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every decision")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute decisions again from their recorded inputs; exit 1 on any difference, naming each.
+
+    Example: trucban decisions replay --all
+    """
+    if everything == (decision_id is not None):
+        raise typer.BadParameter("give the ID of one decision, or --all")
+    with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
+        task = progress.add_task("decisions")
+        done = uvloop.run(
+            _replay(settings_of(data), decision_id, lambda n, of: progress.update(task, completed=n, total=of))
+        )
+    (_print_json if as_json else _print)(done)
+    raise SystemExit(1 if done.differing else 0)
+
+
+async def _replay(settings: Settings, decision_id: str | None, progress: Callable[[int, int], None]) -> Done:
+    """Raises CommandError for a decision that there is not."""
+    done = Done()
+    async with reading(settings) as engine, engine.connect() as connection:
+        books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
+        if decision_id is not None:
+            row = await incidents.decision_by_id(connection, decision_id)
+            if row is None:
+                raise CommandError(
+                    f"there is no decision {decision_id}: GET /escalation/v1/incidents/… names those of one"
+                )
+            _add(done, replay_one(row.decision_id, row.inputs, row.record, books))
+            return done
+        total = await decisions.count(connection)
+        async for row in decisions.every(connection):
+            _add(done, replay_one(row.decision_id, row.inputs, row.record, books))
+            progress(done.decisions, max(total, done.decisions))
+    return done
+
+
+def _add(done: Done, replayed: Replayed) -> None:
+    done.decisions += 1
+    if not replayed.equal:
+        done.differing.append(replayed)
+
+
+def _print(done: Done) -> None:
+    for replayed in done.differing:
+        for difference in replayed.differences:
+            sys.stderr.write(f"decision {replayed.decision_id}: {difference}\n")
+    typer.echo(f"{done.decisions} decisions computed again, {len(done.differing)} differ")
+
+
+def _print_json(done: Done) -> None:
+    shown = [{"decision_id": r.decision_id, "differences": list(r.differences)} for r in done.differing]
+    typer.echo(json.dumps({"decisions": done.decisions, "differ": len(shown), "differing": shown}, ensure_ascii=False))

@@ -1,0 +1,253 @@
+"""The page behind a signed link: shows one notice, and acknowledges it when its button is pressed.
+
+Looking does nothing, since mail and chat programs look at links by themselves. Without a valid link nothing is told.
+"""
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.escalation import handlers
+from services.escalation.api.common import Wired
+from services.escalation.handlers import Escalation
+from services.escalation.links import ExpiredLinkError, ForgedLinkError, Links
+from services.escalation.notification import DESK, LEADERSHIP
+from services.escalation.store import links as store
+from services.escalation.store.links import LinkedNotice
+from shared.clock import local
+from shared.messaging import is_transient
+from shared.problem import Problem
+
+router = APIRouter()
+PAGES = Path(__file__).parents[1] / "pages"
+RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Words:
+    vi: str
+    en: str
+
+
+OFFICE_NAMES = {
+    DESK: Words("Trực ban thành phố", "the city duty desk"),
+    LEADERSHIP: Words("Lãnh đạo thành phố", "the city leadership"),
+}
+
+
+@dataclass(frozen=True)
+class Refusal(Words):
+    """Why there is no notice to be shown, and what to do."""
+
+    way_vi: str
+    way_en: str
+    status: int
+
+
+UNKNOWN = Refusal(
+    "Liên kết không dùng được",
+    "This link does not work",
+    "Hãy mở lại liên kết trong thông báo, chép đủ cả dòng; nếu vẫn không được, gọi trực ban thành phố.",
+    "Open the link from the notice again, the whole of it; if it still fails, call the city duty desk.",
+    404,
+)
+EXPIRED = Refusal(
+    "Liên kết đã hết hạn",
+    "This link has expired",
+    "Hãy gọi trực ban thành phố.",
+    "Please call the city duty desk.",
+    410,
+)
+BUSY = Refusal(
+    "Hệ thống chưa trả lời được",
+    "The system cannot answer just now",
+    "Hãy thử lại sau ít giây; nếu gấp, gọi trực ban thành phố.",
+    "Try again in a few seconds; if it is urgent, call the city duty desk.",
+    503,
+)
+
+
+class LinkAnswer(BaseModel):
+    """The notice behind the link, and whether it is acknowledged."""
+
+    notice_id: str
+    incident: str
+    recipient: str
+    title: str
+    body: str
+    exercise: bool
+    due_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request by link: `e` until when it is valid, `s` its signature."""
+
+    request: Request
+    escalation: Escalation
+    notice_id: str
+    e: str
+    s: str
+
+    @property
+    def wants_json(self) -> bool:
+        kinds = {kind.partition(";")[0].strip() for kind in self.request.headers.get("accept", "").split(",")}
+        return "application/json" in kinds and "text/html" not in kinds
+
+
+async def _asked(
+    request: Request,
+    escalation: Wired,
+    notice_id: str,
+    e: Annotated[str, Query(description="valid until, Unix seconds")] = "",
+    s: Annotated[str, Query(description="signature")] = "",
+) -> Asked:
+    return Asked(request, escalation, notice_id, e, s)
+
+
+Link = Annotated[Asked, Depends(_asked)]
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the notice; JSON where only that is asked for",
+        "content": {"application/json": {"schema": LinkAnswer.model_json_schema()}},
+    },
+    404: {"description": "no link of ours"},
+    410: {"description": "an expired one"},
+}
+
+
+@router.get("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
+async def show(asked: Link) -> Response:
+    """The notice of a signed link. Changes nothing."""
+    return await _answer(asked, _valid)
+
+
+@router.post("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
+async def acknowledge(asked: Link) -> Response:
+    """Acknowledge the notice as its recipient; a second time, or by another's doing, it is as it was."""
+
+    async def work(asked: Asked) -> LinkedNotice | Refusal:
+        found = await _valid(asked)
+        if isinstance(found, LinkedNotice) and found.acknowledged_at is None:
+            await handlers.acknowledge_notice(asked.escalation, found.notice_id, by=found.recipient)
+            found = await _valid(asked)
+        return found
+
+    return await _answer(asked, work)
+
+
+async def _valid(asked: Asked) -> LinkedNotice | Refusal:
+    links: Links = asked.request.app.state.links
+    async with asked.escalation.engine.connect() as connection:
+        found = await store.linked(connection, asked.notice_id)
+    try:
+        now = asked.escalation.clock.now()
+        links.check(asked.notice_id, found.recipient if found else "", asked.e, asked.s, now)
+    except ForgedLinkError:
+        return UNKNOWN
+    except ExpiredLinkError:
+        return EXPIRED
+    return found or UNKNOWN
+
+
+async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice | Refusal]]) -> Response:
+    try:
+        found = await work(asked)
+        response = await _shown(asked, found) if isinstance(found, LinkedNotice) else _refused(asked, found)
+    except (SQLAlchemyError, OSError) as error:
+        if not is_transient(error):
+            raise
+        response = _refused(asked, BUSY)
+        response.headers["retry-after"] = str(RETRY_SECONDS)
+    response.headers.update(_page().headers)
+    return response
+
+
+async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
+    if asked.wants_json:
+        shown = LinkAnswer(
+            incident=notice.incident_id,
+            **{name: getattr(notice, name) for name in LinkAnswer.model_fields if name != "incident"},
+        )
+        return JSONResponse(shown.model_dump(mode="json"))
+    told = {notice.recipient, notice.acknowledged_by or notice.recipient}
+    async with asked.escalation.engine.connect() as connection:
+        names = await store.names(connection, told)
+
+    def called(who: str) -> Words:
+        return OFFICE_NAMES.get(who) or Words(names.get(who, who), names.get(who, who))
+
+    now = asked.escalation.clock.now()
+    return _page().response(
+        200,
+        said=None,
+        notice=notice,
+        lines=[line for line in notice.body.splitlines() if line],
+        recipient=called(notice.recipient),
+        by=called(notice.acknowledged_by or notice.recipient),
+        due_at=_time(notice.due_at),
+        acknowledged_at=_time(notice.acknowledged_at),
+        late=notice.due_at is not None and now > notice.due_at,
+    )
+
+
+def _refused(asked: Asked, refusal: Refusal) -> Response:
+    if asked.wants_json:
+        return Problem(refusal.status, f"{refusal.en}. {refusal.way_en}").response()
+    return _page().response(refusal.status, said=refusal)
+
+
+def _time(at: datetime | None) -> str | None:
+    return f"{local(at):%H:%M %d/%m/%Y}" if at else None
+
+
+@dataclass(frozen=True)
+class Page:
+    template: Template
+    css: Markup
+    headers: dict[str, str]
+
+    def response(self, status: int, **values: Any) -> HTMLResponse:
+        return HTMLResponse(self.template.render(css=self.css, **values), status)
+
+
+@cache
+def _page() -> Page:
+    """No script, nothing from elsewhere; the style sheet is named by its hash. Nobody may keep, frame or index it."""
+    environment = Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = (PAGES / "link.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    headers = {
+        "cache-control": "no-store",
+        "content-language": "vi, en",
+        "content-security-policy": policy,
+        "referrer-policy": "no-referrer",
+        "vary": "Accept",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "x-robots-tag": "noindex",
+    }
+    return Page(environment.get_template("link.html"), Markup(css), headers)  # noqa: S704 # our own file

@@ -1,0 +1,110 @@
+"""Server-sent events of what the caller may see, resumed with `Last-Event-ID` without a gap."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.escalation.api.common import Reader, own_ward
+from services.escalation.broadcast import Broadcast
+from services.escalation.store.timeline import Place
+from shared.problem import FieldError, Problem, invalid
+
+log = structlog.get_logger()
+router = APIRouter()
+KEEP_ALIVE_SECONDS = 15.0
+RETRY_MILLISECONDS = 2_000
+LONGEST_SECONDS = 900.0
+"""Then the client comes again by itself, and its token is looked at again."""
+GOODBYE_SECONDS = 1.0
+MOST_LISTENERS = 1_000
+"""Of one process."""
+_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+
+
+class EventStream(Response):
+    """Ends when the client has gone, is too slow or has been there too long, and when the service stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._broadcast, self._ward, self._begin = broadcast, ward, begin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._broadcast.listening(self._ward) as listener:
+            frames = _frames(self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS), self._begin)
+            sending = asyncio.create_task(self._send(frames, send))
+            gone = asyncio.create_task(_gone(receive))
+            works = {sending, gone, asyncio.create_task(listener.ended.wait())}
+            try:
+                await asyncio.wait(works, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for work in works:
+                    work.cancel()
+                await asyncio.wait(works)
+        if not gone.cancelled():
+            return
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, frames: AsyncIterator[bytes], send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for frame in frames:
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+        except Exception as error:
+            log.warning("stream ended", error=type(error).__name__)
+
+
+async def _frames(followed: AsyncIterator[tuple[list[Any], Place]], begin: Place) -> AsyncIterator[bytes]:
+    """An id without data moves the client's place and is no event to it."""
+    yield b"retry: %d\nid: %d-%d\n\n" % (RETRY_MILLISECONDS, *begin)
+    async for entries, place in followed:
+        if entries:
+            yield b"".join(entry.frame for entry in entries)
+        else:
+            yield b": still here\nid: %d-%d\n\n" % place
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.get(
+    "/stream",
+    status_code=200,
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "events (CloudEvents 1.0), without an end"}},
+)
+async def stream(
+    request: Request,
+    caller: Reader,
+    last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
+) -> Response:
+    """What happens from now on, or since `Last-Event-ID`: one event of one incident each, those of the own ward."""
+    broadcast: Broadcast = request.app.state.broadcast
+    if broadcast.listeners >= MOST_LISTENERS:
+        raise Problem(503, "too many follow the stream here: try again in a moment, or on another replica")
+    try:
+        begin = await broadcast.begin(_place(last_event_id) if last_event_id else None)
+    except ValueError as error:
+        wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
+        raise invalid([wrong]) from error
+    return EventStream(broadcast, own_ward(caller, None), begin)
+
+
+def _place(event_id: str) -> Place:
+    found = _ID.fullmatch(event_id.strip())
+    if found is None:
+        raise ValueError(event_id)
+    return Place(int(found[1]), int(found[2]))

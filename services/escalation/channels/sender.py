@@ -1,0 +1,58 @@
+"""Which channel takes a message."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from services.escalation.channels.mail import Mail
+from services.escalation.channels.message import ACKNOWLEDGED, Outcome, Outgoing
+from services.escalation.channels.through_apprise import ThroughApprise
+from services.escalation.channels.webhook import Webhooks
+from services.escalation.pacing import scheme
+from services.escalation.store.deliveries import Message
+
+Link = Callable[[str, str, datetime], str | None]
+"""Of a notice id, its recipient and the time of its issue: the address at which it can be acknowledged."""
+
+
+class Sender:
+    """Sends one message. Raises DeliveryError when the channel did not take it."""
+
+    def __init__(
+        self,
+        outbox: Path,
+        *,
+        printed: Callable[[str], None] | None = None,
+        link: Link | None = None,
+        webhooks: Webhooks | None = None,
+        mail: Mail | None = None,
+    ) -> None:
+        self._printed, self._link = printed, link
+        self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
+        self._others = ThroughApprise(outbox)
+
+    async def send(self, message: Message) -> Outcome:
+        out = Outgoing(message, self._links(message))
+        outcome = await self._hand_over(out)
+        if self._printed is not None:
+            self._printed(f"→ {message.deliveries[0].recipient}: {out.text()[0]}")
+        return outcome
+
+    async def _hand_over(self, out: Outgoing) -> Outcome:
+        match scheme(out.message.channel):
+            case "webhook" | "webhooks":
+                return await self._webhooks.send(out)
+            case "mailto" | "mailtos":
+                return await self._mail.send(out)
+            case _:
+                return await self._others.send(out)
+
+    def _links(self, message: Message) -> dict[str, str]:
+        if self._link is None:
+            return {}
+        asking = [d for d in message.deliveries if d.purpose in ACKNOWLEDGED]
+        found = {d.notice_id: self._link(d.notice_id, d.recipient, d.issued_at) for d in asking}
+        return {notice_id: link for notice_id, link in found.items() if link}
+
+    async def aclose(self) -> None:
+        await self._webhooks.aclose()

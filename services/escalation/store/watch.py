@@ -1,0 +1,107 @@
+"""Who watches the watch: whether anything was forgotten, asked of the database itself and in one query."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.lifecycle import FINAL
+from services.escalation.store.deliveries import LEASE
+from services.escalation.store.tables import deadline, delivery, incident
+
+DEADLINES_LATE = timedelta(seconds=30)
+DELIVERIES_LATE = LEASE
+"""By then whoever had it would have sent it, put it off or given it up."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    count: int
+    oldest: datetime | None
+
+    def age(self, now: datetime) -> timedelta:
+        return now - self.oldest if self.oldest else timedelta(0)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """All zero while all is well."""
+
+    unwatched: Forgotten
+    """Open incidents that nothing will fall due for: nobody would ever be asked again. `oldest`: opened."""
+    deadlines: Forgotten
+    """Due times that passed, and nobody acted."""
+    deliveries: Forgotten
+    """Notices that should have gone out: waiting, to be tried again, or under way for too long."""
+
+    @property
+    def kinds(self) -> dict[str, Forgotten]:
+        return {"unwatched": self.unwatched, "deadlines": self.deadlines, "deliveries": self.deliveries}
+
+    def complaints(self, now: datetime) -> dict[str, str | None]:
+        """For `/readyz`, under names of their own; None is well."""
+        said = {
+            "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "
+            "would be asked again; GET /escalation/v1/incidents, act on each",
+            "deadlines": "{count} due times passed without anything being done, the oldest {age} ago: see the log for "
+            "'loop step failed', start the service again",
+            "deliveries": "{count} deliveries are overdue, the oldest by {age}: see the log for 'loop step failed', "
+            "and whether their channels answer",
+        }
+        return {
+            f"watch.{kind}": said[kind].format(count=found.count, age=_words(found.age(now))) if found.count else None
+            for kind, found in self.kinds.items()
+        }
+
+
+def _words(age: timedelta) -> str:
+    seconds = int(age.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+
+
+async def look(connection: AsyncConnection, now: datetime) -> Watch:
+    row = (await connection.execute(_query(now))).one()
+    return Watch(
+        unwatched=Forgotten(row.unwatched, row.unwatched_oldest),
+        deadlines=Forgotten(row.deadlines, row.deadlines_oldest),
+        deliveries=Forgotten(row.deliveries, row.deliveries_oldest),
+    )
+
+
+def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any]:
+    waits = select(deadline.c.deadline_id).where(deadline.c.incident_id == incident.c.incident_id, _PENDING)
+    unwatched = (
+        select(func.count().label("n"), func.min(incident.c.opened_at).label("oldest"))
+        .where(_OPEN, ~waits.exists())
+        .subquery()
+    )
+    deadlines = (
+        select(func.count().label("n"), func.min(deadline.c.due_at).label("oldest"))
+        .where(_PENDING, deadline.c.due_at < now - DEADLINES_LATE)
+        .subquery()
+    )
+    deliveries = (
+        select(func.count().label("n"), func.min(delivery.c.next_at).label("oldest"))
+        .where(_UNDER_WAY, delivery.c.next_at < now - DELIVERIES_LATE)
+        .subquery()
+    )
+    return select(
+        unwatched.c.n.label("unwatched"),
+        unwatched.c.oldest.label("unwatched_oldest"),
+        deadlines.c.n.label("deadlines"),
+        deadlines.c.oldest.label("deadlines_oldest"),
+        deliveries.c.n.label("deliveries"),
+        deliveries.c.oldest.label("deliveries_oldest"),
+    ).select_from(unwatched.join(deadlines, true()).join(deliveries, true()))
+
+
+def _written(states: list[str]) -> list[ColumnElement[str]]:
+    """Into the statement itself: PostgreSQL uses a partial index only for a condition that it can read."""
+    return [literal(state, literal_execute=True) for state in states]
+
+
+_OPEN = incident.c.state.not_in(_written(sorted(FINAL)))
+_PENDING = deadline.c.state.in_(_written(["pending"]))
+_UNDER_WAY = delivery.c.state.in_(_written(["queued", "sending", "failed"]))

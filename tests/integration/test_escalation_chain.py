@@ -1,0 +1,421 @@
+"""Reminder, step-up, lapse and idle end as they are stored, with the directory changing under an open incident."""
+
+import asyncio
+from collections import Counter
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from services.escalation import commands
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.handlers import acknowledge, acknowledge_notice, on_reports
+from shared.events import (
+    AcknowledgementLapsed,
+    AcknowledgementRecorded,
+    ChainExhausted,
+    DecisionMade,
+    Harm,
+    IncidentClosed,
+    StepRaised,
+    SuggestionRaised,
+    UnitRef,
+)
+from shared.identity import Principal
+from tests.integration.directory_changes import appoint, end_unit, leave, on_duty, reachable
+from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, at, received
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+DESK = Principal("mau-truc-ban", "desk")
+LEADER = Principal("mau-lanh-dao", "leader")
+SECRETARY_HERE = Principal("mau-14776-bi-thu", "official", "14776", SECRETARY)
+CHAIR_HERE = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
+ASKED = ["mau-14776-bi-thu:accountable", "mau-14776-chu-tich:accountable"]
+AGAIN = ["mau-14776-bi-thu:still_open", "mau-14776-chu-tich:still_open"]
+REMINDED = ["mau-14776-bi-thu:reminder", "mau-14776-chu-tich:reminder"]
+WHOLE = UnitRef(code="14758", valid_from=date(2023, 1, 22), name="Ba Đình mới (mẫu)")
+PARTS = (WHOLE, UnitRef(code="14797", valid_from=date(2023, 1, 22), name="Phần hai (mẫu)"))
+MIDNIGHT = at("2023-01-22 00:00")
+
+
+async def reported(city: City, *categories: str) -> str:
+    await on_reports(city.escalation, [received(c) for c in categories or ("FIRECRACKER_SET_OFF",)])
+    return await city.incident()
+
+
+async def go(city: City, until: datetime) -> list[str]:
+    """Each due time is acted on when it falls due. What was told meanwhile."""
+    before = len(await city.told())
+    while True:
+        due = await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'")
+        if due is None or due >= until:
+            break
+        city.clock.set(max(due, city.clock.now()))
+        await pass_deadlines(city.escalation)
+    city.clock.set(until)
+    return (await city.told())[before:]
+
+
+async def wake(city: City, now: datetime) -> list[str]:
+    """After an outage until then: all that is due is acted on, in as many passes as that takes."""
+    before = len(await city.told())
+    city.clock.set(now)
+    while await pass_deadlines(city.escalation):
+        pass
+    return (await city.told())[before:]
+
+
+async def due(city: City, *kinds: str) -> list[tuple[str, int]]:
+    """Pending kinds with the minutes from 23:50."""
+    rows = await city.rows(
+        "SELECT kind, due_at FROM escalation.deadline WHERE state = 'pending' AND kind = ANY(:kinds) ORDER BY 1, 2",
+        kinds=list(kinds),
+    )
+    return [(row.kind, round((row.due_at - NIGHT) / MINUTE)) for row in rows]
+
+
+async def asked(city: City) -> list[str]:
+    """Whose acknowledgement is waited for."""
+    rows = await city.rows(
+        "SELECT recipient FROM escalation.deadline JOIN escalation.notice USING (notice_id)"
+        " WHERE kind = 'acknowledge' AND state = 'pending' ORDER BY 1"
+    )
+    return [row.recipient for row in rows]
+
+
+async def channels(city: City, purpose: str) -> dict[str, list[tuple[str, datetime]]]:
+    rows = await city.rows(
+        "SELECT recipient, channel, next_at FROM escalation.notice JOIN escalation.delivery USING (notice_id)"
+        " WHERE purpose = :purpose ORDER BY 1, delivery_id",
+        purpose=purpose,
+    )
+    found: dict[str, list[tuple[str, datetime]]] = {}
+    for row in rows:
+        found.setdefault(row.recipient, []).append((row.channel, row.next_at))
+    return found
+
+
+async def state(city: City) -> str:
+    return await city.one("SELECT state FROM escalation.incident")
+
+
+# --- while nobody answers ---
+
+
+async def test_the_whole_chain_when_nobody_answers(city: City) -> None:
+    await reported(city)
+    assert sorted(await go(city, NIGHT + 10 * MINUTE)) == REMINDED
+    assert await go(city, NIGHT + 16 * MINUTE) == ["desk:not_acknowledged"]
+    assert await go(city, NIGHT + 31 * MINUTE) == ["leadership:not_acknowledged"]
+    assert await go(city, NIGHT + 46 * MINUTE) == ["desk:exhausted"]
+    events = await city.events()
+    steps = [(e.data.level, e.data.reason) for e in events if isinstance(e, StepRaised)]
+    assert steps == [*[("desk", "not_acknowledged")] * 2, ("leadership", "not_acknowledged")]
+    assert [(e.data.reason, e.data.round) for e in events if isinstance(e, ChainExhausted)] == [("not_acknowledged", 1)]
+    assert await city.one("SELECT level FROM escalation.incident") == 3
+    assert await go(city, NIGHT + 359 * MINUTE) == []
+    assert await go(city, NIGHT + 361 * MINUTE) == AGAIN
+    assert (await city.one("SELECT round FROM escalation.incident"), await state(city)) == (2, "notified")
+
+
+@pytest.mark.parametrize(("caller", "minutes"), [(DESK, 20), (LEADER, 40)], ids=["desk", "leadership"])
+async def test_an_office_that_answers_stops_the_chain(city: City, caller: Principal, minutes: int) -> None:
+    incident = await reported(city)
+    await go(city, NIGHT + minutes * MINUTE)
+    done = await acknowledge(city.escalation, incident, caller)
+    assert (done.is_new, done.state) == (True, "notified")
+    assert await go(city, NIGHT + 300 * MINUTE) == []
+    assert not any(isinstance(e, ChainExhausted) for e in await city.events())
+
+
+async def test_a_leadership_that_answers_has_not_been_silent_and_the_review_comes_back_to_the_desk(city: City) -> None:
+    incident = await reported(city, "FIRE")
+    assert await go(city, NIGHT + 40 * MINUTE) == ["leadership:not_reviewed"]
+    await acknowledge(city.escalation, incident, LEADER)
+    assert await go(city, NIGHT + 380 * MINUTE) == []
+    assert await go(city, NIGHT + 400 * MINUTE) == ["desk:not_reviewed"]
+
+
+async def test_a_review_that_the_desk_acknowledged_is_still_to_be_done(city: City) -> None:
+    incident = await reported(city, "FIRE")
+    await acknowledge(city.escalation, incident, DESK)
+    assert await go(city, NIGHT + 40 * MINUTE) == ["leadership:not_reviewed"]
+
+
+# --- open still ---
+
+
+async def test_what_was_acknowledged_lapses_and_has_to_be_acknowledged_again(city: City) -> None:
+    incident = await reported(city)
+    for holder in (SECRETARY_HERE, CHAIR_HERE):
+        await acknowledge(city.escalation, incident, holder)
+    assert await state(city) == "acknowledged"
+    assert await go(city, NIGHT + 361 * MINUTE) == AGAIN
+    assert await state(city) == "notified"
+    assert [e.data.round for e in await city.events() if isinstance(e, AcknowledgementLapsed)] == [2]
+    again = [await acknowledge(city.escalation, incident, holder) for holder in (SECRETARY_HERE, CHAIR_HERE)]
+    assert [d.is_new for d in again] == [True, True]
+    assert await state(city) == "acknowledged"
+    recorded = [e for e in await city.events() if isinstance(e, AcknowledgementRecorded)]
+    assert len(recorded) == 4
+    assert await go(city, NIGHT + 700 * MINUTE) == []
+
+
+async def test_what_the_rule_does_not_apply_to_ends_by_itself(city: City) -> None:
+    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
+    await go(city, NIGHT + 3 * DAY - MINUTE)
+    assert await state(city) == "received"
+    await go(city, NIGHT + 3 * DAY + MINUTE)
+    assert await state(city) == "closed"
+    (closed,) = (e.data for e in await city.events() if isinstance(e, IncidentClosed))
+    assert closed.author == "trucban"
+    assert await city.one("SELECT kind FROM escalation.finding") == "closure"
+    assert await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'") == 0
+    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", subject="cam-bien-2")])
+    assert await city.one("SELECT count(*) FROM escalation.incident") == 2, "what ended takes no more"
+
+
+async def test_a_report_keeps_it_open(city: City) -> None:
+    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
+    await go(city, NIGHT + DAY)
+    late = received("FIRECRACKER_POSSESSION", kind="officer", subject="cb-2", received_at=NIGHT + DAY)
+    await on_reports(city.escalation, [late])
+    await go(city, NIGHT + 3 * DAY + MINUTE)
+    assert await state(city) == "received"
+    await go(city, NIGHT + 4 * DAY + MINUTE)
+    assert await state(city) == "closed"
+
+
+# --- after an outage ---
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+@pytest.mark.parametrize("minutes", [0, 12, 20, 40, 50])
+async def test_after_three_days_away_one_pass_makes_no_storm(city: City, minutes: int, answered: int) -> None:
+    incident = await reported(city)
+    for holder in (SECRETARY_HERE, CHAIR_HERE)[:answered]:
+        await acknowledge(city.escalation, incident, holder)
+    await go(city, NIGHT + minutes * MINUTE)
+    told = await wake(city, NIGHT + 3 * DAY)
+    assert max(Counter(t.split(":")[0] for t in told).values()) == 1
+    assert not any(t.endswith(":reminder") for t in told)
+    assert set(AGAIN) <= set(told)
+    assert await wake(city, NIGHT + 3 * DAY + MINUTE) == []
+
+
+async def test_many_incidents_wake_up_each_once_whichever_loop_takes_them(city: City) -> None:
+    wards = (BA_DINH, NGOC_TRAO, DONG_THO)
+    hours = [NIGHT - n * timedelta(hours=2) for n in range(4)]
+    await on_reports(city.escalation, [received(unit=u, occurred_at=h) for h in hours for u in wards])
+    before = len(await city.told())
+    city.clock.set(NIGHT + 3 * DAY)
+    async with city.another() as other:
+        await asyncio.gather(*(pass_deadlines(c.escalation) for c in (city, other) for _ in range(3)))
+    await wake(city, NIGHT + 3 * DAY)
+    told = Counter((await city.told())[before:])
+    assert set(told.values()) == {4, 12}, told
+    assert told["desk:not_acknowledged"] == 12
+    assert await city.one("SELECT count(DISTINCT incident_id) FROM escalation.deadline WHERE state = 'pending'") == 12
+
+
+# --- posts change hands ---
+
+
+async def test_a_new_holder_is_told_by_a_new_decision_and_the_old_ones_deadline_ends(city: City) -> None:
+    await leave(city, "mau-14776-chu-tich", MIDNIGHT)
+    await appoint(city, "mau-moi", MIDNIGHT)
+    incident = await reported(city)
+    assert await city.told() == ASKED
+    assert sorted(await go(city, MIDNIGHT + MINUTE)) == [*REMINDED, "mau-moi:accountable"]
+    assert await asked(city) == ["mau-14776-bi-thu", "mau-moi"]
+    first, second = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
+    assert second.previous == first.decision_id
+    parties = second.record["parties"]
+    assert isinstance(parties, list)
+    chair = parties[1]
+    assert isinstance(chair, dict)
+    assert (chair["changed"], chair["accountable"]["holder_id"], chair["present"]["holder_id"]) == (  # type: ignore[index,call-overload]
+        True,
+        "mau-14776-chu-tich",
+        "mau-moi",
+    )
+    old = await city.rows(
+        "SELECT d.state FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)"
+        " WHERE n.recipient = 'mau-14776-chu-tich'"
+    )
+    assert {row.state for row in old} == {"cancelled"}
+    assert not await decisions_that_differ_when_computed_again(city)
+
+
+async def test_a_change_that_is_recorded_while_the_incident_is_open_is_seen_at_once(city: City) -> None:
+    await reported(city)
+    await go(city, NIGHT + 5 * MINUTE)
+    await leave(city, "mau-14776-chu-tich", NIGHT + 4 * MINUTE)
+    await appoint(city, "mau-moi", NIGHT + 4 * MINUTE)
+    assert await wake(city, NIGHT + 6 * MINUTE) == ["mau-moi:accountable"]
+    assert await asked(city) == ["mau-14776-bi-thu", "mau-moi"]
+
+
+async def test_a_holder_who_left_is_not_reminded(city: City) -> None:
+    await reported(city)
+    await leave(city, "mau-14776-chu-tich", NIGHT + 5 * MINUTE)
+    assert await go(city, NIGHT + 14 * MINUTE) == ["desk:vacancy", "mau-14776-bi-thu:reminder"]
+    assert await asked(city) == ["mau-14776-bi-thu"]
+
+
+async def test_when_one_who_held_both_posts_left_the_two_who_follow_answer_for_the_incident(city: City) -> None:
+    await leave(city, "mau-14776-bi-thu", NIGHT - DAY, post=SECRETARY)
+    await leave(city, "mau-14776-chu-tich", NIGHT - DAY)
+    for post in (SECRETARY, CHAIR):
+        await appoint(city, "mau-kiem-nhiem", NIGHT - DAY, MIDNIGHT, post=post)
+        await appoint(city, f"mau-sau-{post}", MIDNIGHT, post=post)
+    incident = await reported(city)
+    assert await city.told() == ["mau-kiem-nhiem:accountable"]
+    await go(city, MIDNIGHT + MINUTE)
+    for post in (SECRETARY, CHAIR):
+        await acknowledge(city.escalation, incident, Principal(f"mau-sau-{post}", "official", "14776", post))
+    assert await state(city) == "acknowledged"
+    assert await asked(city) == []
+
+
+async def test_who_follows_answers_by_a_link_though_who_left_never_did(city: City) -> None:
+    await leave(city, "mau-14776-chu-tich", MIDNIGHT)
+    await appoint(city, "mau-moi", MIDNIGHT)
+    incident = await reported(city)
+    await go(city, MIDNIGHT + MINUTE)
+    await acknowledge(city.escalation, incident, SECRETARY_HERE)
+    notice = await city.one("SELECT notice_id FROM escalation.notice WHERE recipient = 'mau-moi'")
+    done = await acknowledge_notice(city.escalation, notice, "mau-moi")
+    assert done is not None
+    assert done.state == "acknowledged"
+
+
+async def test_a_deputy_is_told_and_answers_in_the_holders_place_and_the_holder_may_too(city: City) -> None:
+    await appoint(city, "mau-uy-quyen", NIGHT - DAY, MIDNIGHT + DAY, capacity="deputy")
+    incident = await reported(city)
+    assert await city.told() == ["mau-14776-bi-thu:accountable", "mau-uy-quyen:accountable"]
+    deputy = Principal("mau-uy-quyen", "official", "14776", CHAIR)
+    assert (await acknowledge(city.escalation, incident, deputy)).is_new
+    assert not (await acknowledge(city.escalation, incident, CHAIR_HERE)).is_new
+    assert (await acknowledge(city.escalation, incident, SECRETARY_HERE)).state == "acknowledged"
+    record = await city.one("SELECT inputs FROM escalation.decision")
+    assert {t["capacity"] for t in record["tenures"]} == {"holder", "deputy"}
+    assert not await decisions_that_differ_when_computed_again(city)
+
+
+async def test_a_holder_answers_though_the_deputy_was_told(city: City) -> None:
+    await appoint(city, "mau-uy-quyen", NIGHT - DAY, MIDNIGHT + DAY, capacity="deputy")
+    incident = await reported(city)
+    assert (await acknowledge(city.escalation, incident, CHAIR_HERE)).is_new
+    assert await asked(city) == ["mau-14776-bi-thu"]
+
+
+async def test_a_holder_is_asked_again_when_the_deputy_goes_unless_they_had_answered(city: City) -> None:
+    for post, name in ((SECRETARY, "mau-uy-quyen-1"), (CHAIR, "mau-uy-quyen-2")):
+        await appoint(city, name, MIDNIGHT, MIDNIGHT + 5 * MINUTE, capacity="deputy", post=post)
+    incident = await reported(city)
+    await acknowledge(city.escalation, incident, SECRETARY_HERE)
+    await go(city, MIDNIGHT + 6 * MINUTE)
+    assert AGAIN[1] in await city.told()
+    assert AGAIN[0] not in await city.told(), "no notice to a person who has acknowledged"
+    assert await asked(city) == ["mau-14776-chu-tich"]
+
+
+# --- rosters and quiet hours ---
+
+
+async def test_who_is_on_duty_in_the_ward_is_told_beside_the_post_holders(city: City) -> None:
+    await on_duty(city, "mau-truc-phuong", "ward", unit=BA_DINH)
+    await on_duty(city, "mau-truc-noi-khac", "ward", unit=NGOC_TRAO)
+    await reported(city)
+    assert await city.told() == [*ASKED, "mau-truc-phuong:duty"]
+    assert (await channels(city, "duty"))["mau-truc-phuong"][0][0] == "outbox://mau-truc-phuong"
+    assert await asked(city) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+
+
+@pytest.mark.parametrize(("office", "minutes"), [("desk", 16), ("leadership", 31)])
+async def test_who_is_on_duty_at_an_office_is_told_too(city: City, office: str, minutes: int) -> None:
+    await reported(city)
+    await on_duty(city, "mau-truc", office)
+    await go(city, NIGHT + minutes * MINUTE)
+    told = await channels(city, "not_acknowledged")
+    assert sorted(channel for channel, _ in told[office]) == [f"outbox://{office}", "outbox://mau-truc"]
+
+
+async def test_quiet_hours_hold_back_what_is_slight_and_nothing_else(city: City) -> None:
+    for holder in ("mau-14776-bi-thu", "mau-14776-chu-tich"):
+        await reachable(city, holder, ("22:00", "06:00"))
+    slight = Harm(deaths=0, injured=0, property_vnd=0)
+    await on_reports(city.escalation, [received("FIRE", kind="officer", harm=slight)])
+    incident = await city.incident()
+    await commands.verify(city.escalation, incident, DESK, "Đã xem")
+    await commands.designate(city.escalation, incident, DESK, "Nổi cộm", prominent=True)
+    morning = at("2023-01-22 06:00")
+    assert await channels(city, "accountable") == {
+        holder: [(f"outbox://{holder}", morning)] for holder in ("mau-14776-bi-thu", "mau-14776-chu-tich")
+    }
+    assert await due(city, "acknowledge") == [("acknowledge", 400)] * 2, "half an hour after it rings"
+    await city.emptied()
+    for holder in ("mau-14776-bi-thu", "mau-14776-chu-tich"):
+        await reachable(city, holder, ("22:00", "06:00"))
+    await reported(city)
+    sent = await channels(city, "accountable")
+    assert all(when <= city.clock.now() for found in sent.values() for _, when in found)
+
+
+# --- units end ---
+
+
+async def test_when_one_unit_takes_its_place_its_holders_are_told_and_accountability_stays(city: City) -> None:
+    await end_unit(city, [WHOLE])
+    incident = await reported(city)
+    assert await city.told() == ASKED
+    await go(city, MIDNIGHT + MINUTE)
+    assert (await city.told())[-2:] == ["mau-14758-bi-thu-moi:accountable", "mau-14758-chu-tich-moi:accountable"]
+    assert await asked(city) == ["mau-14758-bi-thu-moi", "mau-14758-chu-tich-moi"]
+    there = Principal("mau-14758-chu-tich-moi", "official", "14758", CHAIR)
+    assert (await acknowledge(city.escalation, incident, there)).is_new
+    *_, last = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
+    assert [p["accountable"]["holder_id"] for p in last.record["parties"]] == [  # type: ignore[index,call-overload,union-attr]
+        "mau-14776-bi-thu",
+        "mau-14776-chu-tich",
+    ]
+    assert not await decisions_that_differ_when_computed_again(city)
+
+
+async def test_of_several_that_take_its_place_nobody_is_guessed_and_the_desk_is_told(city: City) -> None:
+    await end_unit(city, PARTS)
+    await reported(city)
+    await go(city, MIDNIGHT + MINUTE)
+    assert (await city.told())[-1] == "desk:unit_split"
+    assert await asked(city) == []
+    await go(city, MIDNIGHT + DAY)
+    assert not any("moi" in t for t in await city.told())
+    assert (await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'")) > 0
+
+
+async def test_a_report_after_the_unit_ended_goes_to_those_who_act_now(city: City) -> None:
+    await end_unit(city, [WHOLE])
+    city.clock.set(MIDNIGHT + DAY)
+    await reported(city)
+    assert await city.told() == ["mau-14758-bi-thu-moi:accountable", "mau-14758-chu-tich-moi:accountable"]
+
+
+# --- signs of more ---
+
+
+async def test_five_sources_one_after_another_are_suggested_once(city: City) -> None:
+    for n in range(8):
+        await on_reports(city.escalation, [received(subject=f"nguon-{n}")])
+    suggested = [(e.data.pattern, e.data.count) for e in await city.events() if isinstance(e, SuggestionRaised)]
+    assert suggested == [("independent_reports", 5)]
+    assert (await city.told()).count("desk:prominence") == 1
+
+
+async def test_three_incidents_of_a_ward_in_an_hour_are_suggested_once_and_linked(city: City) -> None:
+    for n, category in enumerate(("FIRE", "EXPLOSION", "THEFT_ROBBERY", "VIOLENT_CRIME")):
+        await on_reports(city.escalation, [received(category, occurred_at=NIGHT - n * 5 * MINUTE)])
+    suggested = [(e.data.pattern, e.data.count) for e in await city.events() if isinstance(e, SuggestionRaised)]
+    assert suggested == [("ward_incidents", 3)]
+    assert await city.one("SELECT count(*) FROM escalation.link") == 6

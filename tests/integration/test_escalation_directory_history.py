@@ -1,0 +1,122 @@
+"""The past of the directory stays what it was known to be, and a dry run tells what the real run then does."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.escalation.importing import import_directory, import_wards
+from services.escalation.recording import record
+from services.escalation.rows import Asked, Tables
+from services.escalation.store import directory
+from tests.integration.escalation_support import City
+from tests.support import NIGHT, SAMPLES, at, depth
+from tests.unit.escalation.drawn_rows import files
+
+DAYS = tuple(at(f"{day} 12:00") for day in ("2022-12-01", "2022-12-15", "2023-01-09", "2023-01-21", "2023-03-01"))
+DUTY = at("2023-01-21 20:00")
+
+
+async def imported(city: City, tables: Tables, *, dry_run: bool = False) -> Any:
+    return await record(city.escalation, Asked(tables, len(tables)), dry_run=dry_run)
+
+
+async def known(city: City, known_at: datetime) -> list[Any]:
+    """What was so on each of DAYS, as it was known at `known_at`."""
+    async with city.escalation.engine.connect() as connection:
+        shown: list[Any] = []
+        for day in (*DAYS, DUTY):
+            held = await directory.tenures(connection, known_at, as_of=day)
+            turns = await directory.duties(connection, known_at, as_of=day)
+            of_ba_dinh = [t for t in held if t.unit.code == "14776"]
+            shown += [t.model_dump(exclude={"superseded_at"}) for t in (*of_ba_dinh, *turns)]
+        shown += [tuple(row)[:5] for row in await directory.contacts_known(connection, known_at)]
+        shown += [tuple(row)[:5] for row in await directory.units_known(connection, known_at, DAYS[0].date())]
+    return sorted(shown, key=str)
+
+
+async def everything(city: City) -> list[Any]:
+    tables = ("unit", "tenure", "roster", "contact", "deadline", "outbox", "timeline")
+    return [await city.rows(f"SELECT * FROM escalation.{name} ORDER BY 1, 2, 3") for name in tables]
+
+
+@depth(ci=15, full=200)
+@given(st.lists(files, min_size=1, max_size=4))
+async def test_whatever_is_imported_later_what_was_known_at_an_earlier_time_is_answered_as_it_was_then(
+    shared_city: City, imports: Sequence[Tables]
+) -> None:
+    await shared_city.emptied()
+    shared_city.clock.set(NIGHT)
+    answers: list[tuple[datetime, list[Any]]] = [(NIGHT, await known(shared_city, NIGHT))]
+    for n, tables in enumerate(imports, 1):
+        shared_city.clock.set(NIGHT + timedelta(minutes=n))
+        await imported(shared_city, tables)  # the constraint of one holder a post would raise
+        now = shared_city.clock.now()
+        answers.append((now, await known(shared_city, now)))
+        for known_at, answer in answers:
+            assert await known(shared_city, known_at) == answer
+
+
+@depth(ci=10, full=200)
+@given(st.lists(files, min_size=1, max_size=3))
+async def test_a_dry_run_changes_nothing_and_says_what_the_real_run_then_does(
+    shared_city: City, imports: Sequence[Tables]
+) -> None:
+    await shared_city.emptied()
+    shared_city.clock.set(NIGHT)
+    for n, tables in enumerate(imports, 1):
+        shared_city.clock.set(NIGHT + timedelta(minutes=n))
+        before = await everything(shared_city)
+        told = await imported(shared_city, tables, dry_run=True)
+        assert await everything(shared_city) == before
+        done = await imported(shared_city, tables)
+        assert replace(told, dry_run=False) == done
+        assert (await everything(shared_city) == before) is (done.recorded == 0)
+        assert not (await imported(shared_city, tables)).recorded, "a second time it changes nothing"
+
+
+async def test_a_dry_run_of_a_file_tells_its_errors_and_what_it_would_change(city: City) -> None:
+    before = await everything(city)
+    head = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document\n"
+    line = "14776,2021-02-01,chair,mau-moi,(mẫu),2023-01-20,QĐ mẫu số 9\n"
+    file = (head + line + line.replace("14776", "99999")).encode()
+    told = await import_directory(city.escalation, file, dry_run=True, keep_going=True)
+    assert [e.line for e in told.errors] == [3]
+    assert [(d.change, d.record["holder_id"], list(d.became)) for d in told.differences] == [
+        ("added", "mau-moi", []),
+        ("superseded", "mau-14776-chu-tich", [{"valid_to": (None, "2023-01-20")}]),
+    ]
+    assert await everything(city) == before
+
+
+@pytest.mark.parametrize("backwards", [timedelta(0), timedelta(seconds=-5), timedelta(days=-3)])
+async def test_a_clock_that_went_back_records_after_what_is_recorded(city: City, backwards: timedelta) -> None:
+    head = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document\n"
+    for n, ahead in enumerate((timedelta(0), backwards, 2 * backwards)):
+        city.clock.set(NIGHT + ahead)
+        line = f"14776,2021-02-01,chair,mau-{n},(mẫu),2023-01-20,QĐ mẫu số 9\n"
+        assert (await import_directory(city.escalation, (head + line).encode())).recorded == 1
+    rows = await city.rows("SELECT recorded_at, superseded_at FROM escalation.tenure WHERE superseded_at IS NOT NULL")
+    assert all(row.recorded_at < row.superseded_at for row in rows)
+
+
+async def test_wards_may_be_tried_first_too(city: City) -> None:
+    ended = "code,valid_from,name,type,valid_to\n14776,2021-02-01,Ba Đình,phường,2025-07-01\n"
+    before = await everything(city)
+    told = await import_wards(city.escalation, ended.encode(), dry_run=True)
+    (difference,) = told.differences
+    assert difference.became == ({"valid_to": (None, "2025-07-01")},)
+    assert [n.detail for n in told.notes] == [
+        "unit 14776 of 2021-02-01 ends without a successor: nobody acts for what is open there"
+    ]
+    assert await everything(city) == before
+
+
+async def test_the_sample_again_differs_in_nothing(city: City) -> None:
+    for name, run in (("wards", import_wards), ("directory", import_directory)):
+        again = await run(city.escalation, (SAMPLES / f"{name}.csv").read_bytes(), dry_run=True)
+        assert (again.recorded, again.unchanged, list(again.differences)) == (0, again.lines, [])

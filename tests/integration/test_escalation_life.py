@@ -1,0 +1,429 @@
+"""The life of incidents, whatever happens in whatever order: what must hold of each after every step.
+
+Reports come, due times pass one by one or all at once after an outage, people acknowledge, the desk and the wards do
+what they may and may not, posts change hands, units end. All on PostgreSQL, with the clock moved.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import date, timedelta
+from typing import Any, TypeVar
+
+import orjson
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+
+from services.escalation import commands, notification
+from services.escalation.accountability import Decision
+from services.escalation.commands import Done
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.directory import Tenure
+from services.escalation.handlers import Escalation, acknowledge, on_reports
+from services.escalation.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
+from services.escalation.store import directory
+from shared.events import Harm, UnitRef
+from shared.identity import Principal
+from shared.problem import Problem
+from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
+from tests.integration.escalation_support import (
+    City,
+    Template,
+    city_in,
+    decisions_that_differ_when_computed_again,
+)
+from tests.support import BA_DINH, CHAIR, NIGHT, SECRETARY, SINCE, depth, received
+
+MINUTE = timedelta(minutes=1)
+DESK = Principal("mau-truc-ban", "desk")
+LEADER = Principal("mau-lanh-dao", "leader")
+THIEU_KHANH = UnitRef(code="15856", valid_from=SINCE, name="Thiệu Khánh")
+"""One person holds both posts."""
+PARTS = (
+    UnitRef(code="14758", valid_from=date(2023, 1, 22), name="Phần một (mẫu)"),
+    UnitRef(code="14797", valid_from=date(2023, 1, 22), name="Phần hai (mẫu)"),
+)
+WHY = st.sampled_from(("Đã kiểm tra", "Theo báo cáo"))
+HARMS = st.sampled_from(
+    (None, Harm(), Harm(deaths=0, injured=0, property_vnd=0), Harm(deaths=1), Harm(deaths=3), Harm(property_vnd=10**8))
+)
+CATEGORIES = st.sampled_from(
+    ("FIRECRACKER_SET_OFF", "FIRECRACKER_SET_OFF", "EXPLOSION", "FIRE", "FIRECRACKER_POSSESSION")
+)
+WAITS = st.sampled_from((1, 5, 10, 16, 31, 61, 400))
+WAITING = "('queued', 'sending', 'failed')"
+T = TypeVar("T")
+
+
+PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[Done]]] = {
+    "dismiss": commands.dismiss,
+    "hand_off": commands.hand_off,
+    "respond": commands.respond,
+    "propose_closure": commands.propose_closure,
+    "close": commands.close,
+    "reopen": commands.reopen,
+}
+INCIDENTS = text(
+    f"""
+    SELECT incident_id, state, round, d.record,
+        (SELECT count(*) FROM escalation.deadline l WHERE l.incident_id = i.incident_id AND l.state = 'pending')
+            AS pending,
+        (SELECT count(*) FROM escalation.notice n WHERE n.incident_id = i.incident_id) AS notices,
+        (SELECT count(*) FROM escalation.notice n JOIN escalation.delivery y USING (notice_id)
+            WHERE n.incident_id = i.incident_id AND y.state IN {WAITING}) AS waiting
+    FROM escalation.incident i CROSS JOIN LATERAL (
+        SELECT record FROM escalation.decision WHERE incident_id = i.incident_id ORDER BY number DESC LIMIT 1
+    ) d
+    """
+)
+TOLD_AFTER_ACKNOWLEDGING = text(
+    """
+    SELECT n.recipient, n.purpose, a.purpose FROM escalation.notice n JOIN escalation.notice a
+        ON a.incident_id = n.incident_id AND a.recipient = n.recipient AND a.round = n.round
+    WHERE n.recipient NOT IN ('desk', 'leadership') AND n.issued_at > a.acknowledged_at
+    """
+)
+TOLD_OUTSIDE_THEIR_TENURE = text(
+    """
+    SELECT n.recipient, n.purpose, post FROM escalation.notice n, unnest(n.posts) AS post
+    WHERE n.recipient NOT IN ('desk', 'leadership') AND NOT EXISTS (
+        SELECT 1 FROM escalation.tenure t WHERE t.holder_id = n.recipient AND t.post = post
+        AND n.issued_at >= t.recorded_at AND n.issued_at < coalesce(t.superseded_at, 'infinity')
+        AND n.issued_at >= t.valid_from AND n.issued_at < coalesce(t.valid_to, 'infinity')
+    )
+    """
+)
+ASKED = text(
+    """
+    SELECT incident_id, recipient FROM escalation.notice n JOIN escalation.incident i USING (incident_id, round)
+    WHERE purpose IN ('accountable', 'still_open') AND (acknowledged_at IS NOT NULL OR EXISTS (
+        SELECT 1 FROM escalation.deadline d
+        WHERE d.notice_id = n.notice_id AND d.kind = 'acknowledge' AND d.state IN ('pending', 'passed')
+    ))
+    """
+)
+
+
+class Life(RuleBasedStateMachine):
+    """Incidents are chosen by a number, the newest being 0."""
+
+    city: City
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.city.emptied())
+        self.city.clock.set(NIGHT)
+        self.notices_of_ended: dict[str, int] = {}
+        self.has_ended = False
+        self.people = 0
+
+    # --- reports and time ---
+
+    @rule(
+        category=CATEGORIES,
+        unit=st.sampled_from((BA_DINH, BA_DINH, THIEU_KHANH)),
+        source=st.sampled_from((("device", "cam-bien-1"), ("device", "cam-bien-2"), ("officer", "cb-1"))),
+        harm=HARMS,
+        ago=st.sampled_from((0, 5, 50)),
+        exercise=st.sampled_from((False, False, False, True)),
+        count=st.integers(1, 3),
+    )
+    def report(
+        self, category: str, unit: UnitRef, source: Any, harm: Harm | None, ago: int, exercise: bool, count: int
+    ) -> None:
+        now = self.city.clock.now()
+        events = [
+            received(
+                category,
+                unit=unit,
+                kind=source[0],
+                subject=f"{source[1]}-{n}",
+                harm=harm,
+                occurred_at=now - ago * MINUTE,
+                received_at=now,
+                exercise=exercise,
+            )
+            for n in range(count)
+        ]
+        self.run(on_reports(self.city.escalation, events))
+
+    @rule(minutes=WAITS)
+    def time_passes(self, minutes: int) -> None:
+        self.run(self._time_passes(self.city.clock.now() + minutes * MINUTE))
+
+    async def _time_passes(self, until: Any) -> None:
+        city = self.city
+        for _ in range(400):
+            due = await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'")
+            if due is None or due > until:
+                break
+            city.clock.set(max(due, city.clock.now()))
+            await pass_deadlines(city.escalation)
+        else:
+            raise AssertionError("due times never come to an end")
+        city.clock.set(until)
+
+    @rule(minutes=st.integers(1, 6_000))
+    def an_outage_ends(self, minutes: int) -> None:
+        """One pass, in which nobody gets two messages about one incident unless posts changed hands meanwhile."""
+        self.city.clock.set(self.city.clock.now() + minutes * MINUTE)
+        changes = "SELECT count(*) FROM escalation.deadline WHERE kind = 'directory' AND state = 'passed'"
+        before, changed = self.run(self.city.rows("SELECT notice_id FROM escalation.notice")), self._one(changes)
+        self.run(pass_deadlines(self.city.escalation))
+        known = {row.notice_id for row in before}
+        new = [n for n in self._rows("SELECT * FROM escalation.notice") if n.notice_id not in known]
+        if self._one(changes) == changed:
+            most = Counter((n.incident_id, n.recipient) for n in new)
+            assert max(most.values(), default=0) <= 1, f"a storm: {[(n.recipient, n.purpose) for n in new]}"
+        late = [n for n in new if n.purpose == "reminder" and n.due_at <= n.issued_at]
+        assert not late, "no reminder after its deadline"
+
+    # --- people ---
+
+    @precondition(lambda self: self._count("notice"))
+    @rule(which=st.integers(0, 30))
+    def somebody_acknowledges(self, which: int) -> None:
+        told = self._rows("SELECT DISTINCT incident_id, recipient, posts FROM escalation.notice ORDER BY 1 DESC, 2")
+        n = told[which % len(told)]
+        if n.recipient in notification.OFFICES:
+            who = DESK if n.recipient == "desk" else LEADER
+        else:
+            ward = self._one("SELECT unit_code FROM escalation.incident WHERE incident_id = :id", id=n.incident_id)
+            who = Principal(n.recipient, "official", ward, n.posts[0] if n.posts else None)
+        try:
+            self.run(acknowledge(self.city.escalation, n.incident_id, who))
+        except Problem as problem:
+            assert problem.status in {403, 404}
+
+    @precondition(lambda self: self._count("incident"))
+    @rule(which=st.integers(0, 5), action=st.sampled_from(ACTIONS), why=WHY, data=st.data())
+    def the_desk_does(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
+        incident = self._incident(which)
+        caller = self._holder_of(incident) if action == "propose_closure" else DESK
+        self._try(self._command(action, incident.incident_id, caller, why, data), action, incident, caller)
+
+    @precondition(lambda self: self._count("incident"))
+    @rule(which=st.integers(0, 5), action=st.sampled_from(ACTIONS), officer=st.booleans(), data=st.data())
+    def the_ward_tries(self, which: int, action: Action, officer: bool, data: st.DataObject) -> None:
+        """Own-ward people never verify, merge, dismiss or close, and never lower."""
+        incident = self._incident(which)
+        caller = Principal("cb-1", "officer", incident.unit_code) if officer else self._holder_of(incident)
+        before = self._severity(incident.incident_id)
+        done = self._try(self._command(action, incident.incident_id, caller, "Lý do", data), action, incident, caller)
+        if caller.role not in WHO[action]:
+            assert not done
+        elif action == "revise" and done:
+            after = self._severity(incident.incident_id)
+            assert (after or 1.5) >= (before or 1.5), f"a ward's own lowered {before} to {after}"
+
+    def _command(self, action: Action, id_: str, by: Principal, why: str, data: st.DataObject) -> Awaitable[Done]:
+        what = (self.city.escalation, id_, by, why)
+        if action == "verify":
+            exploded, category = data.draw(st.none() | st.booleans()), data.draw(st.none() | CATEGORIES)
+            return commands.verify(*what, firecrackers_exploded=exploded, reclassified=category)
+        if action == "designate":
+            return commands.designate(*what, prominent=data.draw(st.booleans()))
+        if action == "revise":
+            return commands.revise(*what, data.draw(HARMS.filter(bool)))
+        if action == "merge":
+            return commands.merge(*what, self._incident(data.draw(st.integers(0, 5))).incident_id)
+        if action == "split":
+            rows = self._rows("SELECT report_id FROM escalation.report WHERE incident_id = :id", id=id_)
+            reports = [row.report_id for row in rows] or ["khong-co"]
+            some = data.draw(st.lists(st.sampled_from(reports), min_size=1, max_size=2, unique=True))
+            return commands.split(*what, some)
+        if action == "reassign":
+            part = data.draw(st.sampled_from(PARTS))
+            return commands.reassign(*what, (part.code, part.valid_from))
+        return PLAIN[action](*what)
+
+    def _try(self, doing: Awaitable[Done], action: Action, incident: Any, by: Principal) -> bool:
+        """Whether it was recorded. What is refused has a reason and leaves no trace."""
+        events = self._count("outbox")
+        refused = refusal(action, by.role, incident.state)
+        try:
+            done: Done = self.run(doing)  # type: ignore[arg-type]
+        except Problem as problem:
+            assert problem.status in {403, 409}
+            assert problem.detail
+            assert self._count("outbox") == events, "what is refused leaves no trace"
+            assert refused is None or refused.status == problem.status
+            return False
+        assert done.is_new == (self._count("outbox") > events), "what was said before is not said again"
+        assert refused is None or not done.is_new, f"{by.role} may not {action} what is {incident.state}"
+        if done.is_new and action == "reopen":
+            self.notices_of_ended.pop(incident.incident_id, None)
+        return done.is_new
+
+    # --- the directory ---
+
+    @rule(post=st.sampled_from((SECRETARY, CHAIR)), minutes=st.sampled_from((-30, 0, 7, 100)), vacant=st.booleans())
+    def a_post_changes_hands(self, post: str, minutes: int, vacant: bool) -> None:
+        """As recorded now, at a time that was or is to come."""
+        when = self.city.clock.now() + minutes * MINUTE
+        for tenure in self._tenures(post, "holder"):
+            if tenure.valid_from < when and tenure.valid_to is None:
+                self.run(leave(self.city, tenure.holder_id, when, post=post))
+        taken = any(t.valid_to is None or t.valid_to > when for t in self._tenures(post, "holder"))
+        if not vacant and not taken:
+            self.people += 1
+            self.run(appoint(self.city, f"mau-moi-{self.people}", when, post=post))
+
+    @rule(post=st.sampled_from((SECRETARY, CHAIR)), minutes=st.sampled_from((0, 7)), length=st.sampled_from((10, 600)))
+    def a_deputy_stands_in(self, post: str, minutes: int, length: int) -> None:
+        start = self.city.clock.now() + minutes * MINUTE
+        end = start + length * MINUTE
+        taken = self._tenures(post, "deputy")
+        if not any(t.valid_from < end and (t.valid_to is None or start < t.valid_to) for t in taken):
+            self.people += 1
+            who = f"mau-uy-quyen-{self.people}"
+            self.run(appoint(self.city, who, start, end, post=post, capacity="deputy"))
+
+    @rule(level=st.sampled_from(("ward", "desk", "leadership")))
+    def somebody_goes_on_duty(self, level: str) -> None:
+        self.people += 1
+        unit = BA_DINH if level == "ward" else None
+        self.run(on_duty(self.city, f"mau-truc-{self.people}", level, unit=unit))
+
+    @precondition(lambda self: not self.has_ended)
+    @rule(parts=st.sampled_from((1, 2)))
+    def the_unit_is_to_end(self, parts: int) -> None:
+        """At midnight, which may have passed: then it is a late entry."""
+        self.has_ended = True
+        self.run(end_unit(self.city, PARTS[:parts]))
+
+    # --- what always holds ---
+
+    @invariant()
+    def all_holds(self) -> None:
+        """What must be so after every step."""
+        incidents, wronged, holders = self.run(self._what_is_so())
+        for row in incidents:
+            each_incident_has_ended_or_something_falls_due(row)
+            if row.state in FINAL:
+                assert row.waiting == 0, "of what has ended nothing is sent"
+                known = self.notices_of_ended.setdefault(row.incident_id, row.notices)
+                assert row.notices == known, "of what has ended nothing is issued"
+            else:
+                whoever_answers_is_asked(row, holders)
+        assert not wronged, [tuple(row) for row in wronged]
+
+    async def _what_is_so(self) -> tuple[Any, Any, Any]:
+        async with self.city.escalation.engine.connect() as connection:
+            incidents = (await connection.execute(INCIDENTS)).all()
+            wronged = [*(await connection.execute(TOLD_AFTER_ACKNOWLEDGING)).all()]
+            wronged += (await connection.execute(TOLD_OUTSIDE_THEIR_TENURE)).all()
+            holders = {(row.incident_id, row.recipient) for row in await connection.execute(ASKED)}
+            return incidents, wronged, holders
+
+    def teardown(self) -> None:
+        """What need not be looked at after every step, for nothing of it is ever changed."""
+        if not hasattr(self, "people"):
+            return
+        for row in self._rows("SELECT incident_id, sequence FROM escalation.incident"):
+            sequences = [e.data.sequence for e in self.run(self.city.events(row.incident_id))]
+            assert sequences == list(range(1, row.sequence + 1))
+        decisions = self._rows("SELECT * FROM escalation.decision ORDER BY incident_id, number")
+        before: dict[str, Any] = {}
+        tenures = {t.tenure_id: t for t in self._tenures()}
+        for made in decisions:
+            earlier = before.get(made.incident_id)
+            assert made.number == (earlier.number + 1 if earlier else 1)
+            assert made.previous_id == (earlier.decision_id if earlier else None)
+            before[made.incident_id] = made
+            _names_nobody_outside_their_tenure(orjson.loads(made.record), tenures)
+        if decisions:
+            assert not self.run(decisions_that_differ_when_computed_again(self.city))
+
+    # --- looking ---
+
+    def _rows(self, sql: str, **values: Any) -> Any:
+        return self.run(self.city.rows(sql, **values))
+
+    def _one(self, sql: str, **values: Any) -> Any:
+        return self.run(self.city.one(sql, **values))
+
+    def _count(self, table: str) -> int:
+        return self._one(f"SELECT count(*) FROM escalation.{table}")
+
+    def _incident(self, which: int) -> Any:
+        found = self._rows("SELECT * FROM escalation.incident ORDER BY incident_id DESC")
+        return found[which % len(found)]
+
+    def _severity(self, incident: str) -> int | None:
+        return self._one("SELECT severity FROM escalation.incident WHERE incident_id = :id", id=incident)
+
+    def _holder_of(self, incident: Any) -> Principal:
+        return Principal(f"mau-{incident.unit_code}-chu-tich", "official", incident.unit_code, CHAIR)
+
+    def _tenures(self, post: str | None = None, capacity: str | None = None) -> list[Tenure]:
+        """Of Ba Đình if a post is given, as recorded now; else all that were ever recorded."""
+
+        async def load() -> list[Tenure]:
+            async with self.city.escalation.engine.connect() as connection:
+                now = self.city.clock.now()
+                return await directory.tenures(connection, now, units={(BA_DINH.code, BA_DINH.valid_from)})
+
+        if post is None:
+            columns = ", ".join(f"t.{name}" for name in Tenure.model_fields if name != "unit")
+            rows = self._rows(f"SELECT {columns}, unit_code, unit_valid_from, unit_name FROM escalation.tenure t")
+            return [_tenure(row) for row in rows]
+        return [t for t in self.run(load()) if (t.post, t.capacity) == (post, capacity)]
+
+
+def each_incident_has_ended_or_something_falls_due(row: Any) -> None:
+    assert (row.pending == 0) == (row.state in FINAL), f"{row.state}, and {row.pending} due times"
+
+
+def whoever_answers_is_asked(row: Any, asked: set[tuple[str, str]]) -> None:
+    """Of what the rule applies to, each acting holder was asked in this round, and answered, is waited for or late."""
+    decision = Decision.model_validate_json(row.record)
+    if notification.holders_are_told(decision):
+        acting = {p.acting.holder_id for p in decision.parties if p.acting}
+        assert all((row.incident_id, holder) in asked for holder in acting), f"{acting} in round {row.round}"
+
+
+def _tenure(row: Any) -> Tenure:
+    unit = UnitRef(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name)
+    return Tenure(unit=unit, **{name: getattr(row, name) for name in Tenure.model_fields if name != "unit"})
+
+
+def _names_nobody_outside_their_tenure(record: dict[str, Any], tenures: dict[str, Tenure]) -> None:
+    decision = Decision.model_validate(record)
+    for party in decision.parties:
+        for holder, at in (
+            (party.accountable, decision.time_of_occurrence),
+            (party.present, decision.evaluated_at),
+            (party.deputy, decision.evaluated_at),
+        ):
+            if holder is not None:
+                tenure = tenures[holder.tenure_id]
+                assert (tenure.holder_id, tenure.post) == (holder.holder_id, party.post)
+                assert tenure.covers(at, decision.evaluated_at)
+
+
+def test_whatever_happens_each_incident_ends_or_goes_on_and_nobody_is_wronged(template: Template) -> None:
+    loop = asyncio.new_event_loop()
+    opened = city_in(loop.run_until_complete(template.clone()))
+    city = loop.run_until_complete(opened.__aenter__())
+    try:
+        machine = type("LifeHere", (Life,), {"city": city, "run": staticmethod(loop.run_until_complete)})
+        deep = settings(
+            depth(ci=25, full=1_000),
+            stateful_step_count=25,
+            suppress_health_check=[*HealthCheck],
+        )
+        run_state_machine_as_test(machine, settings=deep)
+    finally:
+        loop.run_until_complete(opened.__aexit__(None, None, None))
+        loop.close()

@@ -1,0 +1,505 @@
+"""The stream: what the caller may see, each event once and in order, through every reconnection."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from httpx import AsyncClient, Response
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.cli.process import Server
+from services.escalation import broadcast as broadcasting
+from services.escalation.api import stream as routes
+from services.escalation.broadcast import Broadcast
+from services.escalation.handlers import on_reports
+from services.escalation.store import timeline
+from services.escalation.store.timeline import START, Line, Place
+from shared.identity import Principal, Role, TokenIssuer, issuer, verifier
+from shared.web import service_app
+from tests.integration.escalation_support import City, Template, city_in, until
+from tests.integration.plans import plan_of
+from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, received
+
+URL = "/escalation/v1/stream"
+SECONDS = 10.0
+
+
+@dataclass
+class Heard:
+    """What one client has received, and where it would begin again."""
+
+    last: str | None = None
+    events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    beats: int = 0
+
+    @property
+    def numbers(self) -> list[str]:
+        return [event["id"] for event in self.events]
+
+    def take(self, block: str) -> None:
+        """One block of the stream, as a browser's EventSource takes it."""
+        fields = [line.partition(": ") for line in block.split("\n")]
+        self.last = next((value for name, _, value in fields if name == "id"), self.last)
+        data = [value for name, _, value in fields if name == "data"]
+        if data:
+            self.events.append(orjson.loads("\n".join(data)))
+        else:
+            self.beats += 1
+
+
+@dataclass
+class House:
+    """The stream's route on a real server."""
+
+    city: City
+    broadcast: Broadcast
+    client: AsyncClient
+    tokens: TokenIssuer
+    server: uvicorn.Server
+
+    def headers(self, caller: Principal | Role, last: str | None = None) -> dict[str, str]:
+        principal = caller if isinstance(caller, Principal) else Principal(f"mau-{caller}", caller)
+        bearer = {"authorization": f"Bearer {self.tokens.issue(principal)}"}
+        return bearer | ({"last-event-id": last} if last is not None else {})
+
+    @asynccontextmanager
+    async def answering(self, caller: Principal | Role, last: str | None = None) -> AsyncGenerator[Response]:
+        async with self.client.stream("GET", URL, headers=self.headers(caller, last)) as answer:
+            yield answer
+
+    async def hear(self, heard: Heard, caller: Principal | Role, enough: Callable[[Heard], bool]) -> None:
+        """Connect, go on behind what was heard, and leave once it is enough."""
+        async with asyncio.timeout(SECONDS), self.answering(caller, heard.last) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            rest = ""
+            async for part in answer.aiter_text():
+                *blocks, rest = (rest + part).split("\n\n")
+                for block in blocks:
+                    heard.take(block)
+                    if enough(heard):
+                        return
+
+    async def heard_by(self, caller: Principal | Role, count: int) -> list[str]:
+        """Ids of the first `count` events of the whole timeline that the caller gets."""
+        heard = Heard(last=f"{START.transaction}-{START.position}")
+        await self.hear(heard, caller, lambda h: len(h.events) == count)
+        return heard.numbers
+
+    async def write(self, *lines: Line) -> None:
+        async with self.city.escalation.engine.begin() as connection:
+            await write(connection, *lines)
+
+    async def order(self) -> list[str]:
+        rows = await self.city.rows("SELECT event_id FROM escalation.timeline ORDER BY transaction, position")
+        return [row.event_id for row in rows]
+
+    async def until_read(self) -> None:
+        """Until what is in the timeline has been given to those who listen."""
+        self.broadcast.wake()
+        async with self.city.escalation.engine.connect() as connection:
+            newest = await timeline.newest(connection)
+
+        async def given() -> bool:
+            return self.broadcast.place == newest
+
+        await until(given, "the timeline is read")
+
+    async def quiet(self) -> None:
+        """Until nobody is connected."""
+
+        async def nobody() -> bool:
+            return self.broadcast.listeners == 0
+
+        await until(nobody, "nobody listens")
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, leaving: Callable[[], None]) -> AsyncGenerator[tuple[uvicorn.Server, str]]:
+    """A server that says that it stops before it waits for its connections."""
+
+    class Leaving(Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            leaving()
+            await super().shutdown(sockets)
+
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    server = Leaving(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+
+        async def started() -> bool:
+            return server.started
+
+        await until(started, "the server answers")
+        yield server, f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(SECONDS):
+            await task
+
+
+@pytest.fixture
+async def house(city: City, tmp_path: Path) -> AsyncGenerator[House]:
+    broadcast = Broadcast(city.escalation.engine)
+    app = service_app("escalation", verifier(tmp_path), routes.router)
+    app.state.broadcast, app.state.escalation = broadcast, city.escalation
+    root = FastAPI()
+    root.mount("/escalation", app)
+    city.escalation.wakes.append(broadcast.wake)
+    try:
+        async with (
+            serving(root, broadcast.close) as (server, url),
+            broadcast.running(),
+            AsyncClient(base_url=url, timeout=SECONDS) as client,
+        ):
+            yield House(city, broadcast, client, issuer(tmp_path), server)
+    finally:
+        city.escalation.wakes.remove(broadcast.wake)
+
+
+def a_line(event_id: str | None = None, *, ward: str | None = None, incident: str | None = None, size: int = 0) -> Line:
+    event_id = event_id or new_id()
+    body = orjson.dumps({"id": event_id, "type": "vn.trucban.thu", "data": {"text": "x" * size}})
+    return Line(event_id, incident, ward, "vn.trucban.thu", body, NIGHT)
+
+
+async def write(connection: AsyncConnection, *lines: Line) -> None:
+    await connection.execute(text("SELECT pg_current_xact_id()"))
+    await timeline.add(connection, lines)
+
+
+# --- who sees what ---
+
+
+async def test_each_sees_the_events_of_what_they_may_see_and_of_nothing_else(house: House) -> None:
+    for unit in (BA_DINH, NGOC_TRAO):
+        await on_reports(house.city.escalation, [received(unit=unit)])
+    everything = await house.order()
+    rows = await house.city.rows(
+        "SELECT event_id, incident_id, unit_code FROM escalation.timeline ORDER BY transaction, position"
+    )
+    of_ba_dinh = [row.event_id for row in rows if row.incident_id and row.unit_code == BA_DINH.code]
+    assert 0 < len(of_ba_dinh) < len(everything)
+    for role in ("desk", "leader"):
+        assert await house.heard_by(role, len(everything)) == everything
+    for caller in (Principal("mau", "official", BA_DINH.code, CHAIR), Principal("mau", "officer", BA_DINH.code)):
+        assert await house.heard_by(caller, len(of_ba_dinh)) == of_ba_dinh
+
+
+@pytest.mark.parametrize("role", ["auditor", "admin", "device"])
+async def test_the_stream_is_not_for(house: House, role: Role) -> None:
+    async with house.answering(role) as answer:
+        assert answer.status_code == 403
+
+
+async def test_ward_people_hear_the_live_events_of_their_ward_alone(house: House) -> None:
+    heard = Heard()
+    official = Principal("mau", "official", BA_DINH.code, CHAIR)
+    listening = asyncio.create_task(house.hear(heard, official, lambda h: len(h.events) == 2))
+    await until(lambda: _are_live(house, 1), "the official listens")
+    mine = [a_line(ward=BA_DINH.code, incident="a"), a_line(ward=BA_DINH.code, incident="b")]
+    of_the_directory = a_line(ward=BA_DINH.code)
+    await house.write(mine[0], a_line(ward=DONG_THO.code, incident="c"), of_the_directory, a_line(), mine[1])
+    house.broadcast.wake()
+    await listening
+    assert heard.numbers == [line.event_id for line in mine]
+
+
+async def test_the_people_of_the_successor_unit_hear_what_happens_to_an_incident_that_became_theirs(
+    house: House,
+) -> None:
+    await on_reports(house.city.escalation, [received(unit=BA_DINH)])
+    await house.city.run(
+        "UPDATE escalation.incident SET successor = jsonb_build_object('code', '14797', 'valid_from', '2025-07-01')"
+    )
+    events = await house.order()
+    assert await house.heard_by(Principal("mau", "official", "14797", SECRETARY), len(events)) == events
+
+
+async def test_a_token_without_a_ward_hears_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "KEEP_ALIVE_SECONDS", 0.1)
+    await on_reports(house.city.escalation, [received()])
+    heard = Heard(last="0-0")
+    await house.hear(heard, Principal("mau", "officer"), lambda h: h.beats == 4)
+    assert heard.events == []
+
+
+async def test_personal_values_are_not_on_the_stream_nor_kept_in_the_timeline(house: House) -> None:
+    event = received(description={"salt": "5a" * 32, "value": "ông A ở số 5"})
+    body = event.model_dump_json(exclude_none=True).encode()
+    assert "ông A".encode() in body
+    await house.write(timeline.line(event, body))
+    kept = await house.city.one("SELECT convert_from(body, 'UTF8') FROM escalation.timeline")
+    for forbidden in ("ông A", "salt", "5a5a"):
+        assert forbidden not in kept
+    heard = Heard(last="0-0")
+    await house.hear(heard, "desk", lambda h: len(h.events) == 1)
+    assert heard.events[0]["data"]["report_id"] == event.data.report_id
+    assert "description" not in heard.events[0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"reason": {"salt": "a", "value": "b"}, "state": 1}, {"state": 1}),
+        ({"reason": "not_acknowledged"}, {"reason": "not_acknowledged"}),
+        ({"a": [{"salt": "a", "value": "b"}, {"b": {"salt": "a", "value": "b"}}]}, {"a": [{}]}),
+        ({"salt": "sea", "value": 1, "more": 2}, {"salt": "sea", "value": 1, "more": 2}),
+    ],
+)
+def test_what_counts_as_personal(value: Any, shown: Any) -> None:
+    assert timeline.impersonal(value) == shown
+
+
+# --- order, without a gap ---
+
+
+async def test_without_an_id_it_begins_now(house: House) -> None:
+    await house.write(a_line())
+    heard = Heard()
+    listening = asyncio.create_task(house.hear(heard, "desk", lambda h: len(h.events) == 1))
+    await until(lambda: _are_live(house, 1), "the desk listens")
+    new = a_line()
+    await house.write(new)
+    await listening
+    assert heard.numbers == [new.event_id]
+
+
+async def test_an_event_that_commits_later_than_one_with_a_higher_number_is_not_skipped(house: House) -> None:
+    """Its place is before the other's, so the other waits for it; a reader by number alone would never see it."""
+    heard = Heard(last="0-0")
+    slow, fast = a_line("slow"), a_line("fast")
+    first = asyncio.create_task(house.hear(heard, "desk", lambda h: len(h.events) == 2))
+    await until(lambda: _are_live(house, 1), "the desk listens")
+    async with house.city.escalation.engine.begin() as connection:
+        await write(connection, slow)
+        await house.write(fast)
+        house.broadcast.wake()
+        await asyncio.sleep(0.2)
+        assert heard.events == [], "what comes before it may still come"
+    house.broadcast.wake()
+    await first
+    assert heard.numbers == ["slow", "fast"]
+
+
+async def test_a_client_that_comes_again_between_two_commits_out_of_order_misses_neither(house: House) -> None:
+    heard = Heard(last="0-0")
+    await house.write(a_line("before"))
+    async with house.city.escalation.engine.begin() as connection:
+        await connection.execute(text("SELECT pg_current_xact_id()"))
+        await house.write(a_line("fast"))
+        await house.hear(heard, "desk", lambda h: len(h.events) == 1)
+        assert heard.numbers == ["before"]
+        await timeline.add(connection, [a_line("slow")])  # the higher number, the older transaction
+    await house.hear(heard, "desk", lambda h: len(h.events) == 3)
+    assert heard.numbers == ["before", "slow", "fast"]
+
+
+async def test_through_many_writers_and_many_reconnections_each_event_comes_once_and_in_order(house: House) -> None:
+    drawn = random.Random(20230121)
+    heards = [Heard(last="0-0") for _ in range(4)]
+    writers, rounds = 8, 12
+
+    async def writer(number: int) -> None:
+        for turn in range(rounds):
+            async with house.city.escalation.engine.begin() as connection:
+                await write(connection, a_line(f"{number}-{turn}-a"))
+                await asyncio.sleep(drawn.random() * 0.02)
+                await timeline.add(connection, [a_line(f"{number}-{turn}-b")])
+                await asyncio.sleep(drawn.random() * 0.02)
+            house.broadcast.wake()
+
+    total = 2 * writers * rounds
+
+    async def reader(heard: Heard) -> None:
+        while len(heard.events) < total:
+            more = min(len(heard.events) + drawn.randint(1, 30), total)
+            await house.hear(heard, "desk", lambda h, enough=more: len(h.events) >= enough)
+
+    await asyncio.gather(*(writer(n) for n in range(writers)), *(reader(h) for h in heards))
+    order = await house.order()
+    assert len(order) == total
+    for heard in heards:
+        assert heard.numbers == order
+
+
+async def test_what_another_process_writes_comes_without_being_woken(house: House) -> None:
+    heard = Heard()
+    listening = asyncio.create_task(house.hear(heard, "leader", lambda h: len(h.events) == 1))
+    await until(lambda: _are_live(house, 1), "the leader listens")
+    async with house.city.another() as other, other.escalation.engine.begin() as connection:
+        await write(connection, a_line("theirs"))
+    await listening
+    assert heard.numbers == ["theirs"]
+
+
+async def test_a_long_absence_is_caught_up_in_pages(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcasting, "PAGE", 7)
+    lines = [a_line(ward=ward, incident="x") for ward in (BA_DINH.code, DONG_THO.code) * 25]
+    for start in range(0, 50, 10):
+        await house.write(*lines[start : start + 10])
+    assert await house.heard_by("desk", 50) == [line.event_id for line in lines]
+    official = Principal("mau", "official", DONG_THO.code, CHAIR)
+    assert await house.heard_by(official, 25) == [line.event_id for line in lines[1::2]]
+
+
+async def test_going_on_costs_the_same_however_long_the_timeline_has_become(template: Template) -> None:
+    async with city_in(await template.clone()) as city:
+        await city.run(
+            "INSERT INTO escalation.timeline (event_id, incident_id, unit_code, type, body, at)"
+            " SELECT n::text, 'vu-' || n, '14776', 't', repeat('x', 400)::bytea, now() FROM generate_series(1, 20000) n"
+        )
+        await city.run("ANALYZE escalation.timeline")
+        async with city.escalation.engine.connect() as connection:
+            newest = await timeline.newest(connection)
+        seen = newest._replace(position=newest.position - 100)
+        plans = [
+            await plan_of(city.escalation.engine, timeline.newest),
+            await plan_of(city.escalation.engine, lambda c: timeline.after(c, seen, 50)),
+            await plan_of(city.escalation.engine, lambda c: timeline.after(c, seen, 50, until=newest, ward="14776")),
+        ]
+        for plan in plans:
+            assert "timeline" not in plan.read_whole
+            assert "timeline_in_order" in plan.indexes
+            assert plan.buffers < 200
+
+
+@pytest.mark.parametrize("last", ["x", "1", "1-", "1-2-3", "-1-2", "9" * 18 + "-1", "9" * 30 + "-1", "1٣-4", "ế"])
+async def test_an_id_that_is_not_of_this_stream_is_refused_rather_than_followed(house: House, last: str) -> None:
+    """Among them one from before the database was restored, whose transactions are yet to come here."""
+    headers = {**house.headers("desk"), "last-event-id": last.encode("utf-8")}
+    answer = await house.client.get(URL, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "#/Last-Event-ID"
+
+
+# --- connections ---
+
+
+async def test_while_nothing_happens_it_says_that_it_is_there_and_moves_the_client_s_place(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever is shown little need not be read through everybody's events when they come again."""
+    monkeypatch.setattr(routes, "KEEP_ALIVE_SECONDS", 0.1)
+    heard = Heard()
+    official = Principal("mau", "official", BA_DINH.code, CHAIR)
+    listening = asyncio.create_task(house.hear(heard, official, lambda h: h.beats >= 8))
+    await until(lambda: _are_live(house, 1), "the official listens")
+    first = heard.last
+    await house.write(a_line(ward=DONG_THO.code, incident="x"))
+    house.broadcast.wake()
+    await listening
+    assert heard.events == []
+    assert heard.last != first
+    place = await house.city.rows("SELECT transaction, position FROM escalation.timeline")
+    assert heard.last == "{}-{}".format(*place[0])
+
+
+async def test_all_clients_of_a_process_share_one_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Place] = []
+    read = timeline.after
+
+    async def counted(connection: AsyncConnection, seen: Place, limit: int, **more: Any) -> Sequence[timeline.Entry]:
+        asked.append(seen)
+        return await read(connection, seen, limit, **more)
+
+    monkeypatch.setattr(broadcasting.timeline, "after", counted)
+    heards = [Heard() for _ in range(20)]
+    listening = [asyncio.create_task(house.hear(h, "desk", lambda h: len(h.events) == 3)) for h in heards]
+    await until(lambda: _are_live(house, 20), "twenty listen")
+    asked.clear()
+    for _ in range(3):
+        await house.write(a_line())
+    house.broadcast.wake()
+    await asyncio.gather(*listening)
+    assert len(asked) < 10
+    assert len({tuple(h.numbers) for h in heards}) == 1
+
+
+async def test_nothing_is_read_while_nobody_listens(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object, **__: object) -> None:
+        raise AssertionError("the timeline was read")
+
+    monkeypatch.setattr(broadcasting.timeline, "after", never)
+    await house.write(a_line())
+    house.broadcast.wake()
+    await asyncio.sleep(0.7)
+    assert house.broadcast.complaint() is None
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(house: House) -> None:
+    tasks = len(asyncio.all_tasks())
+    for _ in range(3):
+        heards = [Heard() for _ in range(5)]
+        await asyncio.gather(*(house.hear(h, "desk", lambda h: h.beats == 1) for h in heards))
+        await house.quiet()
+    await house.client.aclose()
+    await until(lambda: _tasks_at_most(tasks), "no task is left")
+    assert house.city.escalation.engine.pool.status().find("Current Checked out connections: 0") >= 0
+
+
+async def test_a_client_that_is_too_slow_is_sent_away_and_the_others_stay(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcasting, "BACKLOG", 20)
+    heard = Heard()
+    async with house.answering("desk") as slow:
+        assert slow.status_code == 200  # and never reads on
+        listening = asyncio.create_task(house.hear(heard, "desk", lambda h: len(h.events) == 200))
+        await until(lambda: _are_live(house, 2), "both listen")
+        for _ in range(100):
+            await house.write(a_line(size=100_000), a_line(size=100_000))
+            await house.until_read()
+        await listening
+        await until(lambda: _are_live(house, 0), "the slow one was sent away too")
+    assert heard.numbers == await house.order()
+
+
+async def test_a_connection_ends_by_itself_so_that_the_token_is_looked_at_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "LONGEST_SECONDS", 0.2)
+    heard = Heard()
+    await house.hear(heard, "desk", lambda _: False)  # returns when the server ends it
+    await house.quiet()
+    await house.write(a_line("meanwhile"))
+    await house.hear(heard, "desk", lambda h: len(h.events) == 1)
+    assert heard.numbers == ["meanwhile"]
+
+
+async def test_when_the_service_stops_it_does_not_wait_for_those_who_listen(house: House) -> None:
+    listening = asyncio.create_task(house.hear(Heard(), "desk", lambda _: False))
+    await until(lambda: _are_live(house, 1), "the desk listens")
+    house.server.should_exit = True
+    await listening
+    async with house.broadcast.listening(None) as late:
+        assert late.ended.is_set()
+
+
+async def test_a_process_takes_no_more_listeners_than_it_can_serve(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "MOST_LISTENERS", 1)
+    async with house.answering("desk") as first:
+        assert first.status_code == 200
+        second = await house.client.get(URL, headers=house.headers("desk"))
+        assert second.status_code == 503
+
+
+async def _are_live(house: House, count: int) -> bool:
+    return house.broadcast.live == count
+
+
+async def _tasks_at_most(count: int) -> bool:
+    return len(asyncio.all_tasks()) <= count

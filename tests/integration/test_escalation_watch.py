@@ -1,0 +1,240 @@
+"""The watch over the watch: what was forgotten is found, cheaply, and said loudly; silence outside raises the alarm."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import text
+
+from services.escalation.handlers import on_reports
+from services.escalation.heartbeat import Heartbeat, Watchman
+from services.escalation.store import tables, watch
+from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
+from shared.web import Check, checks_of
+from tests.integration.escalation_support import City, Template, city_in
+from tests.integration.plans import plan_of
+from tests.support import NIGHT, received
+
+SECOND = timedelta(seconds=1)
+
+
+async def seen(city: City, later: timedelta = timedelta(0)) -> Watch:
+    async with city.escalation.engine.connect() as connection:
+        return await watch.look(connection, NIGHT + later)
+
+
+async def counts(city: City, later: timedelta = timedelta(0)) -> tuple[int, int, int]:
+    found = await seen(city, later)
+    return found.unwatched.count, found.deadlines.count, found.deliveries.count
+
+
+@pytest.fixture
+async def reported(city: City) -> City:
+    """Firecrackers in Ba Đình: two notices on their way, and due times that wait."""
+    await on_reports(city.escalation, [received()])
+    return city
+
+
+async def first_due(city: City) -> timedelta:
+    return await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'") - NIGHT
+
+
+async def test_where_nothing_was_reported_nothing_is_forgotten(city: City) -> None:
+    assert await counts(city) == (0, 0, 0)
+
+
+async def test_an_incident_that_is_looked_after_is_no_complaint(reported: City) -> None:
+    found = await seen(reported)
+    assert (found.unwatched.count, found.deadlines.count, found.deliveries.count) == (0, 0, 0)
+    assert set(found.complaints(NIGHT).values()) == {None}
+
+
+async def test_an_open_incident_without_a_pending_due_time_is_found(reported: City) -> None:
+    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
+    opened = await reported.one("SELECT opened_at FROM escalation.incident")
+    found = await seen(reported)
+    assert found.unwatched == Forgotten(1, opened)
+    said = found.complaints(opened + timedelta(minutes=7))["watch.unwatched"]
+    assert said is not None
+    assert said.startswith("1 open incidents have nothing that falls due, the oldest opened 7 min ago")
+
+
+@pytest.mark.parametrize("state", ["closed", "dismissed", "merged", "handed_off"])
+async def test_an_incident_that_has_ended_needs_none(reported: City, state: str) -> None:
+    await reported.run("UPDATE escalation.deadline SET state = 'cancelled'")
+    await reported.run("UPDATE escalation.incident SET state = :state", state=state)
+    assert await counts(reported) == (0, 0, 0)
+
+
+async def test_a_due_time_that_passed_and_was_not_acted_on_is_found_after_its_grace(reported: City) -> None:
+    await reported.run("UPDATE escalation.delivery SET state = 'sent'")
+    due = await first_due(reported)
+    assert await counts(reported, due + DEADLINES_LATE) == (0, 0, 0)
+    unwatched, deadlines, deliveries = await counts(reported, due + DEADLINES_LATE + SECOND)
+    assert (unwatched, deliveries) == (0, 0)
+    assert deadlines > 0
+    await reported.run("UPDATE escalation.deadline SET state = 'passed' WHERE due_at <= :at", at=NIGHT + due)
+    assert (await counts(reported, due + DEADLINES_LATE + SECOND))[1] == 0
+
+
+@pytest.mark.parametrize("state", ["queued", "failed", "sending"])
+async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City, state: str) -> None:
+    await reported.run("UPDATE escalation.delivery SET state = :state, next_at = :at", state=state, at=NIGHT)
+    assert (await counts(reported, DELIVERIES_LATE))[2] == 0
+    found = await seen(reported, DELIVERIES_LATE + SECOND)
+    assert found.deliveries == Forgotten(2, NIGHT)
+    said = found.complaints(NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
+    assert said is not None
+    assert said.startswith("2 deliveries are overdue, the oldest by 21 s")
+
+
+@pytest.mark.parametrize("state", ["sent", "delivered", "given_up", "cancelled"])
+async def test_a_delivery_that_is_over_is_not_waited_for(reported: City, state: str) -> None:
+    await reported.run("UPDATE escalation.delivery SET state = :state", state=state)
+    assert (await counts(reported, timedelta(hours=1)))[2] == 0
+
+
+async def test_the_metrics_say_what_was_found_and_that_it_is_over(reported: City) -> None:
+    watchman = Watchman(reported.escalation)
+    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
+    reported.clock.set(NIGHT + timedelta(minutes=1))
+    assert await watchman.step() is False
+    assert shown("trucban_forgotten") == 1
+    assert shown("trucban_forgotten_seconds") == pytest.approx(60, abs=5)
+    await reported.run("UPDATE escalation.deadline SET state = 'pending'")
+    await watchman.step()
+    assert (shown("trucban_forgotten"), shown("trucban_forgotten_seconds")) == (0, 0)
+
+
+def shown(metric: str) -> float | None:
+    return REGISTRY.get_sample_value(metric, {"kind": "unwatched"})
+
+
+async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(template: Template) -> None:
+    """By indexes alone: the plan is asserted, since a clock says nothing on a busy machine."""
+    async with city_in(await template.clone()) as city:
+        await on_reports(city.escalation, [received()])
+        await multiply(city, incidents=20_000, of_which_open=200)
+        assert await city.one("SELECT count(*) FROM escalation.incident") == 20_001
+        plan = await plan_of(city.escalation.engine, lambda c: watch.look(c, NIGHT))
+        assert plan.read_whole == set()
+        assert {"incident_open", "deadline_due", "delivery_due"} <= plan.indexes
+        assert plan.buffers < 800, "about 20,000 incidents with their deadlines fill many times that"
+        assert await counts(city) == (0, 0, 0)
+
+
+async def multiply(city: City, *, incidents: int, of_which_open: int) -> None:
+    """The one incident again and again, with its deadlines and deliveries; most of them long closed."""
+    numbered = {name: f"t.{name} || '-' || n" for name in ("notice_id", "deadline_id", "delivery_id")}
+    for table, fields, ended in (
+        (tables.incident, {}, "closed"),
+        (tables.notice, numbered | {"decision_id": "NULL"}, None),
+        (tables.deadline, numbered | {"notice_id": "NULL"}, "cancelled"),
+        (tables.delivery, numbered, "sent"),
+    ):
+        fields |= {"incident_id": "'vu-' || n"}
+        if ended:
+            fields |= {"state": f"CASE WHEN n % {incidents // of_which_open} = 0 THEN t.state ELSE '{ended}' END"}
+        columns = ", ".join(f"{fields.get(c.name, f't.{c.name}')} AS {c.name}" for c in table.columns)
+        async with city.escalation.engine.begin() as connection:
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys: faster
+            await connection.execute(
+                text(
+                    f"INSERT INTO {table} SELECT {columns}"
+                    f" FROM (SELECT * FROM {table} LIMIT 2) t, generate_series(1, {incidents}) n"
+                )
+            )
+        await city.run(f"ANALYZE {table}")
+
+
+# --- the sign of life ---
+
+
+@dataclass
+class Outside:
+    """The watcher outside: counts who called, and answers what it is told to."""
+
+    url: str = ""
+    status: int = 200
+    calls: list[str] = field(default_factory=list[str])
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.calls.append(head.split(b"\r\n")[0].decode())
+        writer.write(f"HTTP/1.1 {self.status} .\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+async def outside() -> AsyncGenerator[Outside]:
+    made = Outside()
+    server = await asyncio.start_server(made.answer, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ping/bi-mat"
+    yield made
+    server.close()
+    await server.wait_closed()
+
+
+def always(*checks: Check) -> Callable[[], Awaitable[Sequence[Check]]]:
+    async def asked() -> Sequence[Check]:
+        return checks
+
+    return asked
+
+
+WELL, ILL = Check("delivery", True), Check("watch.deadlines", False, "3 due times passed")
+
+
+async def test_while_all_is_well_the_watcher_outside_is_called(outside: Outside) -> None:
+    beat = Heartbeat(outside.url, always(WELL, WELL))
+    assert await beat.step() is False
+    assert outside.calls == ["POST /ping/bi-mat HTTP/1.1"]
+
+
+async def test_when_anything_is_wrong_it_is_not_called_so_that_its_silence_raises_the_alarm(outside: Outside) -> None:
+    await Heartbeat(outside.url, always(WELL, ILL)).step()
+    assert outside.calls == []
+
+
+async def test_when_readiness_cannot_be_known_it_is_not_called(outside: Outside) -> None:
+    async def away() -> Sequence[Check]:
+        raise ConnectionRefusedError
+
+    await Heartbeat(outside.url, away).step()
+    assert outside.calls == []
+
+
+async def test_a_due_time_that_is_forgotten_silences_the_heartbeat(reported: City, outside: Outside) -> None:
+    watchman = Watchman(reported.escalation)
+
+    async def checks() -> Sequence[Check]:
+        return checks_of(await watchman.complaints())
+
+    beat = Heartbeat(outside.url, checks)
+    await beat.step()
+    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
+    await beat.step()
+    assert len(outside.calls) == 1
+
+
+@pytest.mark.parametrize("status", [301, 404, 500])
+async def test_a_watcher_that_cannot_be_reached_stops_nothing_and_its_address_is_in_no_log(
+    outside: Outside, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    outside.status = status
+    failed = heartbeats("failed")
+    await Heartbeat(outside.url, always(WELL)).step()
+    await Heartbeat("http://127.0.0.1:1/ping/bi-mat", always(WELL)).step()
+    assert heartbeats("failed") == failed + 2
+    written = capsys.readouterr()
+    assert "heartbeat not delivered" in written.out + written.err
+    assert "bi-mat" not in written.out + written.err
+
+
+def heartbeats(outcome: str) -> float:
+    return REGISTRY.get_sample_value("trucban_heartbeats_total", {"outcome": outcome}) or 0.0
