@@ -15,10 +15,10 @@ from sqlalchemy import func, select
 from benchmarks.house import BATCH, SAMPLES, furnished, plain_pool
 from benchmarks.measure import Connection, Figure, Timer, free_port, process, ratio, until
 from services.cli.importing import import_file
+from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
 from services.escalation.app import build, wired
 from services.escalation.deadlines import pass_deadlines
 from services.escalation.handlers import Escalation, on_reports
-from services.escalation.importing import adopt_rulebooks, packaged_rulebooks
 from services.escalation.rulebook import read
 from services.escalation.store.tables import report
 from shared import messaging

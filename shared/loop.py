@@ -53,4 +53,5 @@ class Loop:
             self._last_good = monotonic()
             if not more:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), self._poll)
+                    async with asyncio.timeout(self._poll):  # wait_for may swallow a cancellation (Python 3.11)
+                        await self._awake.wait()

@@ -149,7 +149,7 @@ def migrate() -> None:
             await migrate_all(settings)
             signer(settings)
             publish(settings.keys_dir, "token")
-            for name in INTAKE_SECRETS:  # all keys, so that services can be given them read-only
+            for name in (*INTAKE_SECRETS, "link"):  # all keys, so that services can be given them read-only
                 secret(settings.keys_dir, name)
 
     _run(work())

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.process import CommandError, joined, migrate_all
-from services.escalation import importing
+from services.escalation import adopting, importing
 from services.escalation.app import wired
 from services.escalation.changing import Difference
 from services.escalation.rows import LineError
@@ -61,7 +61,7 @@ async def import_file(
         escalation = wired(ready, Clock(ready.clock))
         try:
             if not dry_run:
-                await importing.adopt_rulebooks(escalation, importing.packaged_rulebooks())
+                await adopting.adopt_rulebooks(escalation, adopting.packaged_rulebooks())
             run = importing.import_wards if what == "wards" else importing.import_directory
             return await run(escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress)
         finally:

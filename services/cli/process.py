@@ -35,7 +35,17 @@ class CommandError(Exception):
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the process ends in order, servers last."""
+    """uvicorn without its own signal handlers: the process ends in order, servers last.
+
+    `closing` is called before it waits for its connections, so that those end which would not by themselves.
+    """
+
+    closing: Sequence[Callable[[], None]] = ()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for close in self.closing:
+            close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -110,6 +120,7 @@ async def serving(
         compose(services, verifier(settings.keys_dir)), log_level="warning", access_log=False, lifespan="on"
     )
     server = Server(config)
+    server.closing = [service.parts["stream"].close for service in services if "stream" in service.parts]
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not server.started:

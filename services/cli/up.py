@@ -37,6 +37,7 @@ from services.escalation import importing
 from services.escalation.handlers import Escalation
 from services.escalation.store import deadlines
 from services.escalation.store import tables as escalation_tables
+from services.intake.handlers import UNITS_FRESH_SECONDS
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
 from services.ledger.store.queries import newest_recording
@@ -75,12 +76,11 @@ class Running:
             return await deadlines.next_due(connection)
 
     async def bring_in(self, name: str) -> int:
-        run = importing.import_wards if name.startswith("wards") else importing.import_directory
-        imported = await run(self.escalation, (SAMPLES / name).read_bytes())
-        if imported.errors:
-            raise importing.ImportingError(name, imported.errors)
-        self.console.print(f"imported {name}: {imported.recorded} of {imported.lines} lines are new")
-        return imported.recorded
+        recorded = await import_file(self, name)
+        if name.startswith("wards"):
+            await self.settle()
+            await asyncio.sleep(UNITS_FRESH_SECONDS)  # so long intake goes by the units that it read before
+        return recorded
 
 
 async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
@@ -98,6 +98,8 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
     if plays:
         erase(settings.data)
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    if settings.public_url == Settings.model_fields["public_url"].default:
+        settings = settings.model_copy(update={"public_url": address})
     async with stop_on_signals() as stop, infrastructure(settings) as ready:
         await migrate_all(ready)
         clock = Clock(await _start(ready, plays=plays, sample=sample))
@@ -120,7 +122,17 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
 
 def of_its_own(settings: Settings, folder: Path) -> Settings:
     """The sample tells nobody real and signs with no real key, whatever is configured for the city."""
-    own = ("keys", "clock", "partitions", "desk_channel", "leadership_channel", "log_channel", "ledger_origin")
+    own = (
+        "keys",
+        "clock",
+        "partitions",
+        "desk_channel",
+        "leadership_channel",
+        "log_channel",
+        "heartbeat_url",
+        "public_url",
+        "ledger_origin",
+    )
     defaults = {name: Settings.model_fields[name].default for name in own}
     return settings.model_copy(update=defaults | {"data": folder})
 
@@ -159,8 +171,18 @@ async def play(running: Running, done: Path) -> int:
 
 async def import_sample(running: Running) -> None:
     for name in ("wards.csv", "directory.csv"):
-        await running.bring_in(name)
+        await import_file(running, name)
     await settle(running)
+
+
+async def import_file(running: Running, name: str) -> int:
+    """Returns how many lines changed something. Raises ImportingError."""
+    run = importing.import_wards if name.startswith("wards") else importing.import_directory
+    imported = await run(running.escalation, (SAMPLES / name).read_bytes())
+    if imported.errors:
+        raise importing.ImportingError(name, imported.errors)
+    running.console.print(f"imported {name}: {imported.recorded} of {imported.lines} lines are new")
+    return imported.recorded
 
 
 async def settle(running: Running) -> None:

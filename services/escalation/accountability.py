@@ -133,9 +133,17 @@ class Decision(Frozen):
     divided: Literal[True] | None = None
 
     def differs_from(self, other: "Decision") -> bool:
-        """Another result, not merely another report that says the same."""
-        passing = {"reports", "evaluated_at", "deadlines"}
-        return self.model_dump(exclude=passing) != other.model_dump(exclude=passing)
+        """Another result, not merely another report that says the same or the same tenure recorded anew."""
+        return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)
+
+
+_RECORD = {"tenure_id": True}
+PASSING: Any = {
+    "reports": True,
+    "evaluated_at": True,
+    "deadlines": True,
+    "parties": {"__all__": {"accountable": _RECORD, "present": _RECORD, "deputy": _RECORD}},
+}
 
 
 def record_bytes(decision: Decision) -> bytes:

@@ -6,18 +6,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from services.escalation import deadlines
+from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
 from services.escalation.api import router
+from services.escalation.broadcast import Broadcast
 from services.escalation.channels import Sender, print_line
 from services.escalation.delivery import DeliveryLoop
 from services.escalation.handlers import Escalation, on_reports
-from services.escalation.importing import adopt_rulebooks, packaged_rulebooks
+from services.escalation.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
+from services.escalation.links import Links
 from services.escalation.routing import Channels
-from services.escalation.store import due, tables
+from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, ReportReceived, parse
 from shared.identity import verifier
+from shared.keys import secret
 from shared.loop import Loop
 from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
 from shared.settings import Settings
@@ -45,17 +49,22 @@ def build(settings: Settings, clock: Clock) -> Service:
     escalation = wired(settings, clock)
     app = service_app(GROUP, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
+    app.state.links = links = Links(secret(settings.keys_dir, "link"), settings.public_url)
+    app.state.broadcast = broadcast = Broadcast(escalation.engine)
     redis = messaging.connect(redis_url)
     relay = Relay(escalation.engine, redis, tables.outbox, messaging.streams(ESCALATION, settings.partitions))
     printed = print_line if settings.print_notices else None
-    sending = DeliveryLoop(escalation, Sender(settings.data / "outbox.ndjson", printed=printed))
+    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=links.of_notice)
+    sending = DeliveryLoop(escalation, sender)
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
     async def pass_deadlines() -> bool:
         return await deadlines.pass_deadlines(escalation) > 0
 
     passing = Loop("deadlines", pass_deadlines, POLL_SECONDS)
-    escalation.wakes.extend([relay.wake, delivery.wake])
+    escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
+    watchman = Watchman(escalation)
+    watching = Loop("watch", watchman.step, WATCH_SECONDS)
 
     async def handle(events: Sequence[Event]) -> None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
@@ -81,21 +90,25 @@ def build(settings: Settings, clock: Clock) -> Service:
             stack.push_async_callback(escalation.engine.dispose)
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
+            stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, passing, consumer):
+            for part in (relay, delivery, passing, consumer, watching, broadcast, *heartbeat):
                 await stack.enter_async_context(part.running())
             yield
 
     async def checks() -> Sequence[Check]:
-        async with escalation.engine.connect() as connection:
-            overdue = await due.overdue_deliveries(connection, clock.now())
         complaints = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
-            "delivery": delivery.complaint() or (f"{overdue} deliveries are overdue" if overdue else None),
+            "delivery": delivery.complaint(),
             "deadlines": passing.complaint(),
+            "stream": broadcast.complaint(),
+            **await watchman.complaints(),
             "dead_letters": await dead_letter_complaint(escalation.engine, tables.dead_letter),
         }
         return checks_of(complaints)
 
-    return Service(GROUP, app, running, checks, {"escalation": escalation, "deadlines": passing, "redis": redis})
+    url = settings.heartbeat_url
+    heartbeat = [Loop("heartbeat", Heartbeat(url, checks).step, HEARTBEAT_SECONDS)] if url else []
+    parts = {"escalation": escalation, "deadlines": passing, "redis": redis, "stream": broadcast}
+    return Service(GROUP, app, running, checks, parts)

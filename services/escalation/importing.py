@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.adopting import packaged_rulebooks
 from services.escalation.handlers import Escalation
 from services.escalation.recording import Imported, Progress, record
 from services.escalation.rows import LineError
 from services.escalation.sheets import read_directory, read_wards
-
-__all__ = ["Imported", "ImportingError", "adopt_rulebooks", "import_directory", "import_wards", "packaged_rulebooks"]
 
 
 class ImportingError(Exception):

@@ -33,6 +33,10 @@ class Links:
         e = str(int(expires.timestamp()))
         return f"{self._base_url}/escalation/v1/links/{notice_id}?e={e}&s={self._signature(notice_id, recipient, e)}"
 
+    def of_notice(self, notice_id: str, recipient: str, issued_at: datetime) -> str:
+        """The same whenever the notice is sent again."""
+        return self.url(notice_id, recipient, issued_at + VALID_FOR)
+
     def check(self, notice_id: str, recipient: str, e: str, s: str, now: datetime) -> None:
         """`e` and `s` as they came in the query. Raises ForgedLinkError or ExpiredLinkError."""
         if not hmac.compare_digest(s.encode(), self._signature(notice_id, recipient, e).encode()):

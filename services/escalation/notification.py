@@ -7,9 +7,8 @@ from typing import Literal
 
 from services.escalation.accountability import Decision, Party
 from services.escalation.directory import Contact
-from services.escalation.rulebook import Post, Rulebook
+from services.escalation.rulebook import Rulebook
 from shared.clock import local
-from shared.taxonomy import categories
 
 DESK = "desk"
 """The city duty desk (trực ban thành phố)."""
@@ -123,51 +122,3 @@ def may_wait(decision: Decision, rulebook: Rulebook) -> bool:
     return (
         not decision.immediate and decision.severity is not None and (decision.severity < rulebook.quiet.below_severity)
     )
-
-
-DESK_TASKS: dict[str, tuple[str, str]] = {
-    "review": ("Cần xác minh, phân loại", "To be verified and classified"),
-    "vacancy": ("Khuyết người giữ chức vụ", "Post vacant"),
-    "unreachable": ("Người giữ chức vụ không có kênh liên lạc", "Post-holder has no contact channel"),
-    "undeliverable": ("Không gửi được thông báo", "Notice could not be delivered"),
-    "not_acknowledged": ("Quá hạn xác nhận", "Not acknowledged in time"),
-    "not_reviewed": ("Quá hạn xác minh", "Not reviewed in time"),
-    "exhausted": ("Không ai trả lời", "Nobody has answered"),
-    "prominence": ("Có dấu hiệu nổi cộm", "May be prominent"),
-    "unit_split": ("Đơn vị đã chia tách", "The unit was divided"),
-    "closure": ("Đề nghị kết thúc", "Closure proposed"),
-    "duty": ("Để biết", "For your information"),
-}
-
-
-def words(decision: Decision, notice: Notice, subject: Subject, posts: Collection[Post]) -> tuple[str, str]:
-    """Title and body, Vietnamese first then English, each short enough for a text message."""
-    category = categories()[subject.category]
-    place = f"{subject.unit_kind} {decision.unit.name}"
-    when = local(decision.time_of_occurrence)
-    titles = [p for p in posts if p.key in notice.posts]
-    vi = [f"{category.label_vi}, {place}, {when:%H:%M %d/%m/%Y}."]
-    en = [f"{category.label_en}, {decision.unit.name}, {when:%Y-%m-%d %H:%M}."]
-    if decision.severity is not None:
-        vi.append(f"Mức độ {decision.severity}.")
-        en.append(f"Severity {decision.severity}.")
-    if notice.purpose in ("accountable", "reminder", "still_open"):
-        version = decision.rulebook.version if decision.rulebook else ""
-        applies = decision.outcome == "applies"
-        vi_rule = "Thuộc phạm vi quy định" if applies else "Đang xem xét theo quy định"
-        en_rule = "applies to this incident" if applies else "may apply, under review"
-        vi.append(f"{vi_rule} {version}: {', '.join(p.title_vi for p in titles)} {place}.")
-        en.append(f"Rule {version} {en_rule}: {', '.join(p.title_en for p in titles)}.")
-        if subject.deadline is not None:
-            vi.append(f"Đề nghị xác nhận trước {local(subject.deadline):%H:%M}.")
-            en.append(f"Please acknowledge by {local(subject.deadline):%H:%M}.")
-    else:
-        task_vi, task_en = DESK_TASKS[notice.purpose]
-        suffix_vi = f": {', '.join(p.title_vi for p in titles)}" if titles else ""
-        suffix_en = f": {', '.join(p.title_en for p in titles)}" if titles else ""
-        vi.append(f"{task_vi}{suffix_vi}.")
-        en.append(f"{task_en}{suffix_en}.")
-    marks = ["DIỄN TẬP"] if decision.exercise else []
-    marks += ["chưa xác minh"] if decision.standing == "provisional" else []
-    title = " · ".join([*marks, f"Trực ban: {category.label_vi} – {place}"])
-    return title, " ".join(vi) + "\n" + " ".join(en) + f"\n#{decision.incident}"

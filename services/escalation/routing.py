@@ -32,10 +32,10 @@ from services.escalation.notification import (
     Notice,
     Purpose,
     Subject,
-    words,  # TODO
 )
 from services.escalation.patterns import Neighbour, Pattern
 from services.escalation.rulebook import AdoptedRulebook, Rulebook, in_force, newness
+from services.escalation.wording import words
 from shared.events import (
     DecisionMade,
     DecisionMadeData,

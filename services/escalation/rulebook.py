@@ -225,7 +225,7 @@ def read(content: bytes) -> AdoptedRulebook:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"]) or "rulebook"
         raise RulebookError(f"{place}: {first['msg']}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         raise RulebookError(f"not YAML: {' '.join(str(error).split())}") from error
     return AdoptedRulebook(rulebook=rulebook, sha256=hashlib.sha256(content).hexdigest(), text=content.decode())
 

@@ -187,9 +187,10 @@ def test_an_export_with_one_byte_changed_does_not_verify(system: System, tmp_pat
 
 
 def test_the_demo_ends_with_its_line_and_exit_code_0(demo: subprocess.Popen[str]) -> None:
-    """Every sample report was routed as expected, and the ledger verified."""
+    """Every row of the sample came to what it should, and the ledger verified."""
     said, complained = demo.communicate(timeout=110)
     assert demo.returncode == 0, f"{said[-2000:]}\n{complained[-2000:]}"
+    assert re.search(r"^\d+ rows played: .*; 0 differences$", said, re.MULTILINE)
     last = said.splitlines()[-1]
     found = CLOSING_LINE.fullmatch(last)
     assert found, f"the closing line is {last!r}"

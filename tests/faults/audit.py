@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.cli.auditing import verify_source
-from services.escalation.store import due
+from services.escalation.store import deadlines
 from services.escalation.store import tables as escalation_tables
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
@@ -134,7 +134,7 @@ async def unsettled(house: House) -> list[str]:
             groups = [str(group) for group in await messaging.progress(redis, streams) if not group.caught_up]
             found.append(f"events are not yet with everybody: {'; '.join(groups) or 'some are not published'}")
         async with engine.connect() as connection:
-            if not await due.is_idle(connection, house.now()):
+            if not await deadlines.is_idle(connection, house.now()):
                 found.append("a delivery or a deadline is due")
             for _, outbox in outboxes:
                 if left := await connection.scalar(text(f"SELECT count(*) FROM {outbox.rows.fullname}")):

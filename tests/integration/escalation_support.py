@@ -18,7 +18,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.engine import make_url
 
 from services.cli.process import build
-from services.escalation import importing
+from services.escalation import adopting, importing
 from services.escalation.accountability import Inputs, decide, record_bytes
 from services.escalation.handlers import Escalation
 from services.escalation.store import deadlines, directory, tables
@@ -104,7 +104,7 @@ async def migrated_template(servers: Servers) -> Template:
     for service in SERVICES:
         await migrate(url, service)
     async with _escalation(url, Clock(BEFORE_THE_NIGHT)) as escalation:
-        await importing.adopt_rulebooks(escalation, importing.packaged_rulebooks())
+        await adopting.adopt_rulebooks(escalation, adopting.packaged_rulebooks())
         for name, run in (("wards", importing.import_wards), ("directory", importing.import_directory)):
             imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())
             assert not imported.errors

@@ -11,6 +11,7 @@ from httpx import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.escalation.api import stream
 from services.escalation.handlers import on_reports
 from shared.commitment import Committed
 from shared.events import Harm
@@ -46,10 +47,14 @@ GUARDS: dict[tuple[str, str], set[str] | None] = {
     ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official", "desk", "leader"},
     **{("POST", f"/escalation/v1/incidents/{{incident_id}}/{command}"): ACTORS for command in COMMANDS},
     ("GET", "/escalation/v1/directory"): CONFIGURATION,
+    **{("PUT", f"/escalation/v1/directory/{kind}"): {"admin"} for kind in ("tenures", "rosters", "contacts")},
     ("GET", "/escalation/v1/rulebooks"): CONFIGURATION,
     ("GET", "/escalation/v1/rulebooks/{version}"): CONFIGURATION,
     ("GET", "/escalation/v1/decisions/{decision_id}"): WARD_SEES | {"auditor"},
     ("GET", "/escalation/v1/decisions/{decision_id}/replay"): WARD_SEES | {"auditor"},
+    ("GET", "/escalation/v1/stream"): WARD_SEES,
+    ("GET", "/escalation/v1/links/{notice_id}"): None,
+    ("POST", "/escalation/v1/links/{notice_id}"): None,
     ("GET", "/ledger/v1/entries"): AUDIT,
     ("GET", "/ledger/v1/entries/{index}"): AUDIT,
     ("GET", "/ledger/v1/entries/{index}/proof"): AUDIT,
@@ -121,15 +126,21 @@ def test_no_route_is_left_out_of_the_table_of_guards(house: WholeCity) -> None:
 def filled(path: str, incident: str, decision: str) -> str:
     incident = "khong-co" if "{incident_id}/" in path else incident  # so that nothing is done to it here
     path = path.format(
-        incident_id=incident, decision_id=decision, version="2023-01-06", index=0, receipt="TB-0000-0000-0000-0000"
+        incident_id=incident,
+        notice_id="khong-co",
+        decision_id=decision,
+        version="2023-01-06",
+        index=0,
+        receipt="TB-0000-0000-0000-0000",
     )
     return path + {"/ledger/v1/consistency": "?first=1&second=1", "/ledger/v1/entries/0/proof": "?size=1"}.get(path, "")
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDS, ids=" ".join)
 async def test_each_route_lets_its_roles_in_and_nobody_else(
-    house: WholeCity, incident: str, decision: str, method: str, path: str
+    house: WholeCity, incident: str, decision: str, method: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream, "LONGEST_SECONDS", 0.05)
     allowed, url = GUARDS[method, path], filled(path, incident, decision)
     nobody = await house.client.request(method, url)
     forged = await house.client.request(method, url, headers={"authorization": "Bearer e30.e30.e30"})

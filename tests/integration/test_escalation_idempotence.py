@@ -155,7 +155,8 @@ async def state_of(city: City) -> dict[str, Any]:
     for row in reports:
         found[label[row.incident_id]]["reports"].append((row.report_id, row.position, row.facts, row.personal))
     for row in await city.rows(
-        "SELECT incident_id, to_jsonb(i) - '{incident_id,opened_at,decided_at}'::text[] AS rest FROM escalation.incident i"
+        "SELECT incident_id, to_jsonb(i) - '{incident_id,opened_at,decided_at}'::text[] AS rest"
+        " FROM escalation.incident i"
     ):
         found[label[row.incident_id]]["incident"] = row.rest
     number_of: dict[str | None, int | None] = {None: None}

@@ -28,7 +28,7 @@ from services.escalation.accountability import Decision
 from services.escalation.commands import Done
 from services.escalation.deadlines import pass_deadlines
 from services.escalation.directory import Tenure
-from services.escalation.handlers import Escalation, acknowledge, on_reports
+from services.escalation.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
 from services.escalation.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
 from services.escalation.store import directory
 from shared.events import Harm, UnitRef
@@ -60,6 +60,7 @@ CATEGORIES = st.sampled_from(
     ("FIRECRACKER_SET_OFF", "FIRECRACKER_SET_OFF", "EXPLOSION", "FIRE", "FIRECRACKER_POSSESSION")
 )
 WAITS = st.sampled_from((1, 5, 10, 16, 31, 61, 400))
+RECENT = st.integers(0, 2)
 WAITING = "('queued', 'sending', 'failed')"
 T = TypeVar("T")
 
@@ -119,13 +120,15 @@ class Life(RuleBasedStateMachine):
     city: City
     run: Callable[[Coroutine[Any, Any, Any]], Any]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(category=CATEGORIES, harm=HARMS)
+    def begin(self, category: str, harm: Harm | None) -> None:
         self.run(self.city.emptied())
         self.city.clock.set(NIGHT)
         self.notices_of_ended: dict[str, int] = {}
         self.has_ended = False
         self.people = 0
+        first = [received(category, harm=harm), received(category, subject="cam-bien-2")]
+        self.run(on_reports(self.city.escalation, first))
 
     # --- reports and time ---
 
@@ -190,11 +193,22 @@ class Life(RuleBasedStateMachine):
 
     # --- people ---
 
+    @rule(which=RECENT)
+    def everybody_asked_acknowledges(self, which: int) -> None:
+        incident = self._incident(which).incident_id
+        sql = "SELECT * FROM escalation.notice WHERE incident_id = :id AND purpose IN ('accountable', 'still_open')"
+        for n in self._rows(sql, id=incident):
+            self.run(acknowledge_notice(self.city.escalation, n.notice_id, n.recipient))
+
     @precondition(lambda self: self._count("notice"))
-    @rule(which=st.integers(0, 30))
-    def somebody_acknowledges(self, which: int) -> None:
-        told = self._rows("SELECT DISTINCT incident_id, recipient, posts FROM escalation.notice ORDER BY 1 DESC, 2")
+    @rule(which=st.integers(0, 30), by_link=st.booleans())
+    def somebody_acknowledges(self, which: int, by_link: bool) -> None:
+        told = self._rows("SELECT * FROM escalation.notice ORDER BY issued_at DESC, notice_id")
         n = told[which % len(told)]
+        if by_link:
+            done = self.run(acknowledge_notice(self.city.escalation, n.notice_id, n.recipient))
+            assert done is not None
+            return
         if n.recipient in notification.OFFICES:
             who = DESK if n.recipient == "desk" else LEADER
         else:
@@ -203,17 +217,44 @@ class Life(RuleBasedStateMachine):
         try:
             self.run(acknowledge(self.city.escalation, n.incident_id, who))
         except Problem as problem:
+            assert n.purpose == "duty", "who was told of a post may say that they have seen it"
             assert problem.status in {403, 404}
 
-    @precondition(lambda self: self._count("incident"))
-    @rule(which=st.integers(0, 5), action=st.sampled_from(ACTIONS), why=WHY, data=st.data())
-    def the_desk_does(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
-        incident = self._incident(which)
+    @rule(
+        which=RECENT,
+        action=st.sampled_from(("verify", "designate", "revise", "respond", "propose_closure")),
+        why=WHY,
+        data=st.data(),
+    )
+    def somebody_finds_out(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
+        incident = self._incident(which, action)
         caller = self._holder_of(incident) if action == "propose_closure" else DESK
         self._try(self._command(action, incident.incident_id, caller, why, data), action, incident, caller)
 
-    @precondition(lambda self: self._count("incident"))
-    @rule(which=st.integers(0, 5), action=st.sampled_from(ACTIONS), officer=st.booleans(), data=st.data())
+    @rule(which=RECENT, action=st.sampled_from(("merge", "split", "reassign")), why=WHY, data=st.data())
+    def the_desk_joins_and_divides(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
+        incident = self._incident(which, action)
+        self._try(self._command(action, incident.incident_id, DESK, why, data), action, incident, DESK)
+
+    @rule(
+        which=RECENT,
+        action=st.sampled_from(("dismiss", "hand_off", "close", "reopen", "reopen")),
+        why=WHY,
+        data=st.data(),
+    )
+    def the_desk_ends_and_reopens(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
+        incident = self._incident(which, action)
+        self._try(self._command(action, incident.incident_id, DESK, why, data), action, incident, DESK)
+
+    @rule(which=RECENT, why=WHY)
+    def the_desk_verifies_and_closes(self, which: int, why: str) -> None:
+        incident = self._incident(which)
+        city, id_ = self.city.escalation, incident.incident_id
+        if incident.state not in FINAL:
+            self.run(commands.verify(city, id_, DESK, why))
+            self._try(commands.close(city, id_, DESK, why), "close", self._incident(which), DESK)
+
+    @rule(which=RECENT, action=st.sampled_from(ACTIONS), officer=st.booleans(), data=st.data())
     def the_ward_tries(self, which: int, action: Action, officer: bool, data: st.DataObject) -> None:
         """Own-ward people never verify, merge, dismiss or close, and never lower."""
         incident = self._incident(which)
@@ -236,7 +277,7 @@ class Life(RuleBasedStateMachine):
         if action == "revise":
             return commands.revise(*what, data.draw(HARMS.filter(bool)))
         if action == "merge":
-            return commands.merge(*what, self._incident(data.draw(st.integers(0, 5))).incident_id)
+            return commands.merge(*what, data.draw(st.sampled_from(self._others(id_)[:3])))
         if action == "split":
             rows = self._rows("SELECT report_id FROM escalation.report WHERE incident_id = :id", id=id_)
             reports = [row.report_id for row in rows] or ["khong-co"]
@@ -347,8 +388,8 @@ class Life(RuleBasedStateMachine):
 
     # --- looking ---
 
-    def _rows(self, sql: str, **values: Any) -> Any:
-        return self.run(self.city.rows(sql, **values))
+    def _rows(self, sql: str, **values: Any) -> list[Any]:
+        return list(self.run(self.city.rows(sql, **values)))
 
     def _one(self, sql: str, **values: Any) -> Any:
         return self.run(self.city.one(sql, **values))
@@ -356,9 +397,26 @@ class Life(RuleBasedStateMachine):
     def _count(self, table: str) -> int:
         return self._one(f"SELECT count(*) FROM escalation.{table}")
 
-    def _incident(self, which: int) -> Any:
-        found = self._rows("SELECT * FROM escalation.incident ORDER BY incident_id DESC")
+    def _incident(self, which: int, action: Action | None = None) -> Any:
+        """Those on which the desk may take `action` come first, then the newest."""
+        found = self._rows(
+            "SELECT i.*, (SELECT count(*) FROM escalation.report r WHERE r.incident_id = i.incident_id) AS reports"
+            " FROM escalation.incident i ORDER BY incident_id DESC"
+        )
+        if action is not None:
+            found.sort(
+                key=lambda i: (refusal(action, "desk", i.state) is not None, action == "split" and i.reports < 2)
+            )
         return found[which % len(found)]
+
+    def _others(self, incident: str) -> list[str]:
+        """What the incident could be merged into, and what it could not."""
+        found = self._rows("SELECT * FROM escalation.incident ORDER BY incident_id DESC")
+        ours = next(i for i in found if i.incident_id == incident)
+        found.sort(
+            key=lambda i: (i.state in FINAL, (i.unit_code, i.exercise) != (ours.unit_code, ours.exercise), i == ours)
+        )
+        return [i.incident_id for i in found]
 
     def _severity(self, incident: str) -> int | None:
         return self._one("SELECT severity FROM escalation.incident WHERE incident_id = :id", id=incident)

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from services.escalation.api import commands, decisions, directory, incidents
+from services.escalation.api import commands, decisions, directory, incidents, links, stream
 
 router = APIRouter()
-for part in (incidents, commands, directory, decisions):
+for part in (incidents, commands, directory, decisions, links, stream):
     router.include_router(part.router)

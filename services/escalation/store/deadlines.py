@@ -106,8 +106,11 @@ async def set_progress(connection: AsyncConnection, incident_id: str, state: str
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """When the next deadline falls due; the sample night moves its clock there."""
-    return await connection.scalar(select(func.min(deadline.c.due_at)).where(deadline.c.state == "pending"))
+    """When the next deadline falls due or delivery may go; the sample night moves its clock there."""
+    falls_due = select(func.min(deadline.c.due_at).label("at")).where(deadline.c.state == "pending")
+    goes = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(("queued", "failed")))
+    rows = falls_due.union_all(goes).subquery()
+    return await connection.scalar(select(func.min(rows.c.at)))
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:

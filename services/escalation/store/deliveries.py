@@ -342,10 +342,3 @@ async def overdue_deliveries(connection: AsyncConnection, now: datetime) -> int:
         )
         or 0
     )
-
-
-async def next_delivery(connection: AsyncConnection) -> datetime | None:
-    """When something is to be sent next, a lease that may run out apart."""
-    return await connection.scalar(
-        select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(("queued", "failed")))
-    )
