@@ -33,6 +33,9 @@ from shared.messaging.wire import FIELD
 from shared.settings import Settings
 
 NIGHT = datetime.fromisoformat("2023-01-21T23:50:00+07:00")
+BEFORE = datetime.fromisoformat("2023-01-06T08:00:00+07:00")
+APART = timedelta(minutes=61)
+"""Incidents of one ward: neither the same, nor so many at once that the desk is pointed to them."""
 SENSORS = 3
 """Distinct senders of an incident's reports."""
 STORM_INCIDENTS = 500
@@ -61,12 +64,12 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
 
 
 def _reports(count: int, incidents: int) -> list[ReportReceived]:
-    """Reports of `incidents` that are 90 minutes apart in each ward, one after the other in turns."""
+    """Reports of `incidents` that are apart in each ward, one after the other in turns."""
     units = _units()
     found: list[ReportReceived] = []
     for i in range(count):
         incident = i % incidents
-        at = NIGHT - timedelta(minutes=90 * (incident // len(units)))
+        at = NIGHT - incident // len(units) * APART
         report_id = uuid7(at)
         data = ReportReceivedData(
             report_id=report_id,
@@ -101,7 +104,7 @@ async def _core(settings: Settings) -> AsyncGenerator[Escalation]:
 
 async def _storm(data: Path, count: int) -> tuple[float, float]:
     """Reports a second that the running service routes from a full stream; and what reading and copying them takes."""
-    async with furnished(data) as house:
+    async with furnished(data, BEFORE) as house:
         redis = messaging.connect(str(house.settings.redis_url))
         (stream,) = streams(INTAKE, 1)
         bodies = [encode(event) for event in _reports(count, STORM_INCIDENTS)]
@@ -150,7 +153,7 @@ async def _read_and_copy(redis: Any, stream: str, pool: asyncpg.Pool, count: int
 
 async def _step_up(data: Path, incidents: int) -> float:
     """Seconds until `incidents` whose post-holders did not answer are all with the desk."""
-    async with furnished(data) as house, _core(house.settings) as escalation:
+    async with furnished(data, BEFORE) as house, _core(house.settings) as escalation:
         events = _reports(incidents, incidents)
         for start in range(0, incidents, BATCH):
             await on_reports(escalation, events[start : start + BATCH])

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,11 @@ class House:
 
 
 @asynccontextmanager
-async def furnished(data: Path) -> AsyncGenerator[House]:
-    """Embedded servers with the 34 sample wards and their post-holders; no service runs yet."""
+async def furnished(data: Path, clock: datetime | None = None) -> AsyncGenerator[House]:
+    """Embedded servers with the 34 sample wards and their post-holders, imported at `clock`; no service runs yet."""
     async with embedded_servers(data) as servers:
-        settings = Settings().model_copy(
-            update={"redis_url": servers.redis_url, "database_url": servers.database_url, "data": data}
-        )
+        given = {"redis_url": servers.redis_url, "database_url": servers.database_url, "data": data, "clock": clock}
+        settings = Settings().model_copy(update=given)
         await import_file(settings, "wards", SAMPLES / "wards.csv", keep_going=False)
         await import_file(settings, "directory", SAMPLES / "directory.csv", keep_going=False)
         pool = await plain_pool(servers.database_url)

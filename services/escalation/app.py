@@ -30,6 +30,8 @@ from shared.web import Check, Service, checks_of, service_app
 log = structlog.get_logger()
 GROUP = "escalation"
 POLL_SECONDS = 0.2
+REPORTS_AT_ONCE = 2_000
+"""In a storm the reports of one incident come in one transaction, which is what makes it quick."""
 
 
 def wired(settings: Settings, clock: Clock) -> Escalation:
@@ -80,6 +82,7 @@ def build(settings: Settings, clock: Clock) -> Service:
         handle,
         escalation.engine,
         tables.dead_letter,
+        max_records=REPORTS_AT_ONCE,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
     )

@@ -93,8 +93,10 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
             for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
                 router.cases.setdefault(key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
-        router.neighbours.update(await cases.neighbours(connection, near, timedelta(minutes=wide)))
         joined = [router.join(event) for event in fresh]
+        opened = [j.case.anchor for j in joined if j.case.is_new]
+        if opened:
+            router.neighbours.update(await cases.neighbours(connection, opened, timedelta(minutes=wide)))
         stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
         await cases.with_history(connection, list(stored.values()))
         for each in joined:

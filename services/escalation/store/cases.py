@@ -223,7 +223,7 @@ def _case(row: Row[Any]) -> Case:
         level=row.level,
         successor=UnitRef.model_validate(row.successor) if row.successor else None,
         merged_into=row.merged_into,
-        digest=Digest.model_validate(row.digest),
+        digest=Digest.model_validate_json(row.digest),
         decided_at=row.decided_at,
         has_history=False,
     )

@@ -67,14 +67,14 @@ async def _save_filed(connection: AsyncConnection, cases: Sequence[Case]) -> Non
         return
     await connection.execute(
         text(
-            "UPDATE escalation.incident SET sequence = filed.sequence, digest = filed.digest::jsonb"
+            "UPDATE escalation.incident SET sequence = filed.sequence, digest = filed.digest"
             " FROM unnest(CAST(:ids AS text[]), CAST(:sequences AS int[]), CAST(:digests AS text[]))"
             " AS filed (id, sequence, digest) WHERE incident_id = filed.id"
         ),
         {
             "ids": [case.incident_id for case in cases],
             "sequences": [case.sequence for case in cases],
-            "digests": [case.digest.model_dump_json() for case in cases],
+            "digests": [case.digest.model_dump_json(exclude_defaults=True) for case in cases],
         },
     )
 
@@ -160,7 +160,7 @@ def _incident_row(case: Case) -> dict[str, Any]:
         "level": case.level,
         "successor": case.successor.model_dump(mode="json") if case.successor else None,
         "merged_into": case.merged_into,
-        "digest": case.digest.model_dump(mode="json"),
+        "digest": case.digest.model_dump_json(exclude_defaults=True),
         "decided_at": case.decided_at,
     }
 

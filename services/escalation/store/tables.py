@@ -132,7 +132,7 @@ incident = Table(
     Column("round", Integer, nullable=False, server_default="1"),
     Column("level", Integer, nullable=False, server_default="0"),
     Column("successor", JSONB),
-    Column("digest", JSONB, nullable=False, server_default="{}"),
+    Column("digest", Text, nullable=False, server_default="{}"),
     _instant("decided_at", nullable=True),
     Column("merged_into", Text, ForeignKey("escalation.incident.incident_id")),
     Index(

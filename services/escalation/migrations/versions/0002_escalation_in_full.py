@@ -40,7 +40,7 @@ ALTER TABLE escalation.incident
     ADD COLUMN round INTEGER DEFAULT '1' NOT NULL,
     ADD COLUMN level INTEGER DEFAULT '0' NOT NULL,
     ADD COLUMN successor JSONB,
-    ADD COLUMN digest JSONB DEFAULT '{}' NOT NULL,
+    ADD COLUMN digest TEXT DEFAULT '{}' NOT NULL,
     ADD COLUMN decided_at TIMESTAMP WITH TIME ZONE,
     ADD COLUMN merged_into TEXT REFERENCES escalation.incident (incident_id);
 CREATE INDEX incident_open ON escalation.incident (incident_id)
