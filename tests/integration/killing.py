@@ -4,13 +4,12 @@ Killed: its connection closes, PostgreSQL rolls back, and nothing more is done b
 """
 
 import hashlib
-import itertools
 import re
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import asyncpg
 import orjson
@@ -24,25 +23,29 @@ from tests.support import CHANNELS
 
 Act = Callable[[Escalation], Awaitable[Any]]
 """What a process does, given its core."""
-COMMIT = "COMMIT;"
-OF_INCIDENTS = (
-    "deadline",
-    "delivery",
-    "notice",
+Rows = Sequence[tuple[str, dict[str, Any]]]
+TABLES = (
+    "incident",
+    "report",
     "decision",
     "finding",
     "link",
-    "report",
-    "incident",
+    "notice",
+    "delivery",
+    "deadline",
     "timeline",
-    "pace",
     "outbox",
+    "pace",
 )
-OF_DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
+DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
 PLACES = frozenset({"position", "transaction", "seq", "number", "created_at"})
 """Columns that the database gives by itself. An incident's own order is in its events' sequence."""
-_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{64}\b")
-"""Ids, salts and hashes."""
+_DRAWN = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b"
+)
+"""Ids, salts and hashes: others each time."""
+STEPS = 4
+"""So far from a row, what hangs on it tells its id from others."""
 
 
 class StoppedClock(Clock):
@@ -56,8 +59,8 @@ class StoppedClock(Clock):
 
 
 class Mortal:
-    """A process that dies before its n-th statement, for each `arm(n)` anew. COMMIT is two: before it is sent, and
-    after it was done but before the answer came."""
+    """A process that dies before its n-th statement from `arm(n)` on; `arm(0)`: lives. COMMIT counts as two: one dies
+    before it is sent, or after it was done and before the answer came."""
 
     def __init__(self) -> None:
         self._dies_at, self._count = 0, 0
@@ -66,15 +69,13 @@ class Mortal:
     def arm(self, statement: int) -> None:
         self._dies_at, self._count, self.is_dead = statement, 0, False
 
-    def disarm(self) -> None:
-        self.arm(0)
-
-    def step(self, driver: asyncpg.Connection) -> None:
-        """Called before each statement; with a closed connection that statement fails."""
+    def step(self, driver: Any) -> None:
+        """Raises ConnectionError where the process has ended."""
         self._count += 1
         if self.is_dead or self._count == self._dies_at:
             self.is_dead = True
             driver.terminate()
+            raise ConnectionError("the process was killed")
 
     async def does(self, act: Act, escalation: Escalation) -> bool:
         """Whether it came to the end of `act` alive."""
@@ -87,27 +88,26 @@ class Mortal:
 
 
 @asynccontextmanager
-async def mortal(database_url: str, clock: Clock) -> AsyncGenerator[tuple[Mortal, Escalation]]:
-    """A process on a database, with the core that it works with."""
+async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tuple[Mortal, Escalation]]:
+    """With the core that it works with."""
     process, engine = Mortal(), connect(database_url, pool_size=4)
 
-    class Watched(asyncpg.Connection):  # pyright: ignore[reportUntypedBaseClass]
+    class Watched(asyncpg.Connection):
         """Sees what SQLAlchemy has no event for."""
 
-        async def copy_records_to_table(self, *args: Any, **more: Any) -> Any:
+        async def copy_records_to_table(self, *given: Any, **more: Any) -> Any:
             process.step(self)
-            return await super().copy_records_to_table(*args, **more)
+            return await super().copy_records_to_table(*given, **more)
 
-        async def execute(self, query: str, *args: Any, **more: Any) -> Any:
-            if query != COMMIT:
-                return await super().execute(query, *args, **more)
+        async def execute(self, query: str, *given: Any, **more: Any) -> Any:
+            if query != "COMMIT;":
+                return await super().execute(query, *given, **more)
             process.step(self)
-            done = await super().execute(query, *args, **more)
+            done = await super().execute(query)
             process.step(self)
-            return await super().execute("SELECT 1") and done  # fails where the answer is not to come
+            return done
 
-    def on_connect(*given: Any) -> None:
-        *_, options = given
+    def on_connect(_: Any, __: Any, ___: Any, options: dict[str, Any]) -> None:
         options["connection_class"] = Watched
 
     def on_statement(connection: Any, *_: Any) -> None:
@@ -121,37 +121,50 @@ async def mortal(database_url: str, clock: Clock) -> AsyncGenerator[tuple[Mortal
         await engine.dispose()
 
 
-class Snapshot:
-    """All rows of some tables: as they are, or (`canonical`) whatever ids were drawn."""
-
-    def __init__(self, rows: list[tuple[str, Any]]) -> None:
-        self.rows = rows
-
-    @classmethod
-    async def of(cls, engine: AsyncEngine, tables: Collection[str]) -> Self:
-        parts = (f"SELECT '{name}', to_jsonb(t) FROM escalation.{name} t" for name in tables)  # noqa: S608
-        async with engine.connect() as connection:
-            found = await connection.execute(text(" UNION ALL ".join(parts)))
+async def rows_of(engine: AsyncEngine, tables: Collection[str]) -> Rows:
+    """Every row of these, by table."""
+    parts = " UNION ALL ".join(f"SELECT '{name}', to_jsonb(t) FROM escalation.{name} t" for name in tables)
+    async with engine.connect() as connection:
+        found = await connection.execute(text(parts))
         rows = [(name, {k: _read(v) for k, v in row.items() if k not in PLACES}) for name, row in found]
-        return cls(sorted(rows, key=repr))
+    return sorted(rows, key=repr)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Snapshot) and self.rows == other.rows
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
+def _read(value: Any) -> Any:
+    """Bytes are JSON."""
+    if isinstance(value, str) and value.startswith("\\x"):
+        content = bytes.fromhex(value[2:])
+        return orjson.loads(content) if content.startswith(b"{") else hashlib.sha256(content).hexdigest()
+    return value
 
-    def canonical(self, ignored: Collection[str] = ()) -> dict[str, list[str]]:
-        """By table. An id is named by all that is said of it, and of what is said with it, some steps far."""
-        shown = [(name, orjson.dumps(_without(row, ignored), option=orjson.OPT_SORT_KEYS).decode()) for name, row in self.rows]
-        names: dict[str, str] = defaultdict(str)
-        for _ in range(5):
-            said: dict[str, list[str]] = defaultdict(list)
-            for table, row in shown:
-                named = _RANDOM.sub(lambda m: names[m[0]], row)
-                for place, found in enumerate(_RANDOM.findall(row)):
-                    said[found].append(f"{table} {place} {named}")
-            names = {id_: _digest(sorted(lines)) for id_, lines in said.items()}
-        result: dict[str, list[str]] = defaultdict(list)
+
+def differences(found: Rows, expected: Rows, ignored: Collection[str] = ()) -> list[str]:
+    """Rows of only one of two runs that may differ in the ids that they drew, and in fields that are `ignored`."""
+    mine, theirs = _canonical(found, ignored), _canonical(expected, ignored)
+    return [*(f"+ {row}" for row in (mine - theirs).elements()), *(f"- {row}" for row in (theirs - mine).elements())]
+
+
+def _canonical(rows: Rows, ignored: Collection[str]) -> Counter[str]:
+    """An id is named by all that is said of it, `STEPS` far."""
+    shown = [(table, orjson.dumps(_without(row, ignored), option=orjson.OPT_SORT_KEYS).decode()) for table, row in rows]
+    names: dict[str, str] = defaultdict(str)
+    for _ in range(STEPS):
+        said: dict[str, list[str]] = defaultdict(list)
         for table, row in shown:
-            result[table].append(_RANDOM.sub(lambda m: names[m[0]], row))
-        return {table: sorted(rows) for table, rows in result.items()}
+            named = _named(row, names)
+            for place, found in enumerate(_DRAWN.findall(row)):
+                said[found].append(f"{table} {place} {named}")
+        names = {id_: hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:8] for id_, lines in said.items()}
+    return Counter(f"{table} {_named(row, names)}" for table, row in shown)
+
+
+def _named(row: str, names: dict[str, str]) -> str:
+    return _DRAWN.sub(lambda found: names[found[0]], row)
+
+
+def _without(value: Any, ignored: Collection[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(inner, ignored) for name, inner in value.items() if name not in ignored}
+    if isinstance(value, list):
+        return [_without(inner, ignored) for inner in value]
+    return value
