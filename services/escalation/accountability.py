@@ -260,6 +260,12 @@ def combined_harm(figures: Iterable[Harm | None]) -> Harm:
     return Harm(**highest)
 
 
+def lowered(harm: Harm, known: Harm) -> list[str]:
+    """The measures of which `harm` says less than is known."""
+    pairs = {name: (getattr(harm, name), getattr(known, name)) for name in MEASURES}
+    return [name for name, (new, old) in pairs.items() if new is not None and old is not None and new < old]
+
+
 def _life_at_stake(harm: Harm) -> bool:
     return bool(harm.deaths or harm.life_threatening)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation import chain, lifecycle
-from services.escalation.accountability import combined_harm, effective_harm
+from services.escalation.accountability import combined_harm, effective_harm, lowered
 from services.escalation.case import Case, about
 from services.escalation.correlation import Happening
 from services.escalation.digest import digest_of
@@ -240,9 +240,12 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
         desk.allow()
         case = desk.case
         rulebook = desk.router.policy_of(case)
-        before = rulebook.severity_of(effective_harm(desk.router.inputs(case)))
+        known = effective_harm(desk.router.inputs(case))
+        before = rulebook.severity_of(known)
         if caller.role != "desk":
-            harm = combined_harm([effective_harm(desk.router.inputs(case)), harm])
+            if less := lowered(harm, known):
+                raise Problem(403, f"{', '.join(less)} is less than is known: only the desk may lower it")
+            harm = combined_harm([known, harm])
         severity = rulebook.severity_of(harm)
         if caller.role != "desk" and lifecycle.lowers(severity, before):
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")

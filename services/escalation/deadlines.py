@@ -23,7 +23,8 @@ async def pass_deadlines(escalation: Escalation) -> int:
             passed.setdefault(row.incident_id, []).append(Passed(row.kind, row.due_at, row.notice_id, row.level))
             if row.kind in WITH_REPORTS:
                 decides.add(row.incident_id)
-        found = await cases.locked(connection, ids)
+        # another process may have acted on some between our look at what is due and our lock
+        found = await cases.locked(connection, list(passed))
         await cases.with_history(connection, [c for c in found if c.incident_id in decides])
         await cases.with_history(connection, [c for c in found if c.incident_id not in decides], reports=False)
         units: set[UnitKey] = {key_of(case.unit) for case in found}
@@ -36,4 +37,4 @@ async def pass_deadlines(escalation: Escalation) -> int:
         await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()
-    return len(ids)
+    return len(passed)

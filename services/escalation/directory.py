@@ -136,6 +136,11 @@ def holder_at(
     )
 
 
+def known_at(tenures: Iterable[Tenure], now: datetime) -> datetime:
+    """`now`, or when the last of these was recorded: by another process, whose clock is ahead of ours."""
+    return max([now, *(t.recorded_at for t in tenures)])
+
+
 def overlap(a: Tenure, b: Tenure) -> bool:
     starts_before = b.valid_to is None or a.valid_from < b.valid_to
     return starts_before and (a.valid_to is None or b.valid_from < a.valid_to)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.escalation import lifecycle
 from services.escalation.accountability import Decision
 from services.escalation.case import Case, Outcome, about, envelope, happening_of
-from services.escalation.directory import UnitKey, holder_at, key_of
+from services.escalation.directory import UnitKey, holder_at, key_of, known_at
 from services.escalation.notification import ASKING, DESK, LEADERSHIP, OFFICES, to_holders
 from services.escalation.routing import Channels, Router
 from services.escalation.store import cases, deadlines, directory, saving, tables, timeline
@@ -170,11 +170,12 @@ async def _of_post(
     now = escalation.clock.now()
     acts = case.successor or case.unit
     held = (await directory.load(connection, {key_of(acts)}, now)).tenures
+    known = known_at(held, now)
 
     def answers(post: str) -> bool:
         """Holds the post now, or stands in for who does."""
-        stands_in = holder_at(held, post, now, now, unit=acts, capacity="deputy")
-        answering = [stands_in, holder_at(held, post, now, now, unit=acts)]
+        stands_in = holder_at(held, post, now, known, unit=acts, capacity="deputy")
+        answering = [stands_in, holder_at(held, post, now, known, unit=acts)]
         return any(t is not None and t.holder_id == caller.subject for t in answering)
 
     mine = [n for n in of_post if n.recipient == caller.subject or all(answers(post) for post in n.posts)]

@@ -24,7 +24,7 @@ from services.escalation.case import (
     happening_of,
 )
 from services.escalation.correlation import Happening, Key
-from services.escalation.directory import Contact, Directory, Tenure, UnitKey, key_of
+from services.escalation.directory import Contact, Directory, Tenure, UnitKey, key_of, known_at
 from services.escalation.finding import assess
 from services.escalation.notification import (
     DESK,
@@ -170,13 +170,14 @@ class Router:
         """What a decision on the case depends on now; also settles which unit acts for it."""
         held, adopted = assess(case.findings), self.rulebook_of(case)
         case.successor, divided = self._who_acts(case)
+        tenures = self._tenures(case)
         return Inputs(
             incident=case.incident_id,
             unit=case.unit,
             time_of_occurrence=case.anchor.at,
-            evaluated_at=self.now,
+            evaluated_at=known_at(tenures, self.now),
             reports=tuple(case.reports),
-            tenures=self._tenures(case),
+            tenures=tenures,
             rulebook_version=adopted.rulebook.version if adopted else None,
             exercise=case.anchor.exercise,
             designated=held.designated,

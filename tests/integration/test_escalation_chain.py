@@ -322,6 +322,26 @@ async def test_a_holder_is_asked_again_when_the_deputy_goes_unless_they_had_answ
     assert await asked(city) == ["mau-14776-chu-tich"]
 
 
+async def test_a_late_entry_corrects_the_record_of_what_has_ended_and_tells_nobody(city: City) -> None:
+    incident = await reported(city)
+    await commands.dismiss(city.escalation, incident, DESK, "Báo nhầm")
+    city.clock.set(NIGHT + DAY)
+    await leave(city, "mau-14776-chu-tich", NIGHT - DAY)
+    await appoint(city, "mau-moi", NIGHT - DAY)
+    await city.run(
+        "INSERT INTO escalation.deadline (deadline_id, incident_id, kind, due_at, state)"
+        " VALUES ('muon', :id, 'directory', :now, 'pending')",
+        id=incident,
+        now=city.clock.now(),
+    )
+    assert await wake(city, NIGHT + DAY + MINUTE) == []
+    assert await state(city) == "dismissed"
+    *_, last = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
+    assert last.record["parties"][1]["accountable"]["holder_id"] == "mau-moi"  # type: ignore[index,call-overload]
+    assert await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'") == 0
+    assert not await decisions_that_differ_when_computed_again(city)
+
+
 # --- rosters and quiet hours ---
 
 

@@ -6,6 +6,7 @@ Who is told is who is accountable: what verifies, lowers, joins, divides or ends
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -459,7 +460,12 @@ async def test_the_desks_figures_replace_what_was_known_up_and_down(city: City) 
 @pytest.mark.parametrize("caller", [HERE, OFFICER], ids=["official", "officer"])
 async def test_a_wards_own_add_to_what_is_known_and_take_nothing_away(city: City, caller: Principal) -> None:
     incident = await reported(city, received("FIRE", harm=Harm(deaths=1, property_vnd=600_000_000)))
-    await revise(city, incident, caller, deaths=0, injured=4, property_vnd=0)
+    kept = await written(city)
+    problem = await refused(revise(city, incident, caller, deaths=0, injured=4, property_vnd=600_000_000))
+    assert problem.status == 403
+    assert "deaths" in problem.detail
+    assert await written(city) == kept
+    await revise(city, incident, caller, injured=4)
     (revised,) = await of(city, SeverityRevised)
     assert revised.harm == Harm(deaths=1, injured=4, property_vnd=600_000_000)
     assert (revised.previous, revised.severity) == (3, 3)
@@ -827,6 +833,28 @@ async def test_every_decision_of_a_long_story_is_linked_and_the_same_when_comput
     made = await of(city, DecisionMade, incident)
     assert [d.previous for d in made] == [None, *(d.decision_id for d in made[:-1])]
     assert len(made) >= 5
+    await in_order(city)
+
+
+async def test_all_at_once_blocks_nobody_and_leaves_everything_in_order(city: City) -> None:
+    hours = [NIGHT - n * 2 * HOUR for n in range(4)]
+    ids = [await reported(city, received("FIRE", occurred_at=hour)) for hour in hours]
+    both = await reported(city, *(received(subject=f"cam-bien-{n}") for n in range(3)))
+    city.clock.set(NIGHT + 40 * MINUTE)
+
+    async def later(number: int) -> None:
+        event = received("FIRE", occurred_at=hours[number % 4], received_at=NIGHT, subject=f"nguon-{number}")
+        await on_reports(city.escalation, [event])
+
+    async with city.another() as other:
+        doing: list[Awaitable[Any]] = [later(n) for n in range(8)]
+        doing += [pass_deadlines(c.escalation) for c in (city, other) for _ in range(3)]
+        doing += [commands.merge(city.escalation, a, DESK, WHY, b) for a, b in pairwise(ids)]
+        doing += [verify(other, i) for i in ids] + [dismiss(city, ids[3]), split(other, both), reopen(city, ids[3])]
+        doing += [acknowledge(other.escalation, both, holder) for holder in (HERE, SECRETARY_HERE, DESK)]
+        done = await asyncio.gather(*doing, return_exceptions=True)
+    assert [d for d in done if isinstance(d, Exception) and not isinstance(d, Problem)] == []
+    assert await city.one("SELECT count(*) FROM escalation.report") == 15
     await in_order(city)
 
 

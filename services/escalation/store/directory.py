@@ -62,7 +62,7 @@ _REACHED = text(
 _HELD = (
     select(tenure)
     .join(_WANTED, and_(tenure.c.unit_code == _WANTED.c.code, tenure.c.unit_valid_from == _WANTED.c.valid_from))
-    .where(tenure.c.recorded_at <= _NOW, or_(tenure.c.superseded_at.is_(None), tenure.c.superseded_at > _NOW))
+    .where(tenure.c.superseded_at.is_(None))
     .order_by(tenure.c.unit_code, tenure.c.post, tenure.c.valid_from)
 )
 _ON_DUTY = (

@@ -364,7 +364,7 @@ REPORTS: Sequence[tuple[ReportReceived, ...]] = (
     (received(clock_ahead=True, harm=Harm(deaths=1)),),
     (received("FIRECRACKER_POSSESSION"),),
 )
-some_night = st.builds(lambda reports: Night(*reports), st.sampled_from(REPORTS))
+some_night = st.sampled_from(REPORTS).map(lambda reports: Night(*reports))
 
 
 @given(
@@ -443,6 +443,16 @@ def test_a_holder_who_left_is_not_reminded_and_nobody_is_told_that_they_did_not_
     told = night.wake(NIGHT + 16 * MINUTE)
     assert told == ["mau-moi:accountable", "desk:not_acknowledged"]
     assert night.notices[-1].notice.posts == (SECRETARY,), "the new chair has just been told"
+
+
+def test_who_left_while_the_reminder_was_held_up_is_not_reminded() -> None:
+    held = (
+        BOTH_POSTS[0],
+        tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
+        tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
+    )
+    night = Night(using=router(held))
+    assert night.wake(NIGHT + 12 * MINUTE) == ["mau-moi:accountable", "mau-bi-thu:reminder"]
 
 
 def test_a_change_that_is_nearer_than_the_one_that_was_waited_for_is_not_missed() -> None:
