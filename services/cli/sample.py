@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent.parent.parent / "samples"
 PARTS = ("tet-night", "after-tet", "units-2025")
 """Played in this order."""
 OFFICES = ("desk", "leadership")
-IN_ANY_ORDER = frozenset({"told", "candidates"})
+IN_ANY_ORDER = frozenset({"told", "candidates", "related"})
 POLL_SECONDS = 0.005
 ROUTED_WITHIN_SECONDS = 30
 A_MOMENT = timedelta(seconds=5)
@@ -197,6 +197,7 @@ class Night:
             "accountable": {p["post"]: _holder(p, "accountable") for p in parties},
             "present": {p["post"]: _holder(p, "deputy") or _holder(p, "present") for p in parties},
             "decisions": len(whole["decisions"]),
+            "related": [self._label_of.get(r["id"], "") for r in whole["related"]],
             "told": [told(n, whole) for n in new],
             "channels": {told(n, whole): sent[n["notice_id"]] for n in whole["notices"]},
         }

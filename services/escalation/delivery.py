@@ -150,7 +150,7 @@ class DeliveryLoop:
     ) -> None:
         """Of notices that got through by no other channel."""
         through = await deliveries.settled(connection, [d.notice_id for d in given_up])
-        lost = [d for d in given_up if d.notice_id not in through]
+        lost = [d for d in given_up if d.notice_id not in through and found[d.incident_id].is_open]
         if not lost:
             return
         concerned = await cases.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)

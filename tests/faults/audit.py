@@ -3,16 +3,18 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.cli.auditing import verify_source
-from services.escalation.store import deadlines
+from services.escalation.replaying import replay
+from services.escalation.store import deadlines, decisions, directory
 from services.escalation.store import tables as escalation_tables
+from services.escalation.store.deliveries import LEASE
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
 from shared import messaging
@@ -20,106 +22,48 @@ from shared.database import connect
 from shared.identity import Principal
 from shared.messaging import ESCALATION, INTAKE, is_transient
 from tests.faults.house import House
+from tests.faults.load import Load
+from tests.faults.promises import ENTRIES_ABOUT, PROMISES, RECORDED
 
 SHOWN = 5
 """Examples of a broken promise that are named; the rest are counted."""
-
-# Each query returns what breaks the promise that it stands for.
-PROMISES = {
-    "the receipt of report {} names another incident than escalation, or none": """
-        SELECT r.report_id FROM intake.report r LEFT JOIN escalation.report e USING (report_id)
-        WHERE e.incident_id IS DISTINCT FROM r.incident OR e.event_id IS DISTINCT FROM r.event_id
-    """,
-    "escalation knows report {}, which intake never accepted": """
-        SELECT e.report_id FROM escalation.report e LEFT JOIN intake.report r USING (report_id)
-        WHERE r.report_id IS NULL
-    """,
-    "the reports of incident {} are not numbered from 1 without a gap": """
-        SELECT incident_id FROM escalation.report GROUP BY incident_id
-        HAVING (min(position), max(position), count(DISTINCT position)) <> (1, count(*), count(*))
-    """,
-    "the decisions of incident {} are not numbered from 1 without a gap, or there is none": """
-        SELECT i.incident_id FROM escalation.incident i LEFT JOIN escalation.decision d USING (incident_id)
-        GROUP BY i.incident_id
-        HAVING (min(d.number), max(d.number), count(DISTINCT d.number)) IS DISTINCT FROM (1, count(*), count(*))
-    """,
-    "decision {} is not linked to the one before it": """
-        SELECT d.decision_id FROM escalation.decision d LEFT JOIN escalation.decision p
-            ON p.incident_id = d.incident_id AND p.number = d.number - 1
-        WHERE d.previous_id IS DISTINCT FROM p.decision_id
-    """,
-    "incident, recipient and purpose {} have more than one notice": """
-        SELECT (incident_id, recipient, purpose)::text FROM escalation.notice
-        GROUP BY incident_id, recipient, purpose HAVING count(*) > 1
-    """,
-    "delivery {} is neither sent nor made needless by an acknowledgement": """
-        SELECT d.delivery_id FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)
-        WHERE d.state <> 'sent' AND NOT (d.state = 'cancelled' AND n.acknowledged_at IS NOT NULL)
-    """,
-    "deadline {} has passed and nothing was done": """
-        SELECT deadline_id FROM escalation.deadline WHERE state = 'pending' AND due_at <= :now
-    """,
-    "report {} has not exactly one entry in the ledger": """
-        SELECT r.report_id FROM intake.report r LEFT JOIN ledger.entry e
-            ON e.event_id = r.event_id AND e.kind = 'report.received'
-        GROUP BY r.report_id HAVING count(e.idx) <> 1
-    """,
-    "the ledger has a report.received {} that intake does not know": """
-        SELECT e.event_id FROM ledger.entry e LEFT JOIN intake.report r USING (event_id)
-        WHERE e.kind = 'report.received' AND r.event_id IS NULL
-    """,
-    # An incident numbers its events itself, so a gap here is an event that got lost on its way to the ledger.
-    "the events of incident {} are not in the ledger from 1 to its last, each once": """
-        SELECT i.incident_id FROM escalation.incident i LEFT JOIN (
-            SELECT incident, (convert_from(body, 'UTF8')::jsonb #>> '{data,sequence}')::int AS sequence
-            FROM ledger.entry WHERE incident IS NOT NULL
-        ) e ON e.incident = i.incident_id
-        GROUP BY i.incident_id, i.sequence
-        HAVING (min(e.sequence), max(e.sequence), count(DISTINCT e.sequence), count(*))
-            IS DISTINCT FROM (1, i.sequence, i.sequence, i.sequence)
-    """,
-    "the ledger has events of incident {}, which escalation does not know": """
-        SELECT e.incident FROM ledger.entry e LEFT JOIN escalation.incident i ON i.incident_id = e.incident
-        WHERE e.incident IS NOT NULL AND i.incident_id IS NULL
-    """,
-    "an event of service {} is dead": """
-        SELECT 'intake' FROM intake.dead_letter UNION ALL SELECT 'escalation' FROM escalation.dead_letter
-        UNION ALL SELECT 'ledger' FROM ledger.dead_letter
-    """,
-}
-
-# Rows of a table, and the ledger's entries about them: one entry each, and no entry more.
-RECORDED = {
-    "decision.made": ("decision_id", "SELECT decision_id FROM escalation.decision"),
-    "notice.issued": ("notice_id", "SELECT notice_id FROM escalation.notice"),
-    "delivery.finished": ("delivery_id", "SELECT delivery_id FROM escalation.delivery WHERE state = 'sent'"),
-    "acknowledgement.recorded": (
-        "notice_id",
-        "SELECT notice_id FROM escalation.notice WHERE acknowledged_at IS NOT NULL",
-    ),
-    "report.correlated": ("report_id", "SELECT report_id FROM escalation.report"),
-    "tenure.recorded": ("tenure_id", "SELECT tenure_id FROM escalation.tenure"),
-    "rulebook.adopted": ("version", "SELECT version FROM escalation.rulebook"),
-}
-ENTRIES_ABOUT = text("""
-    SELECT convert_from(body, 'UTF8')\\:\\:jsonb #>> ARRAY['data', :key] FROM ledger.entry WHERE kind = :kind
-""")
+A_MOMENT = timedelta(seconds=3)
+"""In which escalation can be ended before more falls due."""
+WAITING = text("SELECT count(*) FROM escalation.delivery WHERE state IN ('queued', 'sending', 'failed')")
+EXPLAINED = frozenset(
+    {
+        "BusyLoadingError",
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "DBAPIError",
+        "FileNotFoundError",
+        "InterfaceError",
+        "InternalError",
+        "ResponseError",
+        "TimeoutError",
+    }
+)
+"""Errors of a server that is away or comes back. A deadlock is one too: of that the database's own log tells."""
 
 
-async def findings(house: House, accepted: Collection[str], acknowledged: Collection[str]) -> list[str]:
-    """Every promise that is broken; empty when nothing was lost and nothing was doubled."""
+async def findings(house: House, load: Load, at: datetime) -> list[str]:
+    """Every promise that is broken; empty when nothing was lost and nothing was doubled. `at`: when all had come to
+    rest, and escalation was ended."""
     engine = connect(str(house.settings.database_url))
     try:
         async with engine.connect() as connection:
             found = [
-                *await _lost(connection, accepted, acknowledged),
-                *await _broken_promises(connection, house.now()),
+                *await _lost(connection, load),
+                *await _broken_promises(connection, at),
                 *await _unequal_records(connection),
                 *await _untold(connection, house),
+                *await _told_after_all(connection, load.people.acknowledged),
+                *await _unlike_computed_again(connection),
             ]
     finally:
         await engine.dispose()
-    return [*found, *await _unverified(house)]
+    return [*found, *_mistakes(house), *await _unverified(house)]
 
 
 async def unsettled(house: House) -> list[str]:
@@ -134,8 +78,10 @@ async def unsettled(house: House) -> list[str]:
             groups = [str(group) for group in await messaging.progress(redis, streams) if not group.caught_up]
             found.append(f"events are not yet with everybody: {'; '.join(groups) or 'some are not published'}")
         async with engine.connect() as connection:
-            if not await deadlines.is_idle(connection, house.now()):
-                found.append("a delivery or a deadline is due")
+            if not await deadlines.is_idle(connection, house.now() + A_MOMENT):
+                found.append("a deadline falls due, or a delivery does")
+            if waiting := await connection.scalar(WAITING):
+                found.append(f"{waiting} deliveries wait or are under way")
             for _, outbox in outboxes:
                 if left := await connection.scalar(text(f"SELECT count(*) FROM {outbox.rows.fullname}")):
                     found.append(f"{outbox.rows.fullname} still has {left} events that everybody should have")
@@ -166,15 +112,18 @@ async def until_recovered(house: House, seconds: float) -> None:
         raise AssertionError(f"not recovered after {seconds:.0f} s: {'; '.join(left)}") from None
 
 
-async def _lost(connection: AsyncConnection, accepted: Collection[str], acknowledged: Collection[str]) -> list[str]:
+async def _lost(connection: AsyncConnection, load: Load) -> list[str]:
+    people = load.people
     stored = set(await connection.scalars(text("SELECT report_id FROM escalation.report")))
     seen = set(
         await connection.scalars(text("SELECT notice_id FROM escalation.notice WHERE acknowledged_at IS NOT NULL"))
     )
+    said = set(await connection.scalars(text("SELECT reason FROM escalation.finding")))
     return [
-        *_named("report {} was accepted and has no incident", set(accepted) - stored),
-        *_named("report {} has an incident, but no sender was told that it was accepted", stored - set(accepted)),
-        *_named("the acknowledgement of notice {} was answered and is lost", set(acknowledged) - seen),
+        *_named("report {} was accepted and has no incident", load.accepted - stored),
+        *_named("report {} has an incident, but no sender was told that it was accepted", stored - load.accepted),
+        *_named("the acknowledgement of notice {} was answered and is lost", people.acknowledged.keys() - seen),
+        *_named("what the desk or a ward said was answered and is lost: {}", people.said - said),
     ]
 
 
@@ -201,21 +150,59 @@ async def _unequal_records(connection: AsyncConnection) -> list[str]:
 
 
 async def _untold(connection: AsyncConnection, house: House) -> list[str]:
-    query = "SELECT DISTINCT notice_id FROM escalation.delivery WHERE state = 'sent'"
-    sent = set(await connection.scalars(text(query)))
-    lines = await asyncio.to_thread(house.outbox.read_text, encoding="utf-8")
-    reached: set[str] = {json.loads(line)["notice_id"] for line in lines.splitlines()}
-    issued = set(await connection.scalars(text("SELECT notice_id FROM escalation.notice")))
+    """Against the file of the channel: what was sent is there, and no more often than it was tried."""
+    deliveries = {
+        row.delivery_id: row
+        for row in await connection.execute(text("SELECT delivery_id, state, attempts FROM escalation.delivery"))
+    }
+    written = await asyncio.to_thread(house.outbox.read_text, encoding="utf-8")
+    lines = Counter(str(json.loads(line)["delivery_id"]) for line in written.splitlines())
+    sent = {id_ for id_, row in deliveries.items() if row.state == "sent"}
+    too_often = {id_ for id_, count in lines.items() if id_ in deliveries and count > deliveries[id_].attempts}
     return [
-        *_named("notice {} counts as sent and reached nobody", sent - reached),
-        *_named("notice {} reached somebody and was never issued", reached - issued),
+        *_named("delivery {} counts as sent and reached nobody", sent - lines.keys()),
+        *_named("delivery {} reached somebody and was never queued", lines.keys() - deliveries.keys()),
+        *_named("delivery {} reached somebody more often than it was tried", too_often),
     ]
+
+
+async def _told_after_all(connection: AsyncConnection, acknowledged: Mapping[str, datetime]) -> list[str]:
+    """Begun after somebody had heard that the notice is acknowledged; what was under way by then may still arrive."""
+    rows = await connection.execute(
+        text("SELECT delivery_id, notice_id, next_at FROM escalation.delivery WHERE state = 'sent'")
+    )
+    late = [
+        row.delivery_id
+        for row in rows
+        if row.notice_id in acknowledged and row.next_at - LEASE > acknowledged[row.notice_id]
+    ]
+    return _named("delivery {} was begun after its notice was acknowledged", late)
+
+
+async def _unlike_computed_again(connection: AsyncConnection) -> list[str]:
+    books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
+    rows = [row async for row in decisions.every(connection)]
+    replayed = [replay(row.decision_id, row.inputs, row.record, books) for row in rows]
+    return _named("decision {} is another when computed again", (r.decision_id for r in replayed if not r.equal))
+
+
+def _mistakes(house: House) -> list[str]:
+    """Errors in the logs that no fault explains."""
+    found: Counter[str] = Counter()
+    for name, lines in house.said().items():
+        for said in (json.loads(line) for line in lines if line.startswith("{")):
+            kind = str(said.get("error", "")).partition(":")[0].partition(" ")[0]
+            if kind and kind not in EXPLAINED:
+                found[f"{name.partition('-')[0]} said {said['event']!r} of {said['error']!r}"] += 1
+    log = house.database_log()
+    deadlocks = ["\n".join(log[place : place + 10]) for place, line in enumerate(log) if "deadlock detected" in line]
+    return [f"{text}, {count} times" for text, count in found.most_common(SHOWN)] + deadlocks
 
 
 async def _unverified(house: House) -> list[str]:
     token = house.header(Principal("kiem-toan", "auditor"))["authorization"].removeprefix("Bearer ")
     vkey = signer(house.settings).verifier.vkey()
-    report = await asyncio.to_thread(verify_source, house.urls["ledger"], vkey, token, None)
+    report = await asyncio.to_thread(verify_source, house.url("ledger"), vkey, token, None)
     return [f"the ledger does not verify: {failure}" for failure in report.failures]
 
 
@@ -226,7 +213,7 @@ def _named(promise: str, broken: Iterable[Any]) -> list[str]:
 
 
 async def counts(engine: AsyncEngine) -> dict[str, int]:
-    """How much there is, for the printed summary."""
-    tables = ("intake.report", "escalation.incident", "escalation.decision", "escalation.notice", "ledger.entry")
+    """How often each kind of event happened, for the printed summary."""
     async with engine.connect() as connection:
-        return {name: int(await connection.scalar(text(f"SELECT count(*) FROM {name}")) or 0) for name in tables}
+        rows = await connection.execute(text("SELECT kind, count(*) FROM ledger.entry GROUP BY 1 ORDER BY 1"))
+        return {row.kind: row[1] for row in rows}

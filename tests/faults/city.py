@@ -1,12 +1,13 @@
 """A small city for the fault runs: four wards with the awkward cases among their post-holders, and what they report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
 
 from shared.identity import Principal
+from tests.support import rulebook
 
 VALID_FROM = "2021-02-01"
 WARDS = """\
@@ -29,18 +30,32 @@ unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document,channel
 """
 """90002: one person in both posts; 90003: no party secretary; 90004: a secretary whom no channel reaches."""
 
+RULEBOOK = rulebook(
+    ('version: "2023-01-06.1"', 'version: "chay-thu"'),
+    ("valid_from: 2023-01-06T", "valid_from: 2023-01-07T"),
+    ("{4: 5, 3: 10, 2: 15, 1: 30}", "{4: 2, 3: 2, 2: 2, 1: 2}"),
+    ("review_minutes: 30", "review_minutes: 2"),
+    ("remind_percent: 60", "remind_percent: 5"),
+    ("{4: 60, 3: 120, 2: 360, 1: 1440}", "{4: 7, 3: 7, 2: 7, 1: 7}"),
+    ("idle_minutes: 4320", "idle_minutes: 8"),
+    ("then_every_seconds: 30", "then_every_seconds: 1"),
+)
+"""The city's rule with times so short that they pass in a run: reminded after 6 seconds, overdue after two minutes."""
+
+DESK = Principal("truc-ban", "desk")
+LEADER = Principal("lanh-dao", "leader")
+ADMINISTRATOR = Principal("quan-tri", "admin")
 OFFICIALS = (
     Principal("mau-1-bt", "official", "90001", "party_secretary"),
     Principal("mau-1-ct", "official", "90001", "chair"),
+    Principal("mau-1-pct", "official", "90001", "chair"),
     Principal("mau-2", "official", "90002", "chair"),
+    Principal("mau-3-bt", "official", "90003", "party_secretary"),
     Principal("mau-3-ct", "official", "90003", "chair"),
     Principal("mau-4-ct", "official", "90004", "chair"),
 )
-_SENDERS = (
-    Principal("cam-bien-1", "device"),
-    Principal("cam-bien-2", "device"),
-    Principal("truc-ban", "desk"),
-)
+"""A deputy of 90001 and a secretary of 90003 come and go while the city runs."""
+_SENDERS = (Principal("cam-bien-1", "device"), Principal("cam-bien-2", "device"), DESK)
 _NAMES = {"90001": "Mẫu Một", "90002": "P. Mau Hai", "90003": "90003", "90004": "Xã Mẫu Bốn"}
 
 
@@ -92,3 +107,28 @@ def _fire(random: Random) -> dict[str, Any]:
 
 def _possession(_: Random) -> dict[str, Any]:
     return {"category": "FIRECRACKER_POSSESSION"}
+
+
+def changes_of_hands(today: date) -> Iterator[Sequence[dict[str, Any]]]:
+    """Rows of the directory, without end: who comes is recorded, and withdrawn again."""
+    comers = (
+        ("90001", "chair", "mau-1-pct", {"capacity": "deputy", "reason": "Đi công tác"}),
+        ("90003", "party_secretary", "mau-3-bt", {}),
+    )
+    while True:
+        for withdrawn in (False, True):
+            for unit, post, holder, more in comers:
+                row = {
+                    "unit_code": unit,
+                    "unit_valid_from": VALID_FROM,
+                    "post": post,
+                    "holder_id": holder,
+                    "holder_name": f"{holder} (mẫu)",
+                    "valid_from": (today - timedelta(days=1)).isoformat(),
+                    "valid_to": (today + timedelta(days=30)).isoformat(),
+                    "document": "QĐ mẫu",
+                    "channel": None if withdrawn else f"outbox://{holder}",
+                    "sample": True,
+                    "withdrawn": withdrawn,
+                }
+                yield [row | more]

@@ -1,4 +1,4 @@
-"""Senders who do not give up: each report goes out until it is accepted, under the same id."""
+"""Senders who do not give up: each report goes out until it is accepted, under the same id. And people at work."""
 
 import asyncio
 from collections import Counter
@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from shared.identity import Principal
-from tests.faults.city import OFFICIALS, Submitted
+from tests.faults.city import DESK, Submitted
 from tests.faults.house import House
+from tests.faults.people import People
 
 SENDERS = 8
 BATCHERS = 2
@@ -19,12 +20,10 @@ PATIENCE_SECONDS = 120.0
 
 
 class Load:
-    """Runs while faults happen. `accepted` and `acknowledged` hold only what was answered with success."""
+    """Runs while faults happen. `accepted` holds only what was answered with success."""
 
     def __init__(self, house: House, reports: Iterator[Submitted], random: Random) -> None:
         self.accepted: set[str] = set()
-        self.acknowledged: set[str] = set()
-        """Notice ids that an official was told are acknowledged."""
         self.refused: list[str] = []
         """Answers that no fault explains."""
         self.setbacks: Counter[str] = Counter()
@@ -33,6 +32,7 @@ class Load:
         self._tokens: dict[Principal, dict[str, str]] = {}
         self._progress = asyncio.Event()
         self._stop = asyncio.Event()
+        self.people = People(house, random, self._stop)
 
     async def run(self) -> None:
         """Until `stop`; what is under way then is brought to its end."""
@@ -42,7 +42,7 @@ class Load:
                 group.create_task(self._send_singly(client))
             for _ in range(BATCHERS):
                 group.create_task(self._send_batches(client))
-            group.create_task(self._acknowledge(client))
+            self.people.start(group, client)
 
     def stop(self) -> None:
         self._stop.set()
@@ -68,8 +68,7 @@ class Load:
             first = next(self._reports)
             others = (next(self._reports).body for _ in range(self._random.randrange(2, 12)))
             # a batch has one sender, and officers are held to their ward
-            desk = Principal("truc-ban", "desk")
-            batch = [Submitted(desk, body) for body in (first.body, *others)]
+            batch = [Submitted(DESK, body) for body in (first.body, *others)]
             await self._until_accepted(client, batch, "reports:batch")
             await self._pause()
             await self._pause()
@@ -94,7 +93,7 @@ class Load:
         """Ids that need not be sent again."""
         is_single = route == "reports"
         body: Any = reports[0].body if is_single else [report.body for report in reports]
-        url = f"{self._house.urls['intake']}/intake/v1/{route}"
+        url = f"{self._house.url('intake')}/intake/v1/{route}"
         answer = await self._post(client, url, reports[0].sender, body)
         if answer is None:
             return set()
@@ -121,9 +120,7 @@ class Load:
         self._progress.set()
         return done
 
-    async def _post(
-        self, client: httpx.AsyncClient, url: str, sender: Principal, body: Any = None
-    ) -> httpx.Response | None:
+    async def _post(self, client: httpx.AsyncClient, url: str, sender: Principal, body: Any) -> httpx.Response | None:
         """None when no answer came, and nobody knows what became of it."""
         header = self._tokens.setdefault(sender, self._house.header(sender))
         try:
@@ -131,32 +128,3 @@ class Load:
         except httpx.HTTPError as error:
             self.setbacks[type(error).__name__] += 1
             return None
-
-    async def _acknowledge(self, client: httpx.AsyncClient) -> None:
-        """Officials acknowledge some of what they were told, again until they have an answer."""
-        desk = self._house.header(Principal("truc-ban", "desk"))
-        url = f"{self._house.urls['escalation']}/escalation/v1/incidents"
-        while not self._stop.is_set():
-            await self._pause()
-            official = self._random.choice(OFFICIALS)
-            try:
-                query = {"ward": str(official.ward), "state": "notified", "limit": "20"}
-                listed = await client.get(url, params=query, headers=desk)
-                found = listed.json()["items"] if listed.status_code == 200 else []
-            except httpx.HTTPError:
-                continue
-            if found:
-                await self._acknowledge_one(client, f"{url}/{self._random.choice(found)['id']}", official)
-
-    async def _acknowledge_one(self, client: httpx.AsyncClient, url: str, official: Principal) -> None:
-        while True:
-            answer = await self._post(client, f"{url}/acknowledgements", official)
-            if answer is not None and answer.status_code in (200, 201):
-                self.acknowledged.update(answer.json()["acknowledged"])
-                return
-            if answer is not None and answer.status_code == 404:
-                return  # the incident is one of which this official was told nothing
-            if answer is not None and answer.status_code < 500:
-                self.refused.append(f"acknowledgement was answered {answer.status_code}: {answer.text[:300]}")
-                return
-            await asyncio.sleep(0.1)

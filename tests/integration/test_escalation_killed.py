@@ -331,7 +331,11 @@ async def adoption_of_a_rulebook(city: City) -> Act:
 def ids_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one instant: what has no other order goes by its id, and is to go alike in both runs."""
     numbers = itertools.count(1)
-    monkeypatch.setattr("shared.ids.secrets", SimpleNamespace(randbits=lambda bits: next(numbers)))
+
+    def next_bits(_: int) -> int:
+        return next(numbers)
+
+    monkeypatch.setattr("shared.ids.secrets", SimpleNamespace(randbits=next_bits))
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,9 @@ async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> li
     return await _locked(connection, select(incident).where(among(incident.c.incident_id, incident_ids)))
 
 
+# FOR NO KEY UPDATE: a row that only refers to an incident (a link, say) is not held up, and so nothing deadlocks with it
 async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
-    rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update())
+    rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update(key_share=True))
     return [_case(row) for row in rows]
 
 

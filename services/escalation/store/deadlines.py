@@ -26,7 +26,7 @@ async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -
         .where(incident.c.incident_id.in_(passed))
         .order_by(incident.c.incident_id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     )
     return [row.incident_id for row in rows]
 

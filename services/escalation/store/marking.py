@@ -58,7 +58,7 @@ async def mark_for_directory(connection: AsyncConnection, changes: Sequence[Chan
         .add_columns(incident.c.state)
         .where(among(incident.c.incident_id, sorted(ids)))
         .order_by(incident.c.incident_id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     rows = found.all()
     await _insert(connection, rows, _boundaries(changes, now), now)
