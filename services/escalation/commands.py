@@ -146,7 +146,11 @@ async def at_desk(
                 raise _not_seen(id_)
             units.add(unit)
         await cases.lock_units(connection, [code for code, _ in units])
-        found = await cases.with_history(connection, await cases.locked(connection, [incident_id, *others]))
+        # merging changes these too: locked in one order with the others, so that nothing deadlocks
+        merged = await cases.merged_into(connection, incident_id) if action == "merge" else []
+        wanted = {incident_id, *others}
+        locked = await cases.locked(connection, [*wanted, *merged])
+        found = await cases.with_history(connection, [case for case in locked if case.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         if caller.role in {"official", "officer"} and caller.ward not in _wards(by_id[incident_id]):
             raise _not_seen(incident_id)

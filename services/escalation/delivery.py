@@ -6,6 +6,7 @@ A kill between sending and recording leaves an unknown outcome: the lease runs o
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Literal
 
@@ -24,6 +25,7 @@ from services.escalation.store.deliveries import DueDelivery, Message
 from shared import metrics
 from shared.clock import monotonic
 from shared.events import DeliveryFinished, DeliveryFinishedData
+from shared.messaging import is_transient
 
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
@@ -31,6 +33,7 @@ RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
 SEND_SECONDS = 15.0
 """Shorter than the lease, so that a slow send is over before it is sent again."""
 RECORD_SECONDS = 3.0
+RECORD_AGAIN_SECONDS = 0.2
 MESSAGES_A_CLAIM = 256
 LANE_AT_ONCE = 16
 """Messages under way to one server. What hangs there takes no other's place: over all servers there is no limit."""
@@ -89,16 +92,27 @@ class DeliveryLoop:
             self._under_way.subtract([lane(message.channel)])
 
     async def _attempt(self, message: Message) -> None:
+        until = monotonic() + self._seconds + RECORD_SECONDS
         try:
             async with asyncio.timeout(self._seconds):
                 outcome = await self._sender.send(message)
         except Exception as error:  # whatever a channel's plug-in may raise, the attempt has failed
             known = error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__)
             metrics.deliveries.labels("failed").inc(len(message.deliveries))
-            await self._failed(message, known)
+            await self._recorded(lambda: self._failed(message, known), until)
         else:
             metrics.deliveries.labels(outcome).inc(len(message.deliveries))
-            await self._finish(message, outcome, None)
+            await self._recorded(lambda: self._finish(message, outcome, None), until)
+
+    async def _recorded(self, record: Callable[[], Awaitable[None]], until: float) -> None:
+        """Again while the database is away and the lease lasts: what was sent and is not recorded is sent twice."""
+        while True:
+            try:
+                return await record()
+            except Exception as error:
+                if not is_transient(error) or monotonic() > until:
+                    raise
+            await asyncio.sleep(RECORD_AGAIN_SECONDS)
 
     async def _failed(self, message: Message, error: DeliveryError) -> None:
         if error.final or message.attempts > len(RETRY_AFTER_SECONDS):

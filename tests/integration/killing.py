@@ -63,28 +63,29 @@ class Mortal:
     before it is sent, or after it was done and before the answer came."""
 
     def __init__(self) -> None:
-        self._dies_at, self._count = 0, 0
-        self.is_dead = False
+        self.arm(0)
 
-    def arm(self, statement: int) -> None:
-        self._dies_at, self._count, self.is_dead = statement, 0, False
+    def arm(self, statement: int, *, survives: bool = False) -> None:
+        """`survives`: only the connection is lost, and the process goes on with another."""
+        self._fails_at, self._count, self._survives = statement, 0, survives
+        self.has_failed = False
 
     def step(self, driver: Any) -> None:
-        """Raises ConnectionError where the process has ended."""
+        """Raises ConnectionError where the connection is lost."""
         self._count += 1
-        if self.is_dead or self._count == self._dies_at:
-            self.is_dead = True
+        if self._count == self._fails_at or (self.has_failed and not self._survives):
+            self.has_failed = True
             driver.terminate()
-            raise ConnectionError("the process was killed")
+            raise ConnectionError("the connection was lost")
 
     async def does(self, act: Act, escalation: Escalation) -> bool:
-        """Whether it came to the end of `act` alive."""
+        """Whether nothing failed until the end of `act`."""
         try:
             await act(escalation)
         except Exception:
-            if not self.is_dead:
+            if not self.has_failed:
                 raise
-        return not self.is_dead
+        return not self.has_failed
 
 
 @asynccontextmanager

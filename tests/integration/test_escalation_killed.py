@@ -503,11 +503,37 @@ async def sent(escalation: Escalation, channels: Sender) -> None:
 
 async def has_gone_out(city: City, outbox: Path) -> None:
     """What counts as sent was sent, and no more often than it was tried; its events are numbered without a gap."""
-    text = await asyncio.to_thread(outbox.read_text, encoding="utf-8")
-    lines = Counter(json.loads(line)["delivery_id"] for line in text.splitlines())
+    lines = await lines_of(outbox)
     for row in await city.rows("SELECT delivery_id, state, attempts FROM escalation.delivery"):
         assert lines[row.delivery_id] <= row.attempts
         assert (lines[row.delivery_id] > 0) == (row.state == "sent")
     for row in await city.rows("SELECT incident_id, sequence FROM escalation.incident"):
         numbers = [event.data.sequence for event in await city.events(row.incident_id)]
         assert sorted(map(int, filter(None, numbers))) == list(range(1, row.sequence + 1))
+
+
+async def test_a_connection_that_is_lost_at_any_statement_makes_nobody_be_told_twice(
+    city: City, victim: tuple[Mortal, Escalation], tmp_path: Path
+) -> None:
+    """What was sent is recorded as soon as the database is back: that is long before the lease runs out."""
+    process, escalation = victim
+    for statement in itertools.count(1, STRIDE):
+        await start(city)
+        await two_notices(city)
+        outbox = tmp_path / f"{statement}.ndjson"
+        channels = Sender(outbox)
+        process.arm(statement, survives=True)
+        lived = await process.does(lambda process: sent(process, channels), escalation)
+        process.arm(0)
+        city.clock.set(NIGHT + 2 * LEASE)
+        await sent(escalation, channels)
+        assert sorted((await lines_of(outbox)).values()) == [1, 1], f"lost at statement {statement}"
+        await has_gone_out(city, outbox)
+        if lived:
+            break
+
+
+async def lines_of(outbox: Path) -> Counter[str]:
+    """How often each delivery came out of the channel."""
+    text = await asyncio.to_thread(outbox.read_text, encoding="utf-8")
+    return Counter(json.loads(line)["delivery_id"] for line in text.splitlines())

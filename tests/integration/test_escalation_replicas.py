@@ -1,12 +1,19 @@
-"""Several processes of escalation at once, whose clocks are not quite the same."""
+"""Several processes of escalation at once: whose clocks are not quite the same, and who want the same incidents."""
 
+import asyncio
 from datetime import timedelta
 
+from services.escalation import commands
 from services.escalation.handlers import on_reports
 from services.escalation.importing import import_directory
-from tests.integration.escalation_support import City, city_in, decisions_that_differ_when_computed_again
+from services.escalation.store import cases
+from shared.events import ReportReceived
+from shared.identity import Principal
+from tests.integration.escalation_support import City, city_in, decisions_that_differ_when_computed_again, until
 from tests.support import NIGHT, received
 
+DESK = Principal("mau-truc-ban", "desk")
+HOUR = timedelta(hours=1)
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document,sample\n"
 LATE = "14776,2021-02-01,chair,mau-moi,(mẫu),2023-01-20,QĐ mẫu số 9,true\n"
 BEHIND = timedelta(seconds=2)
@@ -18,3 +25,26 @@ async def test_a_process_whose_clock_is_behind_tells_who_was_just_recorded_by_an
         await on_reports(other.escalation, [received()])
         assert sorted(await other.told()) == ["desk:unreachable", "mau-14776-bi-thu:accountable", "mau-moi:accountable"]
         assert not await decisions_that_differ_when_computed_again(other)
+
+
+async def test_a_merge_and_a_message_about_what_was_merged_before_wait_for_one_another(city: City) -> None:
+    """Whoever needs several incidents takes them in the order of their ids: so nothing deadlocks."""
+    engine = city.escalation.engine
+    first, middle, last = [await reported(city, received(occurred_at=NIGHT - n * HOUR)) for n in (4, 2, 0)]
+    await commands.merge(city.escalation, first, DESK, "Một vụ việc", middle)
+    async with engine.begin() as connection:
+        await cases.locked(connection, [first])
+        merging = asyncio.create_task(commands.merge(city.escalation, middle, DESK, "Một vụ việc", last))
+        await until(lambda: waits(city), "the merge waits for the first")
+        await cases.locked(connection, [middle])
+    assert (await merging).is_new
+    assert await city.one("SELECT count(*) FROM escalation.incident WHERE merged_into = :id", id=last) == 2
+
+
+async def waits(city: City) -> bool:
+    return await city.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0
+
+
+async def reported(city: City, event: ReportReceived) -> str:
+    await on_reports(city.escalation, [event])
+    return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=event.data.report_id)

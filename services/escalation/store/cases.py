@@ -119,7 +119,7 @@ async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> li
     return await _locked(connection, select(incident).where(among(incident.c.incident_id, incident_ids)))
 
 
-# FOR NO KEY UPDATE: a row that only refers to an incident (a link, say) is not held up, and so nothing deadlocks with it
+# FOR NO KEY UPDATE: a row that only refers to an incident, such as a link, waits for nobody: no deadlock
 async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
     rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update(key_share=True))
     return [_case(row) for row in rows]
@@ -228,6 +228,11 @@ def _case(row: Row[Any]) -> Case:
         decided_at=row.decided_at,
         has_history=False,
     )
+
+
+async def merged_into(connection: AsyncConnection, incident_id: str) -> list[str]:
+    """Ids of incidents that were merged into this one; with its unit locked they stay the same."""
+    return list(await connection.scalars(select(incident.c.incident_id).where(incident.c.merged_into == incident_id)))
 
 
 async def redirect_merged(connection: AsyncConnection, incident_id: str, into: str) -> None:
