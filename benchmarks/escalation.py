@@ -266,19 +266,21 @@ async def _two_hops(redis_url: str, pool: asyncpg.Pool, count: int) -> list[floa
     loop, redis = asyncio.get_running_loop(), messaging.connect(redis_url)
     await pool.execute("CREATE TABLE bench_hops (body bytea NOT NULL)")
     done: asyncio.Queue[float] = asyncio.Queue()
+    over = asyncio.Event()
     for stream in ("bench.one", "bench.two"):
         await redis.xgroup_create(stream, "bench", id="0", mkstream=True)
 
     async def read(stream: str, further: str | None) -> None:
         reader = messaging.connect(redis_url)
-        while True:
-            answer: Any = await reader.xreadgroup("bench", "one", {stream: ">"}, count=BATCH, block=1000)
+        while not over.is_set():
+            answer: Any = await reader.xreadgroup("bench", "one", {stream: ">"}, count=BATCH, block=200)
             for id_, fields in answer[0][1] if answer else ():
                 if further:
                     await reader.xadd(further, fields)
                 else:
                     done.put_nowait(loop.time() - float(fields[b"t"]))
                 await reader.xack(stream, "bench", id_)
+        await reader.aclose()
 
     async def one(body: bytes) -> None:
         at = loop.time()
@@ -293,8 +295,8 @@ async def _two_hops(redis_url: str, pool: asyncpg.Pool, count: int) -> list[floa
             await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
             group.create_task(one(body))
     found = [await done.get() for _ in range(count)]
-    for reader in readers:
-        reader.cancel()
+    over.set()
+    await asyncio.gather(*readers)
     await redis.delete("bench.one", "bench.two")
     await redis.aclose()
     return found

@@ -3,6 +3,7 @@
 Killed: its connection closes, PostgreSQL rolls back, and nothing more is done by that process.
 """
 
+import asyncio
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -10,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 import orjson
@@ -44,6 +46,8 @@ _DRAWN = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b"
 )
 """Ids, salts and hashes: others each time."""
+LAST_MOMENT_SECONDS = 0.05
+"""In which the tasks of a dead process find that their connections are closed, before they are ended as well."""
 STEPS = 4
 """So far from a row, what hangs on it tells its id from others."""
 
@@ -63,28 +67,53 @@ class Mortal:
     before it is sent, or after it was done and before the answer came."""
 
     def __init__(self) -> None:
+        self.connections = WeakSet[Any]()
         self.arm(0)
+
+    count: int
+    """Statements since `arm`."""
 
     def arm(self, statement: int, *, survives: bool = False) -> None:
         """`survives`: only the connection is lost, and the process goes on with another."""
-        self._fails_at, self._count, self._survives = statement, 0, survives
+        self._fails_at, self.count, self._survives = statement, 0, survives
+        self._dead = asyncio.Event()
         self.has_failed = False
 
     def step(self, driver: Any) -> None:
         """Raises ConnectionError where the connection is lost."""
-        self._count += 1
-        if self._count == self._fails_at or (self.has_failed and not self._survives):
+        self.count += 1
+        if self.count == self._fails_at or self._dead.is_set():
             self.has_failed = True
             driver.terminate()
+            if not self._survives:
+                self._die()
             raise ConnectionError("the connection was lost")
 
+    def check(self) -> None:
+        """Raises ConnectionError: the dead open no connections."""
+        if self._dead.is_set():
+            raise ConnectionError("the process was killed")
+
+    def _die(self) -> None:
+        self._dead.set()
+        for each in self.connections:
+            each.terminate()
+
     async def does(self, act: Act, escalation: Escalation) -> bool:
-        """Whether nothing failed until the end of `act`."""
-        try:
-            await act(escalation)
-        except Exception:
-            if not self.has_failed:
-                raise
+        """Whether nothing failed until the end of `act`. Who dies leaves all tasks where they are."""
+        others = asyncio.all_tasks()
+        doing = asyncio.ensure_future(act(escalation))
+        dying = asyncio.create_task(self._dead.wait())
+        await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
+        dying.cancel()
+        left = asyncio.all_tasks() - others
+        if self._dead.is_set():
+            _, late = await asyncio.wait({doing, *left}, timeout=LAST_MOMENT_SECONDS)
+            for task in late:
+                task.cancel()
+        await asyncio.gather(doing, *left, return_exceptions=True)
+        if not self.has_failed:
+            await doing
         return not self.has_failed
 
 
@@ -95,6 +124,10 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
 
     class Watched(asyncpg.Connection):
         """Sees what SQLAlchemy has no event for."""
+
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            process.connections.add(self)
 
         async def copy_records_to_table(self, *given: Any, **more: Any) -> Any:
             process.step(self)
@@ -109,6 +142,7 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
             return done
 
     def on_connect(_: Any, __: Any, ___: Any, options: dict[str, Any]) -> None:
+        process.check()
         options["connection_class"] = Watched
 
     def on_statement(connection: Any, *_: Any) -> None:
