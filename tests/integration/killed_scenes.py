@@ -17,7 +17,6 @@ from tests.support import CHAIR, DONG_THO, NIGHT, SECRETARY, received, rulebook
 
 MINUTE = timedelta(minutes=1)
 DESK = Principal("mau-truc-ban", "desk")
-LEADER = Principal("mau-lanh-dao", "leader")
 SECRETARY_HERE = Principal("mau-14776-bi-thu", "official", "14776", SECRETARY)
 CHAIR_HERE = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
 WHY = "Đã kiểm tra tại chỗ"
