@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.auditing import verify_source
 from services.escalation.replaying import replay
@@ -155,8 +155,7 @@ async def _untold(connection: AsyncConnection, house: House) -> list[str]:
         row.delivery_id: row
         for row in await connection.execute(text("SELECT delivery_id, state, attempts FROM escalation.delivery"))
     }
-    written = await asyncio.to_thread(house.outbox.read_text, encoding="utf-8")
-    lines = Counter(str(json.loads(line)["delivery_id"]) for line in written.splitlines())
+    lines = await _written(house)
     sent = {id_ for id_, row in deliveries.items() if row.state == "sent"}
     too_often = {id_ for id_, count in lines.items() if id_ in deliveries and count > deliveries[id_].attempts}
     return [
@@ -212,8 +211,17 @@ def _named(promise: str, broken: Iterable[Any]) -> list[str]:
     return [promise.format(item) for item in items[:SHOWN]] + more
 
 
-async def counts(engine: AsyncEngine) -> dict[str, int]:
-    """How often each kind of event happened, for the printed summary."""
+async def counts(house: House) -> dict[str, int]:
+    """How often each kind of event happened, for the printed summary; and how many deliveries came out twice."""
+    engine = connect(str(house.settings.database_url))
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT kind, count(*) FROM ledger.entry GROUP BY 1 ORDER BY 1"))
-        return {row.kind: row[1] for row in rows}
+        found = {row.kind: int(row[1]) for row in rows}
+    await engine.dispose()
+    return found | {"sent again": sum(count > 1 for count in (await _written(house)).values())}
+
+
+async def _written(house: House) -> Counter[str]:
+    """How often each delivery came out of the channel."""
+    lines = await asyncio.to_thread(house.outbox.read_text, encoding="utf-8")
+    return Counter(str(json.loads(line)["delivery_id"]) for line in lines.splitlines())

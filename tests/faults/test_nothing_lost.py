@@ -13,7 +13,6 @@ from random import Random, SystemRandom
 import pytest
 
 from shared.clock import monotonic
-from shared.database import connect
 from tests.faults import audit
 from tests.faults.city import reports
 from tests.faults.house import FAULTS, Fault, House, running_house
@@ -93,9 +92,7 @@ async def _more_accepted(house: House, load: Load, count: int) -> None:
 
 
 async def _tell(house: House, load: Load, began: float, recovering: float) -> None:
-    engine = connect(str(house.settings.database_url))
-    counts = await audit.counts(engine)
-    await engine.dispose()
+    counts = await audit.counts(house)
     now = monotonic()
     people = load.people
     lines = [

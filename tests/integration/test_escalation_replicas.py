@@ -2,8 +2,12 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import event
 
 from services.escalation import commands
+from services.escalation.deadlines import pass_deadlines
 from services.escalation.handlers import on_reports
 from services.escalation.importing import import_directory
 from services.escalation.store import cases
@@ -41,10 +45,32 @@ async def test_a_merge_and_a_message_about_what_was_merged_before_wait_for_one_a
     assert await city.one("SELECT count(*) FROM escalation.incident WHERE merged_into = :id", id=last) == 2
 
 
+async def test_a_due_time_that_another_process_acted_on_between_look_and_lock_is_passed_once(city: City) -> None:
+    await reported(city, received())
+    city.clock.set(NIGHT + timedelta(minutes=16))
+    async with city.another() as other:
+        event.listen(other.escalation.engine.sync_engine, "before_cursor_execute", _slowly, retval=True)
+        looking = asyncio.create_task(pass_deadlines(other.escalation))
+        await until(lambda: sleeps(city), "the other process has looked at what is due")
+        assert await pass_deadlines(city.escalation) == 1
+        assert await looking == 0
+    assert (await city.told()).count("desk:not_acknowledged") == 1
+
+
+def _slowly(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+    """The claim of what is due takes a while between looking and locking."""
+    found = "escalation.incident.incident_id IN (SELECT"
+    return statement.replace(f"WHERE {found}", f"WHERE pg_sleep(0.3) IS NOT NULL AND {found}"), parameters
+
+
+async def sleeps(city: City) -> bool:
+    return await city.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") > 0
+
+
 async def waits(city: City) -> bool:
     return await city.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0
 
 
-async def reported(city: City, event: ReportReceived) -> str:
-    await on_reports(city.escalation, [event])
-    return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=event.data.report_id)
+async def reported(city: City, report: ReportReceived) -> str:
+    await on_reports(city.escalation, [report])
+    return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=report.data.report_id)
