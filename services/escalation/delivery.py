@@ -1,4 +1,4 @@
-"""The delivery loop: leases due messages, sends them, and records what became of each of their deliveries.
+"""The delivery loop: leases due messages, sends them, and has recorded what became of them.
 
 A kill between sending and recording leaves an unknown outcome: the lease runs out and the same message is sent again.
 """
@@ -6,25 +6,21 @@ A kill between sending and recording leaves an unknown outcome: the lease runs o
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.case import Case, about, envelope
 from services.escalation.channels import DeliveryError, Sender
-from services.escalation.directory import key_of
 from services.escalation.handlers import Escalation
-from services.escalation.notification import DESK, OFFICES
-from services.escalation.pacing import Limits, Rate, lane, scheme
+from services.escalation.outcomes import record
+from services.escalation.pacing import Limits, Rate, lane
 from services.escalation.rulebook import Bundling, in_force, newness
-from services.escalation.store import cases, deliveries, directory
-from services.escalation.store.deliveries import DueDelivery, Message
+from services.escalation.store import deliveries, directory
+from services.escalation.store.deliveries import Attempt, Message
 from shared import metrics
 from shared.clock import monotonic
-from shared.events import DeliveryFinished, DeliveryFinishedData
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
@@ -52,6 +48,8 @@ class DeliveryLoop:
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = Counter[str]()
         self._bundling: tuple[float, Bundling] | None = None
+        self._recording = asyncio.Lock()
+        self._ended: list[Attempt] = []
 
     async def step(self) -> bool:
         """Whether more is due that can be claimed at once."""
@@ -83,96 +81,51 @@ class DeliveryLoop:
         return Limits(contact, GATEWAY, messages=MESSAGES_A_CLAIM, lane=LANE_AT_ONCE)
 
     async def _deliver(self, message: Message) -> None:
+        until = monotonic() + self._seconds + RECORD_SECONDS
         try:
-            await self._attempt(message)
-        except Exception as error:
-            # The lease stays: whoever finds it run out sends again.
-            log.warning("delivery outcome not stored", message=message.message_id, error=type(error).__name__)
+            attempt = await self._attempt(message)
+            self._ended.append(attempt)
+            # Whoever comes first records what has gathered while the one before was recording.
+            async with self._recording:
+                ended, self._ended = self._ended, []
+                await self._record(ended, until)
         finally:
             self._under_way.subtract([lane(message.channel)])
 
-    async def _attempt(self, message: Message) -> None:
-        until = monotonic() + self._seconds + RECORD_SECONDS
+    async def _attempt(self, message: Message) -> Attempt:
         try:
             async with asyncio.timeout(self._seconds):
                 outcome = await self._sender.send(message)
         except Exception as error:  # whatever a channel's plug-in may raise, the attempt has failed
-            known = error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__)
             metrics.deliveries.labels("failed").inc(len(message.deliveries))
-            await self._recorded(lambda: self._failed(message, known), until)
-        else:
-            metrics.deliveries.labels(outcome).inc(len(message.deliveries))
-            await self._recorded(lambda: self._finish(message, outcome, None), until)
+            return _failed(message, error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__))
+        metrics.deliveries.labels(outcome).inc(len(message.deliveries))
+        return Attempt(message, outcome)
 
-    async def _recorded(self, record: Callable[[], Awaitable[None]], until: float) -> None:
+    async def _record(self, ended: Sequence[Attempt], until: float) -> None:
         """Again while the database is away and the lease lasts: what was sent and is not recorded is sent twice."""
-        while True:
+        while ended:
             try:
-                return await record()
+                await record(self._escalation, ended)
             except Exception as error:
-                if not is_transient(error) or monotonic() > until:
-                    raise
-            await asyncio.sleep(RECORD_AGAIN_SECONDS)
-
-    async def _failed(self, message: Message, error: DeliveryError) -> None:
-        if error.final or message.attempts > len(RETRY_AFTER_SECONDS):
-            await self._finish(message, "given_up", str(error))
-            return
-        seconds = RETRY_AFTER_SECONDS[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
-        wait = max(timedelta(seconds=seconds), error.retry_after or timedelta(0))
-        async with self._escalation.engine.begin() as connection:
-            # Locked, as an acknowledgement locks them: either it comes before and is seen, or it cancels the retry.
-            await cases.locked(connection, [d.incident_id for d in message.deliveries])
-            now = self._escalation.clock.now()
-            await deliveries.retry_deliveries(connection, message, now, now + wait, str(error))
-
-    async def _finish(
-        self, message: Message, outcome: Literal["sent", "delivered", "given_up"], error: str | None
-    ) -> None:
-        """One transaction for all notices of the message."""
-        escalation = self._escalation
-        async with escalation.engine.begin() as connection:
-            found = {c.incident_id: c for c in await cases.locked(connection, _incidents(message.deliveries))}
-            now = escalation.clock.now()
-            ours = await deliveries.finish_deliveries(connection, message, outcome, now, error)
-            if not ours:
+                if is_transient(error) and monotonic() < until:
+                    await asyncio.sleep(RECORD_AGAIN_SECONDS)
+                elif len(ended) > 1:
+                    for attempt in ended:  # one that cannot be recorded takes no other with it
+                        await self._record([attempt], until)
+                    return
+                else:
+                    # The lease stays: whoever finds it run out sends again.
+                    message, known = ended[0].message.message_id, type(error).__name__
+                    log.warning("delivery outcome not stored", message=message, error=known)
+                    return
+            else:
                 return
-            finished = [self._finished(found[d.incident_id], d, outcome) for d in ours]
-            await escalation.emit(connection, finished)
-            await deliveries.set_sequences(connection, [found[i] for i in _incidents(ours)])
-            if outcome == "given_up":
-                await self._tell_desk(connection, found, [d for d in ours if d.recipient != DESK])
-        escalation.wake()
-
-    def _finished(
-        self, case: Case, due: DueDelivery, outcome: Literal["sent", "delivered", "given_up"]
-    ) -> DeliveryFinished:
-        data = DeliveryFinishedData(
-            **about(case, None, {due.recipient} - OFFICES),
-            notice_id=due.notice_id,
-            delivery_id=due.delivery_id,
-            channel=scheme(due.channel),
-            outcome=outcome,
-            attempts=due.attempts,
-            bundle_id=due.bundle_id,
-        )
-        now = self._escalation.clock.now()
-        return DeliveryFinished(**envelope(self._escalation.new_id(), case.incident_id, now), data=data)
-
-    async def _tell_desk(
-        self, connection: AsyncConnection, found: dict[str, Case], given_up: list[DueDelivery]
-    ) -> None:
-        """Of notices that got through by no other channel."""
-        through = await deliveries.settled(connection, [d.notice_id for d in given_up])
-        lost = [d for d in given_up if d.notice_id not in through and found[d.incident_id].is_open]
-        if not lost:
-            return
-        concerned = await cases.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)
-        router = await self._escalation.router(connection, {key_of(case.unit) for case in concerned})
-        for due in lost:
-            router.tell_office(found[due.incident_id], DESK, "undeliverable", due.posts)
-        await self._escalation.save(connection, router.out, router.now)
 
 
-def _incidents(due: tuple[DueDelivery, ...] | list[DueDelivery]) -> list[str]:
-    return sorted({d.incident_id for d in due})
+def _failed(message: Message, error: DeliveryError) -> Attempt:
+    if error.final or message.attempts > len(RETRY_AFTER_SECONDS):
+        return Attempt(message, "given_up", str(error))
+    seconds = RETRY_AFTER_SECONDS[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
+    wait = max(timedelta(seconds=seconds), error.retry_after or timedelta(0))
+    return Attempt(message, "failed", str(error), wait)

@@ -356,16 +356,17 @@ async def test_a_plugin_that_hangs_takes_no_thread_of_others_and_is_left_alone_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
-    write: Callable[..., bool] = apprise_channels.ThroughApprise._notify  # pyright: ignore[reportPrivateUsage]
+    notify: Callable[..., bool] = apprise_channels._notify  # pyright: ignore[reportPrivateUsage]
 
-    def hang(self: Any, out: Any) -> bool:
-        return ended.wait(30) if out.message.channel.startswith("json") else write(self, out)
+    def hang(out: Any) -> bool:
+        return ended.wait(30) if out.message.channel.startswith("json://treo") else notify(out)
 
-    monkeypatch.setattr(apprise_channels.ThroughApprise, "_notify", hang)
+    monkeypatch.setattr(apprise_channels, "_notify", hang)
     sending = Sender(tmp_path / "outbox.ndjson")
     hung = [asyncio.create_task(sending.send(single("json://treo/"))) for _ in range(apprise_channels.MOST_HUNG)]
     await asyncio.sleep(0)
-    assert await sending.send(single("outbox://mau")) == "sent"
+    async with receiving(200) as receiver:
+        assert await sending.send(single(f"json://{receiver.host}/")) == "sent"
     for task in hung:
         task.cancel()
     await asyncio.gather(*hung, return_exceptions=True)

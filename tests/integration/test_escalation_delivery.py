@@ -16,7 +16,7 @@ from services.escalation.delivery import GATEWAY, LANE_AT_ONCE, MESSAGES_A_CLAIM
 from services.escalation.handlers import acknowledge, on_reports
 from services.escalation.pacing import Limits, Rate
 from services.escalation.store import deliveries
-from services.escalation.store.deliveries import LEASE, Message
+from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared.events import DeliveryFinished, ReportReceived
 from shared.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
@@ -318,11 +318,8 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
     assert await states(city) == [("sent", 2), ("sent", 2)]
     assert len(lines(outbox)) == 2
     async with city.escalation.engine.begin() as connection:
-        late = [
-            await deliveries.finish_deliveries(connection, message, "sent", city.clock.now(), None)
-            for message in killed
-        ]
-    assert late == [[], []], "whoever comes late records nothing"
+        late = await deliveries.end_attempts(connection, [Attempt(m, "sent") for m in killed], city.clock.now())
+    assert not late, "whoever comes late records nothing"
     assert await finished(city) == [("sent", 2)] * 2
 
 
@@ -333,10 +330,11 @@ async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sen
     taken_over = await claimed(city, later)
     assert [m.attempts for m in taken_over] == [2, 2]
     async with city.escalation.engine.begin() as connection:
-        for message in slow:
-            await deliveries.retry_deliveries(connection, message, later, later, "too late")
-            assert not await deliveries.finish_deliveries(connection, message, "sent", later, None)
-        assert await deliveries.finish_deliveries(connection, taken_over[0], "sent", later, None)
+        failed = [Attempt(message, "failed", "too late", timedelta(0)) for message in slow]
+        await deliveries.end_attempts(connection, failed, later)
+        assert not await deliveries.end_attempts(connection, [Attempt(message, "sent") for message in slow], later)
+        ended = await deliveries.end_attempts(connection, [Attempt(taken_over[0], "sent")], later)
+    assert ended == {d.delivery_id for d in taken_over[0].deliveries}
 
 
 @pytest.mark.parametrize("count", [1, 5], ids=["one notice", "a bundle"])

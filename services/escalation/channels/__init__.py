@@ -18,6 +18,8 @@ def complaint(channel: str) -> str | None:
                 webhook.endpoint(channel)
             case "mailto" | "mailtos":
                 mail.mailbox(channel)
+            case "outbox":
+                pass
             case _:
                 return through_apprise.complaint(channel)
     except DeliveryError as error:

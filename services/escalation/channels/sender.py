@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.escalation.channels.mail import Mail
 from services.escalation.channels.message import ACKNOWLEDGED, Outcome, Outgoing
+from services.escalation.channels.outbox import Outbox
 from services.escalation.channels.through_apprise import ThroughApprise
 from services.escalation.channels.webhook import Webhooks
 from services.escalation.pacing import scheme
@@ -29,7 +30,7 @@ class Sender:
     ) -> None:
         self._printed, self._link = printed, link
         self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
-        self._others = ThroughApprise(outbox)
+        self._outbox, self._others = Outbox(outbox), ThroughApprise()
 
     async def send(self, message: Message) -> Outcome:
         out = Outgoing(message, self._links(message))
@@ -44,6 +45,8 @@ class Sender:
                 return await self._webhooks.send(out)
             case "mailto" | "mailtos":
                 return await self._mail.send(out)
+            case "outbox":
+                return await self._outbox.send(out)
             case _:
                 return await self._others.send(out)
 

@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     ARRAY,
     Column,
-    ColumnElement,
     DateTime,
     FromClause,
     Integer,
@@ -18,6 +17,7 @@ from sqlalchemy import (
     and_,
     func,
     literal,
+    not_,
     or_,
     select,
     text,
@@ -111,6 +111,17 @@ class Message:
     @property
     def attempts(self) -> int:
         return max(d.attempts for d in self.deliveries)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How the sending of a message ended."""
+
+    message: Message
+    outcome: Literal["sent", "delivered", "failed", "given_up"]
+    error: str | None = None
+    wait: timedelta | None = None
+    """Of a failed one: until it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -218,9 +229,14 @@ async def _set_times(connection: AsyncConnection, column: Column[Any], times: Ma
 
 
 def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
-    """A table of (id, value), in two parameters however long it is."""
-    columns = literal(list(values), ARRAY(Text)), literal(list(values.values()), ARRAY(kind))
-    return func.unnest(*columns).table_valued("id", "value").render_derived()
+    """A table of (id, value)."""
+    return _rows(id=(Text(), list(values)), value=(kind, list(values.values())))
+
+
+def _rows(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
+    """A table in as many parameters as it has columns, however long it is."""
+    arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived()
 
 
 async def _lease(
@@ -274,45 +290,39 @@ def _delivery(row: Row[Any]) -> DueDelivery:
     return DueDelivery(**fields, listed=listed)
 
 
-def _still_ours(message: Message) -> tuple[ColumnElement[bool], ...]:
-    """No other worker, whose lease overtook ours, has taken it since."""
-    new = _pairs({d.delivery_id: d.attempts for d in message.deliveries}, Integer())
-    return (
-        delivery.c.delivery_id == new.c.id,
-        delivery.c.state == "sending",
-        delivery.c.attempts == new.c.value,
+async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt], now: datetime) -> set[str]:
+    """Store the outcomes; the ids of deliveries that are over with it. A failed one is sent again after its wait, but
+    for notices that were acknowledged while they were being sent.
+
+    What another worker, whose lease overtook ours, has taken since is left to it.
+    """
+    ended = [(due, attempt) for attempt in attempts for due in attempt.message.deliveries]
+    new = _rows(
+        id=(Text(), [due.delivery_id for due, _ in ended]),
+        attempts=(Integer(), [due.attempts for due, _ in ended]),
+        outcome=(Text(), [attempt.outcome for _, attempt in ended]),
+        error=(Text(), [attempt.error for _, attempt in ended]),
+        next_at=(DateTime(timezone=True), [now + attempt.wait if attempt.wait else None for _, attempt in ended]),
     )
-
-
-async def finish_deliveries(
-    connection: AsyncConnection, message: Message, state: str, now: datetime, error: str | None
-) -> list[DueDelivery]:
-    """Store an outcome; returns those of the message for which no other worker, whose lease overtook ours, has."""
+    failed = new.c.outcome == "failed"
+    over = and_(failed, notice.c.acknowledged_at.is_not(None))
     rows = await connection.execute(
         update(delivery)
-        .where(*_still_ours(message))
-        .values(state=state, finished_at=now, error=error)
-        .returning(delivery.c.delivery_id)
-    )
-    ours = {row.delivery_id for row in rows}
-    return [d for d in message.deliveries if d.delivery_id in ours]
-
-
-async def retry_deliveries(
-    connection: AsyncConnection, message: Message, now: datetime, at: datetime, error: str
-) -> None:
-    """To be sent again at `at`, but for notices that were acknowledged while they were being sent."""
-    acknowledged = notice.c.acknowledged_at.is_not(None)
-    await connection.execute(
-        update(delivery)
-        .where(*_still_ours(message), notice.c.notice_id == delivery.c.notice_id)
-        .values(
-            state=sql_case((acknowledged, "cancelled"), else_="failed"),
-            finished_at=sql_case((acknowledged, now)),
-            next_at=at,
-            error=error,
+        .where(
+            delivery.c.delivery_id == new.c.id,
+            delivery.c.state == "sending",
+            delivery.c.attempts == new.c.attempts,
+            notice.c.notice_id == delivery.c.notice_id,
         )
+        .values(
+            state=sql_case((over, "cancelled"), else_=new.c.outcome),
+            finished_at=sql_case((or_(not_(failed), over), now)),
+            next_at=func.coalesce(new.c.next_at, delivery.c.next_at),
+            error=new.c.error,
+        )
+        .returning(delivery.c.delivery_id, failed.label("failed"))
     )
+    return {row.delivery_id for row in rows if not row.failed}
 
 
 async def settled(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:

@@ -1,0 +1,36 @@
+"""`outbox://NAME`: a file of JSON lines, which stands in for a channel where there is none."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from services.escalation.channels.message import LONG, Outcome, Outgoing
+from services.escalation.store.deliveries import DueDelivery
+
+
+class Outbox:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def send(self, out: Outgoing) -> Outcome:
+        title, body = out.text(LONG)
+        lines = [json.dumps(_line(d) | {"title": title, "body": body}, ensure_ascii=False) for d in out.deliveries]
+        await asyncio.to_thread(_append, self._path, "".join(f"{line}\n" for line in lines).encode())
+        return "sent"
+
+
+def _line(due: DueDelivery) -> dict[str, Any]:
+    shown = ("delivery_id", "notice_id", "incident_id", "recipient", "purpose", "posts", "exercise", "bundle_id")
+    return {name: getattr(due, name) for name in shown}
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Durably; what is written at once is whole or absent."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""What became of messages that were sent: recorded in one transaction for all that ended meanwhile."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.case import Case, about, envelope
+from services.escalation.directory import key_of
+from services.escalation.handlers import Escalation
+from services.escalation.notification import DESK, OFFICES
+from services.escalation.pacing import scheme
+from services.escalation.store import cases, deliveries
+from services.escalation.store.deliveries import Attempt, DueDelivery
+from shared.events import DeliveryFinished, DeliveryFinishedData
+
+
+async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
+    """Safe to repeat: an attempt that is recorded, or that another worker's lease overtook, changes nothing."""
+    async with escalation.engine.begin() as connection:
+        # Locked, as an acknowledgement locks them: either it comes before and is seen, or it cancels the retry.
+        concerned = _incidents(d for a in attempts for d in a.message.deliveries)
+        found = {c.incident_id: c for c in await cases.locked(connection, concerned)}
+        now = escalation.clock.now()
+        ours = await deliveries.end_attempts(connection, attempts, now)
+        finished = [
+            (due, attempt) for attempt in attempts for due in attempt.message.deliveries if due.delivery_id in ours
+        ]
+        events = [_finished(escalation, found[due.incident_id], due, attempt) for due, attempt in finished]
+        await escalation.emit(connection, events)
+        changed = _incidents(due for due, _ in finished)
+        await deliveries.set_sequences(connection, [found[i] for i in changed])
+        lost = [due for due, attempt in finished if attempt.outcome == "given_up" and due.recipient != DESK]
+        if lost:
+            await _tell_desk(escalation, connection, found, lost)
+    if finished:
+        escalation.wake()
+
+
+def _finished(escalation: Escalation, case: Case, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:
+    assert attempt.outcome != "failed"
+    data = DeliveryFinishedData(
+        **about(case, None, {due.recipient} - OFFICES),
+        notice_id=due.notice_id,
+        delivery_id=due.delivery_id,
+        channel=scheme(due.channel),
+        outcome=attempt.outcome,
+        attempts=due.attempts,
+        bundle_id=due.bundle_id,
+    )
+    return DeliveryFinished(**envelope(escalation.new_id(), case.incident_id, escalation.clock.now()), data=data)
+
+
+async def _tell_desk(
+    escalation: Escalation, connection: AsyncConnection, found: dict[str, Case], given_up: Collection[DueDelivery]
+) -> None:
+    """Of notices that got through by no other channel."""
+    through = await deliveries.settled(connection, [d.notice_id for d in given_up])
+    lost = [d for d in given_up if d.notice_id not in through and found[d.incident_id].is_open]
+    if not lost:
+        return
+    concerned = await cases.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)
+    router = await escalation.router(connection, {key_of(case.unit) for case in concerned})
+    for due in lost:
+        router.tell_office(found[due.incident_id], DESK, "undeliverable", due.posts)
+    await escalation.save(connection, router.out, router.now)
+
+
+def _incidents(due: Iterable[DueDelivery]) -> list[str]:
+    return sorted({d.incident_id for d in due})
