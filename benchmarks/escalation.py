@@ -12,9 +12,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy import func, select
 
-from benchmarks.house import BATCH, SAMPLES, furnished, plain_pool
-from benchmarks.measure import Connection, Figure, Timer, free_port, process, ratio, until
-from services.cli.importing import import_file
+from benchmarks.house import BATCH, SAMPLES, furnished
+from benchmarks.measure import Connection, Figure, Timer, ratio, until
 from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
 from services.escalation.app import build, wired
 from services.escalation.deadlines import pass_deadlines
@@ -24,9 +23,7 @@ from services.escalation.store.tables import report
 from shared import messaging
 from shared.clock import Clock
 from shared.commitment import Committed, new_salt
-from shared.embedded import embedded_servers
 from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef, encode
-from shared.identity import Principal, issuer
 from shared.ids import uuid7
 from shared.messaging import INTAKE, streams
 from shared.messaging.wire import FIELD
@@ -178,26 +175,18 @@ async def _step_up(data: Path, incidents: int) -> float:
 
 
 async def _latency(data: Path, *, seconds: int) -> tuple[float, float]:
-    """p99 in seconds: from the answer 201 to the notice in its channel; and of a commit with two stream hops."""
+    """p99 in seconds: from the answer 201 to the notice in its channel; and of a commit with two stream hops.
+
+    A process for each service, as in production.
+    """
     count = PER_SECOND * seconds
-    settings = Settings().model_copy(update={"data": data})
-    for name in ("wards", "directory"):
-        await import_file(settings, name, SAMPLES / f"{name}.csv", keep_going=False)
-    async with embedded_servers(data) as servers:
-        found = {"redis_url": servers.redis_url, "database_url": servers.database_url}
-        async with _core(settings.model_copy(update=found)) as escalation:
+    async with furnished(data) as house:
+        async with _core(house.settings) as escalation:
             await adopt_rulebooks(escalation, [_unbundled()])
-    port = free_port()
-    up = ("-m", "services.cli", "up", "--no-sample", "--data", str(data), "--port", str(port))
-    async with process(*up, port=port, ready="/readyz"):
-        addresses: dict[str, str] = json.loads((data / "addresses.json").read_text())
-        pool = await plain_pool(addresses["database_url"])
-        try:
-            hops = await _two_hops(addresses["redis_url"], pool, count)
-            durable = await _send(port, issuer(data / "keys").issue(Principal("bench", "device")), count)
-            handed = await _handed(pool, durable)
-        finally:
-            await pool.close()
+        hops = await _two_hops(str(house.settings.redis_url), house.pool, count)
+        async with house.serving("ledger"), house.serving("escalation"), house.serving("intake") as port:
+            durable = await _send(port, house.token, count)
+            handed = await _handed(house.pool, durable)
     return _p99([handed[report_id] - at for report_id, at in durable.items()]), _p99(hops)
 
 

@@ -18,9 +18,10 @@ from services.escalation.outcomes import record
 from services.escalation.pacing import Limits, Rate, lane
 from services.escalation.rulebook import Bundling, in_force, newness
 from services.escalation.store import deliveries, directory
-from services.escalation.store.deliveries import Attempt, Message
+from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared import metrics
 from shared.clock import monotonic
+from shared.group import Group
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
@@ -28,7 +29,6 @@ RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
 """Waits between attempts; after the last one the delivery is given up and the desk is told."""
 SEND_SECONDS = 15.0
 """Shorter than the lease, so that a slow send is over before it is sent again."""
-RECORD_SECONDS = 3.0
 RECORD_AGAIN_SECONDS = 0.2
 MESSAGES_A_CLAIM = 256
 LANE_AT_ONCE = 16
@@ -48,8 +48,7 @@ class DeliveryLoop:
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = Counter[str]()
         self._bundling: tuple[float, Bundling] | None = None
-        self._recording = asyncio.Lock()
-        self._ended: list[Attempt] = []
+        self._recording = Group[Attempt](self._record)
 
     async def step(self) -> bool:
         """Whether more is due that can be claimed at once."""
@@ -68,7 +67,7 @@ class DeliveryLoop:
         """Let what is under way finish and be recorded; called when the service stops. False if nothing was."""
         if not self._sending:
             return False
-        await asyncio.wait(self._sending, timeout=self._seconds + RECORD_SECONDS)
+        await asyncio.wait(self._sending, timeout=LEASE.total_seconds())
         return True
 
     async def _limits(self, connection: AsyncConnection) -> Limits:
@@ -81,14 +80,8 @@ class DeliveryLoop:
         return Limits(contact, GATEWAY, messages=MESSAGES_A_CLAIM, lane=LANE_AT_ONCE)
 
     async def _deliver(self, message: Message) -> None:
-        until = monotonic() + self._seconds + RECORD_SECONDS
         try:
-            attempt = await self._attempt(message)
-            self._ended.append(attempt)
-            # Whoever comes first records what has gathered while the one before was recording.
-            async with self._recording:
-                ended, self._ended = self._ended, []
-                await self._record(ended, until)
+            await self._recording.add(await self._attempt(message))
         finally:
             self._under_way.subtract([lane(message.channel)])
 
@@ -102,25 +95,23 @@ class DeliveryLoop:
         metrics.deliveries.labels(outcome).inc(len(message.deliveries))
         return Attempt(message, outcome)
 
-    async def _record(self, ended: Sequence[Attempt], until: float) -> None:
-        """Again while the database is away and the lease lasts: what was sent and is not recorded is sent twice."""
-        while ended:
+    async def _record(self, ended: Sequence[Attempt]) -> None:
+        """Again while the database is away and a lease may last: what was sent and is not recorded is sent twice."""
+        until = monotonic() + LEASE.total_seconds()
+        while True:
             try:
-                await record(self._escalation, ended)
+                return await record(self._escalation, ended)
             except Exception as error:
                 if is_transient(error) and monotonic() < until:
                     await asyncio.sleep(RECORD_AGAIN_SECONDS)
-                elif len(ended) > 1:
-                    for attempt in ended:  # one that cannot be recorded takes no other with it
-                        await self._record([attempt], until)
-                    return
-                else:
+                    continue
+                if len(ended) == 1 or is_transient(error):
                     # The lease stays: whoever finds it run out sends again.
-                    message, known = ended[0].message.message_id, type(error).__name__
-                    log.warning("delivery outcome not stored", message=message, error=known)
-                    return
-            else:
-                return
+                    log.warning("delivery outcomes not stored", messages=len(ended), error=type(error).__name__)
+                    return None
+            for attempt in ended:  # one that cannot be recorded takes no other with it
+                await self._record([attempt])
+            return None
 
 
 def _failed(message: Message, error: DeliveryError) -> Attempt:

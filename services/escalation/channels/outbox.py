@@ -8,17 +8,22 @@ from typing import Any
 
 from services.escalation.channels.message import LONG, Outcome, Outgoing
 from services.escalation.store.deliveries import DueDelivery
+from shared.group import Group
 
 
 class Outbox:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writing = Group[str](self._append)
 
     async def send(self, out: Outgoing) -> Outcome:
         title, body = out.text(LONG)
         lines = [json.dumps(_line(d) | {"title": title, "body": body}, ensure_ascii=False) for d in out.deliveries]
-        await asyncio.to_thread(_append, self._path, "".join(f"{line}\n" for line in lines).encode())
+        await self._writing.add("".join(f"{line}\n" for line in lines))
         return "sent"
+
+    async def _append(self, texts: list[str]) -> None:
+        await asyncio.to_thread(_append, self._path, "".join(texts).encode())
 
 
 def _line(due: DueDelivery) -> dict[str, Any]:
