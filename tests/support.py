@@ -18,6 +18,7 @@ from hypothesis import settings
 from services.escalation.accountability import Inputs, ReportFacts
 from services.escalation.directory import Contact, Directory, Tenure, key_of
 from services.escalation.directory import Unit as EscalationUnit
+from services.escalation.joining import admit, join
 from services.escalation.routing import Channels, Router
 from services.escalation.rulebook import AdoptedRulebook, read
 from services.intake.wards import Unit
@@ -198,6 +199,11 @@ def router(
         now=now,
         new_id=new_id,
     )
+
+
+def route(router: Router, event: ReportReceived) -> None:
+    """One report alone, as `handlers.on_reports` has a batch of them routed."""
+    admit(router, join(router, event))
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.escalation import lifecycle
+from services.escalation import joining, lifecycle
 from services.escalation.accountability import Decision
 from services.escalation.case import Case, Outcome, about, envelope, happening_of
 from services.escalation.directory import UnitKey, holder_at, key_of, known_at
@@ -93,14 +93,14 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
             for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
                 router.cases.setdefault(key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
-        joined = [router.join(event) for event in fresh]
+        joined = [joining.join(router, event) for event in fresh]
         opened = [j.case.anchor for j in joined if j.case.is_new]
         if opened:
             router.neighbours.update(await cases.neighbours(connection, opened, timedelta(minutes=wide)))
         stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
         await cases.with_history(connection, list(stored.values()))
         for each in joined:
-            router.admit(each)
+            joining.admit(router, each)
         await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()

@@ -1,6 +1,6 @@
-"""What reports do: which incident they join, what is decided anew, who is told, what falls due. In memory, without I/O.
+"""What follows for an incident: what is decided anew, who is told, what falls due. In memory, without I/O.
 
-`handlers` loads the cases that a batch can touch, has it routed here, and writes what came of it in one transaction.
+Reports (`joining`), due times (`chain`) and commands lead here; `store.saving` writes all of it in one transaction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,20 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.escalation import correlation, lifecycle, notification, patterns
+from services.escalation import lifecycle, notification
 from services.escalation.accountability import Decision, Inputs, decide
 from services.escalation.case import (
     Case,
     DueKind,
     IssuedNotice,
-    Joined,
     MadeDecision,
     NewDeadline,
     Outcome,
     about,
     envelope,
-    facts_of,
-    happening_of,
 )
 from services.escalation.correlation import Happening, Key
 from services.escalation.directory import Contact, Directory, Tenure, UnitKey, key_of, known_at
@@ -33,7 +30,7 @@ from services.escalation.notification import (
     Purpose,
     Subject,
 )
-from services.escalation.patterns import Neighbour, Pattern
+from services.escalation.patterns import Neighbour
 from services.escalation.rulebook import AdoptedRulebook, Rulebook, in_force, newness
 from services.escalation.wording import words
 from shared.events import (
@@ -44,11 +41,6 @@ from shared.events import (
     IncidentOpenedData,
     NoticeIssued,
     NoticeIssuedData,
-    ReportCorrelated,
-    ReportCorrelatedData,
-    ReportReceived,
-    SuggestionRaised,
-    SuggestionRaisedData,
     UnitRef,
 )
 
@@ -80,43 +72,7 @@ class Router:
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
 
-    def route(self, event: ReportReceived) -> None:
-        self.admit(self.join(event))
-
-    def join(self, event: ReportReceived) -> Joined:
-        """Which incident the report belongs to, an open one or a new one. Nothing is on the record yet."""
-        happening, facts = happening_of(event), facts_of(event)
-        adopted = in_force(self.rulebooks, happening.at)
-        policy = (adopted or self.newest()).rulebook.correlation
-        alike = self.cases.get(happening.key, ())
-        anchors = [(c.incident_id, anchor) for c in alike for anchor in (c.anchor, *c.aliases)]
-        found = correlation.find(happening, anchors, policy)
-        case = next(c for c in alike if c.incident_id == found) if found else None
-        if case is None:
-            case = self._new_case(happening, event.data.unit, str(event.data.category))
-        settled = case.digest.is_settled_by(facts) and self._is_held_as_before(case)
-        case.digest = case.digest.plus(facts)
-        matters = not settled or self._pattern(case) is not None
-        return Joined(event, facts, case, "merged" if found else "new", case.digest.count, matters)
-
-    def admit(self, joined: Joined) -> None:
-        """Put a report on the record. If it `matters`, its case is decided anew, and must have its history."""
-        case, cause = joined.case, joined.event.id
-        if joined.outcome == "new":
-            self.announce(case, cause)
-            self._relate(case)
-        case.reports.append(joined.facts)
-        self.out.cases[case.incident_id] = case
-        self.out.reports.append(joined)
-        correlated = ReportCorrelatedData(
-            **about(case, cause), report_id=joined.facts.report_id, outcome=joined.outcome
-        )
-        self.emit(ReportCorrelated(**self.envelope(case), data=correlated))
-        if joined.matters:
-            self.evaluate(case, cause)
-        self._look_for_patterns(case, cause)
-
-    def _is_held_as_before(self, case: Case) -> bool:
+    def is_held_as_before(self, case: Case) -> bool:
         """No post has changed hands since the case was decided."""
         decided_at = case.decided_at
         return decided_at is not None and not any(decided_at < at <= self.now for at in self._boundaries(case))
@@ -129,11 +85,11 @@ class Router:
 
     def open(self, happening: Happening, unit: UnitRef, category: str) -> Case:
         """A new incident by a person's command."""
-        case = self._new_case(happening, unit, category)
+        case = self.new_case(happening, unit, category)
         self.announce(case, None)
         return case
 
-    def _new_case(self, happening: Happening, unit: UnitRef | None, category: str) -> Case:
+    def new_case(self, happening: Happening, unit: UnitRef | None, category: str) -> Case:
         assert unit is not None
         known = self.directory.units.get(key_of(unit))
         case = Case(
@@ -316,36 +272,6 @@ class Router:
         coming = min((at for at in self._boundaries(case) if at > self.now), default=None)
         if coming is not None and "directory" not in case.pending:
             self.due(case, "directory", coming)
-
-    def _relate(self, case: Case) -> None:
-        """Link a new incident with those of its ward near in time; exercises are no pattern."""
-        if case.anchor.exercise:
-            return
-        near = self.neighbours.setdefault(case.anchor.unit, [])
-        window = timedelta(minutes=self.policy_of(case).patterns.related_window_minutes)
-        for other in patterns.related(case.anchor.at, near, window):
-            self.out.links.append((case.incident_id, other, "same ward, near in time"))
-        near.append(Neighbour(case.incident_id, case.anchor.at))
-
-    def _look_for_patterns(self, case: Case, cause: str | None) -> None:
-        """Suggest "nổi cộm" to the desk, once; of a case without its history at the next report that needs it."""
-        found = self._pattern(case) if case.decision is not None else None
-        if found is None:
-            return
-        case.digest = case.digest.model_copy(update={"suggested": True})
-        near = self.neighbours.get(case.anchor.unit, [])
-        near[:] = [n.with_suggestion() if n.incident_id == case.incident_id else n for n in near]
-        pattern, count = found
-        data = SuggestionRaisedData(**about(case, cause), pattern=pattern, count=count)
-        self.emit(SuggestionRaised(**self.envelope(case), data=data))
-        self.tell_office(case, DESK, "prominence", (), cause)
-
-    def _pattern(self, case: Case) -> tuple[Pattern, int] | None:
-        if case.anchor.exercise or case.digest.suggested or case.digest.assessed or not case.is_open:
-            return None
-        near = self.neighbours.get(case.anchor.unit, [])
-        policy = self.policy_of(case).patterns
-        return patterns.suggestion(case.incident_id, case.anchor.at, len(case.digest.sources), near, policy)
 
     def lapse_later(self, case: Case) -> None:
         severity = case.decision.severity if case.decision else None

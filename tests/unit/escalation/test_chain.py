@@ -38,6 +38,7 @@ from tests.support import (
     at,
     new_id,
     received,
+    route,
     router,
     tenure,
 )
@@ -68,7 +69,7 @@ class Night:
 
     def report(self, *events: ReportReceived) -> None:
         for event in events:
-            self.router.route(event)
+            route(self.router, event)
         (self.case,) = self.router.out.cases.values()
         self._saved()
 

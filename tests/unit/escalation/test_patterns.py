@@ -11,7 +11,7 @@ from services.escalation.patterns import MOST_LINKS, Neighbour, related, suggest
 from services.escalation.routing import Router
 from services.escalation.rulebook import Patterns
 from shared.events import ReportReceived, SuggestionRaised
-from tests.support import NGOC_TRAO, NIGHT, received, router
+from tests.support import NGOC_TRAO, NIGHT, received, route, router
 
 MINUTE = timedelta(minutes=1)
 POLICY = Patterns()
@@ -24,7 +24,7 @@ def near(*minutes: int, suggested: int | None = None) -> list[Neighbour]:
 def routed(*events: ReportReceived) -> Router:
     found = router()
     for event in events:
-        found.route(event)
+        route(found, event)
     return found
 
 

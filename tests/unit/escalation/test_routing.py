@@ -17,6 +17,7 @@ from tests.support import (
     SECRETARY,
     at,
     received,
+    route,
     router,
     rulebook,
     tenure,
@@ -28,7 +29,7 @@ MINUTE = timedelta(minutes=1)
 def routed(*events: ReportReceived, using: Router | None = None) -> Router:
     found = using or router()
     for event in events:
-        found.route(event)
+        route(found, event)
     return found
 
 

@@ -1,0 +1,140 @@
+"""One command in its transaction: who may give it, what it is about, and how it is put on the record."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation import lifecycle
+from services.escalation.case import Case, about
+from services.escalation.digest import digest_of
+from services.escalation.directory import UnitKey, key_of
+from services.escalation.finding import Finding, Kind, last
+from services.escalation.handlers import Escalation, count
+from services.escalation.lifecycle import Action, Refused
+from services.escalation.routing import Router
+from services.escalation.store import cases
+from shared.events import (
+    Event,
+    ReportCorrelated,
+    ReportCorrelatedData,
+)
+from shared.identity import Principal
+from shared.problem import Problem
+
+
+@dataclass
+class Command:
+    """One command in its transaction: the cases it is about, and the router that writes what follows."""
+
+    escalation: Escalation
+    connection: AsyncConnection
+    router: Router
+    caller: Principal
+    action: Action
+    case: Case
+    others: dict[str, Case]
+
+    def allow(self, case: Case | None = None) -> None:
+        """Raises Problem 409 with the reason if the incident is not in a state for the action."""
+        insist(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
+
+    def finding(self, kind: Kind, reason: str | None, **content: Any) -> Finding:
+        return Finding(
+            finding_id=self.escalation.new_id(),
+            kind=kind,
+            author=self.caller.subject,
+            role=self.caller.role,
+            content=content,
+            reason=reason,
+            made_at=self.router.now,
+        )
+
+    def said_before(self, found: Finding, case: Case | None = None) -> bool:
+        """The latest of its kind says the same, and nothing was reopened since."""
+        findings = (case or self.case).findings
+        earlier = last(findings, found.kind)
+        reopened = last(findings, "reopening")
+        since = earlier is not None and (reopened is None or earlier.made_at >= reopened.made_at)
+        return earlier is not None and since and earlier.says_the_same(found)
+
+    def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> None:
+        case = case or self.case
+        case.findings.append(found)
+        case.digest = case.digest.model_copy(update={"assessed": True})
+        self.router.out.cases[case.incident_id] = case
+        self.router.out.findings.append((case, found))
+        shared = about(case, None) | {
+            "finding_id": found.finding_id,
+            "author": found.author,
+            "role": found.role,
+            "reason": self.escalation.committed(found.reason),
+        }
+        self.router.emit(event(shared))
+
+    def move(self, case: Case, report_ids: Sequence[str]) -> None:
+        """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
+        self.router.out.moved.append((case, tuple(r.report_id for r in case.reports)))
+        held = case.digest
+        case.digest = digest_of(case.reports, assessed=held.assessed, suggested=held.suggested)
+        for report_id in report_ids:
+            data = ReportCorrelatedData(**about(case, None), report_id=report_id, outcome="merged")
+            self.router.emit(ReportCorrelated(**self.envelope(case), data=data))
+
+    def envelope(self, case: Case | None = None) -> dict[str, Any]:
+        return self.router.envelope(case or self.case)
+
+
+@asynccontextmanager
+async def commanded(
+    escalation: Escalation,
+    incident_id: str,
+    caller: Principal,
+    action: Action,
+    others: Sequence[str] = (),
+    *more: UnitKey,
+) -> AsyncGenerator[Command]:
+    """The incident and `others`, locked with their units; leaving writes what was done.
+
+    Raises Problem 403 for a role that never may, and 404.
+    """
+    insist(lifecycle.forbidden(action, caller.role))
+    async with escalation.engine.begin() as connection:
+        units: set[UnitKey] = set(more)
+        for id_ in (incident_id, *others):
+            unit = await cases.unit_of(connection, id_)
+            if unit is None:
+                raise _not_seen(id_)
+            units.add(unit)
+        await cases.lock_units(connection, [code for code, _ in units])
+        # merging changes these too: locked in one order with the others, so that nothing deadlocks
+        merged = await cases.merged_into(connection, incident_id) if action == "merge" else []
+        wanted = {incident_id, *others}
+        locked = await cases.locked(connection, [*wanted, *merged])
+        found = await cases.with_history(connection, [case for case in locked if case.incident_id in wanted])
+        by_id = {case.incident_id: case for case in found}
+        if caller.role in {"official", "officer"} and caller.ward not in _wards(by_id[incident_id]):
+            raise _not_seen(incident_id)
+        units |= {key_of(case.successor) for case in found if case.successor}
+        router = await escalation.router(connection, units)
+        yield Command(escalation, connection, router, caller, action, by_id.pop(incident_id), by_id)
+        if router.out.cases:
+            await escalation.save(connection, router.out, router.now)
+    count(router.out)
+    escalation.wake()
+
+
+def insist(refused: Refused | None) -> None:
+    if refused is not None:
+        raise Problem(refused.status, refused.reason)
+
+
+def _not_seen(incident_id: str) -> Problem:
+    """The same whether it does not exist or is another ward's."""
+    return Problem(404, f"there is no incident {incident_id} that you may see")
+
+
+def _wards(case: Case) -> set[str]:
+    return {case.unit.code} | ({case.successor.code} if case.successor else set[str]())
