@@ -211,7 +211,7 @@ async def _send(port: int, token: str, count: int) -> dict[str, float]:
 
     async def send(event: ReportReceived) -> None:
         async with free:
-            connection = idle.pop()
+            connection = idle.pop(0)  # in turns: the server closes what is idle for long
             body = {
                 "report_id": event.data.report_id,
                 "category": event.data.category,

@@ -59,21 +59,25 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping
 
     Text given for a JSON column is JSON already.
     """
-    if not rows:
+    if rows:
+        columns = list(rows[0])
+        json = {name for name in columns if isinstance(table.c[name].type, JSON)}
+        records = [tuple(_json(row[n]) if n in json else row[n] for n in columns) for row in rows]
+        await copy_records(connection, table, columns, records)
+
+
+async def copy_records(
+    connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
+) -> None:
+    """The same of tuples, which are as the driver takes them."""
+    if not records:
         return
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
     if not driver.is_in_transaction():  # SQLAlchemy's begins with its first statement
         await connection.execute(text("SELECT 1"))
-    columns = list(rows[0])
-    json = {name for name in columns if isinstance(table.c[name].type, JSON)}
     try:
-        await driver.copy_records_to_table(
-            table.name,
-            schema_name=table.schema,
-            columns=columns,
-            records=[tuple(_json(row[n]) if n in json else row[n] for n in columns) for row in rows],
-        )
+        await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
     except asyncpg.IntegrityConstraintViolationError as error:
         raise IntegrityError(f"COPY {table.name}", None, error) from error
     except asyncpg.InterfaceError as error:

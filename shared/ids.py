@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 (RFC 9562), sortable by the time of the clock that was passed in."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,3 +14,15 @@ def uuid7(at: datetime) -> str:
     milliseconds, microseconds = divmod((at - _EPOCH) // _MICROSECOND, 1_000)
     fraction = microseconds * 4_096 // 1_000
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)))
+
+
+def ids(at: datetime) -> Callable[[], str]:
+    """Gives ids for one transaction, a microsecond apart: they sort as they were made."""
+    made = 0
+
+    def new_id() -> str:
+        nonlocal made
+        made += 1
+        return uuid7(at + made * _MICROSECOND)
+
+    return new_id

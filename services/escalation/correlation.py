@@ -47,9 +47,7 @@ def distance_m(a: Point, b: Point) -> float:
 
 def same_incident(report: Happening, anchor: Happening, policy: Correlation) -> bool:
     """Measured from the incident's first report: a fixed window does not grow with each report that joins."""
-    if report.key != anchor.key:
-        return False
-    if abs(report.at - anchor.at) > timedelta(minutes=policy.window_minutes):
+    if abs(report.at - anchor.at) > timedelta(minutes=policy.window_minutes) or report.key != anchor.key:
         return False
     if report.point is None or anchor.point is None:
         return True

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -91,9 +91,10 @@ class DeliveryLoop:
                 outcome = await self._sender.send(message)
         except Exception as error:  # whatever a channel's plug-in may raise, the attempt has failed
             metrics.deliveries.labels("failed").inc(len(message.deliveries))
-            return _failed(message, error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__))
+            known = error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__)
+            return _failed(message, known, self._escalation.clock.now())
         metrics.deliveries.labels(outcome).inc(len(message.deliveries))
-        return Attempt(message, outcome)
+        return Attempt(message, outcome, self._escalation.clock.now())
 
     async def _record(self, ended: Sequence[Attempt]) -> None:
         """Again while the database is away and a lease may last: what was sent and is not recorded is sent twice."""
@@ -114,9 +115,9 @@ class DeliveryLoop:
             return None
 
 
-def _failed(message: Message, error: DeliveryError) -> Attempt:
+def _failed(message: Message, error: DeliveryError, at: datetime) -> Attempt:
     if error.final or message.attempts > len(RETRY_AFTER_SECONDS):
-        return Attempt(message, "given_up", str(error))
+        return Attempt(message, "given_up", at, str(error))
     seconds = RETRY_AFTER_SECONDS[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
     wait = max(timedelta(seconds=seconds), error.retry_after or timedelta(0))
-    return Attempt(message, "failed", str(error), wait)
+    return Attempt(message, "failed", at, str(error), wait)

@@ -21,7 +21,7 @@ from shared.clock import Clock
 from shared.commitment import Committed
 from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData, Event, ReportReceived, encode
 from shared.identity import Principal
-from shared.ids import uuid7
+from shared.ids import ids, uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
 from shared.problem import Problem
 
@@ -62,7 +62,7 @@ class Escalation:
             rulebooks=await directory.rulebooks(connection),
             channels=self.channels,
             now=now,
-            new_id=self.new_id,
+            new_id=ids(now),
         )
 
     async def save(self, connection: AsyncConnection, out: Outcome, now: datetime) -> None:

@@ -20,8 +20,7 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         # Locked, as an acknowledgement locks them: either it comes before and is seen, or it cancels the retry.
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         found = {c.incident_id: c for c in await cases.locked(connection, concerned)}
-        now = escalation.clock.now()
-        ours = await deliveries.end_attempts(connection, attempts, now)
+        ours = await deliveries.end_attempts(connection, attempts)
         finished = [
             (due, attempt) for attempt in attempts for due in attempt.message.deliveries if due.delivery_id in ours
         ]
@@ -47,7 +46,7 @@ def _finished(escalation: Escalation, case: Case, due: DueDelivery, attempt: Att
         attempts=due.attempts,
         bundle_id=due.bundle_id,
     )
-    return DeliveryFinished(**envelope(escalation.new_id(), case.incident_id, escalation.clock.now()), data=data)
+    return DeliveryFinished(**envelope(escalation.new_id(), case.incident_id, attempt.at), data=data)
 
 
 async def _tell_desk(

@@ -232,7 +232,9 @@ class Consumer(Generic[T]):
         await lane.delivery.hold()
 
     async def _claim(self, lane: _Lane[T]) -> None:
-        while lane.own is None and (entries := await lane.delivery.claim(round(self._claim_idle * 1000))):
+        if lane.own is not None:
+            return  # what is its own comes first; and before anything was read, there may be no group yet
+        while entries := await lane.delivery.claim(round(self._claim_idle * 1000)):
             await lane.delivery.take(entries)
             if self._stop.is_set():
                 return

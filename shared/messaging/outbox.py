@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, Table, Text, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.database import copy
+from shared.database import copy_records
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ def outbox_tables(metadata: MetaData) -> Outbox:
 async def add(connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing]) -> None:
     """In the caller's transaction; the order of `events` becomes their order in the stream. Wake the relay after
     the commit. Raises IntegrityError for an event id that waits already."""
-    await copy(connection, outbox.rows, [event._asdict() for event in events])
+    await copy_records(connection, outbox.rows, Outgoing._fields, events)

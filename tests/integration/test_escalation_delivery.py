@@ -318,7 +318,7 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
     assert await states(city) == [("sent", 2), ("sent", 2)]
     assert len(lines(outbox)) == 2
     async with city.escalation.engine.begin() as connection:
-        late = await deliveries.end_attempts(connection, [Attempt(m, "sent") for m in killed], city.clock.now())
+        late = await deliveries.end_attempts(connection, [Attempt(m, "sent", city.clock.now()) for m in killed])
     assert not late, "whoever comes late records nothing"
     assert await finished(city) == [("sent", 2)] * 2
 
@@ -330,10 +330,9 @@ async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sen
     taken_over = await claimed(city, later)
     assert [m.attempts for m in taken_over] == [2, 2]
     async with city.escalation.engine.begin() as connection:
-        failed = [Attempt(message, "failed", "too late", timedelta(0)) for message in slow]
-        await deliveries.end_attempts(connection, failed, later)
-        assert not await deliveries.end_attempts(connection, [Attempt(message, "sent") for message in slow], later)
-        ended = await deliveries.end_attempts(connection, [Attempt(taken_over[0], "sent")], later)
+        await deliveries.end_attempts(connection, [Attempt(message, "failed", later, "too late") for message in slow])
+        assert not await deliveries.end_attempts(connection, [Attempt(message, "sent", later) for message in slow])
+        ended = await deliveries.end_attempts(connection, [Attempt(taken_over[0], "sent", later)])
     assert ended == {d.delivery_id for d in taken_over[0].deliveries}
 
 

@@ -119,8 +119,9 @@ class Attempt:
 
     message: Message
     outcome: Literal["sent", "delivered", "failed", "given_up"]
+    at: datetime
     error: str | None = None
-    wait: timedelta | None = None
+    wait: timedelta = timedelta(0)
     """Of a failed one: until it is tried again."""
 
 
@@ -290,7 +291,7 @@ def _delivery(row: Row[Any]) -> DueDelivery:
     return DueDelivery(**fields, listed=listed)
 
 
-async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt], now: datetime) -> set[str]:
+async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt]) -> set[str]:
     """Store the outcomes; the ids of deliveries that are over with it. A failed one is sent again after its wait, but
     for notices that were acknowledged while they were being sent.
 
@@ -302,7 +303,8 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt],
         attempts=(Integer(), [due.attempts for due, _ in ended]),
         outcome=(Text(), [attempt.outcome for _, attempt in ended]),
         error=(Text(), [attempt.error for _, attempt in ended]),
-        next_at=(DateTime(timezone=True), [now + attempt.wait if attempt.wait else None for _, attempt in ended]),
+        ended_at=(DateTime(timezone=True), [attempt.at for _, attempt in ended]),
+        next_at=(DateTime(timezone=True), [attempt.at + attempt.wait for _, attempt in ended]),
     )
     failed = new.c.outcome == "failed"
     over = and_(failed, notice.c.acknowledged_at.is_not(None))
@@ -316,8 +318,8 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt],
         )
         .values(
             state=sql_case((over, "cancelled"), else_=new.c.outcome),
-            finished_at=sql_case((or_(not_(failed), over), now)),
-            next_at=func.coalesce(new.c.next_at, delivery.c.next_at),
+            finished_at=sql_case((or_(not_(failed), over), new.c.ended_at)),
+            next_at=new.c.next_at,
             error=new.c.error,
         )
         .returning(delivery.c.delivery_id, failed.label("failed"))

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import incident, timeline
-from shared.database import copy
+from shared.database import copy_records
 from shared.events import Event
 
 
@@ -72,7 +72,7 @@ def _is_committed(value: Any) -> bool:
 
 
 async def add(connection: AsyncConnection, lines: Sequence[Line]) -> None:
-    await copy(connection, timeline, [entry._asdict() for entry in lines])
+    await copy_records(connection, timeline, Line._fields, lines)
 
 
 async def of_incident(connection: AsyncConnection, incident_id: str) -> list[dict[str, Any]]:
