@@ -30,6 +30,8 @@ from shared.web import Check, Service, checks_of, service_app
 log = structlog.get_logger()
 GROUP = "escalation"
 POLL_SECONDS = 0.2
+GATHER_SECONDS = 0.05
+"""What is told on the record only, to the ledger and for receipts, is told in larger batches."""
 REPORTS_AT_ONCE = 2_000
 """In a storm the reports of one incident come in one transaction, which is what makes it quick."""
 
@@ -54,7 +56,13 @@ def build(settings: Settings, clock: Clock) -> Service:
     app.state.links = links = Links(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.broadcast = broadcast = Broadcast(escalation.engine)
     redis = messaging.connect(redis_url)
-    relay = Relay(escalation.engine, redis, tables.outbox, messaging.streams(ESCALATION, settings.partitions))
+    relay = Relay(
+        escalation.engine,
+        redis,
+        tables.outbox,
+        messaging.streams(ESCALATION, settings.partitions),
+        gather=GATHER_SECONDS,
+    )
     printed = print_line if settings.print_notices else None
     sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=links.of_notice)
     sending = DeliveryLoop(escalation, sender)

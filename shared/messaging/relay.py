@@ -65,16 +65,19 @@ class Relay:
         streams: Mapping[str, Sequence[str]],
         *,
         poll: float = 0.1,
+        gather: float = 0.0,
         batch: int = 500,
         prune_every: float = 1.0,
         stall_after: float = 30.0,
     ) -> None:
-        """`streams`: stream → groups that must acknowledge. Seconds; `poll` finds other processes' rows."""
+        """`streams`: stream → groups that must acknowledge. Seconds; `poll` finds other processes' rows,
+        `gather` lets rows come together where no group is in a hurry."""
         self._engine = engine
         self._redis = redis
         self._outbox = outbox
         self._streams = streams
         self._poll = poll
+        self._gather = gather
         self._batch = batch
         self._prune_every = prune_every
         self._stall_after = stall_after
@@ -146,6 +149,7 @@ class Relay:
             self._beat[stream] = monotonic()
             backoff.reset()
             if len(rows) < self._batch:
+                await pause(self._stop, self._gather)
                 await pause(self._woken[stream], self._poll)
 
     async def _find_place(self, connection: AsyncConnection, stream: str) -> _Place:

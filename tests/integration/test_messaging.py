@@ -43,6 +43,17 @@ async def test_events_arrive_in_order_and_are_forgotten_once_everyone_has_them(w
         await until(forgotten, "acknowledged events leave the outbox and the stream")
 
 
+async def test_what_comes_while_a_consumer_gathers_is_handled_together(world: World) -> None:
+    seen = Seen()
+    async with world.relay().running(), world.consumer(seen.handle, gather=0.5).running():
+        for n in range(1, 4):
+            await world.emit(n)
+            await until(lambda: _is_published(world), "published")
+        await world.settled()
+    assert [n for batch in seen.given for n in batch] == [1, 2, 3]
+    assert len(seen.given) < 3
+
+
 async def test_an_event_is_published_only_if_its_transaction_commits(world: World) -> None:
     with pytest.raises(IntegrityError):
         await world.emit(1, 1)
@@ -270,6 +281,10 @@ async def test_what_does_not_come_to_rest_is_named(world: World) -> None:
 
 async def _equals(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
     return await ask() == expected
+
+
+async def _is_published(world: World) -> bool:
+    return None not in await world.waiting()
 
 
 async def _covers(world: World, count: int) -> bool:
