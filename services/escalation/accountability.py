@@ -157,7 +157,7 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     harm = effective_harm(inputs)
     clock_ahead = all(r.clock_ahead for r in reports) and not inputs.verified
     ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
-    supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, adopted.rulebook)]
+    supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, inputs, adopted.rulebook)]
     return Decision(
         incident=inputs.incident,
         unit=inputs.unit,
@@ -304,8 +304,10 @@ def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: 
     return serious
 
 
-def _denies(report: ReportFacts, limb: Limb | None, rulebook: Rulebook) -> bool:
+def _denies(report: ReportFacts, limb: Limb | None, inputs: Inputs, rulebook: Rulebook) -> bool:
     """Whether the report, taken alone, says that the limb is not met; what it leaves open denies nothing."""
+    if limb == "serious" and inputs.designated and rulebook.serious_limb.requires == "either":
+        return False
     if limb == "firecracker":
         set_off = rulebook.of(report.category).firecracker == "yes"
         return set_off and _firecracker_limb(report, rulebook) == "no"

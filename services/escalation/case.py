@@ -50,8 +50,8 @@ class Case:
     decision: Decision | None = None
     decision_id: str | None = None
     decision_number: int = 0
-    told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """(recipient, purpose), of this round where the purpose belongs to one."""
+    told: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
+    """Posts by (recipient, purpose), of this round where the purpose belongs to one."""
     asked: set[str] = field(default_factory=set[str])
     """Post-holders whose acknowledgement was asked for in this round."""
     answered: set[str] = field(default_factory=set[str])
@@ -63,6 +63,10 @@ class Case:
     @property
     def is_open(self) -> bool:
         return self.state not in FINAL
+
+    def remember(self, recipient: str, purpose: str, posts: Iterable[str]) -> None:
+        """They were told of it for these posts."""
+        self.told[recipient, purpose] = self.told.get((recipient, purpose), frozenset()) | frozenset(posts)
 
 
 @dataclass(frozen=True)

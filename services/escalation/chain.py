@@ -13,7 +13,7 @@ from services.escalation import notification
 from services.escalation.case import Case, DueKind, IssuedNotice, about
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import ANSWERED
-from services.escalation.notification import ASKING, DESK, EACH_ROUND, Notice, Purpose
+from services.escalation.notification import ASKING, DESK, EACH_ROUND, UNANSWERED, Notice
 from services.escalation.routing import Router
 from shared.events import (
     AcknowledgementLapsed,
@@ -62,7 +62,7 @@ def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping
     for p in passed:
         if p.kind == "remind" and p.notice_id not in overtaken and "lapse" not in kinds:
             _remind(router, case, told[str(p.notice_id)])
-    _step_up(router, case, "not_acknowledged", overdue, told)
+    _step_up(router, case, "not_acknowledged", [p for p in overdue if _is_unanswered(case, told, p)], told)
     _step_up(router, case, "not_reviewed", [p for p in passed if p.kind == "review"], told)
     if "lapse" in kinds:
         _lapse(router, case)
@@ -82,6 +82,13 @@ def _overdue(router: Router, case: Case, passed: Sequence[Passed], told: Mapping
     return [p for p in late if p.due_at < changed or told[str(p.notice_id)].recipient not in gone]
 
 
+def _is_unanswered(case: Case, told: Mapping[str, Told], passed: Passed) -> bool:
+    """Whether of the posts that it is about one has not been answered for; what an office was told of may be by now."""
+    assert case.decision is not None
+    acting = {p.post: p.acting.holder_id for p in case.decision.parties if p.acting}
+    return any(acting.get(post) not in case.answered for post in told[str(passed.notice_id)].posts)
+
+
 def _remind(router: Router, case: Case, asked: Told) -> None:
     """Unless somebody else answers for the post by now."""
     assert case.decision is not None
@@ -91,57 +98,53 @@ def _remind(router: Router, case: Case, asked: Told) -> None:
 
 
 def _step_up(router: Router, case: Case, reason: Reason, passed: Sequence[Passed], told: Mapping[str, Told]) -> None:
-    """The next level is told; every due time that passed is an event of its own."""
+    """The next level is told of all that passed together; every due time that passed is an event of its own."""
     if not passed:
         return
     levels = router.policy_of(case).chain.levels
-    reached = max(p.level for p in passed)
-    target = reached + 1 if reason == "not_reviewed" else max(reached + 1, case.level)
+    target = max(p.level for p in passed) + 1
     for p in passed:
         if target <= len(levels):
             data = StepRaisedData(**about(case, None), level=levels[target - 1], reason=reason, due_at=p.due_at)
             router.emit(StepRaised(**router.envelope(case), data=data))
     router.out.cases[case.incident_id] = case
-    if reason == "not_acknowledged" and case.level >= target:
-        return
     posts = {post for p in passed if p.notice_id for post in told[p.notice_id].posts}
     if reason == "not_acknowledged":
-        case.level = target
+        case.level = max(case.level, target)
     if target > len(levels):
         _exhausted(router, case, reason, posts)
         return
     _ask_office(router, case, levels[target - 1], reason, posts, target)
 
 
-def _ask_office(router: Router, case: Case, office: str, purpose: Purpose, posts: Iterable[str], level: int) -> None:
+def _ask_office(router: Router, case: Case, office: str, purpose: Reason, posts: Iterable[str], level: int) -> None:
     """An office gets the time of its level; then the next is told."""
     assert case.decision is not None
     minutes = router.policy_of(case).level_minutes(case.decision.severity)
     by = router.now + timedelta(minutes=minutes)
-    issued = _tell_once(router, case, office, purpose, posts, by)
+    issued = _said(router, case, office) or router.issue(case, Notice(office, purpose, tuple(sorted(posts))), by, None)
     if purpose == "not_reviewed" and office == DESK:
         router.due(case, "review", by, level=level)
     elif purpose == "not_reviewed":
         # who is above the desk is asked to answer, and not to do its work: then only the lapse is left
-        router.due(case, "review", by, issued.notice_id if issued else None, level=level)
+        router.due(case, "review", by, issued.notice_id, level=level)
         if "lapse" not in case.pending:
             router.lapse_later(case)
-    elif issued is not None:
+    else:
         router.due(case, "acknowledge", by, issued.notice_id, level=level)
 
 
-def _tell_once(
-    router: Router, case: Case, office: str, purpose: Purpose, posts: Iterable[str], by: datetime | None = None
-) -> IssuedNotice | None:
-    """What has just been said to the office stands for this too: nobody gets two messages in one pass."""
+def _said(router: Router, case: Case, office: str) -> IssuedNotice | None:
+    """That somebody did not answer, as the office has just been told: nobody gets two such messages in one pass."""
     said = (n for n in router.out.notices if n.case is case and n.notice.recipient == office)
-    return next(said, None) or router.tell_office(case, office, purpose, posts, due_at=by)
+    return next((n for n in said if n.notice.purpose in UNANSWERED), None)
 
 
 def _exhausted(router: Router, case: Case, reason: Reason, posts: Iterable[str]) -> None:
     data = ChainExhaustedData(**about(case, None), reason=reason, round=case.round)
     router.emit(ChainExhausted(**router.envelope(case), data=data))
-    _tell_once(router, case, DESK, "exhausted", posts)
+    if _said(router, case, DESK) is None:
+        router.tell_desk(case, "exhausted", posts)
     if "lapse" not in case.pending:
         router.lapse_later(case)
 
@@ -150,7 +153,7 @@ def begin_round(router: Router, case: Case) -> None:
     """From here on everybody may be told again; who was asked just now was asked in this round."""
     case.round += 1
     case.level = 0
-    case.told = {(recipient, purpose) for recipient, purpose in case.told if purpose not in EACH_ROUND}
+    case.told = {key: posts for key, posts in case.told.items() if key[1] not in EACH_ROUND}
     case.answered.clear()
     case.asked = {n.notice.recipient for n in router.out.notices if n.case is case and n.notice.purpose in ASKING}
     router.out.notices[:] = [

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from services.escalation import chain, lifecycle
 from services.escalation.accountability import combined_harm, effective_harm, lowered
 from services.escalation.case import Case
-from services.escalation.commanding import commanded, insist
+from services.escalation.commanding import Command, commanded, insist
 from services.escalation.correlation import Happening
 from services.escalation.directory import UnitKey, key_of
-from services.escalation.finding import last
+from services.escalation.finding import assess, last
 from services.escalation.handlers import Escalation, record_of
-from services.escalation.notification import DESK
+from services.escalation.notification import DESK, Notice
 from services.escalation.routing import Router
 from services.escalation.store import cases
 from shared.events import (
@@ -70,20 +70,29 @@ async def verify(
         if reclassified is not None and categories()[reclassified].family != case.anchor.family:
             same = [c.code for c in categories().values() if c.family == case.anchor.family]
             raise Problem(409, f"category {reclassified} is of another kind: one of {', '.join(same)}, or dismiss it")
-        exploded = firecrackers_exploded
-        found = command.finding("verification", reason, firecrackers_exploded=exploded, reclassified=reclassified)
-        if command.said_before(found):
-            return Done(case, is_new=False)
-        case.category = reclassified or case.category
-        command.record(
-            found,
-            lambda d: IncidentVerified(
-                **command.envelope(),
-                data=IncidentVerifiedData(**d, firecrackers_exploded=exploded, reclassified=reclassified),
-            ),
-        )
-        command.router.evaluate(case, None)
-    return Done(case, is_new=True)
+        is_new = _verified(command, case, reason, exploded=firecrackers_exploded, reclassified=reclassified)
+        if is_new:
+            command.router.evaluate(case, None)
+    return Done(case, is_new)
+
+
+def _verified(
+    command: Command, case: Case, reason: str, *, exploded: bool | None, reclassified: str | None = None
+) -> bool:
+    """Whether this is new."""
+    found = command.finding("verification", reason, firecrackers_exploded=exploded, reclassified=reclassified)
+    if command.said_before(found, case):
+        return False
+    case.category = reclassified or case.category
+    command.record(
+        found,
+        lambda d: IncidentVerified(
+            **command.envelope(case),
+            data=IncidentVerifiedData(**d, firecrackers_exploded=exploded, reclassified=reclassified),
+        ),
+        case,
+    )
+    return True
 
 
 async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
@@ -104,15 +113,23 @@ async def designate(
     """ "Nổi cộm", or no longer."""
     async with commanded(escalation, incident_id, caller, "designate") as command:
         command.allow()
-        found = command.finding("designation", reason, prominent=prominent)
-        if command.said_before(found):
-            return Done(command.case, is_new=False)
-        command.record(
-            found,
-            lambda d: IncidentDesignated(**command.envelope(), data=IncidentDesignatedData(**d, prominent=prominent)),
-        )
-        command.router.evaluate(command.case, None)
-    return Done(command.case, is_new=True)
+        is_new = _designated(command, command.case, reason, prominent=prominent)
+        if is_new:
+            command.router.evaluate(command.case, None)
+    return Done(command.case, is_new)
+
+
+def _designated(command: Command, case: Case, reason: str, *, prominent: bool) -> bool:
+    """Whether this is new."""
+    found = command.finding("designation", reason, prominent=prominent)
+    if command.said_before(found, case):
+        return False
+    command.record(
+        found,
+        lambda d: IncidentDesignated(**command.envelope(case), data=IncidentDesignatedData(**d, prominent=prominent)),
+        case,
+    )
+    return True
 
 
 async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> Done:
@@ -130,18 +147,27 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
         severity = rulebook.severity_of(harm)
         if caller.role != "desk" and lifecycle.lowers(severity, before):
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")
-        until = max(r.received_at for r in case.reports).isoformat()
-        found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
-        if command.said_before(found):
-            return Done(case, is_new=False)
-        command.record(
-            found,
-            lambda d: SeverityRevised(
-                **command.envelope(), data=SeverityRevisedData(**d, harm=harm, severity=severity, previous=before)
-            ),
-        )
-        command.router.evaluate(case, None)
-    return Done(case, is_new=True)
+        is_new = _revised(command, case, reason, harm, previous=before)
+        if is_new:
+            command.router.evaluate(case, None)
+    return Done(case, is_new)
+
+
+def _revised(command: Command, case: Case, reason: str, harm: Harm, *, previous: int | None) -> bool:
+    """Whether this is new. The figures stand for all reports that the case holds."""
+    until = max(r.received_at for r in case.reports).isoformat()
+    found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
+    if command.said_before(found, case):
+        return False
+    severity = command.router.policy_of(case).severity_of(harm)
+    command.record(
+        found,
+        lambda d: SeverityRevised(
+            **command.envelope(case), data=SeverityRevisedData(**d, harm=harm, severity=severity, previous=previous)
+        ),
+        case,
+    )
+    return True
 
 
 async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> Done:
@@ -165,10 +191,28 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         chain.end(command.router, case, "merged")
         case.merged_into = into
         await cases.redirect_merged(command.connection, incident_id, into)
-        target.reports += case.reports
+        _take_over(command, case, target, reason)
         command.move(target, moved)
         command.router.evaluate(target, None)
     return Done(case, is_new=True)
+
+
+def _take_over(command: Command, case: Case, target: Case, reason: str) -> None:
+    """The reports of `case`, and what was found about it: it holds of both now, so that no merge takes it away.
+
+    That firecrackers did not explode is found about its own reports only.
+    """
+    mine, theirs = assess(case.findings), assess(target.findings)
+    known = [effective_harm(command.router.inputs(each)) for each in (case, target)]
+    target.reports += case.reports
+    if mine.harm or theirs.harm:
+        before = command.router.policy_of(target).severity_of(known[1])
+        _revised(command, target, reason, combined_harm(known), previous=before)
+    exploded = mine.firecrackers_exploded or None
+    if (mine.verified and not theirs.verified) or (exploded and not theirs.firecrackers_exploded):
+        _verified(command, target, reason, exploded=exploded)
+    if mine.designated and not theirs.designated:
+        _designated(command, target, reason, prominent=True)
 
 
 async def split(
@@ -190,7 +234,10 @@ async def split(
         happening: Happening = await cases.happening_of_report(command.connection, moved[0].report_id, case.anchor)
         new = command.router.open(happening, case.unit, moved[0].category)
         new.reports = moved
+        first = case.reports[0]
         case.reports = [r for r in case.reports if r.report_id not in wanted]
+        if case.reports[0] is not first:
+            await _anchor_anew(command, case)
         ids = tuple(r.report_id for r in moved)
         command.move(new, ids)
         command.move(case, ())
@@ -205,6 +252,14 @@ async def split(
         command.router.evaluate(new, None)
         command.router.evaluate(case, None)
     return Done(case, is_new=True, new_incident=new.incident_id)
+
+
+async def _anchor_anew(command: Command, case: Case) -> None:
+    """Its first report is another now: that one says when, where and what it was, and so which rulebook decides."""
+    first = case.reports[0]
+    case.anchor = await cases.happening_of_report(command.connection, first.report_id, case.anchor)
+    case.category = assess(case.findings).reclassified or first.category
+    case.rulebook_version = None
 
 
 async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
@@ -283,7 +338,7 @@ async def propose_closure(escalation: Escalation, incident_id: str, caller: Prin
         command.allow()
         command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
         command.case.state = lifecycle.after("propose_closure", command.case.state)
-        command.router.tell_office(command.case, DESK, "closure", ())
+        command.router.issue(command.case, Notice(DESK, "closure"), None, None)
     return Done(command.case, is_new=True)
 
 
@@ -295,7 +350,7 @@ async def close(escalation: Escalation, incident_id: str, caller: Principal, rea
         if case.state == "closed" and command.said_before(found):
             return Done(case, is_new=False)
         command.allow()
-        insist(lifecycle.may_close(case.state, record_of(case), asked="acknowledge" in case.pending))
+        insist(lifecycle.may_close(record_of(case), asked="acknowledge" in case.pending))
         command.record(found, lambda d: IncidentClosed(**command.envelope(), data=FindingData(**d)))
         chain.end(command.router, case, "closed")
     return Done(case, is_new=True)
@@ -312,6 +367,7 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         command.record(found, lambda d: IncidentReopened(**command.envelope(), data=FindingData(**d)))
         case.state = lifecycle.after("reopen", case.state)
         chain.begin_round(command.router, case)
+        case.told.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
         command.router.evaluate(case, None)
         if record_of(case).outcome != "does_not_apply":
             chain.ask_again(command.router, case, None)

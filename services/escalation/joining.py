@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from services.escalation import correlation, patterns
 from services.escalation.case import Case, Joined, about, facts_of, happening_of
-from services.escalation.notification import DESK
 from services.escalation.patterns import Neighbour, Pattern
 from services.escalation.routing import Router
 from services.escalation.rulebook import in_force
@@ -69,7 +68,7 @@ def _look_for_patterns(router: Router, case: Case, cause: str | None) -> None:
     pattern, count = found
     data = SuggestionRaisedData(**about(case, cause), pattern=pattern, count=count)
     router.emit(SuggestionRaised(**router.envelope(case), data=data))
-    router.tell_office(case, DESK, "prominence", (), cause)
+    router.tell_desk(case, "prominence", (), cause)
 
 
 def _pattern(router: Router, case: Case) -> tuple[Pattern, int] | None:

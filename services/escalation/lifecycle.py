@@ -108,7 +108,7 @@ def refusal(action: Action, role: str, state: State) -> Refused | None:
     return None
 
 
-def may_close(state: State, decision: Decision, *, asked: bool) -> Refused | None:
+def may_close(decision: Decision, *, asked: bool) -> Refused | None:
     """Nothing is closed that nobody looked at, or while somebody is still `asked` for an answer."""
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
@@ -116,7 +116,7 @@ def may_close(state: State, decision: Decision, *, asked: bool) -> Refused | Non
         return None
     if decision.standing == "provisional":
         return Refused(409, "the incident is not verified: verify or dismiss it first")
-    if asked and state not in ANSWERED:
+    if asked:
         return Refused(409, "a post-holder is still asked to acknowledge: close it when they have, or the chain ended")
     return None
 

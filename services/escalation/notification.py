@@ -1,6 +1,6 @@
 """Who is told what about a decision, and when a channel may ring. Pure. The words are in `wording`."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -35,8 +35,12 @@ EACH_ROUND: frozenset[str] = frozenset(
     {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure"}
 )
 """Told again in a later round; everything else once an incident."""
+Already = Mapping[tuple[str, str], frozenset[str]]
+"""Posts by (recipient, purpose) of what was told."""
 ASKING: frozenset[str] = frozenset({"accountable", "still_open"})
 """What a post-holder has to acknowledge, by a deadline."""
+UNANSWERED: frozenset[str] = frozenset({"not_acknowledged", "not_reviewed", "exhausted"})
+"""What an office is told of others who do not answer."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,35 @@ class Subject:
     deadline: datetime | None
 
 
-def plan(decision: Decision, already: Collection[tuple[str, str]], on_duty: Iterable[str] = ()) -> list[Notice]:
-    """The notices that `decision` calls for beyond those `already` issued for its incident, as (recipient, purpose).
+def plan(
+    decision: Decision, already: Already, on_duty: Iterable[str] = (), before: Decision | None = None
+) -> list[Notice]:
+    """The notices that `decision` calls for beyond those `already` issued for its incident.
 
-    `on_duty`: holder ids of those on the ward's duty roster, who are told beside the post-holders.
+    `on_duty`: holder ids of those on the ward's duty roster, who are told beside the post-holders. `before`: the
+    decision that stood until now; what holds again since then is told again.
     """
+    before = before or decision
     wanted: list[Notice] = []
     if holders_are_told(decision):
         asked = to_holders(decision.parties, "accountable")
         wanted += asked
         named = {n.recipient for n in asked}
         wanted += [Notice(holder, "duty") for holder in sorted(set(on_duty) - named)]
-        if decision.divided:
-            wanted.append(Notice(DESK, "unit_split"))
-        vacant = tuple(sorted(p.post for p in decision.parties if _is_vacant(p, decision)))
-        if vacant:
-            wanted.append(Notice(DESK, "vacancy", vacant))
     if desk_reviews(decision):
         wanted.append(Notice(DESK, "review"))
-    return [n for n in wanted if (n.recipient, n.purpose) not in already]
+    missing = [n for n in wanted if (n.recipient, n.purpose) not in already]
+    return [*missing, *_gaps(decision, already, before)] if holders_are_told(decision) else missing
+
+
+def _gaps(decision: Decision, already: Already, before: Decision) -> list[Notice]:
+    """Who should answer, and nobody does: of a unit that is divided, and of posts that are vacant, each time anew."""
+    found: list[Notice] = []
+    if decision.divided and not (before.divided and (DESK, "unit_split") in already):
+        found.append(Notice(DESK, "unit_split"))
+    if new := _vacant(decision) - (_vacant(before) & already.get((DESK, "vacancy"), frozenset())):
+        found.append(Notice(DESK, "vacancy", tuple(sorted(new))))
+    return found
 
 
 def holders_are_told(decision: Decision) -> bool:
@@ -99,8 +113,10 @@ def to_holders(parties: Iterable[Party], purpose: Purpose) -> list[Notice]:
     return [Notice(holder, purpose, tuple(sorted(posts))) for holder, posts in posts_of.items()]
 
 
-def _is_vacant(party: Party, decision: Decision) -> bool:
-    return party.accountable is None or (party.acting is None and not decision.divided)
+def _vacant(decision: Decision) -> frozenset[str]:
+    return frozenset(
+        p.post for p in decision.parties if p.accountable is None or (p.acting is None and not decision.divided)
+    )
 
 
 def rings_at(contact: Contact, now: datetime, *, may_wait: bool) -> datetime:

@@ -59,8 +59,9 @@ async def _tell_desk(
         return
     concerned = await cases.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)
     router = await escalation.router(connection, {key_of(case.unit) for case in concerned})
-    for due in lost:
-        router.tell_office(found[due.incident_id], DESK, "undeliverable", due.posts)
+    for case in concerned:
+        posts = {post for due in lost if due.incident_id == case.incident_id for post in due.posts}
+        router.tell_desk(case, "undeliverable", posts)
     await escalation.save(connection, router.out, router.now)
 
 

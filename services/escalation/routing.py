@@ -114,11 +114,11 @@ class Router:
         self.out.cases[case.incident_id] = case
         inputs = self.inputs(case)
         decision = decide(inputs, self.rulebook_of(case))
-        back = self._back(case, decision)
+        back, before = self._back(case, decision), case.decision
         if case.decision is None or decision.differs_from(case.decision):
             self._adopt(case, decision, inputs, cause)
         if case.is_open:
-            self._notify(case, decision, cause)
+            self._notify(case, decision, before, cause)
             self.ask(case, back, cause)
             self._keep_due(case, decision)
 
@@ -197,8 +197,8 @@ class Router:
         )
         self.emit(DecisionMade(**self.envelope(case), data=data))
 
-    def _notify(self, case: Case, decision: Decision, cause: str | None) -> None:
-        planned = notification.plan(decision, case.told, self._on_duty(case))
+    def _notify(self, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:
+        planned = notification.plan(decision, case.told, self._on_duty(case), before)
         self.ask(case, [n for n in planned if n.purpose == "accountable"], cause)
         for notice in (n for n in planned if n.purpose != "accountable"):
             self.issue(case, notice, None, cause)
@@ -247,7 +247,7 @@ class Router:
             case.state = lifecycle.told(case.state)
             unreachable.update(notice.posts if rings is None else ())
         if unreachable:
-            self.tell_office(case, DESK, "unreachable", unreachable, cause)
+            self.tell_desk(case, "unreachable", unreachable, cause)
 
     def _review_by(self, case: Case, decision: Decision) -> datetime:
         if decision.deadlines is not None:
@@ -295,19 +295,12 @@ class Router:
         new = {d.kind for d in self.out.deadlines if d.case is case}
         case.pending.difference_update(set(kinds) - new)
 
-    def tell_office(
-        self,
-        case: Case,
-        office: str,
-        purpose: Purpose,
-        posts: Iterable[str],
-        cause: str | None = None,
-        due_at: datetime | None = None,
-    ) -> IssuedNotice | None:
-        """Tell the desk or the leadership of something about these posts, once; None if it was told already."""
-        if (office, purpose) in case.told:
-            return None
-        return self.issue(case, Notice(office, purpose, tuple(sorted(posts))), due_at, cause)
+    def tell_desk(self, case: Case, purpose: Purpose, posts: Iterable[str] = (), cause: str | None = None) -> None:
+        """Of something about these posts, once for each of them."""
+        told = case.told.get((DESK, purpose))
+        new = set(posts) - (told or frozenset())
+        if new or told is None:
+            self.issue(case, Notice(DESK, purpose, tuple(sorted(new))), None, cause)
 
     def issue(self, case: Case, notice: Notice, due_at: datetime | None, cause: str | None) -> IssuedNotice:
         """Word a notice, queue it on each channel of its recipient, and put it on the record."""
@@ -330,7 +323,7 @@ class Router:
         )
         self.out.cases[case.incident_id] = case
         self.out.notices.append(issued)
-        case.told.add((notice.recipient, notice.purpose))
+        case.remember(notice.recipient, notice.purpose, notice.posts)
         if notice.purpose in notification.ASKING:
             case.asked.add(notice.recipient)
         data = NoticeIssuedData(

@@ -26,9 +26,11 @@ PROMISES = {
             ON p.incident_id = d.incident_id AND p.number = d.number - 1
         WHERE d.previous_id IS DISTINCT FROM p.decision_id
     """,
-    "incident, recipient, purpose and round {} have more than one notice": """
-        SELECT (incident_id, recipient, purpose, round)::text FROM escalation.notice
-        GROUP BY incident_id, recipient, purpose, round HAVING count(*) > 1
+    "incident, recipient, purpose, round and post {} have more than one notice": """
+        SELECT (incident_id, recipient, purpose, round, post)::text FROM escalation.notice
+            LEFT JOIN LATERAL unnest(posts) AS post ON true
+        WHERE purpose <> 'closure'
+        GROUP BY incident_id, recipient, purpose, round, post HAVING count(*) > 1
     """,
     # Needless: acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for
     # it any more, or about nobody answering where somebody has.

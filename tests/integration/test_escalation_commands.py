@@ -21,6 +21,7 @@ from shared.events import (
     DecisionMade,
     Event,
     Harm,
+    IncidentDesignated,
     IncidentHandedOff,
     IncidentMerged,
     IncidentSplit,
@@ -573,7 +574,7 @@ async def test_what_is_reopened_undetermined_goes_to_the_desk_again(city: City) 
     incident = await one_fire(city)
     await dismiss(city, incident)
     await reopen(city, incident)
-    assert await city.told() == ["desk:review", "desk:not_reviewed"]
+    assert await city.told() == ["desk:review", "desk:review"]
     assert await pending(city, incident) == ["lapse", "review"]
 
 
@@ -602,6 +603,39 @@ async def test_of_merged_incidents_one_is_left_with_the_reports_of_both(city: Ci
     correlated = [d for d in await of(city, ReportCorrelated, first) if d.report_id in moved]
     assert [d.incident for d in correlated] == [first], "the receipt says where it went"
     await in_order(city)
+
+
+async def test_what_a_merged_incident_was_reported_to_do_is_not_covered_by_an_earlier_assessment(city: City) -> None:
+    """The assessor of the one did not know the other's reports, though they had been received by then."""
+    first = await reported(city, received("FIRE", occurred_at=NIGHT - 2 * HOUR, harm=Harm(deaths=3)))
+    second = await reported(city, received("FIRE"))
+    await revise(city, second, deaths=0, injured=0, property_vnd=0)
+    await merge(city, first)
+    assert (await latest(city, second))["severity"] == 4
+    revised = await of(city, SeverityRevised, second)
+    assert [(d.previous, d.severity) for d in revised] == [(None, 1), (1, 4)]
+    await in_order(city)
+
+
+async def test_what_was_found_about_a_merged_incident_holds_of_what_is_left(city: City) -> None:
+    first = await reported(city, received("EXPLOSION", occurred_at=NIGHT - 2 * HOUR))
+    await verify(city, first, firecrackers_exploded=True)
+    await revise(city, first, deaths=2)
+    await designate(city, first)
+    second = await reported(city, received("EXPLOSION"))
+    await merge(city, first)
+    record = await latest(city, second)
+    assert [record[name] for name in ("limb", "standing", "severity")] == ["firecracker", "confirmed", 3]
+    assert len(await of(city, IncidentDesignated, second)) == 1
+    await in_order(city)
+
+
+async def test_that_nothing_was_set_off_in_one_place_is_not_said_of_the_other(city: City) -> None:
+    first = await reported(city, received("EXPLOSION", occurred_at=NIGHT - 2 * HOUR))
+    await verify(city, first, firecrackers_exploded=False)
+    second = await reported(city, received())
+    await commands.merge(city.escalation, first, DESK, WHY, second)
+    assert (await latest(city, second))["limb"] == "firecracker"
 
 
 async def test_later_reports_of_either_join_what_is_left(city: City) -> None:
@@ -691,6 +725,22 @@ async def test_what_was_merged_from_another_kind_is_of_its_own_kind_again_when_i
     assert [tuple(row) for row in await city.rows(sql, id=done.new_incident)] == [("fire", "FIRE")]
 
 
+async def test_when_the_first_report_is_split_off_what_remains_has_the_time_and_place_of_the_next(city: City) -> None:
+    """Who answers is who held the post at the time of occurrence, by the rulebook in force at that time."""
+    later, point = NIGHT + 20 * MINUTE, (19.8075, 105.7764)
+    city.clock.set(NIGHT + HOUR)
+    first = received("FIRE", received_at=NIGHT + HOUR, harm=Harm(deaths=1))
+    second = received("FIRE", occurred_at=later, received_at=NIGHT + HOUR, subject="cam-bien-2", point=point)
+    incident = await reported(city, first, second)
+    done = await commands.split(city.escalation, incident, DESK, WHY, [first.data.report_id])
+    assert done.is_new
+    row = (await city.rows("SELECT * FROM escalation.incident WHERE incident_id = :id", id=incident))[0]
+    assert (row.occurred_at, (row.latitude, row.longitude)) == (later, point)
+    assert (await latest(city, incident))["time_of_occurrence"] == "2023-01-21T17:10:00Z"
+    assert (await latest(city, str(done.new_incident)))["time_of_occurrence"] == "2023-01-21T16:50:00Z"
+    await in_order(city)
+
+
 async def test_what_was_split_off_and_merged_back_may_be_split_off_again(city: City) -> None:
     incident = await two_reports(city)
     first = await split(city, incident)
@@ -776,6 +826,14 @@ async def test_the_ward_proposes_closure_and_the_desk_decides(city: City) -> Non
     assert (await city.told())[-1] == "desk:closure"
     assert (await close(city, incident)).case.state == "closed"
     await in_order(city)
+
+
+async def test_each_proposal_to_close_is_told_to_the_desk(city: City) -> None:
+    incident = await verified(city)
+    await propose(city, incident)
+    await respond(city, incident)
+    await commands.propose_closure(city.escalation, incident, HERE, "Đã dọn dẹp xong")
+    assert (await city.told())[-2:] == ["desk:closure"] * 2
 
 
 async def test_closure_is_proposed_of_what_was_acknowledged(city: City) -> None:

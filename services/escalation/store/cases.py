@@ -144,7 +144,7 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
     ids = list(cases)
     told = await connection.execute(
         select(
-            notice.c.incident_id, notice.c.recipient, notice.c.purpose, notice.c.round, notice.c.acknowledged_by
+            *(notice.c[name] for name in ("incident_id", "recipient", "purpose", "posts", "round", "acknowledged_by"))
         ).where(among(notice.c.incident_id, ids))
     )
     for row in told:
@@ -154,7 +154,7 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
         if row.round == case.round and row.purpose in ASKING:
             case.asked.add(row.recipient)
         if row.purpose not in EACH_ROUND or row.round == case.round:
-            case.told.add((row.recipient, row.purpose))
+            case.remember(row.recipient, row.purpose, row.posts)
     pending = await connection.execute(
         select(deadline.c.incident_id, deadline.c.kind).where(
             among(deadline.c.incident_id, ids), deadline.c.state == "pending"

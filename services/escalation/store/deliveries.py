@@ -140,7 +140,7 @@ async def claim_deliveries(
     window: int = WINDOW,
 ) -> Claimed:
     """Lease due deliveries to the caller, who commits before sending. What its contact or gateway cannot take yet is
-    postponed; what was acknowledged, or whose incident ended while it was tried, is cancelled.
+    postponed; what was acknowledged, or whose recipient left or incident ended while it was tried, is cancelled.
 
     `under_way`: messages of the caller that are being sent, by lane.
     """
@@ -180,7 +180,7 @@ async def _due(connection: AsyncConnection, now: datetime, window: int) -> Seque
             due.c.bundle_id,
             notice.c.exercise,
             incident.c.severity,
-            or_(notice.c.acknowledged_at.is_not(None), ended).label("stale"),
+            or_(notice.c.acknowledged_at.is_not(None), notice.c.withdrawn_at.is_not(None), ended).label("stale"),
         )
         .join(notice, notice.c.notice_id == due.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id)

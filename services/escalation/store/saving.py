@@ -16,7 +16,11 @@ from shared.database import copy
 from shared.ids import uuid7
 
 CHANGING = (
+    "family",
     "category",
+    "occurred_at",
+    "latitude",
+    "longitude",
     "state",
     "outcome",
     "limb",
@@ -104,6 +108,8 @@ async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) ->
     ]
     if of_ended or of_persons:
         notices = select(notice.c.notice_id).where(or_(*of_ended, *of_persons))
+        if of_persons:
+            await connection.execute(update(notice).where(or_(*of_persons)).values(withdrawn_at=now))
         await connection.execute(
             update(deadline)
             .where(deadline.c.notice_id.in_(notices), deadline.c.state == "pending")

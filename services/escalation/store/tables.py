@@ -218,8 +218,17 @@ notice = Table(
     _instant("acknowledged_at", nullable=True),
     Column("acknowledged_by", Text),
     Column("round", Integer, nullable=False, server_default="1"),
-    UniqueConstraint("incident_id", "recipient", "purpose", "round"),
+    _instant("withdrawn_at", nullable=True),
+    Index("notice_by_incident", "incident_id"),
+    Index(
+        "notice_once",
+        *("incident_id", "recipient", "purpose", "round"),
+        unique=True,
+        postgresql_where=text("purpose IN ('accountable', 'duty', 'reminder', 'still_open')"),
+    ),
 )
+"""`withdrawn_at`: its recipient does not answer for the incident any more. What persons are told, they are told once a
+round; the desk may hear of the same kind of thing again, for another post."""
 
 delivery = Table(
     "delivery",

@@ -52,6 +52,11 @@ SLIGHT = Harm(deaths=0, injured=0, property_vnd=0)
 LAWFUL = Firecracker(explosion_sound=False, licensed=True)
 SUCCESSOR = UnitRef(code="14770", valid_from=date(2023, 1, 22), name="Ba Đình mới")
 OTHER_PART = UnitRef(code="14772", valid_from=date(2023, 1, 22), name="Ba Đình phần hai")
+ANOTHER_CHAIR_AT_MIDNIGHT = (
+    BOTH_POSTS[0],
+    tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
+    tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
+)
 THERE = (tenure(SECRETARY, "mau-bi-thu-moi", unit=SUCCESSOR), tenure(CHAIR, "mau-chu-tich-moi", unit=SUCCESSOR))
 
 
@@ -146,11 +151,10 @@ class Night:
         self.notices += out.notices
         self.events += out.events
         self.case.pending = {r.kind for r in self.rows}
-        self.case.told = {
-            (n.notice.recipient, n.notice.purpose)
-            for n in self.notices
-            if n.notice.purpose not in EACH_ROUND or n.round == self.case.round
-        }
+        self.case.told = {}
+        for n in self.notices:
+            if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
+                self.case.remember(n.notice.recipient, n.notice.purpose, n.notice.posts)
         self.case.answered = {
             n.notice.recipient for n in self.notices if n.notice_id in self.acknowledged and n.round == self.case.round
         }
@@ -258,6 +262,40 @@ def test_post_holders_who_answer_late_stop_the_chain() -> None:
     night.acknowledge("mau-chu-tich")
     assert night.case.state == "acknowledged"
     assert night.go(NIGHT + 300 * MINUTE) == []
+
+
+def test_each_who_does_not_answer_goes_up_the_chain_in_their_own_time() -> None:
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night.go(NIGHT + 60 * MINUTE)
+    late = [n.notice for n in night.notices if n.notice.purpose in {"not_acknowledged", "exhausted"}]
+    assert [(n.recipient, n.posts) for n in late] == [
+        ("desk", (SECRETARY,)),
+        ("desk", (CHAIR,)),
+        ("leadership", (SECRETARY,)),
+        ("leadership", (CHAIR,)),
+        ("desk", (SECRETARY,)),
+        ("desk", (CHAIR,)),
+    ]
+
+
+def test_an_office_that_answered_for_one_is_told_of_the_next() -> None:
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night.go(NIGHT + 20 * MINUTE)
+    night.acknowledge("desk")
+    assert night.go(NIGHT + 60 * MINUTE) == ["desk:not_acknowledged", "leadership:not_acknowledged", "desk:exhausted"]
+
+
+def test_of_who_answers_late_nobody_further_up_is_told() -> None:
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night.go(NIGHT + 20 * MINUTE)
+    night.acknowledge("mau-bi-thu")
+    night.go(NIGHT + 60 * MINUTE)
+    assert {n.notice.posts for n in night.notices if n.notice.recipient == "leadership"} == {(CHAIR,)}
+
+
+def test_a_vacancy_that_is_told_as_a_deadline_passes_does_not_stand_for_it() -> None:
+    night = Night(using=router((BOTH_POSTS[0], tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"))))
+    assert night.wake(NIGHT + 16 * MINUTE) == ["desk:vacancy", "desk:not_acknowledged"]
 
 
 def test_a_review_that_nobody_does_goes_up_to_the_end_of_the_chain() -> None:
@@ -423,37 +461,37 @@ def test_who_is_asked_again_is_not_reminded_as_well() -> None:
 
 
 def test_a_new_holder_is_told_and_the_old_ones_deadline_ends() -> None:
-    held = (
-        BOTH_POSTS[0],
-        tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
-        tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
-    )
-    night = Night(using=router(held))
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
     assert ("directory", 10) in night.due()
     assert night.go(at("2023-01-22 00:01")) == ["mau-bi-thu:reminder", "mau-cu:reminder", "mau-moi:accountable"]
     assert night.due("acknowledge") == [("acknowledge", 15), ("acknowledge", 25)]
 
 
 def test_a_holder_who_left_is_not_reminded_and_nobody_is_told_that_they_did_not_answer() -> None:
-    held = (
-        BOTH_POSTS[0],
-        tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
-        tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
-    )
-    night = Night(using=router(held))
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
     told = night.wake(NIGHT + 16 * MINUTE)
     assert told == ["mau-moi:accountable", "desk:not_acknowledged"]
     assert night.notices[-1].notice.posts == (SECRETARY,), "the new chair has just been told"
 
 
 def test_who_left_while_the_reminder_was_held_up_is_not_reminded() -> None:
-    held = (
-        BOTH_POSTS[0],
-        tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
-        tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
-    )
-    night = Night(using=router(held))
+    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
     assert night.wake(NIGHT + 12 * MINUTE) == ["mau-moi:accountable", "mau-bi-thu:reminder"]
+
+
+def test_each_post_that_falls_vacant_is_told_to_the_desk_each_time() -> None:
+    chairs = (
+        tenure(CHAIR, "mau-cu", end="2023-01-22 00:30"),
+        tenure(CHAIR, "mau-moi", "2023-01-22 01:00", "2023-01-22 02:00"),
+    )
+    night = Night(using=router((tenure(SECRETARY, "mau-bi-thu", end="2023-01-22 01:30"), *chairs)))
+    night.go(at("2023-01-22 03:00"))
+    vacant = [(n.issued_at, n.notice.posts) for n in night.notices if n.notice.purpose == "vacancy"]
+    assert vacant == [
+        (at("2023-01-22 00:30"), (CHAIR,)),
+        (at("2023-01-22 01:30"), (SECRETARY,)),
+        (at("2023-01-22 02:00"), (CHAIR,)),
+    ]
 
 
 def test_a_change_that_is_nearer_than_the_one_that_was_waited_for_is_not_missed() -> None:
@@ -614,6 +652,19 @@ def test_of_several_successors_nobody_is_guessed_and_the_desk_is_told() -> None:
     night.go(NIGHT + DAY)
     assert "moi" not in " ".join(night.told)
     assert night.case.is_open
+
+
+def test_when_the_part_that_took_an_incident_is_divided_itself_the_desk_is_told_again() -> None:
+    night = Night(using=with_directory(tenures=(*BOTH_POSTS, *THERE), units=divided(SUCCESSOR, OTHER_PART)))
+    night.go(at("2023-01-22 00:01"))
+    night.case.successor = SUCCESSOR
+    night.find("reassignment", to=SUCCESSOR.model_dump(mode="json"))
+    later = UnitRef(code="14779", valid_from=date(2023, 1, 23), name="Phần ba")
+    parts = {key_of(u): Unit(u, "phường") for u in (OTHER_PART, later)}
+    ended = {key_of(SUCCESSOR): Unit(SUCCESSOR, "phường", date(2023, 1, 23), (OTHER_PART, later))}
+    night.change(units=divided(SUCCESSOR, OTHER_PART) | parts | ended)
+    night.go(at("2023-01-23 00:01"))
+    assert night.told.count("desk:unit_split") == 2
 
 
 def test_a_report_after_the_unit_ended_goes_to_the_successors_holders_from_the_start() -> None:

@@ -12,11 +12,12 @@ from shared.events import Harm
 from tests.support import CHAIR, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import some_reports, tenures
 
+BOTH = frozenset({SECRETARY, CHAIR})
 UNKNOWN_FIRE = facts("FIRE", kind="officer")
 
 
 def told(decision: Decision, *already: tuple[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:
-    return [(n.recipient, n.purpose, n.posts) for n in plan(decision, already)]
+    return [(n.recipient, n.purpose, n.posts) for n in plan(decision, dict.fromkeys(already, BOTH))]
 
 
 def decided(*found: ReportFacts, **more: Any) -> Decision:
@@ -123,10 +124,10 @@ def test_a_notice_that_was_issued_is_never_issued_again(
     found: list[ReportFacts], held: list[Tenure], kept: set[int]
 ) -> None:
     decision = decided(*found, tenures=held)
-    all_of_them = plan(decision, ())
+    all_of_them = plan(decision, {})
     assert len({(n.recipient, n.purpose) for n in all_of_them}) == len(all_of_them)
     issued = {(n.recipient, n.purpose) for place, n in enumerate(all_of_them) if place in kept}
-    rest = plan(decision, issued)
+    rest = plan(decision, dict.fromkeys(issued, BOTH))
     assert not issued & {(n.recipient, n.purpose) for n in rest}
     assert set(rest) | {n for n in all_of_them if (n.recipient, n.purpose) in issued} == set(all_of_them)
 

@@ -83,6 +83,13 @@ def test_another_report_never_takes_the_confirmation_of_a_ruling_back(
 # --- a sender's clock that runs ahead ---
 
 
+def test_what_a_person_called_prominent_an_officer_confirms_however_slight_the_harm() -> None:
+    """The ruling rests on the designation then, which no figure of harm denies."""
+    slight = facts("FIRE", kind="officer", harm=Harm(deaths=0, injured=0, property_vnd=0))
+    decision = decide(inputs(slight, designated=True), RULEBOOK)
+    assert (decision.limb, decision.standing, decision.disputed) == ("serious", "confirmed", False)
+
+
 def test_an_officers_report_from_the_future_is_not_confirmed() -> None:
     decision = decide(inputs(facts(kind="officer", clock_ahead=True)), RULEBOOK)
     assert (decision.standing, decision.clock_ahead) == ("provisional", True)

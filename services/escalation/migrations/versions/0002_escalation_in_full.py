@@ -72,7 +72,10 @@ CREATE TABLE escalation.link (
 );
 ALTER TABLE escalation.notice ADD COLUMN round INTEGER DEFAULT '1' NOT NULL;
 ALTER TABLE escalation.notice DROP CONSTRAINT notice_incident_id_recipient_purpose_key;
-ALTER TABLE escalation.notice ADD UNIQUE (incident_id, recipient, purpose, round);
+ALTER TABLE escalation.notice ADD COLUMN withdrawn_at TIMESTAMP WITH TIME ZONE;
+CREATE INDEX notice_by_incident ON escalation.notice (incident_id);
+CREATE UNIQUE INDEX notice_once ON escalation.notice (incident_id, recipient, purpose, round)
+    WHERE purpose IN ('accountable', 'duty', 'reminder', 'still_open');
 ALTER TABLE escalation.delivery ADD COLUMN bundle_id TEXT;
 DROP INDEX escalation.delivery_due;
 CREATE INDEX delivery_due ON escalation.delivery (next_at) WHERE state IN ('queued', 'sending', 'failed');
