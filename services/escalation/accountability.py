@@ -132,6 +132,11 @@ class Decision(Frozen):
     successor: UnitRef | None = None
     divided: Literal[True] | None = None
 
+    @property
+    def acting(self) -> set[str]:
+        """Holder ids of those who are told, and answer for a post now."""
+        return {p.acting.holder_id for p in self.parties if p.acting}
+
     def differs_from(self, other: "Decision") -> bool:
         """Another result, not merely another report that says the same or the same tenure recorded anew."""
         return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)

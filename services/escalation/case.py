@@ -64,6 +64,11 @@ class Case:
     def is_open(self) -> bool:
         return self.state not in FINAL
 
+    @property
+    def wards(self) -> set[str]:
+        """Codes of the units whose people may see it."""
+        return {self.unit.code} | ({self.successor.code} if self.successor else set[str]())
+
     def remember(self, recipient: str, purpose: str, posts: Iterable[str]) -> None:
         """They were told of it for these posts."""
         self.told[recipient, purpose] = self.told.get((recipient, purpose), frozenset()) | frozenset(posts)
@@ -124,7 +129,7 @@ class Outcome:
     settled: dict[str, set[DueKind]] = field(default_factory=dict[str, set[DueKind]])
     """Kinds of due times of an incident that no longer matter."""
     withdrawn: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
-    """Persons who answer for an incident no longer: what is still to be sent to them, and was asked of them, ends."""
+    """Persons who left, or are asked anew: what is still to be sent to them, and was asked of them, ends."""
     moved: list[tuple[Case, tuple[str, ...]]] = field(default_factory=list[tuple[Case, tuple[str, ...]]])
     """Reports that are this incident's from now on, in this order."""
     ended: set[str] = field(default_factory=set[str])

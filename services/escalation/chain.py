@@ -5,7 +5,7 @@ overtaken (a reminder after its deadline) is not sent at all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -13,7 +13,7 @@ from services.escalation import notification
 from services.escalation.case import Case, DueKind, IssuedNotice, about
 from services.escalation.finding import Finding
 from services.escalation.lifecycle import ANSWERED
-from services.escalation.notification import ASKING, DESK, EACH_ROUND, UNANSWERED, Notice
+from services.escalation.notification import DESK, UNANSWERED, Notice
 from services.escalation.routing import Router
 from shared.events import (
     AcknowledgementLapsed,
@@ -92,8 +92,7 @@ def _is_unanswered(case: Case, told: Mapping[str, Told], passed: Passed) -> bool
 def _remind(router: Router, case: Case, asked: Told) -> None:
     """Unless somebody else answers for the post by now."""
     assert case.decision is not None
-    acting = {p.acting.holder_id for p in case.decision.parties if p.acting}
-    if asked.recipient in acting and (asked.recipient, "reminder") not in case.told:
+    if asked.recipient in case.decision.acting and (asked.recipient, "reminder") not in case.told:
         router.issue(case, Notice(asked.recipient, "reminder", asked.posts), asked.due_at, None)
 
 
@@ -103,10 +102,11 @@ def _step_up(router: Router, case: Case, reason: Reason, passed: Sequence[Passed
         return
     levels = router.policy_of(case).chain.levels
     target = max(p.level for p in passed) + 1
+    cause: str | None = None
     for p in passed:
         if target <= len(levels):
             data = StepRaisedData(**about(case, None), level=levels[target - 1], reason=reason, due_at=p.due_at)
-            router.emit(StepRaised(**router.envelope(case), data=data))
+            cause = router.emit(StepRaised(**router.envelope(case), data=data))
     router.out.cases[case.incident_id] = case
     posts = {post for p in passed if p.notice_id for post in told[p.notice_id].posts}
     if reason == "not_acknowledged":
@@ -114,18 +114,18 @@ def _step_up(router: Router, case: Case, reason: Reason, passed: Sequence[Passed
     if target > len(levels):
         _exhausted(router, case, reason, posts)
         return
-    _ask_office(router, case, levels[target - 1], reason, posts, target)
+    _ask_office(router, case, Notice(levels[target - 1], reason, tuple(sorted(posts))), target, cause)
 
 
-def _ask_office(router: Router, case: Case, office: str, purpose: Reason, posts: Iterable[str], level: int) -> None:
+def _ask_office(router: Router, case: Case, notice: Notice, level: int, cause: str | None) -> None:
     """An office gets the time of its level; then the next is told."""
     assert case.decision is not None
     minutes = router.policy_of(case).level_minutes(case.decision.severity)
     by = router.now + timedelta(minutes=minutes)
-    issued = _said(router, case, office) or router.issue(case, Notice(office, purpose, tuple(sorted(posts))), by, None)
-    if purpose == "not_reviewed" and office == DESK:
+    issued = _said(router, case, notice.recipient) or router.issue(case, notice, by, cause)
+    if notice.purpose == "not_reviewed" and notice.recipient == DESK:
         router.due(case, "review", by, level=level)
-    elif purpose == "not_reviewed":
+    elif notice.purpose == "not_reviewed":
         # who is above the desk is asked to answer, and not to do its work: then only the lapse is left
         router.due(case, "review", by, issued.notice_id, level=level)
         if "lapse" not in case.pending:
@@ -142,23 +142,11 @@ def _said(router: Router, case: Case, office: str) -> IssuedNotice | None:
 
 def _exhausted(router: Router, case: Case, reason: Reason, posts: Iterable[str]) -> None:
     data = ChainExhaustedData(**about(case, None), reason=reason, round=case.round)
-    router.emit(ChainExhausted(**router.envelope(case), data=data))
+    cause = router.emit(ChainExhausted(**router.envelope(case), data=data))
     if _said(router, case, DESK) is None:
-        router.tell_desk(case, "exhausted", posts)
+        router.tell_desk(case, "exhausted", posts, cause)
     if "lapse" not in case.pending:
         router.lapse_later(case)
-
-
-def begin_round(router: Router, case: Case) -> None:
-    """From here on everybody may be told again; who was asked just now was asked in this round."""
-    case.round += 1
-    case.level = 0
-    case.told = {key: posts for key, posts in case.told.items() if key[1] not in EACH_ROUND}
-    case.answered.clear()
-    case.asked = {n.notice.recipient for n in router.out.notices if n.case is case and n.notice.purpose in ASKING}
-    router.out.notices[:] = [
-        replace(n, round=case.round) if n.case is case and n.notice.purpose in ASKING else n for n in router.out.notices
-    ]
 
 
 def ask_again(router: Router, case: Case, cause: str | None) -> None:
@@ -170,7 +158,7 @@ def ask_again(router: Router, case: Case, cause: str | None) -> None:
         again = notification.to_holders(case.decision.parties, "still_open")
         router.ask(case, [n for n in again if n.recipient not in case.asked], cause)
     if notification.desk_reviews(case.decision) and "review" not in case.pending:
-        _ask_office(router, case, DESK, "not_reviewed", (), 1)
+        _ask_office(router, case, Notice(DESK, "not_reviewed"), 1, cause)
     router.lapse_later(case)
 
 
@@ -180,11 +168,12 @@ def _lapse(router: Router, case: Case) -> None:
     if not case.is_open or case.decision.outcome == "does_not_apply":
         return
     was_answered = case.state in ANSWERED
-    begin_round(router, case)
+    router.begin_round(case)
+    cause: str | None = None
     if was_answered:
         data = AcknowledgementLapsedData(**about(case, None), round=case.round)
-        router.emit(AcknowledgementLapsed(**router.envelope(case), data=data))
-    ask_again(router, case, None)
+        cause = router.emit(AcknowledgementLapsed(**router.envelope(case), data=data))
+    ask_again(router, case, cause)
 
 
 def _idle(router: Router, case: Case) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation import lifecycle
 from services.escalation.case import Case, about
 from services.escalation.digest import digest_of
-from services.escalation.directory import UnitKey, key_of
+from services.escalation.directory import UnitKey, answers, key_of
 from services.escalation.finding import Finding, Kind, last
-from services.escalation.handlers import Escalation, count
+from services.escalation.handlers import Escalation, count, record_of
 from services.escalation.lifecycle import Action, Refused
 from services.escalation.routing import Router
 from services.escalation.store import cases
@@ -60,10 +60,13 @@ class Command:
         since = earlier is not None and (reopened is None or earlier.made_at >= reopened.made_at)
         return earlier is not None and since and earlier.says_the_same(found)
 
-    def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> None:
+    def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> str:
+        """Id of the event."""
         case = case or self.case
         case.findings.append(found)
-        case.digest = case.digest.model_copy(update={"assessed": True})
+        # what the desk has looked at need not be pointed out to it; a ward's own cannot switch that off
+        seen = {"suggested": True} if self.caller.role == "desk" else {}
+        case.digest = case.digest.model_copy(update={"assessed": True} | seen)
         self.router.out.cases[case.incident_id] = case
         self.router.out.findings.append((case, found))
         shared = about(case, None) | {
@@ -72,15 +75,15 @@ class Command:
             "role": found.role,
             "reason": self.escalation.committed(found.reason),
         }
-        self.router.emit(event(shared))
+        return self.router.emit(event(shared))
 
-    def move(self, case: Case, report_ids: Sequence[str]) -> None:
+    def move(self, case: Case, report_ids: Sequence[str], cause: str) -> None:
         """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
         self.router.out.moved.append((case, tuple(r.report_id for r in case.reports)))
         held = case.digest
         case.digest = digest_of(case.reports, assessed=held.assessed, suggested=held.suggested)
         for report_id in report_ids:
-            data = ReportCorrelatedData(**about(case, None), report_id=report_id, outcome="merged")
+            data = ReportCorrelatedData(**about(case, cause), report_id=report_id, outcome="merged")
             self.router.emit(ReportCorrelated(**self.envelope(case), data=data))
 
     def envelope(self, case: Case | None = None) -> dict[str, Any]:
@@ -115,11 +118,16 @@ async def commanded(
         locked = await cases.locked(connection, [*wanted, *merged])
         found = await cases.with_history(connection, [case for case in locked if case.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
-        if caller.role in {"official", "officer"} and caller.ward not in _wards(by_id[incident_id]):
+        case = by_id.pop(incident_id)
+        if caller.role in {"official", "officer"} and caller.ward not in case.wards:
             raise _not_seen(incident_id)
         units |= {key_of(case.successor) for case in found if case.successor}
         router = await escalation.router(connection, units)
-        yield Command(escalation, connection, router, caller, action, by_id.pop(incident_id), by_id)
+        for each in (case, *by_id.values()):
+            insist(lifecycle.interested(caller, record_of(each)))
+        if caller.role == "official":
+            _insist_on_post(router, case, caller)
+        yield Command(escalation, connection, router, caller, action, case, by_id)
         if router.out.cases:
             await escalation.save(connection, router.out, router.now)
     count(router.out)
@@ -131,10 +139,13 @@ def insist(refused: Refused | None) -> None:
         raise Problem(refused.status, refused.reason)
 
 
+def _insist_on_post(router: Router, case: Case, caller: Principal) -> None:
+    """Raises Problem 403 unless the caller answers for their post now; a token may outlast a tenure."""
+    acts = case.successor or case.unit
+    if not answers(router.tenures(case), str(caller.post), caller.subject, router.now, acts):
+        raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")
+
+
 def _not_seen(incident_id: str) -> Problem:
     """The same whether it does not exist or is another ward's."""
     return Problem(404, f"there is no incident {incident_id} that you may see")
-
-
-def _wards(case: Case) -> set[str]:
-    return {case.unit.code} | ({case.successor.code} if case.successor else set[str]())

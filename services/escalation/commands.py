@@ -70,21 +70,21 @@ async def verify(
         if reclassified is not None and categories()[reclassified].family != case.anchor.family:
             same = [c.code for c in categories().values() if c.family == case.anchor.family]
             raise Problem(409, f"category {reclassified} is of another kind: one of {', '.join(same)}, or dismiss it")
-        is_new = _verified(command, case, reason, exploded=firecrackers_exploded, reclassified=reclassified)
-        if is_new:
-            command.router.evaluate(case, None)
-    return Done(case, is_new)
+        cause = _verified(command, case, reason, exploded=firecrackers_exploded, reclassified=reclassified)
+        if cause is not None:
+            command.router.evaluate(case, cause)
+    return Done(case, cause is not None)
 
 
 def _verified(
     command: Command, case: Case, reason: str, *, exploded: bool | None, reclassified: str | None = None
-) -> bool:
-    """Whether this is new."""
+) -> str | None:
+    """Id of the event; None where the same had been said before."""
     found = command.finding("verification", reason, firecrackers_exploded=exploded, reclassified=reclassified)
     if command.said_before(found, case):
-        return False
+        return None
     case.category = reclassified or case.category
-    command.record(
+    return command.record(
         found,
         lambda d: IncidentVerified(
             **command.envelope(case),
@@ -92,7 +92,6 @@ def _verified(
         ),
         case,
     )
-    return True
 
 
 async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
@@ -113,23 +112,22 @@ async def designate(
     """ "Nổi cộm", or no longer."""
     async with commanded(escalation, incident_id, caller, "designate") as command:
         command.allow()
-        is_new = _designated(command, command.case, reason, prominent=prominent)
-        if is_new:
-            command.router.evaluate(command.case, None)
-    return Done(command.case, is_new)
+        cause = _designated(command, command.case, reason, prominent=prominent)
+        if cause is not None:
+            command.router.evaluate(command.case, cause)
+    return Done(command.case, cause is not None)
 
 
-def _designated(command: Command, case: Case, reason: str, *, prominent: bool) -> bool:
-    """Whether this is new."""
+def _designated(command: Command, case: Case, reason: str, *, prominent: bool) -> str | None:
+    """As `_verified`."""
     found = command.finding("designation", reason, prominent=prominent)
     if command.said_before(found, case):
-        return False
-    command.record(
+        return None
+    return command.record(
         found,
         lambda d: IncidentDesignated(**command.envelope(case), data=IncidentDesignatedData(**d, prominent=prominent)),
         case,
     )
-    return True
 
 
 async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> Done:
@@ -147,27 +145,26 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
         severity = rulebook.severity_of(harm)
         if caller.role != "desk" and lifecycle.lowers(severity, before):
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")
-        is_new = _revised(command, case, reason, harm, previous=before)
-        if is_new:
-            command.router.evaluate(case, None)
-    return Done(case, is_new)
+        cause = _revised(command, case, reason, harm, previous=before)
+        if cause is not None:
+            command.router.evaluate(case, cause)
+    return Done(case, cause is not None)
 
 
-def _revised(command: Command, case: Case, reason: str, harm: Harm, *, previous: int | None) -> bool:
-    """Whether this is new. The figures stand for all reports that the case holds."""
+def _revised(command: Command, case: Case, reason: str, harm: Harm, *, previous: int | None) -> str | None:
+    """As `_verified`. The figures stand for all reports that the case holds."""
     until = max(r.received_at for r in case.reports).isoformat()
     found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
     if command.said_before(found, case):
-        return False
+        return None
     severity = command.router.policy_of(case).severity_of(harm)
-    command.record(
+    return command.record(
         found,
         lambda d: SeverityRevised(
             **command.envelope(case), data=SeverityRevisedData(**d, harm=harm, severity=severity, previous=previous)
         ),
         case,
     )
-    return True
 
 
 async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> Done:
@@ -184,7 +181,7 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: link them instead")
         moved = tuple(r.report_id for r in case.reports)
         found = command.finding("merge", reason, into=into, reports=list(moved))
-        command.record(
+        cause = command.record(
             found,
             lambda d: IncidentMerged(**command.envelope(), data=IncidentMergedData(**d, into=into, reports=moved)),
         )
@@ -192,8 +189,8 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         case.merged_into = into
         await cases.redirect_merged(command.connection, incident_id, into)
         _take_over(command, case, target, reason)
-        command.move(target, moved)
-        command.router.evaluate(target, None)
+        command.move(target, moved, cause)
+        command.router.evaluate(target, cause)
     return Done(case, is_new=True)
 
 
@@ -239,18 +236,18 @@ async def split(
         if case.reports[0] is not first:
             await _anchor_anew(command, case)
         ids = tuple(r.report_id for r in moved)
-        command.move(new, ids)
-        command.move(case, ())
         found = command.finding("split", reason, new_incident=new.incident_id, reports=sorted(wanted))
-        command.record(
+        cause = command.record(
             found,
             lambda d: IncidentSplit(
                 **command.envelope(), data=IncidentSplitData(**d, new_incident=new.incident_id, reports=ids)
             ),
         )
+        command.move(new, ids, cause)
+        command.move(case, (), cause)
         command.router.out.links.append((new.incident_id, case.incident_id, "split"))
-        command.router.evaluate(new, None)
-        command.router.evaluate(case, None)
+        command.router.evaluate(new, cause)
+        command.router.evaluate(case, cause)
     return Done(case, is_new=True, new_incident=new.incident_id)
 
 
@@ -284,37 +281,27 @@ async def reassign(
         command.allow()
         case = command.case
         successor = _successor(command.router, case, code_and_day)
-        if successor == case.successor:
-            return Done(case, is_new=False)
         found = command.finding("reassignment", reason, to=successor.model_dump(mode="json"))
-        command.record(
+        if command.said_before(found):
+            return Done(case, is_new=False)
+        cause = command.record(
             found,
             lambda d: IncidentHandedOff(
                 **command.envelope(), data=IncidentHandedOffData(**d, to="unit", successor=successor)
             ),
         )
-        case.successor = successor
-        command.router.evaluate(case, None)
+        command.router.evaluate(case, cause)
     return Done(case, is_new=True)
 
 
 def _successor(router: Router, case: Case, wanted: UnitKey) -> UnitRef:
     """Raises Problem 409 unless `wanted` took a part of the incident's unit."""
-    possible = _parts(router, case)
+    possible = router.lineage(case).parts
     for unit in possible:
         if key_of(unit) == wanted:
             return unit
-    names = ", ".join(f"{u.code} of {u.valid_from} ({u.name})" for u in possible) or "none, for the unit has not ended"
+    names = ", ".join(f"{u.code} of {u.valid_from} ({u.name})" for u in possible) or "none, for no unit was divided"
     raise Problem(409, f"unit {wanted[0]} of {wanted[1]} did not take its place; possible are: {names}")
-
-
-def _parts(router: Router, case: Case) -> tuple[UnitRef, ...]:
-    """What took the place of the unit that acts; if that is in force, also what took the first one's: a correction."""
-    for ref in (case.successor or case.unit, case.unit):
-        unit = router.directory.units.get(key_of(ref))
-        if unit is not None and unit.ended(router.now) and unit.successors:
-            return unit.successors
-    return ()
 
 
 async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> Done:
@@ -336,9 +323,9 @@ async def propose_closure(escalation: Escalation, incident_id: str, caller: Prin
         if command.case.state == "closure_proposed" and command.said_before(found):
             return Done(command.case, is_new=False)
         command.allow()
-        command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
+        cause = command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
         command.case.state = lifecycle.after("propose_closure", command.case.state)
-        command.router.issue(command.case, Notice(DESK, "closure"), None, None)
+        command.router.issue(command.case, Notice(DESK, "closure"), None, cause)
     return Done(command.case, is_new=True)
 
 
@@ -364,11 +351,11 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         if case.is_open and command.said_before(found):
             return Done(case, is_new=False)
         command.allow()
-        command.record(found, lambda d: IncidentReopened(**command.envelope(), data=FindingData(**d)))
+        cause = command.record(found, lambda d: IncidentReopened(**command.envelope(), data=FindingData(**d)))
         case.state = lifecycle.after("reopen", case.state)
-        chain.begin_round(command.router, case)
+        command.router.begin_round(case)
         case.told.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
-        command.router.evaluate(case, None)
+        command.router.evaluate(case, cause)
         if record_of(case).outcome != "does_not_apply":
-            chain.ask_again(command.router, case, None)
+            chain.ask_again(command.router, case, cause)
     return Done(case, is_new=True)

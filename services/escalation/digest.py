@@ -43,7 +43,7 @@ class Digest(BaseModel):
     assessed: bool = False
     """A person looked at it: what a report adds to their findings has to be weighed each time."""
     suggested: bool = False
-    """The desk was pointed to it as prominent."""
+    """The desk was pointed to it as prominent, or has looked at it by itself."""
 
     def is_settled_by(self, report: ReportFacts) -> bool:
         """The decision cannot change: its sender, an officer, or two others said the same before."""

@@ -1,6 +1,6 @@
 """Who holds which post, in two times: valid time (when it was so) and recorded time (when we knew it). Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from itertools import pairwise
@@ -111,6 +111,56 @@ class Unit:
 
     def ended(self, at: datetime) -> bool:
         return self.ends_at is not None and self.ends_at <= at
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What became of a unit until some instant."""
+
+    acting: UnitRef
+    """The unit itself, or the last that is known to have taken its place."""
+    divided: bool = False
+    """Several took parts of `acting`, and nobody has said which of them acts: a divided unit is never guessed."""
+    parts: tuple[UnitRef, ...] = ()
+    """What took a part in any division on the way."""
+
+
+def lineage(units: Mapping[UnitKey, Unit], first: UnitRef, chosen: Sequence[UnitKey], at: datetime) -> Lineage:
+    """`chosen`: what people said took the place of a divided unit, the latest word last."""
+    acting, seen, parts = first, set[UnitKey](), tuple[UnitRef, ...]()
+    while (key := key_of(acting)) not in seen:
+        seen.add(key)
+        unit = units.get(key)
+        if unit is None or not unit.ended(at) or not unit.successors:
+            break
+        possible = {key_of(s): s for s in unit.successors}
+        if len(possible) > 1:
+            parts += unit.successors
+            named = next((possible[k] for k in reversed(chosen) if k in possible), None)
+            if named is None:
+                return Lineage(acting, divided=True, parts=parts)
+            acting = named
+        else:
+            (acting,) = possible.values()
+    return Lineage(acting, parts=parts)
+
+
+def within(tenures: Iterable[Tenure], units: Mapping[UnitKey, Unit]) -> Iterator[Tenure]:
+    """Nobody holds a post of a unit that has ended."""
+    for tenure in tenures:
+        unit = units.get(key_of(tenure.unit))
+        ends_at = unit.ends_at if unit is not None else None
+        if ends_at is None or (tenure.valid_to is not None and tenure.valid_to <= ends_at):
+            yield tenure
+        elif tenure.valid_from < ends_at:
+            yield tenure.model_copy(update={"valid_to": ends_at})
+
+
+def answers(tenures: Sequence[Tenure], post: str, holder_id: str, now: datetime, unit: UnitRef) -> bool:
+    """Whether they hold the post of the unit now, or stand in for who does."""
+    known = known_at(tenures, now)
+    found = (holder_at(tenures, post, now, known, unit=unit, capacity=c) for c in ("holder", "deputy"))
+    return any(t is not None and t.holder_id == holder_id for t in found)
 
 
 def holder_at(

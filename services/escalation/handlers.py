@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.escalation import joining, lifecycle
 from services.escalation.accountability import Decision
 from services.escalation.case import Case, Outcome, about, envelope, happening_of
-from services.escalation.directory import UnitKey, holder_at, key_of, known_at
+from services.escalation.directory import UnitKey, answers, key_of
 from services.escalation.notification import ASKING, DESK, LEADERSHIP, OFFICES, to_holders
 from services.escalation.routing import Channels, Router
 from services.escalation.store import cases, deadlines, directory, saving, tables, timeline
@@ -128,7 +128,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
     async with escalation.engine.begin() as connection:
         case = next(iter(await cases.locked(connection, [incident_id])), None)
-        if case is None or (caller.role == "official" and caller.ward not in _wards_of(case)):
+        if case is None or (caller.role == "official" and caller.ward not in case.wards):
             raise Problem(404, f"incident {incident_id} is not one of your ward")
         notices = await deadlines.notices_of(connection, incident_id)
         if caller.role == "official":
@@ -156,10 +156,6 @@ async def acknowledge_notice(escalation: Escalation, notice_id: str, by: str) ->
     return done
 
 
-def _wards_of(case: Case) -> set[str]:
-    return {case.unit.code} | ({case.successor.code} if case.successor else set[str]())
-
-
 async def _of_post(
     escalation: Escalation, connection: AsyncConnection, case: Case, notices: Sequence[Row[Any]], caller: Principal
 ) -> list[Row[Any]]:
@@ -170,15 +166,11 @@ async def _of_post(
     now = escalation.clock.now()
     acts = case.successor or case.unit
     held = (await directory.load(connection, {key_of(acts)}, now)).tenures
-    known = known_at(held, now)
-
-    def answers(post: str) -> bool:
-        """Holds the post now, or stands in for who does."""
-        stands_in = holder_at(held, post, now, known, unit=acts, capacity="deputy")
-        answering = [stands_in, holder_at(held, post, now, known, unit=acts)]
-        return any(t is not None and t.holder_id == caller.subject for t in answering)
-
-    mine = [n for n in of_post if n.recipient == caller.subject or all(answers(post) for post in n.posts)]
+    mine = [
+        n
+        for n in of_post
+        if n.recipient == caller.subject or all(answers(held, post, caller.subject, now, acts) for post in n.posts)
+    ]
     if not mine:
         raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
     return mine
@@ -218,8 +210,9 @@ async def _answering(connection: AsyncConnection, case: Case) -> set[str]:
 def _acknowledgement(
     escalation: Escalation, case: Case, notice: Row[Any], by: str, now: datetime
 ) -> AcknowledgementRecorded:
+    holders = () if notice.recipient in OFFICES else {by, notice.recipient}
     data = AcknowledgementRecordedData(
-        **about(case, None, {by, notice.recipient} - OFFICES),
+        **about(case, None, holders),
         notice_id=notice.notice_id,
         holder=by,
         posts=tuple(notice.posts),

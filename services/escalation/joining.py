@@ -72,7 +72,7 @@ def _look_for_patterns(router: Router, case: Case, cause: str | None) -> None:
 
 
 def _pattern(router: Router, case: Case) -> tuple[Pattern, int] | None:
-    if case.anchor.exercise or case.digest.suggested or case.digest.assessed or not case.is_open:
+    if case.anchor.exercise or case.digest.suggested or not case.is_open:
         return None
     near = router.neighbours.get(case.anchor.unit, [])
     policy = router.policy_of(case).patterns

@@ -138,3 +138,8 @@ def may_wait(decision: Decision, rulebook: Rulebook) -> bool:
     return (
         not decision.immediate and decision.severity is not None and (decision.severity < rulebook.quiet.below_severity)
     )
+
+
+def no_longer_waits(decision: Decision, before: Decision, rulebook: Rulebook) -> bool:
+    """What post-holders were told may have waited for the end of quiet hours, and is too grave for that now."""
+    return holders_are_told(before) and may_wait(before, rulebook) and not may_wait(decision, rulebook)

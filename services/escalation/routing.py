@@ -4,7 +4,7 @@ Reports (`joining`), due times (`chain`) and commands lead here; `store.saving` 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,17 @@ from services.escalation.case import (
     envelope,
 )
 from services.escalation.correlation import Happening, Key
-from services.escalation.directory import Contact, Directory, Tenure, UnitKey, key_of, known_at
+from services.escalation.directory import (
+    Contact,
+    Directory,
+    Lineage,
+    Tenure,
+    UnitKey,
+    key_of,
+    known_at,
+    lineage,
+    within,
+)
 from services.escalation.finding import assess
 from services.escalation.notification import (
     DESK,
@@ -80,7 +90,7 @@ class Router:
     def _boundaries(self, case: Case) -> list[datetime]:
         """When the posts of the incident change hands, or its unit ends, as recorded now."""
         acts = self.directory.units.get(key_of(case.successor or case.unit))
-        found = [at for t in self._tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
+        found = [at for t in self.tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
         return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
 
     def open(self, happening: Happening, unit: UnitRef, category: str) -> Case:
@@ -114,19 +124,23 @@ class Router:
         self.out.cases[case.incident_id] = case
         inputs = self.inputs(case)
         decision = decide(inputs, self.rulebook_of(case))
-        back, before = self._back(case, decision), case.decision
-        if case.decision is None or decision.differs_from(case.decision):
+        before, again = case.decision, self._to_ask_again(case, decision)
+        if before is None or decision.differs_from(before):
             self._adopt(case, decision, inputs, cause)
         if case.is_open:
+            if any((n.recipient, "still_open") in case.told for n in again):
+                again = self._in_another_round(case, decision)
+            self.withdraw(case, {n.recipient for n in again})
             self._notify(case, decision, before, cause)
-            self.ask(case, back, cause)
+            self.ask(case, again, cause)
             self._keep_due(case, decision)
 
     def inputs(self, case: Case) -> Inputs:
         """What a decision on the case depends on now; also settles which unit acts for it."""
         held, adopted = assess(case.findings), self.rulebook_of(case)
-        case.successor, divided = self._who_acts(case)
-        tenures = self._tenures(case)
+        found = self.lineage(case)
+        case.successor = None if key_of(found.acting) == key_of(case.unit) else found.acting
+        tenures = self.tenures(case)
         return Inputs(
             incident=case.incident_id,
             unit=case.unit,
@@ -143,29 +157,21 @@ class Router:
             firecrackers_exploded=held.firecrackers_exploded,
             reclassified=held.reclassified,
             successor=case.successor,
-            divided=divided,
+            divided=found.divided,
         )
 
-    def _who_acts(self, case: Case) -> tuple[UnitRef | None, bool]:
-        """The unit that took this one's place, and whether nobody can tell which: a divided unit is never guessed."""
-        acting, seen = case.successor or case.unit, set[UnitKey]()
-        while (key := key_of(acting)) not in seen:
-            seen.add(key)
-            unit = self.directory.units.get(key)
-            if unit is None or not unit.ended(self.now) or not unit.successors:
-                break
-            acting, *others = unit.successors
-            if others:
-                return None, True
-        return (None if key_of(acting) == key_of(case.unit) else acting), False
+    def lineage(self, case: Case) -> Lineage:
+        """What became of its unit, as recorded now and as the desk said where that was divided."""
+        said = (UnitRef.model_validate(f.content["to"]) for f in case.findings if f.kind == "reassignment")
+        return lineage(self.directory.units, case.unit, [key_of(unit) for unit in said], self.now)
 
-    def _tenures(self, case: Case) -> tuple[Tenure, ...]:
+    def tenures(self, case: Case) -> tuple[Tenure, ...]:
         """Those of the unit and of the one that acts for it, gathered once."""
         key = key_of(case.unit)
         other = key_of(case.successor) if case.successor else None
         if (key, other) not in self._tenures_of:
             mine = (t for t in self.directory.tenures if key_of(t.unit) in (key, other))
-            self._tenures_of[key, other] = tuple(mine)
+            self._tenures_of[key, other] = tuple(within(mine, self.directory.units))
         return self._tenures_of[key, other]
 
     def rulebook_of(self, case: Case) -> AdoptedRulebook | None:
@@ -184,8 +190,7 @@ class Router:
     def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
         made = MadeDecision(self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
         self.out.decisions.append(made)
-        if gone := _acting(case.decision) - _acting(decision):
-            self.out.withdrawn.setdefault(case.incident_id, set()).update(gone)
+        self.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
         case.rulebook_version, case.decided_at = inputs.rulebook_version, self.now
         holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
@@ -197,6 +202,11 @@ class Router:
         )
         self.emit(DecisionMade(**self.envelope(case), data=data))
 
+    def withdraw(self, case: Case, persons: set[str]) -> None:
+        """What was asked of them until now, and is still to be sent to them, ends."""
+        if persons:
+            self.out.withdrawn.setdefault(case.incident_id, set()).update(persons)
+
     def _notify(self, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:
         planned = notification.plan(decision, case.told, self._on_duty(case), before)
         self.ask(case, [n for n in planned if n.purpose == "accountable"], cause)
@@ -207,22 +217,39 @@ class Router:
         if not notification.desk_reviews(decision):
             self.settle(case, "review")
 
-    def _back(self, case: Case, decision: Decision) -> list[Notice]:
-        """For those who are to be asked in this round, and of whose earlier asking nothing is left.
+    def _to_ask_again(self, case: Case, decision: Decision) -> list[Notice]:
+        """Who is to be asked in this round, was told before, and of whose earlier asking nothing is left.
 
-        They answer for a post again after a deputy, or the rule applies again after it did not: without another
-        deadline nobody would be asked.
+        They answer for a post again after a deputy, or the rule applies again after it did not, or what waited for the
+        end of quiet hours may wait no more: without another deadline nobody would be asked.
         """
-        if case.decision is None or not notification.holders_are_told(decision):
+        before, policy = case.decision, self.policy_of(case)
+        if before is None or not notification.holders_are_told(decision):
             return []
-        still = case.asked & _acting(case.decision) if case.decision.outcome != "does_not_apply" else set[str]()
-        return [
-            notice
-            for notice in notification.to_holders(decision.parties, "still_open")
-            if notice.recipient not in still | case.answered
-            and (notice.recipient, "accountable") in case.told
-            and (notice.recipient, "still_open") not in case.told
-        ]
+        in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
+        done = case.answered if in_vain else case.answered | (case.asked & before.acting)
+        return [n for n in self._told_before(case, decision) if n.recipient not in done]
+
+    def _told_before(self, case: Case, decision: Decision) -> list[Notice]:
+        holders = notification.to_holders(decision.parties, "still_open")
+        return [n for n in holders if (n.recipient, "accountable") in case.told]
+
+    def _in_another_round(self, case: Case, decision: Decision) -> list[Notice]:
+        """In this one somebody was asked twice in vain; in the next everybody is asked again."""
+        self.settle_stored(case, "acknowledge", "remind")
+        self.begin_round(case)
+        return self._told_before(case, decision)
+
+    def begin_round(self, case: Case) -> None:
+        """From here on everybody may be told again; who was asked just now was asked in this round."""
+        case.round += 1
+        case.level = 0
+        case.told = {key: posts for key, posts in case.told.items() if key[1] not in notification.EACH_ROUND}
+        case.answered.clear()
+        asking = [n for n in self.out.notices if n.case is case and n.notice.purpose in notification.ASKING]
+        case.asked = {n.notice.recipient for n in asking}
+        for issued in asking:
+            self.out.notices[self.out.notices.index(issued)] = replace(issued, round=case.round)
 
     def _on_duty(self, case: Case) -> list[str]:
         acts = key_of(case.successor or case.unit)
@@ -362,8 +389,10 @@ class Router:
         )
         return [Contact(own), *on_duty]
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event) -> str:
+        """Its id, for what it causes."""
         self.out.events.append(event)
+        return event.id
 
     def envelope(self, case: Case) -> dict[str, Any]:
         return envelope(self.new_id(), case.incident_id, self.now)
@@ -374,7 +403,3 @@ def _category_of(case: Case, decision: Decision, adopted: AdoptedRulebook | None
     if decision.limb == "firecracker" and adopted is not None:
         return next((c for c, rule in adopted.rulebook.categories.items() if rule.firecracker == "yes"), case.category)
     return case.category
-
-
-def _acting(decision: Decision | None) -> set[str]:
-    return {p.acting.holder_id for p in decision.parties if p.acting} if decision else set()

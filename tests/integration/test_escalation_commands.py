@@ -33,7 +33,7 @@ from shared.events import (
 )
 from shared.identity import Principal, Role
 from shared.problem import Problem
-from tests.integration.directory_changes import end_unit
+from tests.integration.directory_changes import end_unit, leave
 from tests.integration.escalation_support import (
     City,
     Template,
@@ -192,7 +192,7 @@ async def in_order(city: City) -> None:
         assert sequences == list(range(1, len(sequences) + 1))
         ended = row.state in {"closed", "dismissed", "merged", "handed_off"}
         assert (await pending(city, row.incident_id) == []) == ended, row.state
-        assert not (ended and await still_to_be_sent(city, row.incident_id))
+        assert row.state == "handed_off" or not (ended and await still_to_be_sent(city, row.incident_id))
         assert (row.merged_into is not None) == (row.state == "merged")
     assert not await decisions_that_differ_when_computed_again(city)
 
@@ -302,6 +302,25 @@ async def test_the_same_said_by_many_at_once_is_recorded_once(
 
 
 # --- who may ---
+
+
+@each_of_the_city
+async def test_who_is_named_in_an_incident_decides_nothing_about_it_at_the_desk_either(
+    city: City, before: Callable[[City], Awaitable[str]], act: Act
+) -> None:
+    """A chair who is also on the duty desk."""
+    incident = await before(city)
+    problem = await refused(act(city, incident, Principal(HERE.subject, "desk")))
+    assert (problem.status, "somebody else at the desk" in problem.detail) == (403, True)
+
+
+@pytest.mark.parametrize("act", [respond, propose, revise], ids=["respond", "propose closure", "revise"])
+async def test_who_does_not_hold_the_post_any_more_does_nothing_for_it(city: City, act: Act) -> None:
+    """A token may outlast a tenure."""
+    incident = await acknowledged(city)
+    await leave(city, HERE.subject, NIGHT)
+    problem = await refused(act(city, incident, HERE))
+    assert (problem.status, "does not hold" in problem.detail) == (403, True)
 
 
 @each_of_the_city
@@ -525,6 +544,29 @@ async def test_prominent_is_what_a_person_calls_so_and_no_longer(city: City) -> 
 
 
 # --- false, and after all not ---
+
+
+async def test_a_wards_own_do_not_keep_the_desk_from_being_pointed_to_what_many_report(city: City) -> None:
+    incident = await acknowledged(city)
+    await respond(city, incident)
+    await on_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
+    assert "desk:prominence" in await city.told()
+
+
+async def test_what_the_desk_looked_at_is_not_pointed_out_to_it(city: City) -> None:
+    incident = await acknowledged(city)
+    await verify(city, incident)
+    await on_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
+    assert "desk:prominence" not in await city.told()
+
+
+async def test_what_follows_from_a_command_names_it_as_its_cause(city: City) -> None:
+    incident = await one_fire(city)
+    await revise(city, incident, DESK, deaths=2)
+    by_id = {e.id: e for e in await city.events(incident)}
+    (said,) = (e for e in by_id.values() if isinstance(e, SeverityRevised))
+    caused = [e for e in by_id.values() if e.data.cause == said.id]
+    assert [e.type.split(".")[2:4] for e in caused] == [["decision", "made"], *[["notice", "issued"]] * 2]
 
 
 async def test_of_a_dismissed_incident_nothing_more_is_sent_or_falls_due(city: City) -> None:
@@ -771,6 +813,16 @@ async def test_what_the_police_take_over_ends_here(city: City) -> None:
     await in_order(city)
 
 
+async def test_handing_a_crime_to_the_police_at_once_takes_nothing_from_who_answers_for_the_ward(city: City) -> None:
+    """What they had not been sent yet they are sent all the same, and may acknowledge."""
+    incident = await reported(city)
+    await hand_off(city, incident)
+    assert await still_to_be_sent(city, incident) == 2
+    await answered(city, incident)
+    assert await state(city, incident) == "handed_off"
+    assert await still_to_be_sent(city, incident) == 0
+
+
 async def test_the_desk_hands_the_incident_of_a_divided_unit_to_one_of_its_parts(city: City) -> None:
     incident = await divided_unit(city)
     await pass_deadlines(city.escalation)
@@ -784,6 +836,25 @@ async def test_the_desk_hands_the_incident_of_a_divided_unit_to_one_of_its_parts
     assert (said.to, said.successor) == ("unit", PARTS[0])
     assert await state(city, incident) == "notified"
     await in_order(city)
+
+
+async def test_when_what_took_its_place_is_divided_in_turn_the_desk_hands_it_to_one_of_those_parts(city: City) -> None:
+    incident = await reported(city)
+    heir = UnitRef(code="14776", valid_from=date(2023, 1, 22), name="Ba Đình mới (mẫu)")
+    await end_unit(city, [heir])
+    city.clock.set(at("2023-01-22 00:30"))
+    await pass_deadlines(city.escalation)
+    later = [p.model_copy(update={"valid_from": date(2023, 1, 23)}) for p in PARTS]
+    await end_unit(city, later, unit=heir)
+    city.clock.set(at("2023-01-23 00:30"))
+    await pass_deadlines(city.escalation)
+    record = await latest(city, incident)
+    assert (record["successor"]["valid_from"], record["divided"]) == ("2023-01-22", True)
+    wanted = (later[1].code, later[1].valid_from)
+    await commands.reassign(city.escalation, incident, DESK, WHY, wanted)
+    record = await latest(city, incident)
+    assert (record["successor"]["code"], record.get("divided")) == ("14797", None)
+    assert f"mau-{later[1].code}-chu-tich-moi:accountable" in await city.told()
 
 
 async def test_what_was_handed_to_the_wrong_part_is_handed_to_the_other(city: City) -> None:
@@ -801,7 +872,7 @@ async def test_what_was_handed_to_the_wrong_part_is_handed_to_the_other(city: Ci
 
 async def test_no_incident_is_handed_to_a_unit_that_took_no_part_of_its_own(city: City) -> None:
     incident = await reported(city)
-    assert "not ended" in (await refused(reassign(city, incident))).detail
+    assert "no unit was divided" in (await refused(reassign(city, incident))).detail
     await end_unit(city, PARTS)
     city.clock.set(at("2023-01-22 00:30"))
     wrong = commands.reassign(city.escalation, incident, DESK, WHY, (NGOC_TRAO.code, SINCE))

@@ -171,7 +171,9 @@ async def _due(connection: AsyncConnection, now: datetime, window: int) -> Seque
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    ended = and_(due.c.attempts > 0, incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable")
+    told_all_the_same = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
+    over = and_(incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable", not_(told_all_the_same))
+    ended = and_(due.c.attempts > 0, over)
     rows = await connection.execute(
         select(
             due.c.delivery_id,
@@ -342,15 +344,3 @@ async def set_sequences(connection: AsyncConnection, cases: Sequence[Case]) -> N
     """Store the sequence numbers of cases that were loaded and locked."""
     new = _pairs({case.incident_id: case.sequence for case in cases}, Integer())
     await connection.execute(update(incident).where(incident.c.incident_id == new.c.id).values(sequence=new.c.value))
-
-
-async def overdue_deliveries(connection: AsyncConnection, now: datetime) -> int:
-    """Deliveries that should have gone out a lease ago: the delivery loop is not keeping up."""
-    return int(
-        await connection.scalar(
-            select(func.count())
-            .select_from(delivery)
-            .where(delivery.c.state.in_(("queued", "sending", "failed")), delivery.c.next_at < now - LEASE)
-        )
-        or 0
-    )

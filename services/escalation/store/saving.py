@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, bindparam, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -101,7 +101,7 @@ async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) ->
             .where(deadline.c.incident_id.in_(out.ended), deadline.c.state == "pending")
             .values(state="cancelled")
         )
-    of_ended = [notice.c.incident_id.in_(out.ended)] if out.ended else []
+    of_ended = [notice.c.incident_id.in_(out.ended) & not_(_goes_all_the_same(out))] if out.ended else []
     of_persons = [
         (notice.c.incident_id == incident_id) & notice.c.recipient.in_(persons)
         for incident_id, persons in out.withdrawn.items()
@@ -116,6 +116,12 @@ async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) ->
             .values(state="cancelled")
         )
         await call_off_deliveries(connection, notices, now)
+
+
+def _goes_all_the_same(out: Outcome) -> ColumnElement[bool]:
+    """That the rule applies to it, of what went to the police: they have it, and the post-holders answer for it."""
+    to_police = [id_ for id_ in out.ended if out.cases[id_].state == "handed_off"]
+    return notice.c.incident_id.in_(to_police) & (notice.c.purpose == "accountable")
 
 
 async def call_off_deliveries(connection: AsyncConnection, notice_ids: Any, now: datetime) -> None:

@@ -15,7 +15,7 @@ from services.escalation.chain import Passed, Told, pass_due
 from services.escalation.directory import Contact, Directory, Duty, Tenure, Unit, key_of
 from services.escalation.finding import Finding, Kind
 from services.escalation.lifecycle import answered
-from services.escalation.notification import ASKING, EACH_ROUND
+from services.escalation.notification import ASKING, EACH_ROUND, Notice
 from services.escalation.routing import Router
 from shared.events import (
     AcknowledgementLapsed,
@@ -562,6 +562,16 @@ def test_who_was_told_is_asked_again_when_the_rule_applies_after_all() -> None:
     assert len(night.due("acknowledge")) == 2
 
 
+def test_however_often_the_rule_stops_applying_its_post_holders_are_asked_when_it_applies() -> None:
+    night = Night()
+    for _ in range(3):
+        night.find("verification", firecrackers_exploded=False)
+        night.find("verification", firecrackers_exploded=True)
+        assert len(night.due("acknowledge", "remind")) == 4
+    assert night.told == [*ASKED, *AGAIN * 3]
+    assert night.case.round == 3
+
+
 def test_who_is_not_asked_in_one_round_is_asked_when_the_rule_applies_in_it() -> None:
     night = Night(received("FIRE", kind="officer", harm=Harm(deaths=1)))
     night.go(NIGHT + 20 * MINUTE)
@@ -621,6 +631,18 @@ def test_a_slight_incident_waits_for_the_end_of_quiet_hours_and_so_does_its_dead
     assert by["mau-chu-tich"].due_at == NIGHT + 30 * MINUTE
 
 
+def test_what_waits_for_the_end_of_quiet_hours_rings_at_once_when_the_incident_turns_out_grave() -> None:
+    night = Night(received("FIRE", kind="officer", harm=SLIGHT), using=with_directory(contacts=QUIET))
+    night.find("designation", prominent=True)
+    night.acknowledge("mau-chu-tich")
+    night.router.now = NIGHT + 5 * MINUTE
+    night.find("severity", harm={"deaths": 3}, until=night.router.now.isoformat())
+    again = night.notices[-1]
+    assert night.told[-1] == "mau-bi-thu:still_open", "and nobody who had answered"
+    assert again.channels == (("outbox://nha", night.router.now),)
+    assert night.due("acknowledge") == [("acknowledge", 10)], "nothing is left of the deadline in the morning"
+
+
 @pytest.mark.parametrize("harm", [None, Harm(deaths=1), Harm(property_vnd=10**8)], ids=["set off", "death", "loss"])
 def test_quiet_hours_hold_back_nothing_that_is_immediate_or_serious(harm: Harm | None) -> None:
     reported = received("FIRE", kind="officer", harm=harm) if harm else received()
@@ -665,6 +687,45 @@ def test_when_the_part_that_took_an_incident_is_divided_itself_the_desk_is_told_
     night.change(units=divided(SUCCESSOR, OTHER_PART) | parts | ended)
     night.go(at("2023-01-23 00:01"))
     assert night.told.count("desk:unit_split") == 2
+
+
+def test_nobody_answers_for_a_unit_that_ended_without_a_successor_and_the_desk_is_told() -> None:
+    gone = {key_of(BA_DINH): Unit(BA_DINH, "phường", date(2023, 1, 22))}
+    night = Night(using=with_directory(units=gone))
+    night.go(at("2023-01-22 00:01"))
+    assert night.notices[-1].notice == Notice("desk", "vacancy", (CHAIR, SECRETARY))
+    assert not night.due("acknowledge", "remind")
+
+
+def test_nobody_is_accountable_for_a_unit_that_was_no_more_when_it_happened() -> None:
+    gone = {key_of(BA_DINH): Unit(BA_DINH, "phường", date(2023, 1, 20))}
+    night = Night(using=with_directory(units=gone))
+    assert night.case.decision is not None
+    assert [p.accountable for p in night.case.decision.parties] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("units", "told", "successor"),
+    [
+        (divided(OTHER_PART), "mau-chu-tich-khac:accountable", OTHER_PART),
+        (divided(SUCCESSOR, OTHER_PART), "desk:unit_split", None),
+        ({key_of(BA_DINH): Unit(BA_DINH, "phường")}, "mau-chu-tich:still_open", None),
+    ],
+    ids=["another successor", "divided", "never ended"],
+)
+def test_a_late_correction_of_what_became_of_a_unit_moves_the_incident_again(
+    units: dict[Any, Unit], told: str, successor: UnitRef | None
+) -> None:
+    others = (
+        tenure(SECRETARY, "mau-bi-thu-khac", unit=OTHER_PART),
+        tenure(CHAIR, "mau-chu-tich-khac", unit=OTHER_PART),
+    )
+    night = Night(using=with_directory(tenures=(*BOTH_POSTS, *THERE, *others), units=divided(SUCCESSOR)))
+    night.go(at("2023-01-22 00:01"))
+    assert night.case.successor == SUCCESSOR
+    night.change(units=units)
+    night.go(at("2023-01-22 00:02"))
+    assert (night.told[-1], night.case.successor) == (told, successor)
 
 
 def test_a_report_after_the_unit_ended_goes_to_the_successors_holders_from_the_start() -> None:
