@@ -60,6 +60,9 @@ def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
     """Pydantic's error list as JSON pointers (RFC 6901) without the rejected values: they may be personal."""
     found: list[FieldError] = []
     for error in errors:
+        if error.get("type") == "json_invalid":  # FastAPI's: its place is one in the text, and not in a document
+            found.append(FieldError("#", f"is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"))
+            continue
         parts = [str(p).replace("~", "~0").replace("/", "~1") for p in error["loc"][drop:]]
         found.append(FieldError("#" + "".join(f"/{p}" for p in parts), str(error["msg"]).removeprefix("Value error, ")))
     return found

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Container
 from functools import lru_cache
 
 _D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
@@ -11,6 +12,23 @@ _LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\
 def nfc(text: str) -> str:
     """NFC with outer space dropped: the form in which text is kept and compared."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def prose(text: str) -> str:
+    """`nfc` of what may have several lines. Raises ValueError for other control characters; NUL no database takes."""
+    return _without(nfc(text), {"Cc"}, but="\n\t\r")
+
+
+def line(text: str) -> str:
+    """`nfc` of a name or an id. Raises ValueError for what cannot be seen: two ids that look alike must be alike."""
+    return nfc(_without(text, {"Cc", "Cf", "Cs"}))
+
+
+def _without(text: str, kinds: Container[str], but: str = "") -> str:
+    bad = next((c for c in text if unicodedata.category(c) in kinds and c not in but), None)
+    if bad is not None:
+        raise ValueError(f"holds U+{ord(bad):04X}, which cannot be seen: leave it out")
+    return text
 
 
 def fold(text: str) -> str:

@@ -124,7 +124,7 @@ async def commanded(
         units |= {key_of(case.successor) for case in found if case.successor}
         router = await escalation.router(connection, units)
         for each in (case, *by_id.values()):
-            insist(lifecycle.interested(caller, record_of(each)))
+            insist(lifecycle.interested(caller.role, caller.subject, record_of(each)))
         if caller.role == "official":
             _insist_on_post(router, case, caller)
         yield Command(escalation, connection, router, caller, action, case, by_id)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from services.escalation.accountability import Decision
-from shared.identity import Principal
 
 State = Literal[
     "received",
@@ -99,12 +98,12 @@ def forbidden(action: Action, role: str) -> Refused | None:
     return Refused(403, f"role {role} may not {_words(action)} an incident: the {by} does, for the city confirms")
 
 
-def interested(caller: Principal, decision: Decision) -> Refused | None:
+def interested(role: str, subject: str, decision: Decision) -> Refused | None:
     """Why somebody at the desk may not take an incident in hand, or None: they answer for it themselves."""
     named = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
-    if caller.role != "desk" or caller.subject not in named:
+    if role != "desk" or subject not in named:
         return None
-    return Refused(403, f"{caller.subject} is named in the incident's decision: somebody else at the desk has to do it")
+    return Refused(403, f"{subject} is named in the incident's decision: somebody else at the desk has to do it")
 
 
 def refusal(action: Action, role: str, state: State) -> Refused | None:

@@ -1,7 +1,6 @@
 """What a line of a file, or a row of a request, says about the directory. Pure."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -13,7 +12,7 @@ from services.escalation.directory import Contact, UnitKey
 from services.escalation.notification import OFFICES
 from services.escalation.schemes import is_known
 from shared.clock import HO_CHI_MINH
-from shared.text import nfc
+from shared.text import line
 
 Table = Literal["units", "tenures", "rosters", "contacts"]
 Place = tuple[Table, int]
@@ -25,7 +24,6 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _TIME = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]")
-_UNSEEN = frozenset({"Cc", "Cf", "Cs"})
 
 
 def _code(value: Any) -> Any:
@@ -40,7 +38,7 @@ def _day(value: Any) -> Any:
         if value.time() != time.min:
             raise ValueError("a day, not a time of day: leave the time out")
         return value.date()
-    if isinstance(value, str) and not _DAY.fullmatch(value.strip()):
+    if not isinstance(value, date) and not (isinstance(value, str) and _DAY.fullmatch(value.strip())):
         raise ValueError("write the day as YYYY-MM-DD, such as 2023-01-22")
     return value
 
@@ -122,13 +120,7 @@ class Row(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _printable(cls, value: Any) -> Any:
-        """Text in one normal form, without what cannot be seen: two ids that look alike must be alike."""
-        if not isinstance(value, str):
-            return value
-        for c in value:
-            if unicodedata.category(c) in _UNSEEN:
-                raise ValueError(f"holds U+{ord(c):04X}, which cannot be seen: leave it out")
-        return nfc(value)
+        return line(value) if isinstance(value, str) else value
 
 
 R = TypeVar("R", bound=Row)

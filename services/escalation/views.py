@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from services.escalation.channels import scheme
 from services.escalation.rulebook import AdoptedRulebook
+from services.escalation.store.timeline import without_reporter
 
 
 def incident(row: Row[Any]) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def wards_of(row: Row[Any]) -> set[str]:
 def whole_incident(
     whole: dict[str, Any], timeline: Sequence[dict[str, Any]], *, shows_senders: bool, shows_texts: bool
 ) -> dict[str, Any]:
-    """`shows_senders`: with the credential that sent each report, which those reported on never see.
+    """`shows_senders`: with the credential of who reported, and of the officer who found more; for the desk alone.
     `shows_texts`: with free text and point, for those who must act."""
     decisions = [_decision(row) for row in whole["decisions"]]
     latest = decisions[-1] if decisions else None
@@ -49,7 +50,7 @@ def whole_incident(
         "decision": latest,
         "decisions": decisions,
         "parties": latest["record"]["parties"] if latest else [],
-        "findings": [_finding(row, shows_texts=shows_texts) for row in whole["findings"]],
+        "findings": [_finding(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["findings"]],
         "related": [
             {"id": row.other_id if row.incident_id == this else row.incident_id, "reason": row.reason}
             for row in whole["links"]
@@ -66,13 +67,14 @@ def whole_incident(
             }
             for row in whole["deadlines"]
         ],
-        "timeline": timeline,
+        "timeline": [t if shows_senders else t | {"data": without_reporter(t["data"])} for t in timeline],
     }
 
 
-def _finding(row: Row[Any], *, shows_texts: bool) -> dict[str, Any]:
-    shown = ("finding_id", "kind", "author", "role", "content", "made_at")
-    return {name: getattr(row, name) for name in shown} | {"reason": row.reason if shows_texts else None}
+def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
+    names = ("finding_id", "kind", "author", "role", "content", "made_at")
+    shown = {name: getattr(row, name) for name in names} | {"reason": row.reason if shows_texts else None}
+    return shown if shows_senders else without_reporter(shown)
 
 
 def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:

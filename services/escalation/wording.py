@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from services.escalation.accountability import Decision
-from services.escalation.notification import Notice, Subject
+from services.escalation.notification import DESK, Notice, Subject
 from services.escalation.pacing import UNKNOWN_SEVERITY
 from services.escalation.rulebook import Post
 from shared.clock import local
@@ -43,6 +43,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
     occurred = local(decision.time_of_occurrence)
     said = {
         "purpose": notice.purpose,
+        "to_desk": notice.recipient == DESK,
         "occurred": occurred,
         "severity": decision.severity,
         "applies": decision.outcome == "applies",

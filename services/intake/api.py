@@ -13,6 +13,7 @@ from services.intake import body, store, wards
 from services.intake.handlers import Accepted, Intake
 from services.intake.submission import Submission
 from shared import cursor as cursors
+from shared.body import read
 from shared.clock import monotonic
 from shared.cursor import Limit
 from shared.identity import Principal, require
@@ -108,7 +109,7 @@ class WardPage(BaseModel):
 )
 async def post_report(intake: Wired, caller: Sender, request: Request, response: Response) -> ReportAnswer:
     """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
-    value = body.json_of(await body.read(request, body.MAX_REPORT_BYTES))
+    value = body.json_of(await read(request, body.MAX_REPORT_BYTES))
     ready = await intake.prepare(body.submission_of(value), caller)
     accepted = await intake.accept(ready)
     response.status_code = 201 if accepted.is_new else 200
@@ -158,7 +159,7 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
 )
 async def post_batch(intake: Wired, caller: Sender, request: Request) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
-    content = await body.read(request, body.MAX_BATCH_BYTES)
+    content = await read(request, body.MAX_BATCH_BYTES)
     items = body.items_of(content, request.headers.get("content-type", ""))
     results = await asyncio.gather(*(_one_of_batch(intake, caller, item) for item in items))
     return BatchAnswer(

@@ -1,10 +1,9 @@
-"""Reading a request's body: bounded, UTF-8, JSON or NDJSON; each failure a problem that names the place."""
+"""What is in a request's body: UTF-8, JSON or NDJSON; each failure a problem that names the place."""
 
 from collections.abc import Mapping
 from typing import Any, cast
 
 import orjson
-from fastapi import Request
 from pydantic import ValidationError
 
 from services.intake.submission import Submission
@@ -13,23 +12,6 @@ from shared.problem import FieldError, Problem, field_errors, invalid
 MAX_REPORT_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 5_000_000
 MAX_BATCH_ITEMS = 1_000
-
-
-async def read(request: Request, limit: int) -> bytes:
-    """Raises Problem 413 as soon as the limit is passed, before the rest is read."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise _too_large(limit)
-    return bytes(content)
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(413, f"body is larger than {limit} bytes: send less at once")
 
 
 def json_of(content: bytes, place: str = "body") -> Any:

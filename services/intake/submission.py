@@ -1,16 +1,13 @@
 """What a sender may say in one report, checked and put into normal form. Pure."""
 
 import re
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -18,8 +15,9 @@ from pydantic import (
 
 from shared import events
 from shared.identity import Role
+from shared.inputs import Harm, KnownCategory, Strict, Text, not_bool
 from shared.taxonomy import categories
-from shared.text import nfc
+from shared.text import prose
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -36,14 +34,6 @@ _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _RFC3339 = re.compile(f"{_DATE}[Tt ]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
 
 
-def _text(value: str) -> str:
-    clean = nfc(value)
-    bad = next((c for c in clean if unicodedata.category(c) == "Cc" and c not in "\n\t\r"), None)
-    if bad is not None:
-        raise ValueError(f"holds the control character U+{ord(bad):04X}: leave it out")
-    return clean
-
-
 def _time_text(value: Any) -> Any:
     """RFC 3339 text only: digits alone would be read as seconds since 1970."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
@@ -57,19 +47,6 @@ def _plausible(value: datetime) -> datetime:
     return value
 
 
-def _not_bool(value: Any) -> Any:
-    """JSON's true is not the number 1, though Python's is."""
-    if isinstance(value, bool):
-        raise ValueError("give a number, not true or false")
-    return value
-
-
-def _category(value: str) -> str:
-    if value not in categories():
-        raise ValueError(f"{value[:40]!r} is no category: use one of {', '.join(categories())}")
-    return value
-
-
 def normal_phone(typed: str) -> str:
     """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
     digits = re.sub(r"[\s().-]", "", typed)
@@ -78,12 +55,7 @@ def normal_phone(typed: str) -> str:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_plausible)]
-Number = Annotated[float, BeforeValidator(_not_bool)]
-Text = Annotated[str, AfterValidator(_text)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Number = Annotated[float, BeforeValidator(not_bool)]
 
 
 class Location(Strict):
@@ -92,14 +64,6 @@ class Location(Strict):
     latitude: Annotated[Number, Field(ge=-90, le=90)]
     longitude: Annotated[Number, Field(ge=-180, le=180)]
     accuracy_m: Annotated[Number, Field(ge=0, le=100_000)] | None = None
-
-
-class Harm(events.Harm):
-    """As in the event, but a misspelt field is refused: dropped in silence, its figure would count as unknown."""
-
-    model_config = Strict.model_config
-
-    numbers = field_validator("*", mode="before")(_not_bool)
 
 
 class Firecracker(events.Firecracker):
@@ -114,7 +78,7 @@ class Reporter(Strict):
     """The person who saw it. Encrypted in intake, never in an event."""
 
     name: Annotated[Text, Field(max_length=200)] | None = None
-    phone: Annotated[str, Field(max_length=40), AfterValidator(_text), AfterValidator(normal_phone)] | None = None
+    phone: Annotated[str, Field(max_length=40), AfterValidator(prose), AfterValidator(normal_phone)] | None = None
 
 
 class OnBehalfOf(Strict):
@@ -130,7 +94,7 @@ class Submission(Strict):
 
     report_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
     """The idempotency key: the same id with the same content is the same report."""
-    category: Annotated[str, AfterValidator(_category)]
+    category: KnownCategory
     ward: Annotated[Text, Field(min_length=1, max_length=100)]
     """A code or a name; a name must match exactly one unit once case, marks and a leading "Phường" are dropped."""
     neighbourhood: Annotated[Text, Field(max_length=200)] | None = None

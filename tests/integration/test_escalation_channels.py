@@ -342,6 +342,15 @@ async def test_the_link_to_acknowledge_is_on_what_asks_for_it_and_on_nothing_els
     assert with_link == asking
 
 
+async def test_of_a_review_that_is_overdue_all_but_the_desk_which_owes_it_get_the_link(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.ndjson"
+    for recipient in ("desk", "leadership"):
+        await Sender(path, link=link).send(single("outbox://mau", purpose="not_reviewed", recipient=recipient))
+    to_desk, to_leadership = path.read_text(encoding="utf-8").splitlines()
+    assert "Acknowledge: https://" not in to_desk
+    assert "/leadership" in to_leadership
+
+
 async def test_a_channel_for_short_texts_gets_a_short_bundle_without_links() -> None:
     sms = bundled("d7sms://token@+84912000001", 27)
     out = apprise_channels.Outgoing(sms, {d.notice_id: "https://trucban/x" for d in sms.deliveries})

@@ -1,23 +1,24 @@
 """Routes by which people act on an incident: each a command, refused with the reason or recorded as a finding."""
 
-from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.escalation import commands
 from services.escalation.api.common import Wired
 from services.escalation.commands import Done
 from services.escalation.handlers import record_of
-from shared.events import Harm
+from services.escalation.rows import Code, Day
+from shared import events, inputs
+from shared.body import bounded
 from shared.identity import Principal, require
 from shared.problem import FieldError, invalid
-from shared.taxonomy import categories
-from shared.text import nfc
 
-router = APIRouter(prefix="/incidents/{incident_id}")
-Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(nfc)]
+MAX_BYTES = 1_000_000
+router = APIRouter(prefix="/incidents/{incident_id}", route_class=bounded(MAX_BYTES))
+Text = Annotated[inputs.Text, Field(min_length=1, max_length=4000)]
+Id = Annotated[inputs.Id, Field(min_length=1, max_length=200)]
 Actor = Annotated[Principal, Depends(require("officer", "official", "desk"))]
 """Which of them may take which action is `lifecycle.WHO`, so that the refusal can say why."""
 
@@ -35,28 +36,40 @@ class Verification(Reasoned):
 
     verdict: Literal["confirmed", "false"]
     firecrackers_exploded: bool | None = None
-    category: str | None = None
+    category: inputs.KnownCategory | None = None
 
 
 class Designation(Reasoned):
     prominent: bool = True
 
 
+class Figures(inputs.Harm):
+    """Whole numbers, at least one: the desk's figures replace what was known, so that none would take it away."""
+
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="after")
+    def _has_any(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("holds no figure: give at least one, such as deaths")
+        return self
+
+
 class Revision(Reasoned):
-    harm: Harm
+    harm: Figures
 
 
 class Merge(Reasoned):
-    into: Annotated[str, Field(max_length=100)]
+    into: Id
 
 
 class Split(Reasoned):
-    reports: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=500)]
+    reports: Annotated[list[Id], Field(min_length=1, max_length=500)]
 
 
 class UnitKeyBody(Body):
-    code: Annotated[str, Field(pattern=r"^\d{5}$")]
-    valid_from: date
+    code: Code
+    valid_from: Day
 
 
 class Handoff(Reasoned):
@@ -102,6 +115,7 @@ _OTHERS: dict[int | str, dict[str, Any]] = {
     403: {"description": "not this role's, or not this ward's, to do"},
     404: {"description": "no incident that the caller may see"},
     409: {"description": "not in this state; the detail says why"},
+    413: {"description": f"a body of more than {MAX_BYTES} bytes"},
 }
 
 
@@ -109,9 +123,9 @@ _OTHERS: dict[int | str, dict[str, Any]] = {
 async def verify(escalation: Wired, caller: Actor, incident_id: str, body: Verification, response: Response) -> Answer:
     """The desk found out whether it happened; a `false` report is dismissed with the reason."""
     if body.verdict == "false":
+        if said := body.model_dump(include={"firecrackers_exploded", "category"}, exclude_none=True):
+            raise invalid([FieldError(f"#/{name}", "is of what did happen: leave it out, or confirm") for name in said])
         return _answer(await commands.dismiss(escalation, incident_id, caller, body.reason), response)
-    if body.category is not None and body.category not in categories():
-        raise invalid([FieldError("#/category", f"category {body.category} is unknown: use one of the taxonomy")])
     done = await commands.verify(
         escalation,
         incident_id,
@@ -135,7 +149,8 @@ async def designate(
 @router.post("/severity", status_code=201, responses=_OTHERS)
 async def revise(escalation: Wired, caller: Actor, incident_id: str, body: Revision, response: Response) -> Answer:
     """New figures of harm. A ward's own can only raise the severity."""
-    return _answer(await commands.revise(escalation, incident_id, caller, body.reason, body.harm), response)
+    harm = events.Harm(**body.harm.model_dump())
+    return _answer(await commands.revise(escalation, incident_id, caller, body.reason, harm), response)
 
 
 @router.post("/merges", status_code=201, responses=_OTHERS)
@@ -154,6 +169,8 @@ async def split(escalation: Wired, caller: Actor, incident_id: str, body: Split,
 async def hand_off(escalation: Wired, caller: Actor, incident_id: str, body: Handoff, response: Response) -> Answer:
     """To the police, or to the unit that took this part of one that was divided."""
     if body.to == "police":
+        if body.unit is not None:
+            raise invalid([FieldError("#/unit", 'is not for the police: leave it out, or say "to": "unit"')])
         return _answer(await commands.hand_off(escalation, incident_id, caller, body.reason), response)
     if body.unit is None:
         raise invalid([FieldError("#/unit", 'is missing: say which unit, as {"code", "valid_from"}')])

@@ -15,19 +15,20 @@ from services.escalation.recording import Imported, record
 from services.escalation.rows import Asked, ContactRow, RosterRow, Tables, TenureRow
 from services.escalation.store import directory
 from shared import cursor as cursors
+from shared.body import bounded
 from shared.clock import local
 from shared.cursor import Instant, Limit
 from shared.identity import Principal, require
 from shared.problem import FieldError, Problem, invalid
 
-router = APIRouter()
+MAX_ROWS, MAX_BYTES = 5_000, 5_000_000
+router = APIRouter(route_class=bounded(MAX_BYTES))
 Administrator = Annotated[Principal, Depends(require("admin"))]
 DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
 Kind = Literal["tenures", "rosters", "contacts", "units"]
 Item = tuple[list[str | int], dict[str, Any]]
 """A sort key, unique in its list, and what is shown."""
 SEE_CONTACTS = ("desk", "admin")
-MAX_ROWS = 5_000
 
 
 @router.get("/directory")
@@ -43,8 +44,10 @@ async def get_directory(
 ) -> Page:
     """Who held each post at `as_of` (who was on duty, which units there were), as it was known at `known_at`.
 
-    Both are now if not given. What is asked for a `known_at` in the past is answered the same for ever. Contacts are
-    shown to the desk and administrators, by their scheme; they have no time of being so, only of being known.
+    Both are now if not given; a `known_at` to come is taken for now. A change is recorded later than any before it and
+    never before the clock of the replica that records it: so a `known_at` that every replica's clock has passed is
+    answered the same for ever. Contacts are shown to the desk and administrators, by their scheme; they have no time of
+    being so, only of being known.
     """
     if kind == "contacts" and caller.role not in SEE_CONTACTS:
         raise Problem(403, f"role {caller.role} may not see contacts; it takes {' or '.join(SEE_CONTACTS)}")

@@ -8,10 +8,12 @@ from pydantic import BaseModel
 
 from services.escalation import handlers, views
 from services.escalation.api.common import Page, Reader, Severity, Wired, may_see, own_ward
+from services.escalation.lifecycle import State
 from services.escalation.store import incidents, timeline
 from shared import cursor as cursors
 from shared.cursor import Instant, Limit
 from shared.identity import Principal, require
+from shared.inputs import KnownCategory
 from shared.problem import FieldError, Problem, invalid
 
 router = APIRouter()
@@ -23,8 +25,8 @@ async def list_incidents(
     escalation: Wired,
     caller: Reader,
     ward: str | None = None,
-    category: str | None = None,
-    state: str | None = None,
+    category: KnownCategory | None = None,
+    state: State | None = None,
     severity: Severity | None = None,
     occurred_from: Instant | None = None,
     occurred_to: Instant | None = None,

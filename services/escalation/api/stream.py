@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Request
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.escalation.api.common import Reader, own_ward
 from services.escalation.broadcast import Broadcast
-from services.escalation.store.timeline import Place
+from services.escalation.store.timeline import Entry, Place
 from shared.problem import FieldError, Problem, invalid
 
 log = structlog.get_logger()
@@ -33,14 +33,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place) -> None:
+    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place, *, shows_senders: bool) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._ward, self._begin = broadcast, ward, begin
+        self._broadcast, self._ward, self._begin, self._shows_senders = broadcast, ward, begin, shows_senders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._broadcast.listening(self._ward) as listener:
-            frames = _frames(self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS), self._begin)
+            followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
+            frames = _frames(followed, self._begin, shows_senders=self._shows_senders)
             sending = asyncio.create_task(self._send(frames, send))
             gone = asyncio.create_task(_gone(receive))
             works = {sending, gone, asyncio.create_task(listener.ended.wait())}
@@ -65,12 +66,14 @@ class EventStream(Response):
             log.warning("stream ended", error=type(error).__name__)
 
 
-async def _frames(followed: AsyncIterator[tuple[list[Any], Place]], begin: Place) -> AsyncIterator[bytes]:
+async def _frames(
+    followed: AsyncIterator[tuple[list[Entry], Place]], begin: Place, *, shows_senders: bool
+) -> AsyncIterator[bytes]:
     """An id without data moves the client's place and is no event to it."""
     yield b"retry: %d\nid: %d-%d\n\n" % (RETRY_MILLISECONDS, *begin)
     async for entries, place in followed:
         if entries:
-            yield b"".join(entry.frame for entry in entries)
+            yield b"".join(e.frame if shows_senders else e.frame_without_reporter for e in entries)
         else:
             yield b": still here\nid: %d-%d\n\n" % place
 
@@ -100,7 +103,7 @@ async def stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, own_ward(caller, None), begin)
+    return EventStream(broadcast, own_ward(caller, None), begin, shows_senders=caller.role == "desk")
 
 
 def _place(event_id: str) -> Place:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal
 
 from services.escalation import wording
+from services.escalation.notification import DESK
 from services.escalation.store.deliveries import DueDelivery, Message
 
 Outcome = Literal["sent", "delivered"]
@@ -15,7 +16,13 @@ LONG = 10_000
 ROOMY = 2_000
 """A channel that takes less is for short texts."""
 ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowledged"})
-"""Purposes of notices that ask for an acknowledgement."""
+"""Purposes of notices that ask whoever gets them for an acknowledgement."""
+
+
+def asks_to_acknowledge(delivery: DueDelivery) -> bool:
+    """Of an overdue review the desk is asked for the review, and whoever is above it for an acknowledgement."""
+    is_overdue_review = delivery.purpose == "not_reviewed" and delivery.recipient != DESK
+    return delivery.purpose in ACKNOWLEDGED or is_overdue_review
 
 
 class DeliveryError(Exception):

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from services.escalation.channels.mail import Mail
-from services.escalation.channels.message import ACKNOWLEDGED, Outcome, Outgoing
+from services.escalation.channels.message import Outcome, Outgoing, asks_to_acknowledge
 from services.escalation.channels.outbox import Outbox
 from services.escalation.channels.through_apprise import ThroughApprise
 from services.escalation.channels.webhook import Webhooks
@@ -53,7 +53,7 @@ class Sender:
     def _links(self, message: Message) -> dict[str, str]:
         if self._link is None:
             return {}
-        asking = [d for d in message.deliveries if d.purpose in ACKNOWLEDGED]
+        asking = [d for d in message.deliveries if asks_to_acknowledge(d)]
         found = {d.notice_id: self._link(d.notice_id, d.recipient, d.issued_at) for d in asking}
         return {notice_id: link for notice_id, link in found.items() if link}
 

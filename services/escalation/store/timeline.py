@@ -48,7 +48,18 @@ class Entry:
     @cached_property
     def frame(self) -> bytes:
         """As a server-sent event. JSON holds no line breaks."""
-        return b"id: %d-%d\ndata: %b\n\n" % (*self.place, self.body)
+        return self._frame(self.body)
+
+    @cached_property
+    def frame_without_reporter(self) -> bytes:
+        """The same for everybody but the desk."""
+        if b'"officer"' not in self.body:
+            return self.frame
+        event = orjson.loads(self.body)
+        return self._frame(orjson.dumps(event | {"data": without_reporter(event["data"])}))
+
+    def _frame(self, body: bytes) -> bytes:
+        return b"id: %d-%d\ndata: %b\n\n" % (*self.place, body)
 
 
 def line(event: Event, body: bytes) -> Line:
@@ -65,6 +76,11 @@ def impersonal(value: Any) -> Any:
     if isinstance(value, list):
         return [impersonal(inner) for inner in value if not _is_committed(inner)]
     return value
+
+
+def without_reporter(finding: dict[str, Any]) -> dict[str, Any]:
+    """A finding, or the data of its event, without its author if that is an officer: they are who reported it."""
+    return finding | {"author": None} if finding.get("role") == "officer" else finding
 
 
 def _is_committed(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """In words that state facts, accuse nobody, and are short enough for a text message."""
 
 from datetime import date, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.escalation import wording
 from services.escalation.accountability import Decision, ReportFacts, decide
-from services.escalation.notification import DESK, Notice, Purpose, Subject
+from services.escalation.notification import DESK, LEADERSHIP, Notice, Purpose, Subject
 from services.escalation.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
 from shared.events import Harm, UnitRef
 from shared.taxonomy import categories
@@ -155,6 +156,13 @@ def test_the_desk_is_told_its_task_and_the_posts_concerned(purpose: Purpose) -> 
     assert len(title) <= 160
 
 
+def test_the_leadership_is_asked_to_acknowledge_and_to_have_the_desk_review_since_only_the_desk_can() -> None:
+    _, body = words(decided(facts()), Notice(LEADERSHIP, "not_reviewed"), SUBJECT, POSTS)
+    vietnamese, english, _ = body.splitlines()
+    assert vietnamese.endswith("Quá hạn xác minh. Đề nghị xác nhận, đôn đốc trực ban xác minh trước 00:05.")
+    assert english.endswith("Not reviewed in time. Please acknowledge and see that the duty desk reviews it by 00:05.")
+
+
 def test_every_purpose_has_its_words() -> None:
     assert set(PURPOSES) == {*TASKS, *ASKING}
     for purpose in PURPOSES:
@@ -175,8 +183,8 @@ def test_whatever_happens_in_whichever_ward_one_language_fits_into_three_parts_o
                 update={"unit": unit, "outcome": outcome, "standing": "provisional", "incident": "0" * 36}
             )
             for category in categories():
-                for purpose in PURPOSES:
-                    notice = Notice("x", purpose, (CHAIR, SECRETARY))
+                for recipient, purpose in product((DESK, LEADERSHIP), PURPOSES):
+                    notice = Notice(recipient, purpose, (CHAIR, SECRETARY))
                     deadline = NIGHT + timedelta(days=1)
                     title, body = words(decision, notice, Subject(ward.kind, category, deadline), POSTS)
                     vi, en, _ = body.splitlines()
