@@ -1,6 +1,8 @@
 # Trực Ban. `make run` and `make test` need Python >= 3.11, make and a package registry, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process of tests for each core, each with servers of its own; files in their order, the long ones first.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)
 
@@ -13,7 +15,7 @@ demo: .venv/ready ## the sample night, compared with what it should come to; exi
 	@exec $(BIN)/trucban up --demo
 
 test: .venv/dev ## what must pass, in minutes
-	$(BIN)/pytest -m "not full and not fault"
+	$(BIN)/pytest -m "not full and not fault" $(PARALLEL)
 
 test-full: .venv/dev ## the same at full depth
 	HYPOTHESIS_PROFILE=full $(BIN)/pytest -m "not fault"

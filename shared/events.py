@@ -235,7 +235,7 @@ class DecisionMade(Envelope):
 class NoticeIssuedData(Data):
     notice_id: str
     recipient: str
-    """A holder id, or `desk`."""
+    """A holder id, `desk` or `leadership`."""
     purpose: str
     posts: tuple[str, ...]
     decision_id: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hypothesis import settings
 
@@ -20,7 +20,9 @@ from services.escalation.directory import Contact, Directory, Tenure, key_of
 from services.escalation.directory import Unit as EscalationUnit
 from services.escalation.joining import admit, join
 from services.escalation.routing import Channels, Router
+from services.escalation.rows import LineError, Row, UnitRow
 from services.escalation.rulebook import AdoptedRulebook, read
+from services.escalation.sheets import MODELS, read_directory, read_wards
 from services.intake.wards import Unit
 from shared.clock import HO_CHI_MINH
 from shared.commitment import Committed
@@ -32,6 +34,7 @@ SALT = "5a" * 32
 SECRETARY, CHAIR = "party_secretary", "chair"
 SourceKind = Literal["officer", "device", "desk", "admin"]
 _numbers = itertools.count(1)
+R = TypeVar("R", bound=Row)
 
 
 def at(text: str) -> datetime:
@@ -57,6 +60,13 @@ def wards() -> list[Unit]:
         Unit(row["code"], date.fromisoformat(row["valid_from"]), None, row["name"], row["type"])
         for row in csv.DictReader(lines)
     ]
+
+
+def read_rows(content: bytes, model: type[R]) -> tuple[Sequence[tuple[int, R]], Sequence[LineError]]:
+    """The rows of a file of one table with their lines, and what is wrong, as an import reads it."""
+    asked = read_wards(content) if model is UnitRow else read_directory(content)
+    (table,) = (name for name, of in MODELS.items() if of is model)
+    return getattr(asked.tables, table), asked.errors
 
 
 def rulebook(*changes: tuple[str, str]) -> AdoptedRulebook:

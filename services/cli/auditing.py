@@ -5,7 +5,8 @@ from pathlib import Path
 
 import httpx
 
-from services.cli.process import CommandError
+from services.cli.errors import CommandError
+from services.cli.given import address, bearer, reason_of
 from services.ledger.verify import Report, verify_export
 
 
@@ -19,28 +20,27 @@ def verify_source(
         with Path(source).open("rb") as lines:
             return verify_export(lines, vkey, known=known, progress=progress)
     except OSError as error:
-        raise CommandError(f"export {source} cannot be read ({error.strerror}): give a file or a URL") from error
+        raise CommandError(f"export {source} cannot be read ({reason_of(error)}): give a file or a URL") from error
 
 
 def _verify_url(
     url: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None
 ) -> Report:
-    address = f"{url.rstrip('/')}/ledger/v1/export"
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    export, headers = f"{address(url)}/ledger/v1/export", bearer(token)
     try:
-        with httpx.stream("GET", address, headers=headers, params={"format": "ndjson"}, timeout=60) as answer:
+        with httpx.stream("GET", export, headers=headers, params={"format": "ndjson"}, timeout=60) as answer:
             if answer.status_code != 200:
                 answer.read()
-                raise CommandError(f"{address} answered {answer.status_code}: {_detail(answer)}")
+                raise CommandError(f"{export} answered {answer.status_code}: {_detail(answer)}")
             return verify_export(_lines(answer), vkey, known=known, progress=progress)
     except httpx.HTTPError as error:
-        raise CommandError(f"{address} cannot be reached ({error}): is the system running?") from error
+        raise CommandError(f"{export} cannot be reached ({error}): is the system running?") from error
 
 
 def _detail(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["detail"])
-    except (ValueError, KeyError):
+    except (ValueError, LookupError, TypeError):
         return answer.reason_phrase
 
 

@@ -1,40 +1,30 @@
-"""The commands of `trucban`. Exit codes: 0 done, 1 failed, 2 usage."""
+"""The commands of `trucban`. Exit codes: 0 done, 1 failed, 2 usage.
 
+The services are imported by the commands that need them, since importing them takes longer than most commands do.
+"""
+
+import io
 import json
 import logging
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import httpx
 import structlog
 import typer
-import uvloop
 from rich.console import Console
 from rich.progress import Progress
-from sqlalchemy.exc import SQLAlchemyError
 
-from services.cli import decisions, importing, rulebooks, up
+from services.cli import sending
 from services.cli.auditing import verify_source
-from services.cli.process import (
-    CommandError,
-    ServiceName,
-    build,
-    infrastructure,
-    listening_socket,
-    migrate_all,
-    serving,
-    stop_on_signals,
-    until,
-)
-from services.escalation.importing import ImportingError
-from services.escalation.rulebook import RulebookError
-from services.ledger.app import signer
+from services.cli.errors import CommandError
+from services.cli.given import address, bearer, settings_of, text_of
 from shared.clock import Clock
-from shared.database import DatabaseError
-from shared.embedded import EmbeddedError
 from shared.identity import Principal, Role, issuer
+from shared.ids import uuid7
 from shared.keys import KeyFileError, publish, secret
 from shared.settings import Settings
 
@@ -46,15 +36,17 @@ app = typer.Typer(
 token_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
 import_app = typer.Typer(help="Bring data in from files.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The audit ledger.", no_args_is_help=True)
+rulebook_app = typer.Typer(help="The rule as a file.", no_args_is_help=True)
+decisions_app = typer.Typer(help="Decisions that were made.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(import_app, name="import")
 app.add_typer(ledger_app, name="ledger")
-app.add_typer(rulebooks.app, name="rulebook")
-app.add_typer(decisions.app, name="decisions")
+app.add_typer(rulebook_app, name="rulebook")
+app.add_typer(decisions_app, name="decisions")
 
 T = TypeVar("T")
 console = Console()
-EXPECTED = (CommandError, DatabaseError, EmbeddedError, KeyFileError, RulebookError, ImportingError)
+ServiceName = Literal["intake", "escalation", "ledger"]
 Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
 KeepGoing = Annotated[bool, typer.Option(help="record the good lines when some are bad")]
 DryRun = Annotated[bool, typer.Option(help="change nothing; show what the import would change")]
@@ -77,28 +69,45 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be none that can be written
     try:
         app()
-    except EXPECTED as error:
+    except CommandError as error:
+        _fail(error, error.exit_code)
+    except KeyFileError as error:
         _fail(error)
-    except (OSError, SQLAlchemyError) as error:
+    except UnicodeError as error:
+        _fail(f"what was given is not UTF-8 ({error}): write it in UTF-8", 2)
+    except Exception as error:
+        _explain(error)
+        raise
+
+
+def _explain(error: Exception) -> None:
+    """End with one line, if the error is one that may happen."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from services.escalation.importing import ImportingError
+    from services.escalation.rulebook import RulebookError
+    from shared.database import DatabaseError
+    from shared.embedded import EmbeddedError
+
+    if isinstance(error, (DatabaseError, EmbeddedError, RulebookError, ImportingError)):
+        _fail(error)
+    if isinstance(error, (OSError, SQLAlchemyError)):
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         _fail(f"{type(error).__name__}: {reason[:200]}: check DATABASE_URL, REDIS_URL and the disk")
 
 
-def _fail(error: BaseException | str) -> NoReturn:
+def _fail(error: BaseException | str, code: int = 1) -> NoReturn:
     sys.stderr.write(f"trucban: {error}\n")
-    raise SystemExit(1)
-
-
-def _settings(data: Path | None = None) -> Settings:
-    settings = Settings()
-    return settings.model_copy(update={"data": data}) if data else settings
+    raise SystemExit(code)
 
 
 def _settings_with_key(data: Path | None, name: str) -> Settings:
     """Settings of a system that has started before: a key that we made here would be one that it does not know."""
-    settings = _settings(data)
+    settings = settings_of(data)
     path = settings.keys_dir / f"{name}.pem"
     if not path.exists():
         _fail(f"there is no key {path}: start the system first, or name its data folder with --data or TRUCBAN_DATA")
@@ -106,28 +115,34 @@ def _settings_with_key(data: Path | None, name: str) -> Settings:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
+    import uvloop
+
     return uvloop.run(work)
 
 
 @app.command(name="up")
 def up_command(
     data: Data = None,
-    port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1")] = 8080,
+    port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1", min=0, max=65535)] = 8080,
     sample: Annotated[bool, typer.Option("--sample/--no-sample", help="with the sample night of Tết 2023")] = True,
     demo: Annotated[bool, typer.Option(help="play the sample night, compare, and exit")] = False,
 ) -> None:
     """Everything in one process tree on embedded servers. Example: trucban up --no-sample --port 9000"""
-    raise SystemExit(_run(up.up(_settings(data), port=port, sample=sample, demo=demo, console=console)))
+    from services.cli import up
+
+    raise SystemExit(_run(up.up(settings_of(data), port=port, sample=sample, demo=demo, console=console)))
 
 
 @app.command()
 def serve(
     service: Annotated[ServiceName, typer.Argument()],
     host: Annotated[str, typer.Option()] = "127.0.0.1",
-    port: Annotated[int, typer.Option()] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
 ) -> None:
     """One service against REDIS_URL and DATABASE_URL. Example: trucban serve intake --port 8081"""
-    settings = _settings()
+    from services.cli.process import build, listening_socket, serving, stop_on_signals, until
+
+    settings = settings_of()
     if settings.redis_url is None or settings.database_url is None:
         _fail("serve needs REDIS_URL and DATABASE_URL; for embedded servers use: trucban up --no-sample")
 
@@ -143,9 +158,11 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Schemas to their newest version, and keys made; idempotent. Example: DATABASE_URL=… trucban migrate"""
+    from services.cli.process import infrastructure, migrate_all
+    from services.ledger.app import signer
 
     async def work() -> None:
-        async with infrastructure(_settings()) as settings:
+        async with infrastructure(settings_of()) as settings:
             await migrate_all(settings)
             signer(settings)
             publish(settings.keys_dir, "token")
@@ -195,20 +212,26 @@ def report(
     harm = {"deaths": deaths, "injured": injured, "life_threatening": life_threatening, "property_vnd": property_vnd}
     known = {name: figure for name, figure in harm.items() if figure is not None}
     body: dict[str, Any] = {
-        "report_id": report_id or importing.new_report_id(),
+        "report_id": report_id or uuid7(datetime.now(UTC)),
         "ward": ward,
         "category": category,
         "occurred_at": occurred_at,
     }
     body |= ({"description": description} if description else {}) | ({"harm": known} if known else {})
-    headers = {"prefer": f"wait={ROUTING_SECONDS}"} | ({"authorization": f"Bearer {token}"} if token else {})
+    _print_receipt(address(url), body, {"prefer": f"wait={ROUTING_SECONDS}"} | bearer(token))
+
+
+def _print_receipt(url: str, body: dict[str, Any], headers: dict[str, str]) -> NoReturn:
+    again = f"Send again with --report-id {body['report_id']}"
     try:
         answer = httpx.post(f"{url}/intake/v1/reports", json=body, headers=headers, timeout=30)
     except httpx.HTTPError as error:
-        _fail(
-            f"{url} cannot be reached ({error}): is the system running? Send again with --report-id {body['report_id']}"
-        )
-    typer.echo(json.dumps(answer.json(), ensure_ascii=False))
+        _fail(f"{url} cannot be reached ({error}): is the system running? {again}")
+    try:
+        receipt = answer.json()
+    except ValueError:
+        _fail(f"{sending.strange(url, answer)} {again}")
+    typer.echo(json.dumps(receipt, ensure_ascii=False))
     raise SystemExit(0 if answer.status_code < 300 else 1)
 
 
@@ -243,10 +266,12 @@ def _import_file(
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from services.cli import importing
+
     with Progress(console=console, disable=as_json or not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=None)
         work = importing.import_file(
-            _settings(data),
+            settings_of(data),
             what,
             file,
             keep_going=keep_going,
@@ -272,13 +297,13 @@ def import_reports(
     """Reports from a file, sent in batches; safe to repeat. Example: trucban import reports tonight.ndjson"""
     with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
         task = progress.add_task("reports")
-        done = importing.send_reports(
+        done = sending.send_reports(
             file, url, token, lambda n, of: progress.update(task, completed=n, total=of), keep_going=keep_going
         )
     _report_import(Path(file), done, as_json)
 
 
-def _report_import(file: Path, done: importing.Done, as_json: bool) -> None:
+def _report_import(file: Path, done: sending.Done, as_json: bool) -> None:
     if as_json:
         errors = [{"line": e.line, "detail": e.detail} for e in done.errors]
         typer.echo(json.dumps({"lines": done.lines, "recorded": done.recorded, "errors": errors}, ensure_ascii=False))
@@ -303,7 +328,7 @@ def verify(
     """
     with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
         task = progress.add_task("entries")
-        earlier = known.read_text(encoding="utf-8") if known else None
+        earlier = text_of("checkpoint", known) if known else None
         done = verify_source(source, key, token, lambda n, of: progress.update(task, completed=n, total=of), earlier)
     if as_json:
         failures = [str(f) for f in done.failures]
@@ -318,4 +343,56 @@ def verify(
 @ledger_app.command("key")
 def ledger_key(data: Data = None) -> None:
     """The ledger's verifier key, to be handed to auditors. Example: trucban ledger key"""
+    from services.ledger.app import signer
+
     typer.echo(signer(_settings_with_key(data, "ledger")).verifier.vkey())
+
+
+@rulebook_app.command("check")
+def check_rulebook(file: Path, data: Data = None, as_json: AsJson = False) -> None:
+    """Whether a rulebook can be adopted; every problem with its line. Example: trucban rulebook check 2023-02.yaml
+
+    Compares with the adopted versions of the system, if there is one.
+    """
+    from services.cli import rulebooks
+
+    rulebooks.check(file, data, as_json=as_json)
+
+
+@rulebook_app.command("try")
+def try_rulebook(
+    file: Path,
+    since: Annotated[str | None, typer.Option(help="only incidents opened since; a day or time of the city")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which past decisions would have differed under a rulebook, as if it had always been in force. Changes nothing.
+
+    Example: trucban rulebook try 2023-02.yaml --since 2023-01-20
+    """
+    from services.cli import rulebooks
+
+    rulebooks.try_(file, since, data, as_json=as_json)
+
+
+@decisions_app.callback()
+def decisions_group() -> None:
+    """So that the one command keeps its name."""
+
+
+@decisions_app.command("replay")
+def replay_decisions(
+    decision_id: Annotated[str | None, typer.Argument(help="one decision", metavar="ID")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every decision")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute decisions again from their recorded inputs; exit 1 on any difference, naming each.
+
+    Example: trucban decisions replay --all
+    """
+    from services.cli import decisions
+
+    if everything == (decision_id is not None):
+        raise typer.BadParameter("give the ID of one decision, or --all")
+    decisions.replay(decision_id, data, as_json=as_json)

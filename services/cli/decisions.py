@@ -4,27 +4,22 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
-from services.cli.process import CommandError
-from services.cli.reading import AsJson, Data, reading, settings_of
+from services.cli.errors import CommandError
+from services.cli.given import settings_of
+from services.cli.reading import reading
 from services.escalation.replaying import Replayed
 from services.escalation.replaying import replay as replay_one
 from services.escalation.store import decisions, directory, incidents
 from shared.settings import Settings
 
-app = typer.Typer(help="Decisions that were made.", no_args_is_help=True)
 console = Console()
-
-
-@app.callback()
-def group() -> None:
-    """So that the one command keeps its name."""
 
 
 @dataclass
@@ -33,19 +28,8 @@ class Done:
     differing: list[Replayed] = field(default_factory=list[Replayed])
 
 
-@app.command()
-def replay(
-    decision_id: Annotated[str | None, typer.Argument(help="one decision", metavar="ID")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="every decision")] = False,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compute decisions again from their recorded inputs; exit 1 on any difference, naming each.
-
-    Example: trucban decisions replay --all
-    """
-    if everything == (decision_id is not None):
-        raise typer.BadParameter("give the ID of one decision, or --all")
+def replay(decision_id: str | None, data: Path | None, *, as_json: bool) -> None:
+    """Compute decisions again from their recorded inputs, one or all; exit 1 on any difference, naming each."""
     with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
         task = progress.add_task("decisions")
         done = uvloop.run(
@@ -85,6 +69,9 @@ def _print(done: Done) -> None:
     for replayed in done.differing:
         for difference in replayed.differences:
             sys.stderr.write(f"decision {replayed.decision_id}: {difference}\n")
+    if not done.decisions:
+        typer.echo("there are no decisions: nothing was computed again")
+        return
     typer.echo(f"{done.decisions} decisions computed again, {len(done.differing)} differ")
 
 

@@ -8,13 +8,13 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
-from services.escalation import app as escalation
-from services.intake import app as intake
-from services.ledger import app as ledger
+from services.cli.errors import CommandError
 from shared.clock import Clock
 from shared.database import SERVICES, migrate
 from shared.embedded import InUseError, embedded_servers
@@ -22,17 +22,7 @@ from shared.identity import verifier
 from shared.settings import Settings
 from shared.web import Service, compose
 
-ServiceName = Literal["intake", "escalation", "ledger"]
-BUILDERS: dict[str, Callable[[Settings, Clock], Service]] = {
-    "intake": intake.build,
-    "escalation": escalation.build,
-    "ledger": ledger.build,
-}
 ADDRESSES = "addresses.json"
-
-
-class CommandError(Exception):
-    """A command could not do its work; one line that names the thing, the value and the way out."""
 
 
 class Server(uvicorn.Server):
@@ -83,9 +73,15 @@ async def joined(settings: Settings) -> AsyncGenerator[Settings]:
         try:
             ready = await stack.enter_async_context(infrastructure(settings))
         except InUseError:
-            text = (settings.data / ADDRESSES).read_text(encoding="utf-8")
-            ready = settings.model_copy(update=json.loads(text))
+            ready = settings.model_copy(update=_addresses(settings.data / ADDRESSES))
         yield ready
+
+
+def _addresses(file: Path) -> dict[str, str]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the system in {file.parent} is just starting or ending: try again") from error
 
 
 async def migrate_all(settings: Settings) -> None:
@@ -95,7 +91,8 @@ async def migrate_all(settings: Settings) -> None:
 
 
 def build(settings: Settings, clock: Clock, names: Sequence[str]) -> list[Service]:
-    return [BUILDERS[name](settings, clock) for name in names]
+    """Only what is named is imported: the other services would take a process a second longer to start."""
+    return [import_module(f"services.{name}.app").build(settings, clock) for name in names]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -2,25 +2,16 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.cli.process import CommandError, joined
+from services.cli.errors import CommandError
+from services.cli.process import joined
 from shared.database import connect
 from shared.settings import Settings
 
-Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DATA or var")]
-AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
 _NO_SUCH_TABLE = frozenset({"42P01", "42703", "3F000"})
-
-
-def settings_of(data: Path | None) -> Settings:
-    settings = Settings()
-    return settings.model_copy(update={"data": data}) if data else settings
 
 
 def has_system(settings: Settings) -> bool:

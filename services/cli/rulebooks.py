@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from services.cli.process import CommandError
-from services.cli.reading import AsJson, Data, has_system, reading, settings_of
+from services.cli.given import content_of, settings_of
+from services.cli.reading import has_system, reading
 from services.escalation.accountability import Decision, Inputs
 from services.escalation.adopting import packaged_rulebooks
 from services.escalation.inspection import Inspection, Remark, inspect
@@ -26,31 +26,22 @@ from services.escalation.trial import Difference, compare
 from shared.clock import HO_CHI_MINH
 from shared.settings import Settings
 
-app = typer.Typer(help="The rule as a file.", no_args_is_help=True)
 console = Console()
 
 
-@app.command()
-def check(file: Path, data: Data = None, as_json: AsJson = False) -> None:
-    """Whether a rulebook can be adopted; every problem with its line. Example: trucban rulebook check 2023-02.yaml
+def check(file: Path, data: Path | None, *, as_json: bool) -> None:
+    """Whether a rulebook can be adopted; every problem with its line.
 
     Compares with the adopted versions of the system, if there is one.
     """
-    content = _content(file)
-    adopted = uvloop.run(_adopted(settings_of(data)))
-    found = inspect(content, adopted, datetime.now(UTC))
-    if as_json:
-        typer.echo(json.dumps(_inspection_json(file, found), ensure_ascii=False))
-    else:
-        _say(file, found)
+    found = _inspected(file, settings_of(data))
+    _say(file, found, as_json=as_json)
     raise SystemExit(1 if found.problems else 0)
 
 
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CommandError(f"rulebook file {file} cannot be read: {error.strerror}") from error
+def _inspected(file: Path, settings: Settings) -> Inspection:
+    content = content_of("rulebook file", file)
+    return inspect(content, uvloop.run(_adopted(settings)), datetime.now(UTC))
 
 
 async def _adopted(settings: Settings) -> list[AdoptedRulebook]:
@@ -62,7 +53,10 @@ async def _adopted(settings: Settings) -> list[AdoptedRulebook]:
     return list(books.values())
 
 
-def _say(file: Path, found: Inspection) -> None:
+def _say(file: Path, found: Inspection, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(_inspection_json(file, found), ensure_ascii=False))
+        return
     for remark in found.remarks:
         sys.stderr.write(f"{file}:{remark.line}: {remark}\n")
     warnings = f", {len(found.warnings)} warnings" if found.warnings else ""
@@ -96,26 +90,17 @@ class Trial:
     """Ids of decisions whose stored inputs or record cannot be read: see `trucban decisions replay`."""
 
 
-@app.command("try")
-def try_(
-    file: Path,
-    since: Annotated[str | None, typer.Option(help="only incidents opened since; a day or time of the city")] = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Which past decisions would have differed under a rulebook, as if it had always been in force. Changes nothing.
-
-    Example: trucban rulebook try 2023-02.yaml --since 2023-01-20
-    """
-    begin = _instant(since)
-    found = inspect(_content(file), (), datetime.now(UTC))
-    if found.book is None:
-        _say(file, found)
+def try_(file: Path, since: str | None, data: Path | None, *, as_json: bool) -> None:
+    """Which past decisions would have differed under a rulebook, as if it had always been in force. Changes nothing."""
+    begin, settings = _instant(since), settings_of(data)
+    found = _inspected(file, settings)
+    if found.problems or found.book is None:
+        _say(file, found, as_json=as_json)
         raise SystemExit(1)
     with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
         task = progress.add_task("incidents")
         trial = uvloop.run(
-            _try(settings_of(data), found.book, begin, lambda n, of: progress.update(task, completed=n, total=of))
+            _try(settings, found.book, begin, lambda n, of: progress.update(task, completed=n, total=of))
         )
     (_print_json if as_json else _print)(found.book, begin, trial)
     raise SystemExit(1 if trial.unreadable else 0)
@@ -156,6 +141,9 @@ def _print(book: AdoptedRulebook, since: datetime | None, trial: Trial) -> None:
     for difference in trial.differences:
         typer.echo(str(difference))
     when = f" since {since.astimezone(HO_CHI_MINH):%Y-%m-%d %H:%M}" if since else ""
+    if not trial.incidents:
+        typer.echo(f"there are no incidents{when}: nothing was tried")
+        return
     typer.echo(
         f"{len(trial.differences)} of {trial.incidents} incidents{when} would have been decided differently"
         f" under {book.rulebook.version}"

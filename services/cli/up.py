@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,23 +101,26 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
     if settings.public_url == Settings.model_fields["public_url"].default:
         settings = settings.model_copy(update={"public_url": address})
-    async with stop_on_signals() as stop, infrastructure(settings) as ready:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(sock)
+        stop = await stack.enter_async_context(stop_on_signals())
+        ready = await stack.enter_async_context(infrastructure(settings))
         await migrate_all(ready)
         clock = Clock(await _start(ready, plays=plays, sample=sample))
         services = build(ready, clock, SERVICES)
         running = Running(ready, clock, {s.name: s for s in services}, address, console)
-        async with serving(services, ready, sock) as server:
-            if plays:
-                night = asyncio.create_task(play(running, done))
-                if not await until(stop, night):
-                    night.cancel()
-                    await asyncio.wait({night})
-                    console.print("stopped during the sample night; the next run plays it from its beginning")
-                    return 1
-                if demo:
-                    return night.result()
-            say_where(running)
-            await until(stop, server)
+        server = await stack.enter_async_context(serving(services, ready, sock))
+        if plays:
+            night = asyncio.create_task(play(running, done))
+            if not await until(stop, night):
+                night.cancel()
+                await asyncio.wait({night})
+                console.print("stopped during the sample night; the next run plays it from its beginning")
+                return 1
+            if demo:
+                return night.result()
+        say_where(running)
+        await until(stop, server)
     return 0
 
 

@@ -12,7 +12,7 @@ from services.escalation.case import Case, about
 from services.escalation.digest import digest_of
 from services.escalation.directory import UnitKey, answers, key_of
 from services.escalation.finding import Finding, Kind, last
-from services.escalation.handlers import Escalation, count, record_of
+from services.escalation.handlers import Escalation, count, insist_on_ward, record_of
 from services.escalation.lifecycle import Action, Refused
 from services.escalation.routing import Router
 from services.escalation.store import cases
@@ -109,7 +109,7 @@ async def commanded(
         for id_ in (incident_id, *others):
             unit = await cases.unit_of(connection, id_)
             if unit is None:
-                raise _not_seen(id_)
+                raise Problem(404, f"there is no incident {id_}")
             units.add(unit)
         await cases.lock_units(connection, [code for code, _ in units])
         # merging changes these too: locked in one order with the others, so that nothing deadlocks
@@ -119,8 +119,7 @@ async def commanded(
         found = await cases.with_history(connection, [case for case in locked if case.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         case = by_id.pop(incident_id)
-        if caller.role in {"official", "officer"} and caller.ward not in case.wards:
-            raise _not_seen(incident_id)
+        insist_on_ward(caller, case.wards)
         units |= {key_of(case.successor) for case in found if case.successor}
         router = await escalation.router(connection, units)
         for each in (case, *by_id.values()):
@@ -144,8 +143,3 @@ def _insist_on_post(router: Router, case: Case, caller: Principal) -> None:
     acts = case.successor or case.unit
     if not answers(router.tenures(case), str(caller.post), caller.subject, router.now, acts):
         raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")
-
-
-def _not_seen(incident_id: str) -> Problem:
-    """The same whether it does not exist or is another ward's."""
-    return Problem(404, f"there is no incident {incident_id} that you may see")

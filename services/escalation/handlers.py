@@ -128,8 +128,9 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
     async with escalation.engine.begin() as connection:
         case = next(iter(await cases.locked(connection, [incident_id])), None)
-        if case is None or (caller.role == "official" and caller.ward not in case.wards):
-            raise Problem(404, f"incident {incident_id} is not one of your ward")
+        if case is None:
+            raise Problem(404, f"there is no incident {incident_id}")
+        insist_on_ward(caller, case.wards)
         notices = await deadlines.notices_of(connection, incident_id)
         if caller.role == "official":
             mine = await _of_post(escalation, connection, case, notices, caller)
@@ -154,6 +155,12 @@ async def acknowledge_notice(escalation: Escalation, notice_id: str, by: str) ->
         done = await _record(escalation, connection, case, notices, [n for n in notices if n.recipient == by], by)
     escalation.wake()
     return done
+
+
+def insist_on_ward(caller: Principal, wards: Collection[str]) -> None:
+    """Raises Problem 403: an officer or official sees what is of their own ward, or of one whose place it took."""
+    if caller.role in {"officer", "official"} and caller.ward not in wards:
+        raise Problem(403, f"this is of ward {', '.join(sorted(wards))}; your token is for ward {caller.ward}")
 
 
 async def _of_post(

@@ -56,10 +56,12 @@ def inspect(content: bytes, adopted: Sequence[AdoptedRulebook], now: datetime) -
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         return Inspection(None, (Remark(mark.line + 1 if mark else 1, "", f"not YAML: {error.problem}"),))
+    except RecursionError:
+        return Inspection(None, (Remark(1, "", "not YAML: is nested too deeply, or in itself"),))
     except (yaml.YAMLError, ValueError) as error:
         return Inspection(None, (Remark(1, "", f"not YAML in UTF-8: {' '.join(str(error).split())}"),))
     lines = _Lines(root)
-    remarks = list(_repeated(root))
+    remarks = list(_repeated(root, set()))
     try:
         rulebook = Rulebook.model_validate(loaded)
     except ValidationError as error:
@@ -104,8 +106,11 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | N
     return None
 
 
-def _repeated(node: yaml.Node | None, place: str = "") -> Iterator[Remark]:
-    """YAML would silently take the last of two."""
+def _repeated(node: yaml.Node | None, seen: set[int], place: str = "") -> Iterator[Remark]:
+    """YAML would silently take the last of two. An alias is the same node again, maybe within itself."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for key, value in node.value:
@@ -114,10 +119,10 @@ def _repeated(node: yaml.Node | None, place: str = "") -> Iterator[Remark]:
             if name in first:
                 yield Remark(line, inner, f"is there already in line {first[name]}: keep one")
             first.setdefault(name, line)
-            yield from _repeated(value, inner)
+            yield from _repeated(value, seen, inner)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _repeated(value, f"{place}.{number}")
+            yield from _repeated(value, seen, f"{place}.{number}")
 
 
 def _invalid(details: Any, lines: _Lines) -> Remark:
@@ -186,15 +191,12 @@ def _times(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
 
 def _ladder(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
     line = lines.of("severity")
-    by_level = {step.level: step for step in rulebook.severity}
-    if len(by_level) < len(rulebook.severity):
-        yield Remark(line, "severity", "gives a level twice: the lower figure counts", is_warning=True)
-    for missing in sorted({2, 3, 4} - set(by_level)):
+    for missing in sorted({2, 3, 4} - {step.level for step in rulebook.severity}):
         yield Remark(line, "severity", f"has no level {missing}: no incident will reach it", is_warning=True)
     steps = sorted(rulebook.severity, key=lambda step: step.level)
     for lower, higher in pairwise(steps):
         for measure in ("deaths", "injury_percent", "life_threatening", "property_vnd"):
-            if lower.level < higher.level and getattr(lower, measure) >= getattr(higher, measure):
+            if getattr(lower, measure) >= getattr(higher, measure):
                 text = f"{measure} of level {higher.level} is not above that of level {lower.level}"
                 yield Remark(line, "severity", text, is_warning=True)
 

@@ -7,9 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.case import Case, about, envelope
 from services.escalation.directory import key_of
 from services.escalation.handlers import Escalation
-from services.escalation.notification import DESK, OFFICES
+from services.escalation.notification import DESK, LEADERSHIP, OFFICES, Notice
 from services.escalation.pacing import scheme
-from services.escalation.store import cases, deliveries
+from services.escalation.routing import Router
+from services.escalation.store import cases, deliveries, redirecting
 from services.escalation.store.deliveries import Attempt, DueDelivery
 from shared.events import DeliveryFinished, DeliveryFinishedData
 
@@ -21,6 +22,9 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         found = {c.incident_id: c for c in await cases.locked(connection, concerned)}
         ours = await deliveries.end_attempts(connection, attempts)
+        failed = [due.delivery_id for a in attempts if a.outcome == "failed" for due in a.message.deliveries]
+        if failed:
+            await redirecting.call_off_failed(connection, failed, escalation.clock.now())
         finished = [
             (due, attempt) for attempt in attempts for due in attempt.message.deliveries if due.delivery_id in ours
         ]
@@ -28,9 +32,9 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         await escalation.emit(connection, events)
         changed = _incidents(due for due, _ in finished)
         await deliveries.set_sequences(connection, [found[i] for i in changed])
-        lost = [due for due, attempt in finished if attempt.outcome == "given_up" and due.recipient != DESK]
-        if lost:
-            await _tell_desk(escalation, connection, found, lost)
+        given_up = [due for due, attempt in finished if attempt.outcome == "given_up"]
+        if given_up:
+            await _tell_of_lost(escalation, connection, found, given_up)
     if finished:
         escalation.wake()
 
@@ -49,7 +53,7 @@ def _finished(escalation: Escalation, case: Case, due: DueDelivery, attempt: Att
     return DeliveryFinished(**envelope(escalation.new_id(), case.incident_id, attempt.at), data=data)
 
 
-async def _tell_desk(
+async def _tell_of_lost(
     escalation: Escalation, connection: AsyncConnection, found: dict[str, Case], given_up: Collection[DueDelivery]
 ) -> None:
     """Of notices that got through by no other channel."""
@@ -60,9 +64,23 @@ async def _tell_desk(
     concerned = await cases.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)
     router = await escalation.router(connection, {key_of(case.unit) for case in concerned})
     for case in concerned:
-        posts = {post for due in lost if due.incident_id == case.incident_id for post in due.posts}
-        router.tell_desk(case, "undeliverable", posts)
+        _tell(router, case, [due for due in lost if due.incident_id == case.incident_id])
     await escalation.save(connection, router.out, router.now)
+
+
+def _tell(router: Router, case: Case, lost: Sequence[DueDelivery]) -> None:
+    """The desk, or the leadership of what the desk did not get; that the leadership did not hear of the desk, nobody:
+    the watch complains of it."""
+    to_desk = [due for due in lost if due.recipient == DESK]
+    others = [d for d in lost if d.recipient != DESK and (d.recipient, d.purpose) != (LEADERSHIP, "undeliverable")]
+    if others:
+        router.tell_desk(case, "undeliverable", _posts(others))
+    if to_desk and (LEADERSHIP, "undeliverable") not in case.told:
+        router.issue(case, Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk)))), None, None)
+
+
+def _posts(lost: Sequence[DueDelivery]) -> set[str]:
+    return {post for due in lost for post in due.posts}
 
 
 def _incidents(due: Iterable[DueDelivery]) -> list[str]:

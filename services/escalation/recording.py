@@ -37,8 +37,9 @@ from services.escalation.checking import (
 )
 from services.escalation.directory import Contact, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.handlers import Escalation
+from services.escalation.redirecting import redirect
 from services.escalation.rows import Asked, LineError, Note, Tables
-from services.escalation.store import cases, directory
+from services.escalation.store import cases, directory, redirecting
 from services.escalation.store.marking import mark_for_directory
 
 T = TypeVar("T")
@@ -181,8 +182,9 @@ async def _write(
     progress: Progress | None,
 ) -> None:
     changes = _with_predecessors([*changes_of_units(plans.units), *changes_of_tenures(plans.tenures)], units)
+    told_in = await _told_in(connection, plans.contacts, units)
     # from here on nobody correlates there: who did has committed, so that marking finds what they opened
-    await cases.lock_units(connection, {change.unit[0] for change in changes})
+    await cases.lock_units(connection, {change.unit[0] for change in changes} | {code for code, _ in told_in})
     await directory.supersede_units(connection, [e.old for e in plans.units.ended], now)
     await directory.add_units(connection, plans.units.recorded, now)
     await directory.supersede_tenures(connection, [e.old for e in plans.tenures.ended], now)
@@ -193,7 +195,10 @@ async def _write(
     await directory.supersede_contacts(connection, ended, now)
     new = [(reach.holder_id, reach.contact) for reach in plans.contacts.recorded]
     await directory.add_contacts(connection, new, now)
-    await mark_for_directory(connection, changes, now)
+    gone = [(holder, old.channel) for holder, old in ended]
+    told = await redirecting.concerned(connection, told_in, gone)
+    await mark_for_directory(connection, changes, now, also=told)
+    await redirect(escalation, connection, told, gone, now)
     events = [
         *directory_events.of_units(plans.units, now, escalation.new_id),
         *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
@@ -205,6 +210,13 @@ async def _write(
         await escalation.emit(connection, part)
         if progress is not None:
             progress(start + len(part), len(events))
+
+
+async def _told_in(connection: AsyncConnection, plan: Plan[Reach], units: Units) -> set[UnitKey]:
+    """The units of whose incidents those may be told whose channels change."""
+    holders = {reach.holder_id for reach in (*plan.recorded, *(e.old for e in plan.ended))}
+    theirs = await directory.units_of(connection, holders) if holders else set[UnitKey]()
+    return {change.unit for change in _with_predecessors([Change(unit) for unit in sorted(theirs)], units)}
 
 
 def _with_predecessors(changes: Sequence[Change], units: Units) -> list[Change]:

@@ -4,18 +4,23 @@ Pure: text in, model out. Its JSON Schema is published as docs/schemas/rulebook.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared.events import Harm
 from shared.taxonomy import categories as taxonomy
 
 Answer = Literal["yes", "review", "no"]
+Figure = Annotated[int, Field(ge=1, strict=True)]
+Minutes = Annotated[int, Field(ge=1, le=366 * 24 * 60, strict=True)]
+YEARS = range(2000, 3000)
+"""Of the rule; a number in the place of a day would be taken for seconds since 1970."""
 
 
 class RulebookError(Exception):
@@ -51,10 +56,10 @@ class SeverityLevel(Strict):
     """The smallest figure of each measure that reaches `level`."""
 
     level: Annotated[int, Field(ge=2, le=4)]
-    deaths: int
-    injury_percent: int
-    life_threatening: int
-    property_vnd: int
+    deaths: Figure
+    injury_percent: Figure
+    life_threatening: Figure
+    property_vnd: Figure
 
 
 class CategoryRule(Strict):
@@ -67,14 +72,14 @@ YOUNGER_CATEGORY = CategoryRule(firecracker="no", serious="severity", unknown_ha
 
 
 class Correlation(Strict):
-    window_minutes: Annotated[int, Field(ge=1)]
-    radius_m: Annotated[int, Field(ge=1)]
+    window_minutes: Minutes
+    radius_m: Figure
 
 
 class Deadlines(Strict):
-    acknowledge_minutes: dict[Literal[1, 2, 3, 4], Annotated[int, Field(ge=1)]]
+    acknowledge_minutes: dict[Literal[1, 2, 3, 4], Minutes]
     unknown_counts_as: Literal[1, 2, 3, 4]
-    review_minutes: Annotated[int, Field(ge=1)]
+    review_minutes: Minutes
 
     @model_validator(mode="after")
     def _each_level(self) -> Self:
@@ -85,7 +90,6 @@ class Deadlines(Strict):
 
 
 Level = Literal[1, 2, 3, 4]
-Minutes = Annotated[int, Field(ge=1)]
 ChainLevel = Literal["desk", "leadership"]
 
 
@@ -104,6 +108,17 @@ class Chain(Strict):
     idle_minutes: Minutes = 4320
     """What the rule does not apply to closes after so long without anything new."""
 
+    @field_validator("levels")
+    @classmethod
+    def _from_the_desk_up(cls, levels: tuple[ChainLevel, ...]) -> tuple[ChainLevel, ...]:
+        """The review is the desk's, so what becomes of it is counted from there."""
+        if levels[:1] != ("desk",):
+            raise ValueError(f"{f'begins with {levels[0]}' if levels else 'names nobody'}: begin with desk")
+        for level in levels:
+            if levels.count(level) > 1:
+                raise ValueError(f"names {level} twice: each level is asked once")
+        return levels
+
     @model_validator(mode="after")
     def _each_level(self) -> Self:
         for name in ("level_minutes", "lapse_minutes"):
@@ -116,7 +131,7 @@ class Bundling(Strict):
     """So many messages to one contact at once; then what waits goes as one message that lists it."""
 
     at_once: Annotated[int, Field(ge=1)] = 3
-    then_every_seconds: Annotated[int, Field(ge=1)] = 30
+    then_every_seconds: Annotated[int, Field(ge=1, le=86_400)] = 30
 
 
 class Quiet(Strict):
@@ -151,6 +166,22 @@ class Rulebook(Strict):
     bundling: Bundling = Bundling()
     quiet: Quiet = Quiet()
     patterns: Patterns = Patterns()
+
+    @field_validator("valid_from", "valid_to")
+    @classmethod
+    def _of_our_time(cls, at: datetime | None) -> datetime | None:
+        if at is not None and at.year not in YEARS:
+            raise ValueError(f"the year is {at.year}: write a time like 2023-01-06T00:00:00+07:00, null for no end")
+        return at
+
+    @field_validator("severity")
+    @classmethod
+    def _each_once(cls, steps: tuple[SeverityLevel, ...]) -> tuple[SeverityLevel, ...]:
+        given = [step.level for step in steps]
+        for level in given:
+            if given.count(level) > 1:
+                raise ValueError(f"gives level {level} twice: give each level once")
+        return steps
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -224,17 +255,23 @@ def read(content: bytes) -> AdoptedRulebook:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"]) or "rulebook"
-        raise RulebookError(f"{place}: {first['msg']}") from error
+        raise RulebookError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+    except RecursionError as error:
+        raise RulebookError("not YAML: is nested too deeply, or in itself") from error
     except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         raise RulebookError(f"not YAML: {' '.join(str(error).split())}") from error
     return AdoptedRulebook(rulebook=rulebook, sha256=hashlib.sha256(content).hexdigest(), text=content.decode())
 
 
 def in_force(adopted: Sequence[AdoptedRulebook], at: datetime) -> AdoptedRulebook | None:
-    """The version in force at `at`; where two overlap, the one that began later, then the later version of the text."""
+    """The version in force at `at`; where two overlap, the one that began later, then the later name."""
     found = [a for a in adopted if a.rulebook.is_in_force(at)]
     return max(found, key=newness, default=None)
 
 
-def newness(adopted: AdoptedRulebook) -> tuple[datetime, str]:
-    return (adopted.rulebook.valid_from, adopted.rulebook.version)
+def newness(adopted: AdoptedRulebook) -> tuple[datetime, list[str | int], str]:
+    """Numbers in a version count as numbers: `.10` is later than `.9`."""
+    version = adopted.rulebook.version
+    parts = re.split(r"(\d+)", version)  # words and numbers by turns, a word first
+    natural = [int(part) if n % 2 else part for n, part in enumerate(parts)]
+    return (adopted.rulebook.valid_from, natural, version)

@@ -57,13 +57,6 @@ class Sheet:
     errors: Sequence[LineError] = ()
 
 
-def read_rows(content: bytes, model: type[R]) -> tuple[Sequence[tuple[int, R]], Sequence[LineError]]:
-    """Rows of a file of one table, its first sheet, with their line numbers; and what is wrong."""
-    sheet = _sheets(content)[0]
-    read = _rows(sheet, model)
-    return read.rows, read.errors
-
-
 def read_wards(content: bytes) -> Asked:
     """The units of a CSV file, or of a workbook's first sheet."""
     return _gather([("units", _sheets(content)[0])], [])
@@ -89,7 +82,7 @@ def is_workbook(content: bytes) -> bool:
 def _table_of(sheet: Sheet) -> Table:
     if "level" in sheet.header:
         return "rosters"
-    return "contacts" if "channel" in sheet.header and "post" not in sheet.header else "tenures"
+    return "contacts" if "channel" in sheet.header and not {"post", "unit_code"} & {*sheet.header} else "tenures"
 
 
 def _gather(tables: Sequence[tuple[Table, Sheet]], unread: Sequence[Sheet]) -> Asked:

@@ -112,6 +112,7 @@ def test_what_a_page_points_to_is_there(page: str) -> None:
     assert not missing, f"{page} points to {', '.join(missing)}"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="the commands use bash and curl")
 def test_the_first_five_minutes(system: System) -> None:
     """Officer, sensor, post-holder, desk and auditor each get done what the README promises them."""

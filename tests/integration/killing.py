@@ -182,19 +182,22 @@ def differences(found: Rows, expected: Rows, ignored: Collection[str] = ()) -> l
 def _canonical(rows: Rows, ignored: Collection[str]) -> Counter[str]:
     """An id is named by all that is said of it, `STEPS` far."""
     shown = [(table, orjson.dumps(_without(row, ignored), option=orjson.OPT_SORT_KEYS).decode()) for table, row in rows]
+    taken_apart = [(table, _DRAWN.split(row), _DRAWN.findall(row)) for table, row in shown]
     names: dict[str, str] = defaultdict(str)
     for _ in range(STEPS):
         said: dict[str, list[str]] = defaultdict(list)
-        for table, row in shown:
-            named = _named(row, names)
-            for place, found in enumerate(_DRAWN.findall(row)):
+        for table, between, ids in taken_apart:
+            named = _named(between, ids, names)
+            for place, found in enumerate(ids):
                 said[found].append(f"{table} {place} {named}")
         names = {id_: hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:8] for id_, lines in said.items()}
-    return Counter(f"{table} {_named(row, names)}" for table, row in shown)
+    return Counter(f"{table} {_named(between, ids, names)}" for table, between, ids in taken_apart)
 
 
-def _named(row: str, names: dict[str, str]) -> str:
-    return _DRAWN.sub(lambda found: names[found[0]], row)
+def _named(between: Sequence[str], ids: Sequence[str], names: dict[str, str]) -> str:
+    """The row again, with names for its ids."""
+    first, *others = between
+    return first + "".join(names[id_] + text for id_, text in zip(ids, others, strict=True))
 
 
 def _without(value: Any, ignored: Collection[str]) -> Any:

@@ -130,9 +130,9 @@ async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor
 @pytest.mark.parametrize(
     ("caller", "status"),
     [
-        (Principal("mau-14779-chu-tich", "official", "14779", CHAIR), 404),
-        (Principal("mau-14776-chu-tich", "official", "14779", CHAIR), 404),
-        (Principal("mau-14776-chu-tich", "official", None, CHAIR), 404),
+        (Principal("mau-14779-chu-tich", "official", "14779", CHAIR), 403),
+        (Principal("mau-14776-chu-tich", "official", "14779", CHAIR), 403),
+        (Principal("mau-14776-chu-tich", "official", None, CHAIR), 403),
         (Principal("mau-14776-chu-tich", "official", "14776", "deputy"), 404),
         (Principal("mau-14776-chu-tich", "official", "14776", None), 404),
         (Principal("mau-14776-chu-tich", "official", "14776", SECRETARY), 403),

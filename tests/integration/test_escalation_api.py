@@ -166,15 +166,15 @@ async def test_ward_people_see_their_own_ward_only(house: WholeCity, incident: s
     listed = (await house.get(INCIDENTS, there)).json()["items"]
     assert {i["ward"]["code"] for i in listed} == {"14779"}
     problem_of(await house.get(INCIDENTS, there, params={"ward": "14776"}), 403)
-    problem_of(await house.get(f"{INCIDENTS}/{incident}", there), 404)
-    problem_of(await house.get(f"/escalation/v1/decisions/{decision}", there), 404)
-    problem_of(await house.get(f"/escalation/v1/decisions/{decision}/replay", there), 404)
+    problem_of(await house.get(f"{INCIDENTS}/{incident}", there), 403)
+    problem_of(await house.get(f"/escalation/v1/decisions/{decision}", there), 403)
+    problem_of(await house.get(f"/escalation/v1/decisions/{decision}/replay", there), 403)
 
 
 @pytest.mark.parametrize("role", ["officer", "official"])
 async def test_a_token_without_a_ward_sees_no_ward(house: WholeCity, incident: str, role: Role) -> None:
     assert (await house.get(INCIDENTS, Principal("mau", role))).json()["items"] == []
-    problem_of(await house.get(f"{INCIDENTS}/{incident}", Principal("mau", role)), 404)
+    problem_of(await house.get(f"{INCIDENTS}/{incident}", Principal("mau", role)), 403)
 
 
 @pytest.mark.parametrize("caller", [HERE, Principal("cb", "officer", "14776"), "leader"], ids=str)
@@ -218,7 +218,7 @@ async def test_acknowledging_over_http_is_201_once_and_then_200(house: WholeCity
     assert [a.status_code for a in answers] == [201, 200]
     assert {a.json()["state"] for a in answers} == {"notified"}
     assert answers[0].json()["acknowledged"] == answers[1].json()["acknowledged"]
-    problem_of(await house.post(path, HERE), 404)
+    problem_of(await house.post(path, HERE), 403)
     problem_of(await house.post(path, Principal("mau-ai-do", "official", "14779", CHAIR)), 403)
 
 

@@ -3,6 +3,10 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from services.escalation import deadlines
 from services.escalation.deadlines import pass_deadlines
 from services.escalation.handlers import acknowledge, on_reports
 from shared.events import Harm, StepRaised
@@ -123,3 +127,83 @@ async def test_an_exercise_that_nobody_answers_goes_to_the_log(city: City) -> No
     assert len(rows) == 3
     assert {row.channel for row in rows} == {"outbox://log"}
     assert all(row.title.startswith("DIỄN TẬP") for row in rows)
+
+
+# --- an incident that cannot be handled ---
+
+
+async def spoilt(city: City, *, unit: str | None = None) -> None:
+    """A report of each incident, or of those of a unit, is stored as nobody can read it; its reminder is due."""
+    await city.run(
+        "UPDATE escalation.report SET facts = '{\"bad\": 1}' FROM escalation.incident"
+        " WHERE incident.incident_id = report.incident_id AND unit_code = coalesce(:unit, unit_code)",
+        unit=unit,
+    )
+
+
+async def stepped_up(city: City) -> list[str]:
+    """Codes of the units of which the desk was told that nobody answers."""
+    rows = await city.rows(
+        "SELECT unit_code FROM escalation.notice JOIN escalation.incident USING (incident_id)"
+        " WHERE recipient = 'desk' AND purpose = 'not_acknowledged' ORDER BY 1"
+    )
+    return [code for (code,) in rows]
+
+
+async def test_one_incident_that_cannot_be_handled_stops_no_other(
+    city: City, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await on_reports(city.escalation, [received(unit=u) for u in (BA_DINH, NGOC_TRAO, DONG_THO)])
+    await spoilt(city, unit=BA_DINH.code)
+    city.clock.set(NIGHT + 20 * MINUTE)
+    assert await pass_deadlines(city.escalation) == 2
+    assert await stepped_up(city) == [DONG_THO.code, NGOC_TRAO.code]
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "incident cannot be handled" in line)
+    bad = await city.one("SELECT incident_id FROM escalation.incident WHERE unit_code = :code", code=BA_DINH.code)
+    assert bad in said
+    assert await pass_deadlines(city.escalation) == 0, "it is left alone for a while"
+    assert "cannot be handled" not in capsys.readouterr().out
+
+
+async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "AT_ONCE", 2)
+    hours = [NIGHT - n * timedelta(hours=2) for n in range(1, 10)]
+    await on_reports(city.escalation, [received(occurred_at=hour) for hour in hours])
+    await spoilt(city)
+    city.clock.set(NIGHT + MINUTE)
+    await on_reports(city.escalation, [received(unit=NGOC_TRAO, occurred_at=city.clock.now())])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    for _ in range(6):
+        await pass_deadlines(city.escalation)
+    assert await stepped_up(city) == [NGOC_TRAO.code]
+
+
+async def test_what_could_not_be_handled_is_tried_again_after_a_while(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await on_reports(city.escalation, [received()])
+    facts = await city.one("SELECT facts::text FROM escalation.report")
+    await spoilt(city)
+    city.clock.set(NIGHT + 20 * MINUTE)
+    assert await pass_deadlines(city.escalation) == 0
+    await city.run("UPDATE escalation.report SET facts = CAST(:facts AS jsonb)", facts=facts)
+    assert await pass_deadlines(city.escalation) == 0
+    later = deadlines.monotonic() + deadlines.TRIED_AGAIN_SECONDS
+    monkeypatch.setattr(deadlines, "monotonic", lambda: later)
+    assert await pass_deadlines(city.escalation) == 1
+    assert await stepped_up(city) == [BA_DINH.code]
+
+
+async def test_a_database_that_is_away_is_no_fault_of_an_incident(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise OperationalError("SELECT 1", None, ConnectionResetError("gone"))
+
+    await on_reports(city.escalation, [received()])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    with monkeypatch.context() as patch:
+        patch.setattr(deadlines.deadlines, "pass_deadlines", away)
+        with pytest.raises(OperationalError):
+            await pass_deadlines(city.escalation)
+    assert await pass_deadlines(city.escalation) == 1, "nothing was put aside"

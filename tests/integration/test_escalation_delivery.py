@@ -16,7 +16,7 @@ from services.escalation.deadlines import pass_deadlines
 from services.escalation.delivery import GATEWAY, LANE_AT_ONCE, MESSAGES_A_CLAIM, RETRY_AFTER_SECONDS, DeliveryLoop
 from services.escalation.handlers import acknowledge, on_reports
 from services.escalation.pacing import Limits, Rate
-from services.escalation.store import deliveries
+from services.escalation.store import deliveries, watch
 from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared.events import DeliveryFinished, ReportReceived
 from shared.identity import Principal
@@ -246,6 +246,47 @@ async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: 
 async def _are_among(expected: set[tuple[str, str]], city: City) -> bool:
     rows = await city.rows("SELECT state, recipient FROM escalation.delivery JOIN escalation.notice USING (notice_id)")
     return expected <= {(row.state, row.recipient) for row in rows}
+
+
+# --- an office that is not reached ---
+
+
+class Deaf(Sender):
+    """Takes nothing for good, of these recipients."""
+
+    def __init__(self, *recipients: str) -> None:
+        super().__init__(Path("unused"))
+        self._recipients = recipients
+
+    async def send(self, message: Message) -> Outcome:
+        if message.deliveries[0].recipient in self._recipients:
+            raise DeliveryError("json: the channel is gone", final=True)
+        return "sent"
+
+
+async def test_that_the_desk_is_not_reached_the_leadership_is_told_once_an_incident(city: City) -> None:
+    await on_reports(city.escalation, [received("FIRE")])
+    await sent(DeliveryLoop(city.escalation, Deaf("desk")))
+    assert await city.told() == ["desk:review", "leadership:undeliverable"]
+    city.clock.set(NIGHT + timedelta(hours=3))
+    await pass_deadlines(city.escalation)
+    await sent(DeliveryLoop(city.escalation, Deaf("desk")))
+    assert (await city.told()).count("leadership:undeliverable") == 1
+
+
+async def test_that_neither_a_person_nor_the_desk_is_reached_is_told_to_the_leadership(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    await sent(DeliveryLoop(city.escalation, Deaf("mau-14776-chu-tich", "desk")))
+    assert (await city.told())[2:] == ["desk:undeliverable", "leadership:undeliverable"]
+    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'leadership'") == [CHAIR]
+
+
+async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(city: City) -> None:
+    await on_reports(city.escalation, [received("FIRE")])
+    await sent(DeliveryLoop(city.escalation, Deaf("desk", "leadership")))
+    assert await city.told() == ["desk:review", "leadership:undeliverable"]
+    async with city.escalation.engine.connect() as connection:
+        assert (await watch.look(connection, city.clock.now())).offices.count == 2
 
 
 # --- what was answered is not sent ---

@@ -13,6 +13,7 @@ from services.escalation.importing import import_directory, import_wards
 from services.escalation.recording import record
 from services.escalation.rows import Asked, Tables
 from services.escalation.store import directory
+from shared.clock import Clock
 from tests.integration.escalation_support import City
 from tests.support import NIGHT, SAMPLES, at, depth
 from tests.unit.escalation.drawn_rows import files
@@ -102,6 +103,23 @@ async def test_a_clock_that_went_back_records_after_what_is_recorded(city: City,
         assert (await import_directory(city.escalation, (head + line).encode())).recorded == 1
     rows = await city.rows("SELECT recorded_at, superseded_at FROM escalation.tenure WHERE superseded_at IS NOT NULL")
     assert all(row.recorded_at < row.superseded_at for row in rows)
+
+
+async def test_replicas_whose_clocks_differ_answer_alike_what_all_of_their_clocks_have_passed(city: City) -> None:
+    """The one behind records after the one ahead; and what is known at a time that both have passed stays known."""
+    head = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample\n"
+    behind = replace(city.escalation, clock=Clock(NIGHT - timedelta(seconds=2)))
+    answers: list[tuple[datetime, list[Any]]] = []
+    for n, replica in enumerate((city.escalation, behind, behind, city.escalation, behind)):
+        passed = min(city.clock.now(), behind.clock.now())
+        answers.append((passed, await known(city, passed)))
+        line = f"14776,2021-02-01,chair,mau-{n},(mẫu),2023-01-20,,QĐ mẫu số 9,outbox://mau-{n},true\n"
+        assert (await import_directory(replica, (head + line).encode())).recorded == 1
+        for known_at, answer in answers:
+            assert await known(city, known_at) == answer
+    rows = await city.rows("SELECT recorded_at FROM escalation.tenure WHERE holder_id LIKE 'mau-_' ORDER BY holder_id")
+    times = [row.recorded_at for row in rows]
+    assert times == sorted(times)
 
 
 async def test_wards_may_be_tried_first_too(city: City) -> None:

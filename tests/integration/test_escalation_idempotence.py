@@ -165,11 +165,14 @@ async def state_of(city: City) -> dict[str, Any]:
         entry = (row.number, number_of[row.previous_id], stripped(orjson.loads(row.record)), stripped(row.inputs))
         found[label[row.incident_id]]["decisions"].append(entry)
     await add_notices(city, label, found, number_of)
-    for event in await city.events():
+    events = await city.events()
+    ours = {event.id: event.type for event in events}
+    for event in events:
         incident = label[str(event.data.incident)]
         # Deadlines pass in the order of their due times, which depend on when each report was handled.
         kind = "steps" if isinstance(event, StepRaised) else "events"
-        found[incident][kind].append((event.type, stripped(event.data.model_dump(mode="json"))))
+        said = stripped(event.data.model_dump(mode="json"))
+        found[incident][kind].append((event.type, said | {"cause": ours.get(str(event.data.cause), event.data.cause)}))
     for parts in found.values():
         parts["steps"].sort(key=repr)
     return {name: dict(parts) for name, parts in found.items()}

@@ -22,6 +22,7 @@ from tests.integration.escalation_support import City
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, passable_folder, received
 
 REPLAY = ("decisions", "replay")
+NONE = "there are no decisions: nothing was computed again\n"
 
 
 @pytest.fixture
@@ -42,6 +43,13 @@ async def decided(city: City) -> City:
 async def test_all_decisions_come_out_the_same(decided: City) -> None:
     done = await trucban(decided.database_url, *REPLAY, "--all")
     assert (done.exit_code, done.stdout) == (0, "5 decisions computed again, 0 differ\n")
+
+
+async def test_where_nothing_was_decided_it_says_so_and_a_machine_is_told_nought(city: City) -> None:
+    done = await trucban(city.database_url, *REPLAY, "--all")
+    assert (done.exit_code, done.stdout) == (0, NONE)
+    told = await trucban(city.database_url, *REPLAY, "--all", "--json")
+    assert (told.exit_code, orjson.loads(told.stdout)["decisions"]) == (0, 0)
 
 
 async def test_they_are_read_in_chunks_and_none_is_left_out(decided: City, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +127,7 @@ async def test_it_works_beside_a_running_system_and_says_so_where_there_is_none(
             assert ready.database_url is not None
             await migrate(ready.database_url, "escalation")
             done = await trucban_process(*REPLAY, "--all", "--data", folder)
-            assert (done.returncode, done.stdout) == (0, "0 decisions computed again, 0 differ\n"), done.stderr
+            assert (done.returncode, done.stdout) == (0, NONE), done.stderr
 
 
 # --- over HTTP ---

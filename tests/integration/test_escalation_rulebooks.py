@@ -162,10 +162,30 @@ async def test_a_decision_that_cannot_be_read_is_named_and_fails(decided: City, 
     assert "cannot be read: trucban decisions replay " in done.stderr
 
 
-async def test_a_file_with_problems_is_not_tried(decided: City, tmp_path: Path) -> None:
-    done = await trucban(decided.database_url, "rulebook", "try", book(tmp_path, ("radius_m: 300", "radius_m: 0")))
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("radius_m: 300", "radius_m: 0"), "correlation.radius_m: "),
+        (("  FIRE: {", "  FLOOD: {"), "FIRE (Fire) is missing"),
+        (("radius_m: 300", "radius_m: 300\n  radius_m: 301"), "correlation.radius_m: is there already"),
+        (('version: "moi"', 'version: "2023-01-06.1"  # khác'), "2023-01-06.1 was adopted with another content"),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_adopted_is_not_tried(
+    decided: City, tmp_path: Path, change: tuple[str, str], problem: str
+) -> None:
+    done = await trucban(decided.database_url, "rulebook", "try", book(tmp_path, change))
     assert done.exit_code == 1
-    assert "correlation.radius_m" in done.stderr
+    assert problem in done.stderr
+    assert "differently" not in done.stdout
+    told = await trucban(decided.database_url, "rulebook", "try", book(tmp_path, change), "--json")
+    assert (told.exit_code, orjson.loads(told.stdout)["ok"]) == (1, False)
+
+
+async def test_where_nothing_was_reported_it_says_so(city: City, tmp_path: Path) -> None:
+    done = await trucban(city.database_url, "rulebook", "try", book(tmp_path), "--since", "2030-01-01")
+    assert (done.exit_code, done.stdout) == (0, "there are no incidents since 2030-01-01 00:00: nothing was tried\n")
 
 
 @pytest.mark.parametrize("since", ["hôm qua", "2023-13-01", "0001-01-01T00:00:00+14:00"])

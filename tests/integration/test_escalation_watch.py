@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
+from services.escalation.deadlines import pass_deadlines
 from services.escalation.handlers import on_reports
 from services.escalation.heartbeat import Heartbeat, Watchman
 from services.escalation.store import tables, watch
@@ -80,6 +81,17 @@ async def test_a_due_time_that_passed_and_was_not_acted_on_is_found_after_its_gr
     assert (await counts(reported, due + DEADLINES_LATE + SECOND))[1] == 0
 
 
+async def test_the_due_times_of_an_incident_that_cannot_be_handled_are_complained_of(reported: City) -> None:
+    await reported.run("UPDATE escalation.report SET facts = '{\"bad\": 1}'")
+    due = await first_due(reported)
+    reported.clock.set(NIGHT + due + DEADLINES_LATE + SECOND)
+    assert await pass_deadlines(reported.escalation) == 0
+    said = (await Watchman(reported.escalation).complaints())["watch.deadlines"]
+    assert said is not None
+    assert "see the log for 'incident cannot be handled'" in said
+    assert shown("trucban_forgotten", "deadlines") > 0
+
+
 @pytest.mark.parametrize("state", ["queued", "failed", "sending"])
 async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City, state: str) -> None:
     await reported.run("UPDATE escalation.delivery SET state = :state, next_at = :at", state=state, at=NIGHT)
@@ -89,6 +101,51 @@ async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City
     said = found.complaints(NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
     assert said is not None
     assert said.startswith("2 deliveries are overdue, the oldest by 21 s")
+
+
+async def desk_told(city: City, *states: str) -> None:
+    """A fire, which the desk is to verify, and what became of telling it by so many channels."""
+    await on_reports(city.escalation, [received("FIRE")])
+    await city.run("DELETE FROM escalation.delivery")
+    for number, state in enumerate(states):
+        await city.run(
+            "INSERT INTO escalation.delivery (delivery_id, notice_id, channel, state, next_at, finished_at)"
+            " SELECT :id, notice_id, 'outbox://' || :id, :state, :at, :at FROM escalation.notice",
+            id=f"so-{number}",
+            state=state,
+            at=NIGHT,
+        )
+
+
+async def test_a_notice_that_no_channel_of_an_office_took_is_a_complaint(city: City) -> None:
+    await desk_told(city, "given_up", "given_up")
+    found = await seen(city, timedelta(minutes=5))
+    assert found.offices == Forgotten(1, NIGHT), "one notice, whatever it was tried by"
+    said = found.complaints(NIGHT + timedelta(minutes=5))["watch.offices"]
+    assert said is not None
+    assert said.startswith("1 notices to the desk or the leadership reached nobody, the oldest given up 5 min ago")
+
+
+@pytest.mark.parametrize("other", ["sent", "delivered"])
+async def test_an_office_that_was_reached_by_another_channel_is_none(city: City, other: str) -> None:
+    await desk_told(city, "given_up", other)
+    assert (await seen(city)).offices.count == 0
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [
+        "UPDATE escalation.notice SET acknowledged_at = issued_at",
+        "UPDATE escalation.incident SET state = 'closed'",
+        "UPDATE escalation.delivery SET finished_at = finished_at - INTERVAL '1 day'",
+        "UPDATE escalation.notice SET recipient = 'mau-14776-chu-tich'",
+    ],
+    ids=["acknowledged", "ended", "a day ago", "a person, of whom the desk is told"],
+)
+async def test_what_an_office_need_not_be_told_any_more_is_none(city: City, settled: str) -> None:
+    await desk_told(city, "given_up")
+    await city.run(settled)
+    assert (await seen(city, SECOND)).offices.count == 0
 
 
 @pytest.mark.parametrize("state", ["sent", "delivered", "given_up", "cancelled"])
@@ -109,8 +166,8 @@ async def test_the_metrics_say_what_was_found_and_that_it_is_over(reported: City
     assert (shown("trucban_forgotten"), shown("trucban_forgotten_seconds")) == (0, 0)
 
 
-def shown(metric: str) -> float | None:
-    return REGISTRY.get_sample_value(metric, {"kind": "unwatched"})
+def shown(metric: str, kind: str = "unwatched") -> float:
+    return REGISTRY.get_sample_value(metric, {"kind": kind}) or 0.0
 
 
 async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(template: Template) -> None:
@@ -121,7 +178,7 @@ async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(t
         assert await city.one("SELECT count(*) FROM escalation.incident") == 20_001
         plan = await plan_of(city.escalation.engine, lambda c: watch.look(c, NIGHT))
         assert plan.read_whole == set()
-        assert {"incident_open", "deadline_due", "delivery_due"} <= plan.indexes
+        assert {"incident_open", "deadline_due", "delivery_due", "delivery_given_up"} <= plan.indexes
         assert plan.buffers < 800, "about 20,000 incidents with their deadlines fill many times that"
         assert await counts(city) == (0, 0, 0)
 

@@ -16,13 +16,12 @@ from services.escalation.api import commands
 from services.escalation.checking import check_rosters, check_tenures, check_units
 from services.escalation.correlation import Happening, Point
 from services.escalation.rows import RosterRow, TenureRow, UnitRow
-from services.escalation.sheets import read_rows
 from services.intake.submission import Submission
 from services.intake.wards import Unit, resolve
 from shared.clock import HO_CHI_MINH
 from shared.events import UnitRef
 from shared.taxonomy import categories
-from tests.support import RULEBOOK, SAMPLES
+from tests.support import RULEBOOK, SAMPLES, read_rows
 
 PARTS: dict[str, list[dict[str, Any]]] = {
     name: [json.loads(line) for line in (SAMPLES / f"{name}.ndjson").read_text(encoding="utf-8").splitlines()]

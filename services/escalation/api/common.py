@@ -1,6 +1,5 @@
 """What the routes share: the wired core, who may call, whose ward it is."""
 
-from collections.abc import Collection
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -29,11 +28,6 @@ def own_ward(caller: Principal, ward: str | None) -> str | None:
     if ward is not None and ward != caller.ward:
         raise Problem(403, f"ward {ward} is not yours; your token is for ward {caller.ward}")
     return caller.ward or ""
-
-
-def may_see(caller: Principal, wards: Collection[str]) -> bool:
-    """An officer or official sees what is of their own ward, or of one whose place it took."""
-    return caller.role not in {"officer", "official"} or caller.ward in wards
 
 
 class Page(BaseModel):

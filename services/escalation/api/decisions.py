@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from services.escalation import views
-from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired, may_see
-from services.escalation.handlers import Escalation
+from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired
+from services.escalation.handlers import Escalation, insist_on_ward
 from services.escalation.replaying import replay
 from services.escalation.store import directory, incidents
 from shared import cursor as cursors
@@ -53,8 +53,9 @@ class DecisionAnswer(BaseModel):
 async def _decision(escalation: Escalation, caller: Principal, decision_id: str) -> Any:
     async with escalation.engine.connect() as connection:
         row = await incidents.decision_by_id(connection, decision_id)
-    if row is None or not may_see(caller, views.wards_of(row)):
-        raise Problem(404, f"there is no decision {decision_id} that you may see")
+    if row is None:
+        raise Problem(404, f"there is no decision {decision_id}")
+    insist_on_ward(caller, views.wards_of(row))
     return row
 
 

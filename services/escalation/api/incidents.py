@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from services.escalation import handlers, views
-from services.escalation.api.common import Page, Reader, Severity, Wired, may_see, own_ward
+from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
 from services.escalation.lifecycle import State
 from services.escalation.store import incidents, timeline
 from shared import cursor as cursors
@@ -64,8 +64,9 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> d
     async with escalation.engine.connect() as connection:
         whole = await incidents.one(connection, incident_id)
         told = await timeline.of_incident(connection, incident_id)
-    if whole is None or not may_see(caller, views.wards_of(whole["incident"])):
-        raise Problem(404, f"there is no incident {incident_id} that you may see")
+    if whole is None:
+        raise Problem(404, f"there is no incident {incident_id}")
+    handlers.insist_on_ward(caller, views.wards_of(whole["incident"]))
     return views.whole_incident(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
 
 

@@ -1,6 +1,7 @@
 """`outbox://NAME`: a file of JSON lines, which stands in for a channel where there is none."""
 
 import asyncio
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ class Outbox:
         return "sent"
 
     async def _append(self, texts: list[str]) -> None:
-        await asyncio.to_thread(_append, self._path, "".join(texts).encode())
+        await asyncio.to_thread(append, self._path, "".join(texts).encode())
 
 
 def _line(due: DueDelivery) -> dict[str, Any]:
@@ -31,11 +32,19 @@ def _line(due: DueDelivery) -> dict[str, Any]:
     return {name: getattr(due, name) for name in shown}
 
 
-def _append(path: Path, data: bytes) -> None:
-    """Durably; what is written at once is whole or absent."""
+def append(path: Path, data: bytes) -> None:
+    """Durably, and whole: what the disk took in part is taken back. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other replicas may write to the same file
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)

@@ -1,10 +1,10 @@
 """Queries on due times that have passed, and the acknowledgements that call them off."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.chain import Told
@@ -13,14 +13,23 @@ from services.escalation.store.tables import deadline, delivery, incident, notic
 from shared.database import among
 
 
-async def claim_passed(connection: AsyncConnection, now: datetime, limit: int) -> list[str]:
-    """Incidents with a passed deadline, locked. The incident is locked first, as everywhere, so nothing deadlocks."""
-    passed = (
-        select(deadline.c.incident_id)
-        .where(deadline.c.state == "pending", deadline.c.due_at <= now)
-        .order_by(deadline.c.due_at)
-        .limit(4 * limit)
-    )
+async def claim_passed(
+    connection: AsyncConnection,
+    now: datetime,
+    limit: int,
+    which: Collection[str] | None = None,
+    but: Collection[str] = (),
+) -> list[str]:
+    """Incidents with a passed deadline, locked. The incident is locked first, as everywhere, so nothing deadlocks.
+
+    `which`: among these only; `but`: none of these, and they count for no limit.
+    """
+    passed = select(deadline.c.incident_id).where(deadline.c.state == "pending", deadline.c.due_at <= now)
+    if which is not None:
+        passed = passed.where(among(deadline.c.incident_id, which))
+    if but:
+        passed = passed.where(not_(among(deadline.c.incident_id, but)))
+    passed = passed.order_by(deadline.c.due_at).limit(4 * limit)
     rows = await connection.execute(
         select(incident.c.incident_id)
         .where(incident.c.incident_id.in_(passed))

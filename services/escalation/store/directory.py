@@ -259,6 +259,17 @@ async def holders(connection: AsyncConnection) -> set[str]:
     return set(await connection.scalars(of_posts.union(on_duty)))
 
 
+async def units_of(connection: AsyncConnection, holders: Collection[str]) -> set[UnitKey]:
+    """Where any of these has, had or will have a post or a turn, as recorded now."""
+    found: set[UnitKey] = set()
+    for table in (tenure, roster):
+        query = select(table.c.unit_code, table.c.unit_valid_from).distinct()
+        query = query.where(table.c.superseded_at.is_(None), table.c.unit_code.is_not(None))
+        rows = await connection.execute(query.where(among(table.c.holder_id, holders)))
+        found |= {(row.unit_code, row.unit_valid_from) for row in rows}
+    return found
+
+
 # --- contacts ---
 
 
@@ -266,7 +277,7 @@ async def contacts(connection: AsyncConnection, holders: Collection[str]) -> dic
     """Channels in use, of these people, by holder id."""
     found: dict[str, tuple[Contact, ...]] = {}
     for row in await connection.execute(_REACH, {"holders": sorted(holders)}):
-        found[row.holder_id] = (*found.get(row.holder_id, ()), _contact(row))
+        found[row.holder_id] = (*found.get(row.holder_id, ()), contact_of(row))
     return found
 
 
@@ -275,7 +286,7 @@ async def contacts_known(connection: AsyncConnection, known_at: datetime) -> Seq
     return (await connection.execute(select(contact).where(known(contact, known_at)))).all()
 
 
-def _contact(row: Row[Any]) -> Contact:
+def contact_of(row: Row[Any]) -> Contact:
     quiet = [time.fromisoformat(text) if text else None for text in (row.quiet_from, row.quiet_to)]
     return Contact(row.channel, quiet[0], quiet[1])
 

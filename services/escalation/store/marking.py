@@ -1,10 +1,10 @@
 """A change of the directory makes work: each incident that it concerns is to be evaluated again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, or_, select, text, tuple_
+from sqlalchemy import Row, Select, insert, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.changing import Change
@@ -28,41 +28,48 @@ _OCCURRED_WITHIN = text(
 )
 
 
-async def mark_for_directory(connection: AsyncConnection, changes: Sequence[Change], now: datetime) -> int:
+async def mark_for_directory(
+    connection: AsyncConnection, changes: Sequence[Change], now: datetime, also: Collection[str] = ()
+) -> int:
     """Make the incidents concerned due, in the transaction of the change; returns how many are due now.
 
     Open ones of these units, or for which these units act, are due now and whenever others act there from a later day;
     so is any that occurred while another answered than was recorded, closed ones included. The caller holds the locks
-    of the units: who correlated before it has committed, who correlates after it sees the change.
+    of the units: who correlated before it has committed, who correlates after it sees the change. `also`: incidents
+    that the caller goes on to change, locked with these in one order.
     """
-    if not changes:
-        return 0
-    units = sorted({change.unit for change in changes})
-    acting = tuple_(incident.c.successor["code"].astext, incident.c.successor["valid_from"].astext)
-    open_now = (
-        select(incident.c.incident_id)
-        .where(incident.c.state.not_in(sorted(FINAL)))
-        .where(
-            or_(
-                tuple_(incident.c.unit_code, incident.c.unit_valid_from).in_(units),
-                acting.in_([(code, day.isoformat()) for code, day in units]),
-            )
-        )
-    )
-    ids = {*await connection.scalars(open_now), *await _occurred_within(connection, changes)}
-    if not ids:
+    marked: set[str] = set()
+    if changes:
+        open_now = await connection.scalars(open_of({change.unit for change in changes}))
+        marked = {*open_now, *await _occurred_within(connection, changes)}
+    if not marked and not also:
         return 0
     # locked before looking at what is due: who passes a due time at this moment did not see the change
     found = await connection.execute(
         select(incident.c.incident_id, incident.c.unit_code, incident.c.unit_valid_from, incident.c.successor)
         .add_columns(incident.c.state)
-        .where(among(incident.c.incident_id, sorted(ids)))
+        .where(among(incident.c.incident_id, sorted(marked.union(also))))
         .order_by(incident.c.incident_id)
         .with_for_update(key_share=True)
     )
-    rows = found.all()
+    rows = [row for row in found if row.incident_id in marked]
     await _insert(connection, rows, _boundaries(changes, now), now)
     return len(rows)
+
+
+def open_of(units: Collection[UnitKey]) -> Select[Any]:
+    """Ids of the open incidents of these units, or for which these units act."""
+    acting = tuple_(incident.c.successor["code"].astext, incident.c.successor["valid_from"].astext)
+    return (
+        select(incident.c.incident_id)
+        .where(incident.c.state.not_in(sorted(FINAL)))
+        .where(
+            or_(
+                tuple_(incident.c.unit_code, incident.c.unit_valid_from).in_(sorted(units)),
+                acting.in_([(code, day.isoformat()) for code, day in sorted(units)]),
+            )
+        )
+    )
 
 
 async def _occurred_within(connection: AsyncConnection, changes: Sequence[Change]) -> Sequence[str]:

@@ -227,8 +227,8 @@ notice = Table(
         postgresql_where=text("purpose IN ('accountable', 'duty', 'reminder', 'still_open')"),
     ),
 )
-"""`withdrawn_at`: its recipient does not answer for the incident any more. What persons are told, they are told once a
-round; the desk may hear of the same kind of thing again, for another post."""
+"""`withdrawn_at`: its recipient does not answer for the incident any more, or was asked anew. What persons are told,
+they are told once a round; the desk may hear of the same kind of thing again, for another post."""
 
 delivery = Table(
     "delivery",
@@ -243,6 +243,7 @@ delivery = Table(
     _instant("finished_at", nullable=True),
     Column("bundle_id", Text),
     Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending', 'failed')")),
+    Index("delivery_given_up", "finished_at", postgresql_where=text("state = 'given_up'")),
 )
 """queued → sending (a lease until `next_at`) → sent | delivered | failed (tried again at `next_at`) | given_up;
 acknowledging cancels what is queued or failed. `bundle_id`: those that went out as one message."""
@@ -253,7 +254,7 @@ pace = Table(
     Column("key", Text, primary_key=True),
     _instant("allowed_at"),
 )
-"""Theoretical arrival times (GCRA) by contact and by channel scheme."""
+"""Theoretical arrival times (GCRA) by contact and by server, under hashes of their addresses."""
 
 deadline = Table(
     "deadline",

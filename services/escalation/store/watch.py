@@ -8,12 +8,14 @@ from sqlalchemy import ColumnElement, Select, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.lifecycle import FINAL
+from services.escalation.notification import OFFICES
 from services.escalation.store.deliveries import LEASE
-from services.escalation.store.tables import deadline, delivery, incident
+from services.escalation.store.tables import deadline, delivery, incident, notice
 
 DEADLINES_LATE = timedelta(seconds=30)
 DELIVERIES_LATE = LEASE
 """By then whoever had it would have sent it, put it off or given it up."""
+GIVEN_UP_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,18 @@ class Watch:
     """Due times that passed, and nobody acted."""
     deliveries: Forgotten
     """Notices that should have gone out: waiting, to be tried again, or under way for too long."""
+    offices: Forgotten
+    """Notices of open incidents that no channel of the desk or of the leadership took in the last day: a dead end that
+    nobody else is told of for certain. `oldest`: given up."""
 
     @property
     def kinds(self) -> dict[str, Forgotten]:
-        return {"unwatched": self.unwatched, "deadlines": self.deadlines, "deliveries": self.deliveries}
+        return {
+            "unwatched": self.unwatched,
+            "deadlines": self.deadlines,
+            "deliveries": self.deliveries,
+            "offices": self.offices,
+        }
 
     def complaints(self, now: datetime) -> dict[str, str | None]:
         """For `/readyz`, under names of their own; None is well."""
@@ -46,9 +56,12 @@ class Watch:
             "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "
             "would be asked again; GET /escalation/v1/incidents, act on each",
             "deadlines": "{count} due times passed without anything being done, the oldest {age} ago: see the log for "
-            "'loop step failed', start the service again",
+            "'incident cannot be handled', and for 'loop step failed', then start the service again",
             "deliveries": "{count} deliveries are overdue, the oldest by {age}: see the log for 'loop step failed', "
             "and whether their channels answer",
+            "offices": "{count} notices to the desk or the leadership reached nobody, the oldest given up {age} ago: "
+            "correct the channel of the office, then acknowledge each at POST /escalation/v1/incidents/{{id}}"
+            "/acknowledgements",
         }
         return {
             f"watch.{kind}": said[kind].format(count=found.count, age=_words(found.age(now))) if found.count else None
@@ -67,10 +80,11 @@ async def look(connection: AsyncConnection, now: datetime) -> Watch:
         unwatched=Forgotten(row.unwatched, row.unwatched_oldest),
         deadlines=Forgotten(row.deadlines, row.deadlines_oldest),
         deliveries=Forgotten(row.deliveries, row.deliveries_oldest),
+        offices=Forgotten(row.offices, row.offices_oldest),
     )
 
 
-def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any]:
+def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
     waits = select(deadline.c.deadline_id).where(deadline.c.incident_id == incident.c.incident_id, _PENDING)
     unwatched = (
         select(func.count().label("n"), func.min(incident.c.opened_at).label("oldest"))
@@ -87,6 +101,18 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any]:
         .where(_UNDER_WAY, delivery.c.next_at < now - DELIVERIES_LATE)
         .subquery()
     )
+    other = delivery.alias()
+    through = select(other.c.delivery_id).where(
+        other.c.notice_id == notice.c.notice_id, other.c.state.in_(("sent", "delivered"))
+    )
+    offices = (
+        select(func.count(notice.c.notice_id.distinct()).label("n"), func.min(delivery.c.finished_at).label("oldest"))
+        .join_from(delivery, notice, notice.c.notice_id == delivery.c.notice_id)
+        .join(incident, incident.c.incident_id == notice.c.incident_id)
+        .where(_GIVEN_UP, delivery.c.finished_at > now - GIVEN_UP_WITHIN)
+        .where(notice.c.recipient.in_(sorted(OFFICES)), notice.c.acknowledged_at.is_(None), _OPEN, ~through.exists())
+        .subquery()
+    )
     return select(
         unwatched.c.n.label("unwatched"),
         unwatched.c.oldest.label("unwatched_oldest"),
@@ -94,7 +120,9 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any]:
         deadlines.c.oldest.label("deadlines_oldest"),
         deliveries.c.n.label("deliveries"),
         deliveries.c.oldest.label("deliveries_oldest"),
-    ).select_from(unwatched.join(deadlines, true()).join(deliveries, true()))
+        offices.c.n.label("offices"),
+        offices.c.oldest.label("offices_oldest"),
+    ).select_from(unwatched.join(deadlines, true()).join(deliveries, true()).join(offices, true()))
 
 
 def _written(states: list[str]) -> list[ColumnElement[str]]:
@@ -104,4 +132,5 @@ def _written(states: list[str]) -> list[ColumnElement[str]]:
 
 _OPEN = incident.c.state.not_in(_written(sorted(FINAL)))
 _PENDING = deadline.c.state.in_(_written(["pending"]))
+_GIVEN_UP = delivery.c.state.in_(_written(["given_up"]))
 _UNDER_WAY = delivery.c.state.in_(_written(["queued", "sending", "failed"]))

@@ -19,9 +19,8 @@ from services.escalation.checking import (
 )
 from services.escalation.directory import Duty, Unit, UnitKey, key_of
 from services.escalation.rows import ContactRow, RosterRow, TenureRow, UnitRow
-from services.escalation.sheets import read_rows
 from shared.events import UnitRef
-from tests.support import BA_DINH, CHAIR, DONG_THO, SAMPLES, SECRETARY, SINCE, at, tenure
+from tests.support import BA_DINH, CHAIR, DONG_THO, SAMPLES, SECRETARY, SINCE, at, read_rows, tenure
 
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,capacity,withdrawn\n"
 LINE = "14776,2021-02-01,chair,mau-1,Chủ tịch (mẫu),2021-02-01,,QĐ mẫu số 1,,\n"

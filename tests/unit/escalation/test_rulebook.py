@@ -2,12 +2,13 @@
 
 import hashlib
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.rulebook import AdoptedRulebook, RulebookError, check_complete, in_force, read
+from services.escalation.rulebook import AdoptedRulebook, RulebookError, check_complete, in_force, newness, read
 from shared.taxonomy import categories
 from tests.support import NIGHT, RULEBOOK, at, rulebook
 from tests.unit.escalation.drawn import instants
@@ -46,8 +47,23 @@ def test_the_packaged_rulebook_cites_its_sentence_and_names_both_posts() -> None
         ("{firecracker: review, serious: severity, unknown_harm: review}", "{}", "categories.EXPLOSION"),
         ("window_minutes: 30", "window_minutes: 0", "correlation.window_minutes"),
         ("minutes: {4: 5, 3: 10, 2: 15, 1: 30}", "minutes: {4: 5, 3: 10, 2: 15}", "minutes lacks severity [1]"),
+        (
+            "minutes: {4: 5, 3: 10, 2: 15, 1: 30}",
+            "minutes: {4: 5, 3: 10, 2: 15, 1: 9999999}",
+            "minutes.1: Input should be",
+        ),
         ("lapse_minutes: {4: 60, ", "lapse_minutes: {", "lapse_minutes lacks severity [4]"),
         ("levels: [desk, leadership]", "levels: [desk, somebody]", "chain.levels.1"),
+        ("levels: [desk, leadership]", "levels: []", "levels: names nobody: begin with desk"),
+        ("levels: [desk, leadership]", "levels: [leadership]", "levels: begins with leadership: begin with desk"),
+        ("levels: [desk, leadership]", "levels: [desk, desk]", "levels: names desk twice: each level is asked once"),
+        ("{level: 2, deaths: 1,", "{level: 2, deaths: -5,", "severity.0.deaths: Input should be greater than"),
+        ("injury_percent: 61", "injury_percent: 0", "severity.0.injury_percent: Input should be greater than"),
+        ("life_threatening: 1,", "life_threatening: yes,", "severity.0.life_threatening: Input should be a valid int"),
+        ("property_vnd: 100000000}", "property_vnd: 0}", "severity.0.property_vnd: Input should be greater than"),
+        ("- {level: 3", "- {level: 2", "severity: gives level 2 twice: give each level once"),
+        ("valid_from: 2023-01-06T00:00:00+07:00", "valid_from: 20230106", "valid_from: the year is 1970"),
+        ("valid_to: null", "valid_to: 9999-12-31T23:59:59+00:00", "valid_to: the year is 9999"),
         ("unknown_counts_as: 2", "unknown_counts_as: 9", "deadlines.unknown_counts_as"),
         ("key: chair", "key: party_secretary", "posts repeat a key"),
         ("citation:", "quotation:", "citation"),
@@ -120,3 +136,26 @@ def test_of_two_in_force_the_one_that_began_later_counts(when: object) -> None:
     found = in_force([newer, older], when)
     expected = newer if when >= at("2023-01-20 00:00") else older if when >= at("2022-12-15 00:00") else None
     assert found is expected
+
+
+def test_of_two_that_began_together_the_later_name_counts_with_its_numbers_as_numbers() -> None:
+    texts = [".1", ".2", ".9", ".10"]
+    books = [version(f"2023-01-06{text}", "2023-01-06") for text in texts]
+    for among in permutations(books):
+        found = in_force(among, NIGHT)
+        assert found is not None
+        assert found.rulebook.version == "2023-01-06.10"
+    names = ["2023-01-06", "2023-01-06.1", "2023-01-6.1", "2023-2", "2023-10", "moi", "moi-2", "moi-12"]
+    assert sorted(names, key=lambda name: newness(version(name, "2023-01-06"))) == names
+
+
+@given(st.lists(st.from_regex(r"\A[\w.-]{1,8}\Z"), min_size=2, max_size=4, unique=True))
+def test_whatever_versions_are_called_one_of_them_is_the_newest(names: list[str]) -> None:
+    book = RULEBOOK.rulebook
+    books = [RULEBOOK.model_copy(update={"rulebook": book.model_copy(update={"version": n})}) for n in names]
+    assert max(books, key=newness) is max(reversed(books), key=newness)
+
+
+@pytest.mark.parametrize("content", [b"a: &a {b: *a}", b"&a {<<: *a}", b"[" * 5_000], ids=["cycle", "merge", "deep"])
+def test_a_file_that_holds_itself_or_is_too_deep_is_refused(content: bytes) -> None:
+    error_of(content)

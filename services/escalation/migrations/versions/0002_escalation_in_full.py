@@ -79,6 +79,7 @@ CREATE UNIQUE INDEX notice_once ON escalation.notice (incident_id, recipient, pu
 ALTER TABLE escalation.delivery ADD COLUMN bundle_id TEXT;
 DROP INDEX escalation.delivery_due;
 CREATE INDEX delivery_due ON escalation.delivery (next_at) WHERE state IN ('queued', 'sending', 'failed');
+CREATE INDEX delivery_given_up ON escalation.delivery (finished_at) WHERE state = 'given_up';
 CREATE TABLE escalation.pace (
     key TEXT NOT NULL,
     allowed_at TIMESTAMP WITH TIME ZONE NOT NULL,

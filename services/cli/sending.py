@@ -1,0 +1,124 @@
+"""`trucban import reports`: through intake's own door, like any other sender."""
+
+import csv
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from services.cli.errors import CommandError
+from services.cli.given import address, bearer, text_of
+
+BATCH = 500
+ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class BadLine:
+    line: int
+    detail: str
+
+
+@dataclass
+class Done:
+    lines: int = 0
+    recorded: int = 0
+    errors: Sequence[BadLine] = field(default_factory=list[BadLine])
+
+
+def send_reports(
+    file: str, url: str, token: str | None, progress: Callable[[int, int], None], *, keep_going: bool
+) -> Done:
+    """Send reports in batches. Repeating is safe: a report that is known is counted as recorded, not doubled.
+
+    Raises CommandError when the file cannot be read or the system does not answer.
+    """
+    url, headers = address(url), bearer(token)
+    reports, errors = _read_reports(file)
+    if errors and not keep_going:
+        return Done(len(reports) + len(errors), 0, errors)
+    done = Done(len(reports) + len(errors), 0, errors)
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        for start in range(0, len(reports), BATCH):
+            part = reports[start : start + BATCH]
+            results = _send(client, [body for _, body in part])
+            for (line, _), result in zip(part, results, strict=True):
+                if "problem" in result:
+                    done.errors = [*done.errors, BadLine(line, str(result["problem"].get("detail")))]
+                else:
+                    done.recorded += 1
+            progress(start + len(part), len(reports))
+    return done
+
+
+def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One batch, again while the system is busy or away: the report ids make that safe."""
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        try:
+            answer = client.post("/intake/v1/reports:batch", json=bodies)
+        except httpx.HTTPError as error:
+            reason = f"cannot be reached ({error})"
+        else:
+            if answer.status_code == 200:
+                results = _results(client, answer, len(bodies))
+                put_off = [r["problem"]["detail"] for r in results if r["status"] == 503]
+                if not put_off:
+                    return results
+                reason = f"did not take {len(put_off)} reports: {put_off[0]}"
+            else:
+                reason = f"answered {answer.status_code}: {answer.text[:200]}"
+                if answer.status_code < 500:
+                    break
+        time.sleep(min(0.2 * 2**attempt, 5))
+    raise CommandError(f"{client.base_url} {reason}; what was sent is safe, run the import again")
+
+
+def _results(client: httpx.Client, answer: httpx.Response, count: int) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = answer.json()["results"]
+        if len(found) == count and all("status" in result for result in found):
+            return found
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    raise CommandError(strange(str(client.base_url).rstrip("/"), answer))
+
+
+def strange(url: str, answer: httpx.Response) -> str:
+    return f"{url} answered {answer.status_code}, and not as Trực Ban does: is it the address of the running system?"
+
+
+def _read_reports(file: str) -> tuple[list[tuple[int, dict[str, Any]]], list[BadLine]]:
+    text = text_of("reports file", Path("/dev/stdin" if file == "-" else file))
+    if file.endswith(".csv"):
+        return _read_csv(text)
+    good: list[tuple[int, dict[str, Any]]] = []
+    bad: list[BadLine] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            good.append((number, orjson.loads(line)))
+        except orjson.JSONDecodeError as error:
+            bad.append(BadLine(number, f"not JSON: {error}"))
+    return good, bad
+
+
+def _read_csv(text: str) -> tuple[list[tuple[int, dict[str, Any]]], list[BadLine]]:
+    rows = csv.DictReader(io.StringIO(text), restkey="")
+    good: list[tuple[int, dict[str, Any]]] = []
+    bad: list[BadLine] = []
+    try:
+        for row in rows:
+            if "" in row:
+                bad.append(BadLine(rows.line_num, "not a report: more cells than the header has columns"))
+            else:
+                good.append((rows.line_num, {name: cell for name, cell in row.items() if cell}))
+    except csv.Error as error:
+        bad.append(BadLine(rows.line_num + 1, f"not CSV, and not read from here on: {error}"))
+    return good, bad

@@ -1,0 +1,245 @@
+"""Who gets another channel is told there what still waits for them, and no more where somebody else may read it."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.escalation.channels import DeliveryError, Outcome, Sender
+from services.escalation.deadlines import pass_deadlines
+from services.escalation.delivery import DeliveryLoop
+from services.escalation.handlers import acknowledge, on_reports
+from services.escalation.recording import record
+from services.escalation.rows import Asked, ContactRow, Tables
+from services.escalation.store.deliveries import Message
+from shared.events import Harm, ReportReceived
+from shared.identity import Principal
+from tests.integration.directory_changes import reachable
+from tests.integration.escalation_support import City
+from tests.integration.test_escalation_commands import designate
+from tests.support import CHAIR, NIGHT, at, received
+
+WHO = "mau-14776-chu-tich"
+OLD, NEW = f"outbox://{WHO}", "outbox://so-moi"
+QUIET = ("22:00", "06:00")
+MORNING = at("2023-01-22 06:00")
+MINUTE = timedelta(minutes=1)
+
+
+async def changed(city: City, *channels: str | None, quiet: tuple[str, str] | None = None) -> None:
+    """All channels of the chair from now on; None for none."""
+    start, end = quiet or (None, None)
+    rows = [
+        (n, ContactRow.model_validate({"holder_id": WHO, "channel": url, "quiet_from": start, "quiet_to": end}))
+        for n, url in enumerate(channels)
+    ]
+    assert not (await record(city.escalation, Asked(Tables(contacts=rows), len(rows)))).errors
+
+
+async def to_chair(city: City) -> list[tuple[str, str, str]]:
+    """What is or was to be sent: purpose, channel and state, in order."""
+    rows = await city.rows(
+        "SELECT purpose, channel, state FROM escalation.delivery JOIN escalation.notice USING (notice_id)"
+        " WHERE recipient = :who ORDER BY delivery_id",
+        who=WHO,
+    )
+    return [(row.purpose, row.channel, row.state) for row in rows]
+
+
+async def goes_at(city: City, channel: str) -> timedelta:
+    """After NIGHT."""
+    sql = "SELECT next_at FROM escalation.delivery WHERE channel = :channel AND state = 'queued'"
+    return await city.one(sql, channel=channel) - NIGHT
+
+
+async def slight(city: City) -> None:
+    """An incident so slight that its notices wait for the end of quiet hours, which the chair has."""
+    await reachable(city, WHO, QUIET)
+    harm = Harm(deaths=0, injured=0, injury_percent=0, property_vnd=0)
+    await on_reports(city.escalation, [received("TRAFFIC_ACCIDENT", kind="officer", subject="cb-1", harm=harm)])
+    await designate(city, await city.incident())
+
+
+def grave() -> ReportReceived:
+    return received(harm=Harm(deaths=3))
+
+
+class Failing(Sender):
+    def __init__(self) -> None:
+        super().__init__(Path("unused"))
+
+    async def send(self, message: Message) -> Outcome:
+        raise DeliveryError("json: the channel did not take the notice")
+
+
+class Taking(Failing):
+    async def send(self, message: Message) -> Outcome:
+        return "sent"
+
+
+async def sent(city: City, sender: Sender) -> None:
+    loop = DeliveryLoop(city.escalation, sender)
+    while await loop.step() | await loop.drain():
+        pass
+
+
+# --- a new channel in place of the old ---
+
+
+async def test_what_waits_for_the_morning_goes_to_the_new_channel_and_not_to_the_old(city: City) -> None:
+    await slight(city)
+    assert await goes_at(city, OLD) == MORNING - NIGHT
+    await changed(city, NEW)
+    assert await to_chair(city) == [("accountable", OLD, "cancelled"), ("accountable", NEW, "queued")]
+    assert await goes_at(city, NEW) < MINUTE
+
+
+async def test_the_quiet_hours_of_the_new_channel_are_kept(city: City) -> None:
+    await slight(city)
+    await changed(city, NEW, quiet=("21:00", "05:30"))
+    assert await goes_at(city, NEW) == at("2023-01-22 05:30") - NIGHT
+
+
+async def test_other_quiet_hours_of_the_same_channel_are_kept_too(city: City) -> None:
+    await slight(city)
+    await changed(city, OLD, quiet=("22:00", "05:00"))
+    assert await to_chair(city) == [("accountable", OLD, "cancelled"), ("accountable", OLD, "queued")]
+    assert await goes_at(city, OLD) == at("2023-01-22 05:00") - NIGHT
+
+
+async def test_what_is_grave_waits_for_no_quiet_hours_of_the_new_channel(city: City) -> None:
+    await on_reports(city.escalation, [grave()])
+    await sent(city, Failing())
+    await changed(city, NEW, quiet=QUIET)
+    assert await to_chair(city) == [("accountable", OLD, "cancelled"), ("accountable", NEW, "queued")]
+    assert await goes_at(city, NEW) < MINUTE
+
+
+async def test_a_second_channel_leaves_the_first_as_it_is(city: City) -> None:
+    await slight(city)
+    rows = [
+        (0, ContactRow.model_validate({"holder_id": WHO, "channel": OLD, "quiet_from": "22:00", "quiet_to": "06:00"})),
+        (1, ContactRow(holder_id=WHO, channel=NEW)),
+    ]
+    for _ in range(2):  # the second time it changes nothing
+        await record(city.escalation, Asked(Tables(contacts=rows), 2))
+        assert await to_chair(city) == [("accountable", OLD, "queued"), ("accountable", NEW, "queued")]
+
+
+async def test_what_was_being_sent_on_the_old_channel_and_failed_is_not_tried_there_again(city: City) -> None:
+    class ChangedMeanwhile(Failing):
+        async def send(self, message: Message) -> Outcome:
+            if message.channel == OLD:
+                await changed(city, NEW)
+            return await super().send(message)
+
+    await on_reports(city.escalation, [grave()])
+    loop = DeliveryLoop(city.escalation, ChangedMeanwhile())
+    await loop.step()
+    await loop.drain()
+    assert await to_chair(city) == [("accountable", OLD, "cancelled"), ("accountable", NEW, "queued")]
+
+
+async def test_the_channel_of_an_exercise_is_nobodys_own(city: City) -> None:
+    await on_reports(city.escalation, [received(exercise=True)])
+    await changed(city, NEW)
+    assert await to_chair(city) == [("accountable", "outbox://log", "queued")]
+
+
+# --- a channel at last, or none any more ---
+
+
+async def test_who_could_not_be_reached_is_told_as_soon_as_there_is_a_channel(city: City) -> None:
+    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await on_reports(city.escalation, [received()])
+    assert "desk:unreachable" in await city.told()
+    assert await to_chair(city) == []
+    await changed(city, NEW)
+    assert await to_chair(city) == [("accountable", NEW, "queued")]
+
+
+async def test_of_several_rounds_only_the_present_one_asks(city: City) -> None:
+    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await on_reports(city.escalation, [received()])
+    city.clock.set(NIGHT + timedelta(days=1))
+    while await pass_deadlines(city.escalation):
+        pass
+    assert (await city.told()).count(f"{WHO}:still_open") == 1
+    await changed(city, NEW)
+    assert await to_chair(city) == [("still_open", NEW, "queued")]
+
+
+async def test_that_somebody_who_is_still_to_be_told_has_no_channel_any_more_is_told_to_the_desk(city: City) -> None:
+    await slight(city)
+    await changed(city, None)
+    assert await to_chair(city) == [("accountable", OLD, "cancelled")]
+    assert "desk:unreachable" in await city.told()
+    assert await city.one("SELECT posts FROM escalation.notice WHERE purpose = 'unreachable'") == [CHAIR]
+    sequences = [e.data.sequence for e in await city.events(await city.incident())]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+# --- what is settled is not told again ---
+
+
+async def test_what_got_through_by_the_old_channel_is_not_repeated(city: City) -> None:
+    await on_reports(city.escalation, [received()])
+    await sent(city, Taking())
+    await changed(city, NEW)
+    assert await to_chair(city) == [("accountable", OLD, "sent")]
+
+
+@pytest.mark.parametrize("over", ["acknowledged", "withdrawn", "ended"])
+async def test_what_need_not_be_told_any_more_is_told_nowhere(city: City, over: str) -> None:
+    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await on_reports(city.escalation, [received()])
+    if over == "acknowledged":
+        await acknowledge(city.escalation, await city.incident(), Principal(WHO, "official", "14776", CHAIR))
+    elif over == "withdrawn":
+        await city.run("UPDATE escalation.notice SET withdrawn_at = issued_at")
+    else:
+        await city.run("UPDATE escalation.incident SET state = 'closed'")
+    await changed(city, NEW)
+    assert await to_chair(city) == []
+
+
+async def test_a_dry_run_sends_nobody_anything(city: City) -> None:
+    await slight(city)
+    rows = [(0, ContactRow(holder_id=WHO, channel=NEW))]
+    await record(city.escalation, Asked(Tables(contacts=rows), 1), dry_run=True)
+    assert await to_chair(city) == [("accountable", OLD, "queued")]
+
+
+# --- beside others ---
+
+
+async def test_a_change_beside_the_delivery_loop_and_new_reports_leaves_nothing_on_the_old_channel(city: City) -> None:
+    for round_ in range(5):
+        await city.emptied()
+        city.clock.set(NIGHT)
+        await on_reports(city.escalation, [received(occurred_at=NIGHT - n * timedelta(hours=2)) for n in range(3)])
+        city.clock.set(NIGHT + MINUTE)
+        loop = DeliveryLoop(city.escalation, Taking())
+        more = [received(occurred_at=NIGHT - n * timedelta(hours=2), harm=Harm(deaths=n)) for n in range(2, 6)]
+        work = [
+            changed(city, NEW),
+            loop.step(),
+            *(on_reports(city.escalation, [event]) for event in more),
+            acknowledge(city.escalation, await first(city), Principal(WHO, "official", "14776", CHAIR)),
+            pass_deadlines(city.escalation),
+        ]
+        await asyncio.gather(*(work if round_ % 2 else reversed(work)))
+        await loop.drain()
+        waiting = {(channel, state) for _, channel, state in await to_chair(city) if state in ("queued", "failed")}
+        assert waiting <= {(NEW, "queued")}
+        untold = await city.one(
+            "SELECT count(*) FROM escalation.notice n WHERE recipient = :who AND acknowledged_at IS NULL AND NOT EXISTS"
+            " (SELECT FROM escalation.delivery d WHERE d.notice_id = n.notice_id AND state <> 'cancelled')",
+            who=WHO,
+        )
+        assert untold == 0
+
+
+async def first(city: City) -> str:
+    return await city.one("SELECT min(incident_id) FROM escalation.incident")
