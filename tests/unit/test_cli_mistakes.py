@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from services.cli.commands import main
 from tests.support import RULEBOOK, SAMPLES
@@ -30,7 +31,7 @@ Trucban = Callable[..., Ended]
 
 
 @pytest.fixture
-def trucban(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Trucban:
+def trucban(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Generator[Trucban]:
     """In a folder of its own, without any setting but those that are given."""
     monkeypatch.chdir(tmp_path)
     for name in ("REDIS_URL", "DATABASE_URL", "TRUCBAN_URL", "TRUCBAN_TOKEN", "TRUCBAN_DATA"):
@@ -46,7 +47,8 @@ def trucban(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         told = capsys.readouterr()
         return Ended(int(ended.value.code or 0), told.out, told.err)
 
-    return run
+    yield run
+    structlog.reset_defaults()  # the command's log goes to a stream that is closed by now
 
 
 @pytest.fixture
