@@ -29,8 +29,15 @@ PROMISES = {
     "incident, recipient, purpose, round and post {} have more than one notice": """
         SELECT (incident_id, recipient, purpose, round, post)::text FROM escalation.notice
             LEFT JOIN LATERAL unnest(posts) AS post ON true
-        WHERE purpose <> 'closure'
+        WHERE purpose NOT IN ('closure', 'vacancy', 'unit_split', 'not_acknowledged', 'exhausted')
         GROUP BY incident_id, recipient, purpose, round, post HAVING count(*) > 1
+    """,
+    "of incident, office, round and post {} more notices say that nobody answered than people were asked": """
+        SELECT (n.incident_id, recipient, round, post)::text FROM escalation.notice n, unnest(posts) AS post
+        WHERE purpose = 'not_acknowledged'
+        GROUP BY n.incident_id, recipient, round, post
+        HAVING count(*) > (SELECT count(*) FROM escalation.notice asked WHERE asked.incident_id = n.incident_id
+            AND asked.round = n.round AND asked.purpose IN ('accountable', 'still_open') AND post = ANY (asked.posts))
     """,
     # Needless: acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for
     # it any more, or about nobody answering where somebody has.
@@ -84,14 +91,16 @@ PROMISES = {
             FROM escalation.timeline WHERE type LIKE '%chain.exhausted%'
         ) t GROUP BY incident_id, said ->> 'reason', said ->> 'round' HAVING count(*) > 1
     """,
-    "incident {} is in a round for which nothing lapsed or was reopened": """
+    "incident {} is in a round for which nothing lapsed, was reopened or decided anew": """
         SELECT i.incident_id FROM escalation.incident i WHERE i.round > 1
             + (SELECT count(*) FROM escalation.deadline d WHERE d.incident_id = i.incident_id
                 AND d.kind = 'lapse' AND d.state = 'passed')
             + (SELECT count(*) FROM escalation.finding f WHERE f.incident_id = i.incident_id AND f.kind = 'reopening')
+            + (SELECT count(*) - 1 FROM escalation.decision d WHERE d.incident_id = i.incident_id)
     """,
     "what was said of an incident is recorded more than once: {}": """
-        SELECT reason FROM escalation.finding WHERE reason IS NOT NULL GROUP BY reason HAVING count(*) > 1
+        SELECT reason FROM escalation.finding WHERE reason IS NOT NULL
+        GROUP BY incident_id, kind, reason HAVING count(*) > 1
     """,
     "event {} is more than once in the timeline": """
         SELECT event_id FROM escalation.timeline GROUP BY event_id HAVING count(*) > 1
