@@ -349,6 +349,17 @@ async def test_nothing_is_tried_again_about_an_incident_that_has_ended(city: Cit
     assert await states(city) == [("cancelled", 1), ("cancelled", 1)]
 
 
+async def test_of_what_went_to_the_police_the_post_holders_are_told_all_the_same(
+    city: City, loop: DeliveryLoop, outbox: Path
+) -> None:
+    await on_reports(city.escalation, [received()])
+    await claimed(city)
+    await city.run("UPDATE escalation.incident SET state = 'handed_off'")
+    city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
+    await sent(loop)
+    assert sorted(line["recipient"] for line in lines(outbox)) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+
+
 async def test_who_left_while_they_were_being_told_is_not_told_again(city: City, loop: DeliveryLoop) -> None:
     await on_reports(city.escalation, [received()])
     await claimed(city)
