@@ -27,6 +27,7 @@ from shared.events import (
 )
 
 Reason = Literal["not_acknowledged", "not_reviewed"]
+OF_A_ROUND: frozenset[DueKind] = frozenset({"remind", "acknowledge", "lapse"})
 SYSTEM = "trucban"
 """Author of what nobody did by hand."""
 
@@ -52,11 +53,14 @@ class Told:
 
 def pass_due(router: Router, case: Case, passed: Sequence[Passed], told: Mapping[str, Told]) -> None:
     """Act on all that has passed of one incident, `told` being the notices concerned."""
-    kinds = {p.kind for p in passed}
+    kinds, before = {p.kind for p in passed}, case.round
     if "directory" in kinds:
         router.settle(case, "directory")  # whatever changed then, the next change may be another
     if kinds & {"directory", "lapse", "idle", "remind"}:
         router.evaluate(case, None)
+    if case.round != before:  # everybody has just been asked again
+        passed = [p for p in passed if p.kind not in OF_A_ROUND]
+        kinds -= OF_A_ROUND
     overdue = _overdue(router, case, passed, told)
     overtaken = {p.notice_id for p in passed if p.kind == "acknowledge"}
     for p in passed:

@@ -572,6 +572,19 @@ def test_however_often_the_rule_stops_applying_its_post_holders_are_asked_when_i
     assert night.case.round == 3
 
 
+def test_when_everybody_is_asked_in_another_round_nobody_is_told_that_they_did_not_answer_in_the_last() -> None:
+    night = Night()
+    night.find("verification", firecrackers_exploded=False)
+    night.find("verification", firecrackers_exploded=True)
+    night.router.now = NIGHT + 1 * MINUTE
+    night.change(BOTH_POSTS[0], tenure(CHAIR, "mau-moi"))
+    night.go(NIGHT + 18 * MINUTE)
+    night.change(*BOTH_POSTS)
+    assert night.wake(NIGHT + 40 * MINUTE) == AGAIN
+    assert (night.case.round, night.case.level) == (2, 0)
+    assert night.due("acknowledge") == [("acknowledge", 55)] * 2
+
+
 def test_who_is_not_asked_in_one_round_is_asked_when_the_rule_applies_in_it() -> None:
     night = Night(received("FIRE", kind="officer", harm=Harm(deaths=1)))
     night.go(NIGHT + 20 * MINUTE)
