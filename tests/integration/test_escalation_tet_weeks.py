@@ -205,7 +205,7 @@ async def test_a_tet_week_forgets_nothing_and_names_nobody_wrongly(city: City, s
     recorder = Recorder(city)
     week = Week(city, random.Random(seed), recorder, DeliveryLoop(city.escalation, recorder), wards()[:8])
     await week.live()
-    assert await city.one("SELECT count(*) FROM escalation.incident") > 20
+    assert await city.one("SELECT count(*) FROM escalation.incident") > 10, "a week in which something happens"
     assert recorder.sent
     await each_incident_ended_or_has_something_due(city)
     await nobody_is_named_outside_their_tenure(city)
