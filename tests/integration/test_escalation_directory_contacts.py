@@ -15,9 +15,9 @@ from services.escalation.rows import Asked, ContactRow, Tables
 from services.escalation.store.deliveries import Message
 from shared.events import Harm, ReportReceived
 from shared.identity import Principal
+from tests.integration.command_support import designate
 from tests.integration.directory_changes import reachable
 from tests.integration.escalation_support import City
-from tests.integration.test_escalation_commands import designate
 from tests.support import CHAIR, NIGHT, at, received
 
 WHO = "mau-14776-chu-tich"
