@@ -10,7 +10,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from shared.embedded import Servers, embedded_servers
-from tests.integration.escalation_support import City, Template, city_in, migrated_template, without_fsync
+from tests.integration.escalation_support import (
+    City,
+    Template,
+    WholeCity,
+    city_in,
+    migrated_template,
+    whole_city_in,
+    without_fsync,
+)
 from tests.support import NIGHT, passable_folder
 
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -48,3 +56,10 @@ async def city(shared_city: City) -> City:
     await shared_city.emptied()
     shared_city.clock.set(NIGHT)
     return shared_city
+
+
+@pytest.fixture(scope="module")
+async def house(template: Template) -> AsyncGenerator[WholeCity]:
+    """Escalation as a service with its routes, for the tests of one module."""
+    async with whole_city_in(template) as made:
+        yield made

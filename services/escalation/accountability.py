@@ -137,6 +137,11 @@ class Decision(Frozen):
         """Holder ids of those who are told, and answer for a post now."""
         return {p.acting.holder_id for p in self.parties if p.acting}
 
+    @property
+    def named(self) -> set[str]:
+        """Holder ids of all who answer, answered then, or stand in."""
+        return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}
+
     def differs_from(self, other: "Decision") -> bool:
         """Another result, not merely another report that says the same or the same tenure recorded anew."""
         return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)

@@ -100,8 +100,7 @@ def forbidden(action: Action, role: str) -> Refused | None:
 
 def interested(role: str, subject: str, decision: Decision) -> Refused | None:
     """Why somebody at the desk may not take an incident in hand, or None: they answer for it themselves."""
-    named = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
-    if role != "desk" or subject not in named:
+    if role != "desk" or subject not in decision.named:
         return None
     return Refused(403, f"{subject} is named in the incident's decision: somebody else at the desk has to do it")
 

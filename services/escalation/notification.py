@@ -70,17 +70,17 @@ def plan(
     `on_duty`: holder ids of those on the ward's duty roster, who are told beside the post-holders. `before`: the
     decision that stood until now; what holds again since then is told again.
     """
-    before = before or decision
     wanted: list[Notice] = []
+    gaps: list[Notice] = []
     if holders_are_told(decision):
         asked = to_holders(decision.parties, "accountable")
         wanted += asked
         named = {n.recipient for n in asked}
         wanted += [Notice(holder, "duty") for holder in sorted(set(on_duty) - named)]
+        gaps = _gaps(decision, already, before or decision)
     if desk_reviews(decision):
         wanted.append(Notice(DESK, "review"))
-    missing = [n for n in wanted if (n.recipient, n.purpose) not in already]
-    return [*missing, *_gaps(decision, already, before)] if holders_are_told(decision) else missing
+    return [n for n in wanted if (n.recipient, n.purpose) not in already] + gaps
 
 
 def _gaps(decision: Decision, already: Already, before: Decision) -> list[Notice]:

@@ -193,9 +193,8 @@ class Router:
         self.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
         case.rulebook_version, case.decided_at = inputs.rulebook_version, self.now
-        holders = {h.holder_id for p in decision.parties for h in (p.accountable, p.present, p.deputy) if h}
         data = DecisionMadeData(
-            **about(case, cause, officials=holders),
+            **about(case, cause, officials=decision.named),
             decision_id=made.decision_id,
             previous=made.previous,
             record=decision.model_dump(mode="json", exclude_none=True),
@@ -246,10 +245,11 @@ class Router:
         case.level = 0
         case.told = {key: posts for key, posts in case.told.items() if key[1] not in notification.EACH_ROUND}
         case.answered.clear()
-        asking = [n for n in self.out.notices if n.case is case and n.notice.purpose in notification.ASKING]
-        case.asked = {n.notice.recipient for n in asking}
-        for issued in asking:
-            self.out.notices[self.out.notices.index(issued)] = replace(issued, round=case.round)
+        case.asked.clear()
+        for place, issued in enumerate(self.out.notices):
+            if issued.case is case and issued.notice.purpose in notification.ASKING:
+                case.asked.add(issued.notice.recipient)
+                self.out.notices[place] = replace(issued, round=case.round)
 
     def _on_duty(self, case: Case) -> list[str]:
         acts = key_of(case.successor or case.unit)

@@ -4,7 +4,7 @@ Who is told is who is accountable: what verifies, lowers, joins, divides or ends
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -57,9 +57,7 @@ from tests.integration.command_support import (
 from tests.integration.directory_changes import leave
 from tests.integration.escalation_support import (
     City,
-    Template,
     WholeCity,
-    whole_city_in,
 )
 from tests.support import BA_DINH, NGOC_TRAO, NIGHT, received
 
@@ -265,12 +263,6 @@ async def test_what_is_of_another_kind_is_not_called_so(city: City) -> None:
 
 
 # --- over HTTP ---
-
-
-@pytest.fixture(scope="module")
-async def house(template: Template) -> AsyncGenerator[WholeCity]:
-    async with whole_city_in(template) as made:
-        yield made
 
 
 REASON = {"reason": WHY}

@@ -1,7 +1,6 @@
 """The directory over HTTP: any past state of it, and changes by the administrator, all rows or none."""
 
 import json
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from httpx import Response
 from services.escalation.handlers import on_reports
 from services.escalation.importing import import_wards
 from shared.identity import ROLES, Principal, Role
-from tests.integration.escalation_support import Template, WholeCity, whole_city_in
+from tests.integration.escalation_support import WholeCity
 from tests.support import CHAIR, NIGHT, at, received
 
 DIRECTORY = "/escalation/v1/directory"
@@ -37,12 +36,6 @@ TURN = {
 }
 WARD_TURN = TURN | {"level": "ward", "unit_code": "14776", "unit_valid_from": "2021-02-01", "holder_id": "mau-truc-2"}
 BODIES: dict[str, dict[str, Any]] = {"tenures": LATE, "rosters": TURN, "contacts": {"holder_id": "mau-1"}}
-
-
-@pytest.fixture(scope="module")
-async def house(template: Template) -> AsyncGenerator[WholeCity]:
-    async with whole_city_in(template) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What people send to escalation over HTTP: refused before it does harm, and told on without who reported."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -33,12 +33,6 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "reopenings": {"reason": "Chưa xong"},
 }
 """One good body for each."""
-
-
-@pytest.fixture(scope="module")
-async def house(template: Template) -> AsyncGenerator[WholeCity]:
-    async with whole_city_in(template) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
