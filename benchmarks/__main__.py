@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks import escalation, intake, ledger, path
 from benchmarks.measure import Figure, write
-from shared.embedded import erase
+from services.cli.embedded import erase
 
 RESULT = Path("var/bench.json")
 RUNS = {

@@ -14,11 +14,11 @@ from sqlalchemy import func, select
 
 from benchmarks.house import BATCH, SAMPLES, furnished
 from benchmarks.measure import Connection, Figure, Timer, ratio, until
-from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
 from services.escalation.app import build, wired
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import Escalation, on_reports
-from services.escalation.rulebook import read
+from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import Escalation, on_reports
+from services.escalation.domain.rules.rulebook import read
 from services.escalation.store.tables import report
 from shared import messaging
 from shared.clock import Clock

@@ -11,12 +11,12 @@ import asyncpg
 from sqlalchemy import func, select
 
 from benchmarks.measure import Timer, free_port, process, until
+from services.cli.embedded import embedded_servers
 from services.cli.importing import import_file
 from services.escalation.store.tables import report as routed
 from services.ledger.store.tables import entry
 from shared.database import connect
-from shared.embedded import embedded_servers
-from shared.identity import Principal, issuer
+from shared.http.identity import Principal, issuer
 from shared.settings import Settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -11,17 +11,17 @@ import asyncpg
 from httpx import ASGITransport, AsyncClient
 
 from benchmarks.measure import Figure, Timer, ratio
+from services.cli.embedded import embedded_servers
 from services.ledger.api import export_lines
 from services.ledger.app import build, signer, wired
-from services.ledger.handlers import Ledger
+from services.ledger.application import Ledger
+from services.ledger.domain.verify import verify_export
 from services.ledger.store.queries import newest_checkpoint
-from services.ledger.verify import verify_export
 from shared.clock import Clock
 from shared.commitment import Committed, new_salt
 from shared.database import migrate
-from shared.embedded import embedded_servers
 from shared.events import Event, ReportReceived, ReportReceivedData, Source, UnitRef
-from shared.identity import Principal, issuer
+from shared.http.identity import Principal, issuer
 from shared.ids import uuid7
 from shared.settings import Settings
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.escalation.accountability import Decision
-from services.escalation.rulebook import Rulebook
+from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules.rulebook import Rulebook
 from shared import documents, events
 
 

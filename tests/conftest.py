@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from shared.embedded import Servers, embedded_servers
+from services.cli.embedded import Servers, embedded_servers
 from tests.integration.escalation_support import (
     City,
     Template,

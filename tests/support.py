@@ -15,18 +15,18 @@ from typing import Any, Literal, TypeVar
 
 from hypothesis import settings
 
-from services.escalation.accountability import Inputs, ReportFacts
-from services.escalation.directory import Contact, Directory, Tenure, key_of
-from services.escalation.directory import Unit as EscalationUnit
-from services.escalation.joining import admit, join
-from services.escalation.routing import Channels, Router
-from services.escalation.rows import LineError, Row, UnitRow
-from services.escalation.rulebook import AdoptedRulebook, read
-from services.escalation.sheets import MODELS, read_directory, read_wards
-from services.intake.wards import Unit
+from services.cli.embedded import erase
+from services.escalation.domain.directory.directory import Contact, Directory, Tenure, key_of
+from services.escalation.domain.directory.directory import Unit as EscalationUnit
+from services.escalation.domain.directory.rows import LineError, Row, UnitRow
+from services.escalation.domain.directory.sheets import MODELS, read_directory, read_wards
+from services.escalation.domain.incidents.joining import admit, join
+from services.escalation.domain.incidents.routing import Channels, Router
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts
+from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
+from services.intake.domain.wards import Unit
 from shared.clock import HO_CHI_MINH
 from shared.commitment import Committed
-from shared.embedded import erase
 from shared.events import Firecracker, Harm, ReportReceived, ReportReceivedData, Source, UnitRef
 
 SAMPLES = Path(__file__).parents[1] / "samples"

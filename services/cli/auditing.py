@@ -7,7 +7,7 @@ import httpx
 
 from services.cli.errors import CommandError
 from services.cli.given import address, bearer, reason_of
-from services.ledger.verify import Report, verify_export
+from services.ledger.domain.verify import Report, verify_export
 
 
 def verify_source(

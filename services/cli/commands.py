@@ -23,7 +23,7 @@ from services.cli.auditing import verify_source
 from services.cli.errors import CommandError
 from services.cli.given import address, bearer, settings_of, text_of
 from shared.clock import Clock
-from shared.identity import Principal, Role, issuer
+from shared.http.identity import Principal, Role, issuer
 from shared.ids import uuid7
 from shared.keys import KeyFileError, publish, secret
 from shared.settings import Settings
@@ -88,10 +88,10 @@ def _explain(error: Exception) -> None:
     """End with one line, if the error is one that may happen."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from services.escalation.importing import ImportingError
-    from services.escalation.rulebook import RulebookError
+    from services.cli.embedded import EmbeddedError
+    from services.escalation.application.importing import ImportingError
+    from services.escalation.domain.rules.rulebook import RulebookError
     from shared.database import DatabaseError
-    from shared.embedded import EmbeddedError
 
     if isinstance(error, (DatabaseError, EmbeddedError, RulebookError, ImportingError)):
         _fail(error)

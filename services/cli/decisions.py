@@ -14,8 +14,8 @@ from rich.progress import Progress
 from services.cli.errors import CommandError
 from services.cli.given import settings_of
 from services.cli.reading import reading
-from services.escalation.replaying import Replayed
-from services.escalation.replaying import replay as replay_one
+from services.escalation.domain.rules.replaying import Replayed
+from services.escalation.domain.rules.replaying import replay as replay_one
 from services.escalation.store import decisions, directory, incidents
 from shared.settings import Settings
 

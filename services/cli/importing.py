@@ -12,10 +12,10 @@ from rich.table import Table
 
 from services.cli.given import content_of
 from services.cli.process import joined, migrate_all
-from services.escalation import adopting, importing
 from services.escalation.app import wired
-from services.escalation.changing import Difference
-from services.escalation.sheets import MAX_BYTES
+from services.escalation.application import adopting, importing
+from services.escalation.domain.directory.changing import Difference
+from services.escalation.domain.directory.sheets import MAX_BYTES
 from shared.clock import Clock
 from shared.settings import Settings
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import uvicorn
 
+from services.cli.embedded import InUseError, embedded_servers
 from services.cli.errors import CommandError
 from shared.clock import Clock
 from shared.database import SERVICES, migrate
-from shared.embedded import InUseError, embedded_servers
-from shared.identity import verifier
+from shared.http.identity import verifier
+from shared.http.web import Service, compose
 from shared.settings import Settings
-from shared.web import Service, compose
 
 ADDRESSES = "addresses.json"
 

@@ -14,6 +14,17 @@ from rich.progress import Progress
 from sqlalchemy import select
 
 from services.cli.auditing import verify_source
+from services.cli.demo.sample import (
+    COUNTED_PURPOSES,
+    POLL_SECONDS,
+    SAMPLES,
+    Night,
+    Result,
+    Tokens,
+    delivered,
+    whole_sample,
+)
+from services.cli.embedded import erase
 from services.cli.process import (
     CommandError,
     build,
@@ -24,32 +35,21 @@ from services.cli.process import (
     stop_on_signals,
     until,
 )
-from services.cli.sample import (
-    COUNTED_PURPOSES,
-    POLL_SECONDS,
-    SAMPLES,
-    Night,
-    Result,
-    Tokens,
-    delivered,
-    whole_sample,
-)
-from services.escalation import importing
-from services.escalation.handlers import Escalation
+from services.escalation.application import importing
+from services.escalation.application.handlers import Escalation
 from services.escalation.store import deadlines
 from services.escalation.store import tables as escalation_tables
-from services.intake.handlers import UNITS_FRESH_SECONDS
+from services.intake.application.handlers import UNITS_FRESH_SECONDS
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
 from services.ledger.store.queries import newest_recording
 from shared import messaging
 from shared.clock import Clock, local
 from shared.database import SERVICES, connect
-from shared.embedded import erase
-from shared.identity import issuer
+from shared.http.identity import issuer
+from shared.http.web import Service
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
-from shared.web import Service
 
 SETTLE_SECONDS = 30.0
 BEFORE_THE_NIGHT = datetime.fromisoformat("2023-01-06T08:00:00+07:00")

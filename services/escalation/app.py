@@ -5,27 +5,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from services.escalation import deadlines
-from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
 from services.escalation.api import router
-from services.escalation.broadcast import Broadcast
-from services.escalation.channels import Sender, print_line
-from services.escalation.delivery import DeliveryLoop
-from services.escalation.handlers import Escalation, on_reports
-from services.escalation.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
-from services.escalation.links import Links
-from services.escalation.routing import Channels
+from services.escalation.application import deadlines
+from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.handlers import Escalation, on_reports
+from services.escalation.domain.incidents.routing import Channels
+from services.escalation.domain.notices.links import Links
+from services.escalation.monitoring.broadcast import Broadcast
+from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
+from services.escalation.sending.channels import Sender, print_line
+from services.escalation.sending.delivery import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, ReportReceived, parse
-from shared.identity import verifier
+from shared.http.identity import verifier
+from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
 from shared.loop import Loop
 from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
 from shared.settings import Settings
-from shared.web import Check, Service, checks_of, service_app
 
 log = structlog.get_logger()
 GROUP = "escalation"

@@ -7,17 +7,17 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.intake import store
-from services.intake.api import SCHEMAS, router
-from services.intake.handlers import Intake
+from services.intake.api.routes import SCHEMAS, router
+from services.intake.application.handlers import Intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import parse
-from shared.identity import verifier
+from shared.http.identity import verifier
+from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
 from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
 from shared.settings import Settings
-from shared.web import Check, Service, checks_of, service_app
 
 NAME = "intake"
 

@@ -28,8 +28,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.intake.receiving import Draft
-from services.intake.wards import Unit
+from services.intake.domain.receiving import Draft
+from services.intake.domain.wards import Unit
 from shared.events import ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
 

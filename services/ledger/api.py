@@ -13,17 +13,17 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ledger import export, merkle
-from services.ledger.handlers import Ledger
-from services.ledger.merkle import Coordinate, Plan
-from services.ledger.projection import short_kind
+from services.ledger.application import Ledger
+from services.ledger.domain import export, merkle
+from services.ledger.domain.merkle import Coordinate, Plan
+from services.ledger.domain.projection import short_kind
 from services.ledger.store import queries
 from services.ledger.store.nodes import nodes_at
 from services.ledger.store.queries import EntryRow, Filter, Head
-from shared import cursor as cursors
-from shared.cursor import Instant
-from shared.identity import require
-from shared.problem import FieldError, Problem, invalid
+from shared.http import cursor as cursors
+from shared.http.cursor import Instant
+from shared.http.guard import require
+from shared.http.problem import FieldError, Problem, invalid
 
 router = APIRouter()
 BIGINT = 2**63

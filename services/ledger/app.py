@@ -4,17 +4,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from services.ledger.api import router
-from services.ledger.checkpoint import Signer
-from services.ledger.handlers import Ledger
+from services.ledger.application import Ledger
+from services.ledger.domain.checkpoint import Signer
 from services.ledger.store.tables import dead_letters
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, parse
-from shared.identity import verifier
+from shared.http.identity import verifier
+from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import signing_key
 from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_complaint, streams
 from shared.settings import Settings
-from shared.web import Check, Service, checks_of, service_app
 
 GROUP = "ledger"
 GATHER_SECONDS = 0.05

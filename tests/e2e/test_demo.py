@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from services.cli.process import listening_socket
-from shared.identity import Principal, Role, issuer
+from shared.http.identity import Principal, Role, issuer
 from tests.e2e.running import TRUCBAN, Up, alive, environment, trucban
 from tests.support import SAMPLES, passable_folder
 

@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from shared.embedded import erase
+from services.cli.embedded import erase
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]

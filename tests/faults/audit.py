@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.auditing import verify_source
-from services.escalation.replaying import replay
+from services.escalation.domain.rules.replaying import replay
 from services.escalation.store import deadlines, decisions, directory
 from services.escalation.store import tables as escalation_tables
 from services.escalation.store.deliveries import LEASE
@@ -19,7 +19,7 @@ from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
 from shared import messaging
 from shared.database import connect
-from shared.identity import Principal
+from shared.http.identity import Principal
 from shared.messaging import ESCALATION, INTAKE, is_transient
 from tests.faults.house import House
 from tests.faults.load import Load

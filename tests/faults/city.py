@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
 
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.support import rulebook
 
 VALID_FROM = "2021-02-01"

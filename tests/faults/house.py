@@ -22,12 +22,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
+from services.cli.embedded import Servers, embedded_servers
 from services.cli.importing import import_file
-from services.escalation.adopting import adopt_rulebooks
 from services.escalation.app import wired
+from services.escalation.application.adopting import adopt_rulebooks
 from shared.clock import Clock
-from shared.embedded import Servers, embedded_servers
-from shared.identity import Principal, issuer
+from shared.http.identity import Principal, issuer
 from shared.settings import Settings
 from tests.faults.city import DIRECTORY, RULEBOOK, WARDS
 from tests.support import passable_folder

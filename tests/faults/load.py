@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.faults.city import DESK, Submitted
 from tests.faults.house import House
 from tests.faults.people import People

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from shared.clock import local
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.faults.city import ADMINISTRATOR, DESK, LEADER, OFFICIALS, changes_of_hands
 from tests.faults.house import House
 

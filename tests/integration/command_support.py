@@ -7,16 +7,16 @@ from typing import Any
 import orjson
 import pytest
 
-from services.escalation import commands
-from services.escalation.commands import Done
-from services.escalation.handlers import acknowledge, on_reports
+from services.escalation.application import commands
+from services.escalation.application.commands import Done
+from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import (
     Harm,
     ReportReceived,
     UnitRef,
 )
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.directory_changes import end_unit
 from tests.integration.escalation_support import (
     City,

@@ -17,21 +17,21 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import Row, text
 from sqlalchemy.engine import make_url
 
+from services.cli.embedded import Servers
 from services.cli.process import build
-from services.escalation import adopting, importing
-from services.escalation.accountability import Inputs, decide, record_bytes
-from services.escalation.handlers import Escalation
+from services.escalation.application import adopting, importing
+from services.escalation.application.handlers import Escalation
+from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
 from services.escalation.store import deadlines, directory, tables
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
-from shared.embedded import Servers
 from shared.events import Event, UnitRecorded, parse
-from shared.identity import Principal, Role, TokenIssuer, issuer, verifier
+from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
+from shared.http.web import Service, compose
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
-from shared.web import Service, compose
 from tests.support import CHANNELS, NIGHT, SAMPLES, at
 
 BEFORE_THE_NIGHT = at("2023-01-06 08:00")

@@ -11,18 +11,18 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.cli.embedded import Servers
 from services.intake import app as intake_app
 from services.intake import store
-from services.intake.handlers import Intake
+from services.intake.application.handlers import Intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect, migrate
-from shared.embedded import Servers
 from shared.events import UnitRecorded, UnitRecordedData, UnitRef
-from shared.identity import Principal, Role, issuer, verifier
+from shared.http.identity import Principal, Role, issuer, verifier
+from shared.http.web import compose
 from shared.ids import uuid7
 from shared.settings import Settings
-from shared.web import compose
 from tests.integration.ledger_support import new_database
 from tests.unit.intake.sample import AT, UNITS
 

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 
-from services.escalation import commands
-from services.escalation.adopting import adopt_rulebooks
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import acknowledge, acknowledge_notice, on_reports
-from services.escalation.importing import import_directory, import_wards
+from services.escalation.application import commands
+from services.escalation.application.adopting import adopt_rulebooks
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
+from services.escalation.application.importing import import_directory, import_wards
 from shared.events import Harm, ReportReceived, UnitRef
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
 from tests.integration.escalation_support import City
 from tests.integration.killing import Act

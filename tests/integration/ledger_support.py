@@ -8,9 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from services.ledger.api import export_lines
-from services.ledger.handlers import Ledger
+from services.ledger.application import Ledger
+from services.ledger.domain.verify import Report, verify_export
 from services.ledger.store import queries
-from services.ledger.verify import Report, verify_export
 from shared.clock import Clock
 from shared.database import connect, migrate
 from tests.unit.ledger.sample import AT, SIGNER

@@ -13,9 +13,9 @@ from sqlalchemy import MetaData, Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
 
+from services.cli.embedded import Servers, embedded_servers
 from shared import messaging
 from shared.database import connect
-from shared.embedded import Servers, embedded_servers
 from shared.messaging import Consumer, Outbox, Outgoing, Relay
 from tests.support import passable_folder
 

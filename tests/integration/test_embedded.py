@@ -22,8 +22,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from shared.embedded import EmbeddedError, Servers, embedded_servers, erase
-from shared.embedded.place import VAR_LIB, Account
+from services.cli.embedded import EmbeddedError, Servers, embedded_servers, erase
+from services.cli.embedded.place import VAR_LIB, Account
 
 ROOT = Path(__file__).parent.parent.parent
 IS_ROOT = os.geteuid() == 0
@@ -32,7 +32,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root runs PostgreSQL as a
 PARENT = """
 import asyncio, concurrent.futures.thread, json, os, signal, sys
 from pathlib import Path
-from shared.embedded import EmbeddedError, embedded_servers
+from services.cli.embedded import EmbeddedError, embedded_servers
 
 data, uid, gid = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if uid != os.geteuid():  # only now: that user need not reach this Python

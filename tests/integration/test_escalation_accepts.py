@@ -6,14 +6,14 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.escalation.handlers import on_reports
-from services.intake.receiving import Draft, Means, draft
-from services.intake.submission import Submission
-from services.ledger.canonical import entry
+from services.escalation.application.handlers import on_reports
+from services.intake.domain.receiving import Draft, Means, draft
+from services.intake.domain.submission import Submission
+from services.ledger.domain.canonical import entry
 from shared.commitment import new_salt
 from shared.events import ReportReceived, encode, parse
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from shared.taxonomy import categories
 from tests.integration.escalation_support import City
 from tests.support import NIGHT, body, depth, new_id, wards

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import acknowledge, on_reports
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import AcknowledgementRecorded, UnitRef
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.escalation_support import City
 from tests.support import CHAIR, NIGHT, SECRETARY, SINCE, at, received
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.api import stream
-from services.escalation.handlers import on_reports
+from services.escalation.application.handlers import on_reports
 from shared.commitment import Committed
 from shared.events import Harm
-from shared.identity import ROLES, Principal, Role
+from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SALT, SECRETARY, body, depth, received
 

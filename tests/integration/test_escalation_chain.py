@@ -6,9 +6,9 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from services.escalation import commands
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import acknowledge, acknowledge_notice, on_reports
+from services.escalation.application import commands
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from shared.events import (
     AcknowledgementLapsed,
     AcknowledgementRecorded,
@@ -20,7 +20,7 @@ from shared.events import (
     SuggestionRaised,
     UnitRef,
 )
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty, reachable
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, at, received

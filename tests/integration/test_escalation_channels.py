@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from services.escalation.channels import DeliveryError, Sender, complaint
-from services.escalation.channels import through_apprise as apprise_channels
-from services.escalation.channels.mail import Mail
-from services.escalation.channels.webhook import Webhooks, retry_after
+from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
+from services.escalation.sending.channels import DeliveryError, Sender, complaint
+from services.escalation.sending.channels import through_apprise as apprise_channels
+from services.escalation.sending.channels.mail import Mail
+from services.escalation.sending.channels.webhook import Webhooks, retry_after
 from services.escalation.store.deliveries import DueDelivery, Message
-from services.escalation.wording import SHORT_BUNDLE, Listed
 from tests.integration.delivery_peers import mail_server, receiving
 from tests.support import CHAIR, NIGHT, new_id
 

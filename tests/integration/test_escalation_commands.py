@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from httpx import Response
 
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import on_reports
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import on_reports
 from shared.events import (
     DecisionMade,
     Event,
     Harm,
     IncidentVerified,
 )
-from shared.identity import Principal, Role
+from shared.http.identity import Principal, Role
 from tests.integration.command_support import (
     ASKED,
     COMMANDS,

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.escalation import deadlines
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import acknowledge, on_reports
+from services.escalation.application import deadlines
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import Harm, StepRaised
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.escalation_support import City
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, received
 

@@ -10,16 +10,22 @@ from typing import Any
 
 import pytest
 
-from services.escalation.channels import DeliveryError, Outcome, Sender
-from services.escalation.channels.webhook import Webhooks
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.delivery import GATEWAY, LANE_AT_ONCE, MESSAGES_A_CLAIM, RETRY_AFTER_SECONDS, DeliveryLoop
-from services.escalation.handlers import acknowledge, on_reports
-from services.escalation.pacing import Limits, Rate
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.domain.notices.pacing import Limits, Rate
+from services.escalation.sending.channels import DeliveryError, Outcome, Sender
+from services.escalation.sending.channels.webhook import Webhooks
+from services.escalation.sending.delivery import (
+    GATEWAY,
+    LANE_AT_ONCE,
+    MESSAGES_A_CLAIM,
+    RETRY_AFTER_SECONDS,
+    DeliveryLoop,
+)
 from services.escalation.store import deliveries, watch
 from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared.events import DeliveryFinished, ReportReceived
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
 from tests.integration.directory_changes import leave
 from tests.integration.escalation_support import City, until

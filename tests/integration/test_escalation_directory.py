@@ -6,13 +6,13 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from services.escalation.adopting import adopt_rulebooks, packaged_rulebooks
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.directory import Contact
-from services.escalation.handlers import on_reports
-from services.escalation.importing import import_directory, import_wards
-from services.escalation.recording import Imported
-from services.escalation.rulebook import RulebookError
+from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import on_reports
+from services.escalation.application.importing import import_directory, import_wards
+from services.escalation.application.recording import Imported
+from services.escalation.domain.directory.directory import Contact
+from services.escalation.domain.rules.rulebook import RulebookError
 from services.escalation.store import directory
 from shared.events import (
     ContactRecorded,

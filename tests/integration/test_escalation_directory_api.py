@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from httpx import Response
 
-from services.escalation.handlers import on_reports
-from services.escalation.importing import import_wards
-from shared.identity import ROLES, Principal, Role
+from services.escalation.application.handlers import on_reports
+from services.escalation.application.importing import import_wards
+from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import WholeCity
 from tests.support import CHAIR, NIGHT, at, received
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from services.escalation.channels import DeliveryError, Outcome, Sender
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.delivery import DeliveryLoop
-from services.escalation.handlers import acknowledge, on_reports
-from services.escalation.recording import record
-from services.escalation.rows import Asked, ContactRow, Tables
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.recording import record
+from services.escalation.domain.directory.rows import Asked, ContactRow, Tables
+from services.escalation.sending.channels import DeliveryError, Outcome, Sender
+from services.escalation.sending.delivery import DeliveryLoop
 from services.escalation.store.deliveries import Message
 from shared.events import Harm, ReportReceived
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.command_support import designate
 from tests.integration.directory_changes import reachable
 from tests.integration.escalation_support import City

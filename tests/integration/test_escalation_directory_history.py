@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.importing import import_directory, import_wards
-from services.escalation.recording import record
-from services.escalation.rows import Asked, Tables
+from services.escalation.application.importing import import_directory, import_wards
+from services.escalation.application.recording import record
+from services.escalation.domain.directory.rows import Asked, Tables
 from services.escalation.store import directory
 from shared.clock import Clock
 from tests.integration.escalation_support import City

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from services.escalation import commands
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import acknowledge, on_reports
+from services.escalation.application import commands
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import (
     DecisionMade,
     Harm,
     SeverityRevised,
 )
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.command_support import (
     AGAIN,
     ASKED,

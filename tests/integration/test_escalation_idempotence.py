@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import on_reports
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import on_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
 from tests.support import BA_DINH, NIGHT, SINCE, SourceKind, depth, received

@@ -10,9 +10,9 @@ from httpx import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.handlers import on_reports
+from services.escalation.application.handlers import on_reports
 from shared.events import Harm
-from shared.identity import Principal, Role
+from shared.http.identity import Principal, Role
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
 from tests.support import BA_DINH, CHAIR, depth, received
 

@@ -5,8 +5,8 @@ from datetime import date
 
 import pytest
 
-from services.escalation import commands
-from services.escalation.deadlines import pass_deadlines
+from services.escalation.application import commands
+from services.escalation.application.deadlines import pass_deadlines
 from shared.events import (
     Harm,
     IncidentDesignated,
@@ -18,7 +18,7 @@ from shared.events import (
     SeverityRevised,
     UnitRef,
 )
-from shared.problem import Problem
+from shared.http.problem import Problem
 from tests.integration.command_support import (
     ASKED,
     DESK,

@@ -23,17 +23,18 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from services.escalation import commands, notification
-from services.escalation.accountability import Decision
-from services.escalation.commands import Done
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.directory import Tenure
-from services.escalation.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
-from services.escalation.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
+from services.escalation.application import commands
+from services.escalation.application.commands import Done
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
+from services.escalation.domain.directory.directory import OFFICES, Tenure
+from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
+from services.escalation.domain.notices import notification
+from services.escalation.domain.rules.accountability import Decision
 from services.escalation.store import directory
 from shared.events import Harm, UnitRef
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
 from tests.integration.escalation_support import (
     City,
@@ -210,7 +211,7 @@ class Life(RuleBasedStateMachine):
             done = self.run(acknowledge_notice(self.city.escalation, n.notice_id, n.recipient))
             assert done is not None
             return
-        if n.recipient in notification.OFFICES:
+        if n.recipient in OFFICES:
             who = DESK if n.recipient == "desk" else LEADER
         else:
             ward = self._one("SELECT unit_code FROM escalation.incident WHERE incident_id = :id", id=n.incident_id)

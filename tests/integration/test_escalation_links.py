@@ -17,13 +17,13 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import Row
 from sqlalchemy.exc import OperationalError
 
-from services.escalation import handlers
 from services.escalation.api import links as routes
-from services.escalation.handlers import on_reports
-from services.escalation.links import VALID_FOR, Links
+from services.escalation.application import handlers
+from services.escalation.application.handlers import on_reports
+from services.escalation.domain.notices.links import VALID_FOR, Links
 from shared.events import Harm
-from shared.identity import Principal, verifier
-from shared.web import service_app
+from shared.http.identity import Principal, verifier
+from shared.http.web import service_app
 from tests.integration.escalation_support import City
 from tests.support import CHAIR, NIGHT, received
 

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from services.escalation.changing import Change
-from services.escalation.directory import key_of
-from services.escalation.handlers import on_reports
-from services.escalation.importing import import_directory, import_wards
+from services.escalation.application.handlers import on_reports
+from services.escalation.application.importing import import_directory, import_wards
+from services.escalation.domain.directory.changing import Change
+from services.escalation.domain.directory.directory import key_of
 from services.escalation.store import cases
 from services.escalation.store.marking import mark_for_directory
 from shared.events import UnitRef

@@ -10,13 +10,13 @@ from httpx import ASGITransport, AsyncClient
 
 from services.cli.process import CommandError, infrastructure
 from services.escalation.api import decisions as routes
-from services.escalation.handlers import on_reports
+from services.escalation.application.handlers import on_reports
 from services.escalation.store import decisions as store
 from shared.database import migrate
 from shared.events import Harm
-from shared.identity import Principal, issuer, verifier
+from shared.http.identity import Principal, issuer, verifier
+from shared.http.web import service_app
 from shared.settings import Settings
-from shared.web import service_app
 from tests.integration.cli_support import trucban, trucban_process
 from tests.integration.escalation_support import City
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, passable_folder, received

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import event
 
-from services.escalation import commands
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import on_reports
-from services.escalation.importing import import_directory
+from services.escalation.application import commands
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import on_reports
+from services.escalation.application.importing import import_directory
 from services.escalation.store import cases
 from shared.events import ReportReceived
-from shared.identity import Principal
+from shared.http.identity import Principal
 from tests.integration.escalation_support import City, city_in, decisions_that_differ_when_computed_again, until
 from tests.support import NIGHT, received
 

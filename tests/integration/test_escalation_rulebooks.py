@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.cli.process import CommandError
-from services.escalation.handlers import on_reports
+from services.escalation.application.handlers import on_reports
 from services.escalation.store import decisions as store
 from shared.events import Harm
 from tests.integration.cli_support import trucban, trucban_process

@@ -18,14 +18,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.process import Server
-from services.escalation import broadcast as broadcasting
 from services.escalation.api import stream as routes
-from services.escalation.broadcast import Broadcast
-from services.escalation.handlers import on_reports
+from services.escalation.application.handlers import on_reports
+from services.escalation.monitoring import broadcast as broadcasting
+from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store import timeline
 from services.escalation.store.timeline import START, Line, Place
-from shared.identity import Principal, Role, TokenIssuer, issuer, verifier
-from shared.web import service_app
+from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
+from shared.http.web import service_app
 from tests.integration.escalation_support import City, Template, city_in, until
 from tests.integration.plans import plan_of
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, received

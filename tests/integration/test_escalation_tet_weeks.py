@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from services.escalation import commands
-from services.escalation.channels import Outcome, Sender
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.delivery import DeliveryLoop
-from services.escalation.handlers import acknowledge, acknowledge_notice, on_reports
-from services.escalation.importing import import_directory
+from services.escalation.application import commands
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
+from services.escalation.application.importing import import_directory
+from services.escalation.sending.channels import Outcome, Sender
+from services.escalation.sending.delivery import DeliveryLoop
 from services.escalation.store.deliveries import Message
-from services.intake.wards import Unit
+from services.intake.domain.wards import Unit
 from shared.clock import local
 from shared.events import Firecracker, Harm, ReportReceived, UnitRef
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
 from tests.support import CHAIR, SECRETARY, at, received, wards
 

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from services.escalation.deadlines import pass_deadlines
-from services.escalation.handlers import on_reports
-from services.escalation.heartbeat import Heartbeat, Watchman
+from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.handlers import on_reports
+from services.escalation.monitoring.heartbeat import Heartbeat, Watchman
 from services.escalation.store import tables, watch
 from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
-from shared.web import Check, checks_of
+from shared.http.web import Check, checks_of
 from tests.integration.escalation_support import City, Template, city_in
 from tests.integration.plans import plan_of
 from tests.support import NIGHT, received

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from services.cli.auditing import verify_source
 from services.ledger.app import signer
 from shared import messaging
-from shared.identity import Principal
+from shared.http.identity import Principal
 from shared.messaging import ESCALATION, INTAKE
 from tests.integration.escalation_support import (
     Template,

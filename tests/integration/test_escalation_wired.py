@@ -8,10 +8,10 @@ import pytest
 from httpx import AsyncClient
 
 from services.cli.process import build, listening_socket, serving
-from services.escalation.links import VALID_FOR, Links
+from services.escalation.domain.notices.links import VALID_FOR, Links
 from shared import messaging
 from shared.clock import Clock
-from shared.identity import Principal, issuer
+from shared.http.identity import Principal, issuer
 from shared.keys import secret
 from shared.settings import Settings
 from tests.integration.escalation_support import Template, WholeCity

@@ -15,18 +15,18 @@ from sqlalchemy import MetaData
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateSchema
 
+from services.cli.embedded import Servers
 from services.intake import store
-from services.intake.body import submission_of
-from services.intake.handlers import Intake
-from services.intake.receiving import Draft
+from services.intake.api.body import submission_of
+from services.intake.application.handlers import Intake
+from services.intake.domain.receiving import Draft
 from shared import messaging
 from shared.database import connect
-from shared.embedded import Servers
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
+from shared.http.problem import Problem
 from shared.ids import uuid7
 from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
-from shared.problem import Problem
 from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
 from tests.unit.intake.sample import AT, DESK, body

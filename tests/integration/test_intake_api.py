@@ -10,8 +10,8 @@ from httpx import AsyncClient, Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.embedded import Servers
-from shared.identity import ROLES, Role
+from services.cli.embedded import Servers
+from shared.http.identity import ROLES, Role
 from tests.integration.intake_support import House, Place, opened, place_on
 from tests.unit.intake.sample import body
 

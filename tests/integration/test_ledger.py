@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from services.ledger.canonical import CanonicalError
-from services.ledger.checkpoint import Signer
-from services.ledger.handlers import Ledger
+from services.cli.embedded import Servers, embedded_servers
+from services.ledger.application import Ledger
+from services.ledger.domain.canonical import CanonicalError
+from services.ledger.domain.checkpoint import Signer
 from services.ledger.store.append import LogError
 from services.ledger.store.tables import dead_letters, metadata
 from shared import messaging
-from shared.embedded import Servers, embedded_servers
 from shared.events import Event, encode, parse
 from tests.integration.ledger_support import (
     as_intruder,

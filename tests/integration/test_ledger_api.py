@@ -12,20 +12,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
+from services.cli.embedded import Servers, embedded_servers
 from services.ledger import app as ledger_app
-from services.ledger import merkle
 from services.ledger.api import router
-from services.ledger.checkpoint import open_checkpoint
-from services.ledger.handlers import Ledger
-from services.ledger.verify import verify_export
+from services.ledger.application import Ledger
+from services.ledger.domain import merkle
+from services.ledger.domain.checkpoint import open_checkpoint
+from services.ledger.domain.verify import verify_export
 from shared import messaging
 from shared.clock import Clock
 from shared.database import migrate
-from shared.embedded import Servers, embedded_servers
 from shared.events import encode
-from shared.identity import ROLES, Principal, Role, TokenIssuer, TokenVerifier
+from shared.http.identity import ROLES, Principal, Role, TokenIssuer, TokenVerifier
+from shared.http.web import compose, service_app
 from shared.settings import Settings
-from shared.web import compose, service_app
 from tests.integration.ledger_support import new_database, opened
 from tests.support import passable_folder
 from tests.unit.ledger.sample import AT, ORIGIN, SIGNER, report

@@ -10,9 +10,9 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from services.cli.embedded import Servers
 from shared import messaging
 from shared.database import connect
-from shared.embedded import Servers
 from shared.messaging import dead_stream
 from tests.integration.messaging_support import Event, Seen, World, new_world, running_servers, until
 

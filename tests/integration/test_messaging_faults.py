@@ -13,8 +13,8 @@ import pytest_asyncio
 from redis.exceptions import RedisError
 from sqlalchemy import update
 
+from services.cli.embedded import Servers
 from shared import messaging
-from shared.embedded import Servers
 from tests.integration.messaging_support import Event, Seen, World, new_world, running_servers, until
 
 

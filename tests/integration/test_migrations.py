@@ -7,8 +7,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
+from services.cli.embedded import Servers
 from shared.database import SERVICES, connect, migrate
-from shared.embedded import Servers
 
 METADATA = {
     "intake": "services.intake.store",

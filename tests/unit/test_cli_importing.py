@@ -8,10 +8,17 @@ import pytest
 from rich.console import Console
 
 from services.cli.importing import import_as_json, print_import
-from services.escalation.changing import Reach, differences, plan_contacts, plan_tenures, shown_reach, shown_tenure
-from services.escalation.directory import Contact
-from services.escalation.recording import Imported
-from services.escalation.rows import ContactRow, LineError, Note, Tables
+from services.escalation.application.recording import Imported
+from services.escalation.domain.directory.changing import (
+    Reach,
+    differences,
+    plan_contacts,
+    plan_tenures,
+    shown_reach,
+    shown_tenure,
+)
+from services.escalation.domain.directory.directory import Contact
+from services.escalation.domain.directory.rows import ContactRow, LineError, Note, Tables
 from tests.support import at, new_id
 from tests.unit.escalation.drawn_rows import UNITS, row
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.cursor import decode, encode, page
-from shared.problem import Problem
+from shared.http.cursor import decode, encode, page
+from shared.http.problem import Problem
 
 keys = st.lists(st.integers(-(2**53), 2**53) | st.text(max_size=20), min_size=1, max_size=4)
 

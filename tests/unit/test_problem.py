@@ -9,8 +9,8 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from shared.problem import FieldError, Problem, field_errors, invalid
-from shared.web import service_app
+from shared.http.problem import FieldError, Problem, field_errors, invalid
+from shared.http.web import service_app
 from tests.unit.test_identity import VERIFIER
 
 SECRET = "Nguyễn Văn A, 0912 000 001"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from services.escalation import correlation
 from services.escalation.api import commands
-from services.escalation.checking import check_rosters, check_tenures, check_units
-from services.escalation.correlation import Happening, Point
-from services.escalation.rows import RosterRow, TenureRow, UnitRow
-from services.intake.submission import Submission
-from services.intake.wards import Unit, resolve
+from services.escalation.domain.directory.checking import check_rosters, check_tenures, check_units
+from services.escalation.domain.directory.rows import RosterRow, TenureRow, UnitRow
+from services.escalation.domain.incidents import correlation
+from services.escalation.domain.incidents.correlation import Happening, Point
+from services.intake.domain.submission import Submission
+from services.intake.domain.wards import Unit, resolve
 from shared.clock import HO_CHI_MINH
 from shared.events import UnitRef
 from shared.taxonomy import categories

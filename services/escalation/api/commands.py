@@ -5,15 +5,16 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.escalation import commands
 from services.escalation.api.common import Wired
-from services.escalation.commands import Done
-from services.escalation.handlers import record_of
-from services.escalation.rows import Code, Day
+from services.escalation.application import commands
+from services.escalation.application.commands import Done
+from services.escalation.application.handlers import record_of
+from services.escalation.domain.directory.rows import Code, Day
 from shared import events, inputs
-from shared.body import bounded
-from shared.identity import Principal, require
-from shared.problem import FieldError, invalid
+from shared.http.body import bounded
+from shared.http.guard import require
+from shared.http.identity import Principal
+from shared.http.problem import FieldError, invalid
 
 MAX_BYTES = 1_000_000
 router = APIRouter(prefix="/incidents/{incident_id}", route_class=bounded(MAX_BYTES))

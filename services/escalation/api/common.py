@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
 
-from services.escalation.handlers import Escalation
-from shared.identity import Principal, require
-from shared.problem import Problem
+from services.escalation.application.handlers import Escalation
+from shared.http.guard import require
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 
 
 async def _escalation(request: Request) -> Escalation:

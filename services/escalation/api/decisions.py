@@ -7,15 +7,15 @@ import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.escalation import views
+from services.escalation.api import views
 from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired
-from services.escalation.handlers import Escalation, insist_on_ward
-from services.escalation.replaying import replay
+from services.escalation.application.handlers import Escalation, insist_on_ward
+from services.escalation.domain.rules.replaying import replay
 from services.escalation.store import directory, incidents
-from shared import cursor as cursors
-from shared.cursor import Limit
-from shared.identity import Principal
-from shared.problem import Problem
+from shared.http import cursor as cursors
+from shared.http.cursor import Limit
+from shared.http.identity import Principal
+from shared.http.problem import Problem
 
 router = APIRouter()
 

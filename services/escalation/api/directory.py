@@ -9,17 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Page, Wired
-from services.escalation.changing import Difference
-from services.escalation.handlers import Escalation
-from services.escalation.recording import Imported, record
-from services.escalation.rows import Asked, ContactRow, RosterRow, Tables, TenureRow
+from services.escalation.application.handlers import Escalation
+from services.escalation.application.recording import Imported, record
+from services.escalation.domain.directory.changing import Difference
+from services.escalation.domain.directory.rows import Asked, ContactRow, RosterRow, Tables, TenureRow
 from services.escalation.store import directory
-from shared import cursor as cursors
-from shared.body import bounded
 from shared.clock import local
-from shared.cursor import Instant, Limit
-from shared.identity import Principal, require
-from shared.problem import FieldError, Problem, invalid
+from shared.http import cursor as cursors
+from shared.http.body import bounded
+from shared.http.cursor import Instant, Limit
+from shared.http.guard import require
+from shared.http.identity import Principal
+from shared.http.problem import FieldError, Problem, invalid
 
 MAX_ROWS, MAX_BYTES = 5_000, 5_000_000
 router = APIRouter(route_class=bounded(MAX_BYTES))

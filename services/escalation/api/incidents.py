@@ -6,15 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from services.escalation import handlers, views
+from services.escalation.api import views
 from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
-from services.escalation.lifecycle import State
+from services.escalation.application import handlers
+from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.store import incidents, timeline
-from shared import cursor as cursors
-from shared.cursor import Instant, Limit
-from shared.identity import Principal, require
+from shared.http import cursor as cursors
+from shared.http.cursor import Instant, Limit
+from shared.http.guard import require
+from shared.http.identity import Principal
+from shared.http.problem import FieldError, Problem, invalid
 from shared.inputs import KnownCategory
-from shared.problem import FieldError, Problem, invalid
 
 router = APIRouter()
 Asked = Annotated[Principal, Depends(require("official", "desk", "leader"))]

@@ -19,16 +19,17 @@ from markupsafe import Markup
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.escalation import handlers
 from services.escalation.api.common import Wired
-from services.escalation.handlers import Escalation
-from services.escalation.links import ExpiredLinkError, ForgedLinkError, Links
-from services.escalation.notification import DESK, LEADERSHIP
+from services.escalation.application import handlers
+from services.escalation.application.handlers import Escalation
+from services.escalation.domain.directory.directory import DESK, LEADERSHIP
+from services.escalation.domain.notices.links import ExpiredLinkError, ForgedLinkError, Links
 from services.escalation.store import links as store
 from services.escalation.store.links import LinkedNotice
 from shared.clock import local
+from shared.http import errors
+from shared.http.problem import Problem
 from shared.messaging import is_transient
-from shared.problem import Problem
 
 router = APIRouter()
 PAGES = Path(__file__).parents[1] / "pages"
@@ -207,7 +208,7 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
 
 def _refused(asked: Asked, refusal: Refusal) -> Response:
     if asked.wants_json:
-        return Problem(refusal.status, f"{refusal.en}. {refusal.way_en}").response()
+        return errors.response(Problem(refusal.status, f"{refusal.en}. {refusal.way_en}"))
     return _page().response(refusal.status, said=refusal)
 
 

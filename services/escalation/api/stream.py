@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.escalation.api.common import Reader, own_ward
-from services.escalation.broadcast import Broadcast
+from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Entry, Place
-from shared.problem import FieldError, Problem, invalid
+from shared.http.problem import FieldError, Problem, invalid
 
 log = structlog.get_logger()
 router = APIRouter()

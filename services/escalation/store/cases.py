@@ -11,15 +11,15 @@ from sqlalchemy import ColumnElement, Row, Select, and_, exists, or_, select, te
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.accountability import Decision, ReportFacts, time_of_occurrence
-from services.escalation.case import Case, DueKind
-from services.escalation.correlation import Happening, Point
-from services.escalation.digest import Digest, digest_of
-from services.escalation.directory import UnitKey
-from services.escalation.finding import Finding
-from services.escalation.lifecycle import FINAL
-from services.escalation.notification import ASKING, EACH_ROUND
-from services.escalation.patterns import Neighbour
+from services.escalation.domain.directory.directory import UnitKey
+from services.escalation.domain.incidents.case import Case, DueKind
+from services.escalation.domain.incidents.correlation import Happening, Point
+from services.escalation.domain.incidents.digest import Digest, digest_of
+from services.escalation.domain.incidents.finding import Finding
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.incidents.patterns import Neighbour
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
+from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import among
 from shared.events import UnitRef

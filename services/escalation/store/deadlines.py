@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.chain import Told
+from services.escalation.domain.incidents.chain import Told
 from services.escalation.store.saving import call_off_deliveries
 from services.escalation.store.tables import deadline, delivery, incident, notice
 from shared.database import among

@@ -27,13 +27,13 @@ from sqlalchemy import case as sql_case
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from services.escalation import pacing
-from services.escalation.case import Case
-from services.escalation.lifecycle import FINAL
-from services.escalation.notification import ASKING
-from services.escalation.pacing import Limits, Waiting
+from services.escalation.domain.incidents.case import Case
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.notices import pacing
+from services.escalation.domain.notices.notification import ASKING
+from services.escalation.domain.notices.pacing import Limits, Waiting
+from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import delivery, incident, notice, pace
-from services.escalation.wording import Listed
 from shared.ids import uuid7
 
 LEASE = timedelta(seconds=20)

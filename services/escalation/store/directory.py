@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.directory import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
-from services.escalation.rulebook import AdoptedRulebook, read
+from services.escalation.domain.directory.directory import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
+from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
 from shared.database import among
 from shared.events import UnitRef

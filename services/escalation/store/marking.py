@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Row, Select, insert, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.changing import Change
-from services.escalation.directory import UnitKey
-from services.escalation.lifecycle import FINAL
+from services.escalation.domain.directory.changing import Change
+from services.escalation.domain.directory.directory import UnitKey
+from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.store.tables import deadline, incident
 from shared.database import among
 from shared.ids import uuid7

@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.directory import Contact, UnitKey
-from services.escalation.lifecycle import FINAL
-from services.escalation.notification import ASKING, EACH_ROUND
+from services.escalation.domain.directory.directory import Contact, UnitKey
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.store.directory import contact_of
 from services.escalation.store.marking import open_of
 from services.escalation.store.saving import WAITING

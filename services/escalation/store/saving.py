@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, bindparam, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.accountability import record_bytes
-from services.escalation.case import Case, IssuedNotice, Joined, MadeDecision, NewDeadline, Outcome
-from services.escalation.finding import Finding
+from services.escalation.domain.incidents.case import Case, IssuedNotice, Joined, MadeDecision, NewDeadline, Outcome
+from services.escalation.domain.incidents.finding import Finding
+from services.escalation.domain.rules.accountability import record_bytes
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 from shared.database import copy
 from shared.ids import uuid7

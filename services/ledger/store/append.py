@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import TextClause, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ledger import canonical, merkle
-from services.ledger.canonical import Entry
-from services.ledger.checkpoint import Checkpoint, NoteError, Signer, open_checkpoint
-from services.ledger.merkle import EMPTY_ROOT, Coordinate, Frontier, Node
+from services.ledger.domain import canonical, merkle
+from services.ledger.domain.canonical import Entry
+from services.ledger.domain.checkpoint import Checkpoint, NoteError, Signer, open_checkpoint
+from services.ledger.domain.merkle import EMPTY_ROOT, Coordinate, Frontier, Node
 from services.ledger.store import tables
 from services.ledger.store.nodes import nodes_at
 from shared.clock import Clock

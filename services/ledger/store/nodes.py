@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ledger.merkle import Coordinate
+from services.ledger.domain.merkle import Coordinate
 
 _NODES_AT = text("""
     SELECT 0 AS level, idx AS pos, leaf_hash AS hash FROM ledger.entry WHERE idx = ANY(:leaves)

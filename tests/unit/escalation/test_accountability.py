@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.accountability import Decision, Inputs, ReportFacts, decide, record_bytes
-from services.escalation.directory import Tenure
-from services.escalation.rulebook import AdoptedRulebook
+from services.escalation.domain.directory.directory import Tenure
+from services.escalation.domain.rules.accountability import Decision, Inputs, ReportFacts, decide, record_bytes
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.events import Firecracker, Harm
 from shared.taxonomy import categories
 from tests.support import RULEBOOK, facts, inputs, rulebook, tenure

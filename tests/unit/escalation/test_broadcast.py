@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.escalation import broadcast
-from services.escalation.broadcast import Listener
+from services.escalation.monitoring import broadcast
+from services.escalation.monitoring.broadcast import Listener
 from services.escalation.store.timeline import Entry, Place
 
 

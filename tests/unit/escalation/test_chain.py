@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.case import Case, IssuedNotice, NewDeadline, Outcome
-from services.escalation.chain import Passed, Told, pass_due
-from services.escalation.directory import Contact, Directory, Duty, Tenure, Unit, key_of
-from services.escalation.finding import Finding, Kind
-from services.escalation.lifecycle import answered
-from services.escalation.notification import ASKING, EACH_ROUND, Notice
-from services.escalation.routing import Router
+from services.escalation.domain.directory.directory import Contact, Directory, Duty, Tenure, Unit, key_of
+from services.escalation.domain.incidents.case import Case, IssuedNotice, NewDeadline, Outcome
+from services.escalation.domain.incidents.chain import Passed, Told, pass_due
+from services.escalation.domain.incidents.finding import Finding, Kind
+from services.escalation.domain.incidents.lifecycle import answered
+from services.escalation.domain.incidents.routing import Router
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
     AcknowledgementLapsed,
     ChainExhausted,

@@ -6,7 +6,7 @@ from datetime import date, time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.changing import (
+from services.escalation.domain.directory.changing import (
     Plan,
     Reach,
     changes_of_tenures,
@@ -20,8 +20,8 @@ from services.escalation.changing import (
     shown_tenure,
     tenure_of,
 )
-from services.escalation.directory import Contact, Tenure, day_start, overlap
-from services.escalation.rows import ContactRow, Tables, TenureRow, UnitRow
+from services.escalation.domain.directory.directory import Contact, Tenure, day_start, overlap
+from services.escalation.domain.directory.rows import ContactRow, Tables, TenureRow, UnitRow
 from tests.support import SECRETARY, SINCE, at, new_id
 from tests.unit.escalation.drawn_rows import UNITS, days, files, row, turn
 

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from services.escalation.checking import (
+from services.escalation.domain.directory.checking import (
     check_contacts,
     check_rosters,
     check_tenures,
@@ -17,8 +17,8 @@ from services.escalation.checking import (
     note_tenures,
     note_units,
 )
-from services.escalation.directory import Duty, Unit, UnitKey, key_of
-from services.escalation.rows import ContactRow, RosterRow, TenureRow, UnitRow
+from services.escalation.domain.directory.directory import Duty, Unit, UnitKey, key_of
+from services.escalation.domain.directory.rows import ContactRow, RosterRow, TenureRow, UnitRow
 from shared.events import UnitRef
 from tests.support import BA_DINH, CHAIR, DONG_THO, SAMPLES, SECRETARY, SINCE, at, read_rows, tenure
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.case import facts_of, happening_of
-from services.escalation.correlation import Happening, Point, distance_m, find, same_incident
+from services.escalation.domain.incidents.case import facts_of, happening_of
+from services.escalation.domain.incidents.correlation import Happening, Point, distance_m, find, same_incident
 from shared.taxonomy import categories
 from tests.support import BA_DINH, NIGHT, RULEBOOK, at, received
 from tests.unit.escalation.drawn import instants

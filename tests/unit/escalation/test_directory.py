@@ -5,7 +5,14 @@ from datetime import date, datetime, timedelta
 import pytest
 from hypothesis import given
 
-from services.escalation.directory import Tenure, changed_spans, day_start, holder_at, overlap, remainders
+from services.escalation.domain.directory.directory import (
+    Tenure,
+    changed_spans,
+    day_start,
+    holder_at,
+    overlap,
+    remainders,
+)
 from tests.support import CHAIR, SECRETARY, at, tenure
 from tests.unit.escalation.drawn import instants, tenures
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.finding import Assessment, Finding, Kind, assess, last
+from services.escalation.domain.incidents.finding import Assessment, Finding, Kind, assess, last
 from shared.events import Harm
 from tests.support import NIGHT, new_id
 from tests.unit.escalation.drawn import harms

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.inspection import Inspection, inspect
-from services.escalation.rulebook import AdoptedRulebook, read
+from services.escalation.domain.rules.inspection import Inspection, inspect
+from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from tests.support import RULEBOOK, RULEBOOKS, at, rulebook
 
 NOW = at("2023-01-02 08:00")

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.accountability import Decision, decide
-from services.escalation.lifecycle import (
+from services.escalation.domain.incidents.lifecycle import (
     ACTIONS,
     ANSWERED,
     FINAL,
@@ -22,8 +21,9 @@ from services.escalation.lifecycle import (
     refusal,
     told,
 )
+from services.escalation.domain.rules.accountability import Decision, decide
 from shared.events import Firecracker
-from shared.identity import ROLES
+from shared.http.identity import ROLES
 from tests.support import RULEBOOK, facts, inputs
 
 CITYS_ALONE: tuple[Action, ...] = (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.links import VALID_FOR, ExpiredLinkError, ForgedLinkError, Links
+from services.escalation.domain.notices.links import VALID_FOR, ExpiredLinkError, ForgedLinkError, Links
 from tests.support import NIGHT
 
 SECRET = b"\x5a" * 32

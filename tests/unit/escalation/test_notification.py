@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.accountability import Decision, ReportFacts, decide
-from services.escalation.directory import Tenure
-from services.escalation.notification import DESK, plan
+from services.escalation.domain.directory.directory import DESK, Tenure
+from services.escalation.domain.notices.notification import plan
+from services.escalation.domain.rules.accountability import Decision, ReportFacts, decide
 from shared.events import Harm
 from tests.support import CHAIR, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import some_reports, tenures

@@ -7,7 +7,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.pacing import Limits, Rate, Waiting, contact_key, gateway_key, lane, scheme, share
+from services.escalation.domain.notices.pacing import (
+    Limits,
+    Rate,
+    Waiting,
+    contact_key,
+    gateway_key,
+    lane,
+    scheme,
+    share,
+)
 from tests.support import NIGHT
 
 CONTACT = Rate(3, timedelta(seconds=30))

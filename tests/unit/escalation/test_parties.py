@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.accountability import (
+from services.escalation.domain.rules.accountability import (
     Decision,
     Inputs,
     Party,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.notification import DESK
-from services.escalation.patterns import MOST_LINKS, Neighbour, related, suggestion
-from services.escalation.routing import Router
-from services.escalation.rulebook import Patterns
+from services.escalation.domain.directory.directory import DESK
+from services.escalation.domain.incidents.patterns import MOST_LINKS, Neighbour, related, suggestion
+from services.escalation.domain.incidents.routing import Router
+from services.escalation.domain.rules.rulebook import Patterns
 from shared.events import ReportReceived, SuggestionRaised
 from tests.support import NGOC_TRAO, NIGHT, received, route, router
 

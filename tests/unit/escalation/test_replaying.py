@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.accountability import decide, record_bytes
-from services.escalation.replaying import Replayed, replay
+from services.escalation.domain.rules.accountability import decide, record_bytes
+from services.escalation.domain.rules.replaying import Replayed, replay
 from tests.support import RULEBOOK, inputs, rulebook
 
 INPUTS = inputs()

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.routing import Router
-from services.escalation.rulebook import AdoptedRulebook
+from services.escalation.domain.incidents.routing import Router
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.events import Data, DecisionMade, Event, Firecracker, Harm, ReportReceived, encode, parse
 from tests.support import (
     BA_DINH,

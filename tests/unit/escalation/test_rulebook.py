@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.rulebook import AdoptedRulebook, RulebookError, check_complete, in_force, newness, read
+from services.escalation.domain.rules.rulebook import (
+    AdoptedRulebook,
+    RulebookError,
+    check_complete,
+    in_force,
+    newness,
+    read,
+)
 from shared.taxonomy import categories
 from tests.support import NIGHT, RULEBOOK, at, rulebook
 from tests.unit.escalation.drawn import instants

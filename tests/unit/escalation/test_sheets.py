@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from services.escalation import schemes
-from services.escalation.rows import Asked, ContactRow, RosterRow, TenureRow, UnitRow
-from services.escalation.sheets import MAX_BYTES, MAX_ROWS, read_directory, read_wards
+from services.escalation.domain.directory import schemes
+from services.escalation.domain.directory.rows import Asked, ContactRow, RosterRow, TenureRow, UnitRow
+from services.escalation.domain.directory.sheets import MAX_BYTES, MAX_ROWS, read_directory, read_wards
 from tests.support import CHAIR, at, read_rows
 
 COLUMNS = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample"

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.accountability import Decision, Inputs, decide
-from services.escalation.trial import Difference, compare, verdict
+from services.escalation.domain.rules.accountability import Decision, Inputs, decide
+from services.escalation.domain.rules.trial import Difference, compare, verdict
 from shared.events import Harm
 from tests.support import CHAIR, RULEBOOK, SECRETARY, facts, inputs, rulebook
 

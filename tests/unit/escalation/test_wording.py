@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation import wording
-from services.escalation.accountability import Decision, ReportFacts, decide
-from services.escalation.notification import DESK, LEADERSHIP, Notice, Purpose, Subject
-from services.escalation.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
+from services.escalation.domain.directory.directory import DESK, LEADERSHIP
+from services.escalation.domain.notices import wording
+from services.escalation.domain.notices.notification import Notice, Purpose, Subject
+from services.escalation.domain.notices.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
+from services.escalation.domain.rules.accountability import Decision, ReportFacts, decide
 from shared.events import Harm, UnitRef
 from shared.taxonomy import categories
 from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, facts, inputs, wards

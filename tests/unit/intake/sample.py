@@ -7,10 +7,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from services.intake.receiving import Draft, Means, draft
-from services.intake.submission import Submission
-from services.intake.wards import Unit
-from shared.identity import Principal
+from services.intake.domain.receiving import Draft, Means, draft
+from services.intake.domain.submission import Submission
+from services.intake.domain.wards import Unit
+from shared.http.identity import Principal
 
 AT = datetime(2023, 1, 21, 16, 58, tzinfo=UTC)
 """Two minutes to midnight in Thanh Hóa, the night before Tết."""

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.receiving import content_mac, draft, reporter_text
+from services.intake.domain.receiving import content_mac, draft, reporter_text
 from shared.commitment import Committed, commitment
 from shared.events import encode, parse
-from shared.identity import ROLES, Principal, Role
-from shared.problem import Problem
+from shared.http.identity import ROLES, Principal, Role
+from shared.http.problem import Problem
 from tests.unit.intake.sample import AT, DESK, OFFICER, UNITS, body, drafted, means, submission
 
 KEY = b"k" * 32

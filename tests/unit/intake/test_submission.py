@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.intake.body import submission_of
-from services.intake.submission import (
+from services.intake.api.body import submission_of
+from services.intake.domain.submission import (
     CLOCK_LIMIT,
     CLOCK_TOLERANCE,
     is_clock_ahead,
     normal_phone,
     time_error,
 )
-from shared.problem import Problem
+from shared.http.problem import Problem
 from shared.taxonomy import categories
 from tests.unit.intake.sample import AT, body, submission
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.wards import Unit, candidates, in_force, resolve, search
+from services.intake.domain.wards import Unit, candidates, in_force, resolve, search
 from shared.text import fold_place
 from tests.unit.intake.sample import AT, UNITS
 

@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.ledger import merkle
-from services.ledger.canonical import Entry, entry
-from services.ledger.checkpoint import Checkpoint, Signer
-from services.ledger.verify import FORMAT
+from services.ledger.domain import merkle
+from services.ledger.domain.canonical import Entry, entry
+from services.ledger.domain.checkpoint import Checkpoint, Signer
+from services.ledger.domain.verify import FORMAT
 from shared.commitment import Committed
 from shared.events import Event, ReportReceived, ReportReceivedData, Source, UnitRef
 

@@ -10,9 +10,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.canonical import CanonicalError, Json, canonical, entry, separate
-from services.ledger.projection import ProjectionError, project, short_kind
-from services.ledger.verify import wrong_with_body
+from services.ledger.domain.canonical import CanonicalError, Json, canonical, entry, separate
+from services.ledger.domain.projection import ProjectionError, project, short_kind
+from services.ledger.domain.verify import wrong_with_body
 from shared.commitment import Committed, commitment
 from shared.events import DecisionMade, DecisionMadeData, schemas
 from tests.unit.ledger.sample import AT, ORIGIN, SALT, report

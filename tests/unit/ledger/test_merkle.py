@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger import merkle
-from services.ledger.merkle import Coordinate, Frontier, ProofError
+from services.ledger.domain import merkle
+from services.ledger.domain.merkle import Coordinate, Frontier, ProofError
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "merkle_vectors.json").read_text())
 INPUTS = [bytes.fromhex(value) for value in VECTORS["leaf_inputs"]]

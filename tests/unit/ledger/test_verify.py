@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.checkpoint import Signer
-from services.ledger.verify import MAX_FAILURES, Report, verify_export
+from services.ledger.domain.checkpoint import Signer
+from services.ledger.domain.verify import MAX_FAILURES, Report, verify_export
 from tests.unit.ledger.sample import ORIGIN, SIGNER, entries, export, report, signed
 
 VKEY = SIGNER.verifier.vkey()
@@ -124,7 +124,9 @@ def test_failures_are_counted_beyond_those_described() -> None:
 
 def test_needs_nothing_but_cryptography() -> None:
     """An auditor's machine has Python and `cryptography`: nothing else is imported."""
-    program = "import sys; import services.ledger.verify; print(*{name.partition('.')[0] for name in sys.modules})"
+    program = (
+        "import sys; import services.ledger.domain.verify; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     # what site-packages' own start-up files import is not ours
     started = subprocess.run(

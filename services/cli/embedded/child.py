@@ -1,0 +1,183 @@
+"""One server as a child process: ready when it answers, started again when it dies, ended with its parent."""
+
+import asyncio
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import structlog
+
+from services.cli.embedded.place import Account, EmbeddedError, private_home, socket_folder
+
+log = structlog.get_logger()
+
+READY_SECONDS = 120.0
+"""Long, because recovery after a crash is work in proportion to what had been written."""
+_PROC = Path("/proc")
+_TELLING = re.compile(r"FATAL|PANIC|rror|annot|an't|denied|Bad ")
+
+
+class Child(ABC):
+    """What both servers have in common; a subclass knows its files, its command line and its protocol."""
+
+    name: ClassVar[str]
+    executable: ClassVar[str]
+    """As /proc/PID/comm tells it."""
+    stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
+    """Signals to the leading process, gentlest first, with the seconds each is given; SIGKILL follows."""
+
+    def __init__(self, data: Path, account: Account) -> None:
+        self.account = account
+        self.home = private_home(data, self.name, account)
+        self.sockets = socket_folder(self.home, data / f"{self.name}-socket", account)
+        self.log_file = data / "log" / f"{self.name}.log"
+        # Both servers carry it in the title of each of their processes; that tells whose an orphan is.
+        self.mark = f"trucban-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """For a client in any process of this account, or of root."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what the first start needs. Blocks; no server runs on `home` meanwhile."""
+
+    @abstractmethod
+    def command(self) -> list[str | Path]: ...
+
+    @abstractmethod
+    async def answers(self) -> bool:
+        """One probe: the server is ready for work."""
+
+    def leaders(self, pids: list[int]) -> list[int]:
+        """Those of the server's processes to which `stop_signals` may go."""
+        return pids
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise EmbeddedError(f"embedded {self.name} is not running: read its pid inside embedded_servers")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Return when the server answers; raise `EmbeddedError` with what it said when it does not."""
+        await asyncio.to_thread(self.evict)
+        await asyncio.to_thread(self.prepare)
+        await self._launch()
+
+    async def keep_running(self) -> None:
+        """Start the server again whenever it dies, soon and then more patiently. Ends by cancellation."""
+        pause = 0.1
+        while True:
+            began = time.monotonic()
+            await _until(self._has_ended)
+            if time.monotonic() - began > 10:
+                pause = 0.1
+            log.warning("embedded server died, starting it again", server=self.name, log=str(self.log_file))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+            try:
+                await asyncio.to_thread(self.evict)
+                await self._launch()
+            except Exception as error:  # whatever it was, giving up would leave every service without it
+                log.error("embedded server did not start again", server=self.name, error=str(error))
+            else:
+                log.info("embedded server is back", server=self.name, pid=self.pid)
+
+    async def stop(self) -> None:
+        """End the server the way that loses nothing; harder only when it does not listen."""
+        if self._process is None:
+            return
+        for number, seconds in (*self.stop_signals, (signal.SIGKILL, 10.0)):
+            if self._has_ended():
+                break
+            self._process.send_signal(number)
+            await _until(self._has_ended, seconds)
+        await asyncio.to_thread(self.evict)
+
+    def evict(self) -> None:
+        """End what a killed parent or a killed leading process left running on `home`. Blocks."""
+        pids = self._residents()
+        if not pids:
+            return
+        log.warning("ending processes left behind", server=self.name, pids=pids)
+        # Without a leader there is no orderly end to wait for, only a backend busy with a query for nobody.
+        orderly = self.stop_signals if self.leaders(pids) else ()
+        for number, seconds in (*orderly, (signal.SIGKILL, 10.0)):
+            for pid in pids if number == signal.SIGKILL else self.leaders(pids):
+                _send(pid, number)
+            deadline = time.monotonic() + seconds
+            while pids and time.monotonic() < deadline:
+                time.sleep(0.01)
+                pids = self._residents()
+            if not pids:
+                return
+        raise EmbeddedError(f"{self.name} left behind does not end: end process {pids[0]}, then start again")
+
+    def _residents(self) -> list[int]:
+        """Processes of this server on `home`: by account, by executable and by the mark in their title."""
+        if not (_PROC / "self" / "comm").exists():
+            raise EmbeddedError("embedded servers need /proc (Linux): set REDIS_URL and DATABASE_URL instead")
+        numbered = (entry for entry in _PROC.iterdir() if entry.name.isdigit())
+        return [int(entry.name) for entry in numbered if self._is_resident(entry)]
+
+    def _is_resident(self, entry: Path) -> bool:
+        try:
+            return (
+                entry.stat().st_uid == self.account.uid
+                and (entry / "comm").read_text(errors="replace").strip() == self.executable
+                and self.mark.encode() in (entry / "cmdline").read_bytes()
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # it ended while we looked
+
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    async def _launch(self) -> None:
+        self._spawn()
+        deadline = time.monotonic() + READY_SECONDS
+        while not await self.answers():
+            if self._has_ended():
+                raise EmbeddedError(f"{self.name} did not start: {self._last_words()} (log: {self.log_file})")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"{self.name} does not answer after {READY_SECONDS:.0f} s: {self._last_words()} "
+                    f"(log: {self.log_file})"
+                )
+            await asyncio.sleep(0.02)
+
+    def _spawn(self) -> None:
+        with self.log_file.open("ab") as output:
+            self._log_start = output.tell()
+            self._process = self.account.spawn(self.command(), output.fileno())
+
+    def _last_words(self) -> str:
+        with self.log_file.open("rb") as written:
+            written.seek(self._log_start)
+            lines = written.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        return next((line for line in reversed(said) if _TELLING.search(line)), said[-1])
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # it ended before the signal came
+
+
+async def _until(condition: Callable[[], bool], seconds: float = float("inf")) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 - a process's end sets no asyncio.Event
+        await asyncio.sleep(0.05)

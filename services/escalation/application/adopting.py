@@ -1,0 +1,48 @@
+"""Adopting rulebooks: each version once, and never another content under its name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.escalation.application.handlers import Escalation
+from services.escalation.domain.envelope import envelope
+from services.escalation.domain.rules.rulebook import AdoptedRulebook, RulebookError, check_complete, read
+from services.escalation.store import directory
+from shared.events import Event, RulebookAdopted, RulebookAdoptedData
+
+RULEBOOKS = Path(__file__).parents[1] / "rulebooks"
+
+
+def packaged_rulebooks() -> list[AdoptedRulebook]:
+    return [read(path.read_bytes()) for path in sorted(RULEBOOKS.glob("*.yaml"))]
+
+
+async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRulebook]) -> int:
+    """Adopt versions that are new. Raises RulebookError when an adopted version has other content now."""
+    async with escalation.engine.begin() as connection:
+        await directory.lock(connection)
+        adopted = {a.rulebook.version: a.sha256 for a in await directory.rulebooks(connection)}
+        new: list[AdoptedRulebook] = []
+        for book in books:
+            version = book.rulebook.version
+            if version not in adopted:
+                check_complete(book.rulebook)
+                new.append(book)
+            elif adopted[version] != book.sha256:
+                raise RulebookError(
+                    f"rulebook {version} was adopted with SHA-256 {adopted[version][:12]}… and the file has "
+                    f"{book.sha256[:12]}…: an adopted version never changes, give the new text a new version"
+                )
+        events: list[Event] = []
+        for book in new:
+            now = escalation.clock.now()
+            await directory.add_rulebook(connection, book, now)
+            data = RulebookAdoptedData(
+                version=book.rulebook.version,
+                sha256=book.sha256,
+                valid_from=book.rulebook.valid_from,
+                valid_to=book.rulebook.valid_to,
+            )
+            events.append(RulebookAdopted(**envelope(escalation.new_id(), book.rulebook.version, now), data=data))
+        await escalation.emit(connection, events)
+    escalation.wake()
+    return len(new)

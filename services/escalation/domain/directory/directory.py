@@ -1,0 +1,241 @@
+"""Who holds which post, in two times: valid time (when it was so) and recorded time (when we knew it). Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from shared.clock import HO_CHI_MINH
+from shared.events import UnitRef
+
+DESK = "desk"
+"""The city duty desk (trực ban thành phố)."""
+LEADERSHIP = "leadership"
+OFFICES = frozenset({DESK, LEADERSHIP})
+"""Recipients that are not a person: whoever is on duty there is told."""
+
+
+class Tenure(BaseModel):
+    """One person's time in one post (nhiệm kỳ) of one unit, with the document that appointed them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenure_id: str
+    unit: UnitRef
+    post: str
+    holder_id: str
+    holder_name: str
+    acting: bool
+    capacity: Literal["holder", "deputy"] = "holder"
+    """A deputy (người được ủy quyền) is told in the holder's place; the holder stays accountable."""
+    reason: str | None = None
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    sample: bool
+    recorded_at: AwareDatetime
+    superseded_at: AwareDatetime | None = None
+
+    def covers(self, at: datetime, known_at: datetime) -> bool:
+        valid = self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+        known = self.recorded_at <= known_at and (self.superseded_at is None or known_at < self.superseded_at)
+        return valid and known
+
+
+class Duty(BaseModel):
+    """One person's turn on a duty roster (lịch trực), of a ward, of the desk or of the leadership. Always bounded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    roster_id: str
+    level: Literal["ward", "desk", "leadership"]
+    unit_code: str | None = None
+    unit_valid_from: date | None = None
+    holder_id: str
+    holder_name: str
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime
+    sample: bool
+    recorded_at: AwareDatetime
+    superseded_at: AwareDatetime | None = None
+
+    @property
+    def unit_key(self) -> "UnitKey | None":
+        return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
+
+
+@dataclass(frozen=True)
+class Contact:
+    """An Apprise URL, `mailto(s)://` or `webhook(s)://` at which a person is told, and when it is not to ring."""
+
+    channel: str
+    quiet_from: time | None = None
+    """Local time of day; the quiet hours may pass midnight."""
+    quiet_to: time | None = None
+
+
+@dataclass(frozen=True)
+class Directory:
+    """What escalation needs to know of the units of one transaction and their successors, as recorded now."""
+
+    tenures: tuple[Tenure, ...] = ()
+    duties: tuple[Duty, ...] = ()
+    """Turns that end after now."""
+    contacts: Mapping[str, tuple[Contact, ...]] = field(default_factory=dict[str, tuple[Contact, ...]])
+    """By holder id."""
+    units: Mapping["UnitKey", "Unit"] = field(default_factory=dict["UnitKey", "Unit"])
+
+
+UnitKey = tuple[str, date]
+
+
+def key_of(unit: UnitRef) -> UnitKey:
+    return (unit.code, unit.valid_from)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A ward or commune, and what took its place."""
+
+    ref: UnitRef
+    kind: str
+    valid_to: date | None = None
+    successors: tuple[UnitRef, ...] = ()
+    legal_act: str | None = None
+
+    @property
+    def starts_at(self) -> datetime:
+        return day_start(self.ref.valid_from)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return day_start(self.valid_to) if self.valid_to is not None else None
+
+    def ended(self, at: datetime) -> bool:
+        return self.ends_at is not None and self.ends_at <= at
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What became of a unit until some instant."""
+
+    acting: UnitRef
+    """The unit itself, or the last that is known to have taken its place."""
+    divided: bool = False
+    """Several took parts of `acting`, and nobody has said which of them acts: a divided unit is never guessed."""
+    parts: tuple[UnitRef, ...] = ()
+    """What took a part in any division on the way."""
+
+
+def lineage(units: Mapping[UnitKey, Unit], first: UnitRef, chosen: Sequence[UnitKey], at: datetime) -> Lineage:
+    """`chosen`: what people said took the place of a divided unit, the latest word last."""
+    acting, seen, parts = first, set[UnitKey](), tuple[UnitRef, ...]()
+    while (key := key_of(acting)) not in seen:
+        seen.add(key)
+        unit = units.get(key)
+        if unit is None or not unit.ended(at) or not unit.successors:
+            break
+        possible = {key_of(s): s for s in unit.successors}
+        if len(possible) > 1:
+            parts += unit.successors
+            named = next((possible[k] for k in reversed(chosen) if k in possible), None)
+            if named is None:
+                return Lineage(acting, divided=True, parts=parts)
+            acting = named
+        else:
+            (acting,) = possible.values()
+    return Lineage(acting, parts=parts)
+
+
+def within(tenures: Iterable[Tenure], units: Mapping[UnitKey, Unit]) -> Iterator[Tenure]:
+    """Nobody holds a post of a unit that has ended."""
+    for tenure in tenures:
+        unit = units.get(key_of(tenure.unit))
+        ends_at = unit.ends_at if unit is not None else None
+        if ends_at is None or (tenure.valid_to is not None and tenure.valid_to <= ends_at):
+            yield tenure
+        elif tenure.valid_from < ends_at:
+            yield tenure.model_copy(update={"valid_to": ends_at})
+
+
+def answers(tenures: Sequence[Tenure], post: str, holder_id: str, now: datetime, unit: UnitRef) -> bool:
+    """Whether they hold the post of the unit now, or stand in for who does."""
+    known = known_at(tenures, now)
+    found = (holder_at(tenures, post, now, known, unit=unit, capacity=c) for c in ("holder", "deputy"))
+    return any(t is not None and t.holder_id == holder_id for t in found)
+
+
+def holder_at(
+    tenures: Iterable[Tenure],
+    post: str,
+    at: datetime,
+    known_at: datetime,
+    *,
+    unit: UnitRef | None = None,
+    capacity: str = "holder",
+) -> Tenure | None:
+    """The tenure of `post` at `at` as known at `known_at`; None is a vacancy. `unit`: of that unit only."""
+    return next(
+        (
+            t
+            for t in tenures
+            if t.post == post
+            and t.capacity == capacity
+            and (unit is None or (t.unit.code, t.unit.valid_from) == (unit.code, unit.valid_from))
+            and t.covers(at, known_at)
+        ),
+        None,
+    )
+
+
+def known_at(tenures: Iterable[Tenure], now: datetime) -> datetime:
+    """`now`, or when the last of these was recorded: by another process, whose clock is ahead of ours."""
+    return max([now, *(t.recorded_at for t in tenures)])
+
+
+def overlap(a: Tenure, b: Tenure) -> bool:
+    starts_before = b.valid_to is None or a.valid_from < b.valid_to
+    return starts_before and (a.valid_to is None or b.valid_from < a.valid_to)
+
+
+def remainders(old: Tenure, new: Tenure) -> list[Tenure]:
+    """What stays true of `old` beside an overlapping `new`: the parts before and after it."""
+    left: list[Tenure] = []
+    if old.valid_from < new.valid_from:
+        left.append(old.model_copy(update={"valid_to": new.valid_from}))
+    if new.valid_to is not None and (old.valid_to is None or new.valid_to < old.valid_to):
+        left.append(old.model_copy(update={"valid_from": new.valid_to}))
+    return left
+
+
+def day_start(day: date) -> datetime:
+    """A day of the directory begins at midnight in the city, not at midnight UTC."""
+    return datetime.combine(day, time.min, HO_CHI_MINH)
+
+
+Span = tuple[datetime, datetime | None]
+"""From an instant to before another, or on and on."""
+
+
+def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Span]:
+    """The times for which a post is held by another person, or by another document, than was recorded before."""
+    ends = (t.valid_to for t in (*before, *after) if t.valid_to is not None)
+    edges = sorted({*(t.valid_from for t in (*before, *after)), *ends})
+    spans: list[Span] = []
+    for start, end in pairwise([*edges, None]):
+        if start is None or _shown_at(before, start) == _shown_at(after, start):
+            continue
+        if spans and spans[-1][1] == start:
+            start = spans.pop()[0]
+        spans.append((start, end))
+    return spans
+
+
+def _shown_at(tenures: Sequence[Tenure], at: datetime) -> tuple[object, ...] | None:
+    """What a decision shows of a holder."""
+    found = next((t for t in tenures if t.valid_from <= at and (t.valid_to is None or at < t.valid_to)), None)
+    return (found.holder_id, found.holder_name, found.acting, found.document, found.reason) if found else None

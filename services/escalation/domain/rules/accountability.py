@@ -1,0 +1,378 @@
+"""Does the rule apply to an incident, by which limb, and which two post-holders does it name? Pure.
+
+The answer is "the rule applies to this incident", never that anybody is guilty: people decide that.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from services.escalation.domain.directory.directory import Tenure, holder_at
+from services.escalation.domain.rules.rulebook import AdoptedRulebook, Answer, Rulebook
+from shared.events import Firecracker, Harm, Source, UnitRef
+
+Outcome = Literal["applies", "does_not_apply", "undetermined"]
+Limb = Literal["firecracker", "serious"]
+MEASURES = ("deaths", "injured", "injury_percent", "life_threatening", "property_vnd")
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ReportFacts(Frozen):
+    """What the rule looks at in one report."""
+
+    report_id: str
+    category: str
+    source: Source
+    occurred_at: AwareDatetime
+    received_at: AwareDatetime
+    harm: Harm | None = None
+    firecracker: Firecracker | None = None
+    clock_ahead: bool = False
+
+
+class Inputs(Frozen):
+    """Everything that a decision depends on, kept with it, so that it can be computed again."""
+
+    incident: str
+    unit: UnitRef
+    time_of_occurrence: AwareDatetime
+    evaluated_at: AwareDatetime
+    reports: tuple[ReportFacts, ...]
+    tenures: tuple[Tenure, ...]
+    """The unit's tenures as recorded at `evaluated_at`."""
+    rulebook_version: str | None
+    exercise: bool = False
+    designated: bool = False
+    """"Nổi cộm" by a person's recorded designation."""
+    verified: bool = False
+    """By the desk, whatever the reports are worth by themselves."""
+    assessed_harm: Harm | None = None
+    """What a person found the harm to be at `assessed_at`; reports that came later add to it."""
+    assessed_at: AwareDatetime | None = None
+    firecrackers_exploded: bool | None = None
+    """The desk's answer where reports leave it open."""
+    reclassified: str | None = None
+    """The category that the desk found it to be."""
+    successor: UnitRef | None = None
+    """The unit that took the place of this one, whose post-holders act now."""
+    divided: bool = False
+    """The unit ended, several took parts of it, and nobody has said yet whose this is."""
+
+
+class Holder(Frozen):
+    holder_id: str
+    name: str
+    acting: bool
+    document: str
+    tenure_id: str
+
+
+class Deputy(Holder):
+    """Stands in for the present holder (người được ủy quyền), and is told in their place."""
+
+    reason: str | None = None
+
+
+class Party(Frozen):
+    """A post that the rule names. `accountable` held it at the time of occurrence, `present` holds it now."""
+
+    post: str
+    accountable: Holder | None = None
+    present: Holder | None = None
+    deputy: Deputy | None = None
+    changed: bool
+
+    @property
+    def acting(self) -> Holder | None:
+        """Who is told, and answers, for this post now."""
+        return self.deputy or self.present
+
+
+class RulebookRef(Frozen):
+    version: str
+    sha256: str
+    citation_vi: str
+    citation_en: str
+
+
+class Deadlines(Frozen):
+    acknowledge_by: AwareDatetime
+    review_by: AwareDatetime
+
+
+class Decision(Frozen):
+    """The decision record: what the ledger keeps, and what replay must reproduce byte for byte."""
+
+    incident: str
+    unit: UnitRef
+    reports: tuple[str, ...]
+    time_of_occurrence: AwareDatetime
+    evaluated_at: AwareDatetime
+    rulebook: RulebookRef | None = None
+    outcome: Outcome
+    limb: Limb | None = None
+    reasons: tuple[str, ...]
+    severity: int | None = None
+    standing: Literal["provisional", "confirmed"]
+    disputed: bool
+    """What would verify the incident denies what the ruling rests on: the desk decides."""
+    immediate: bool
+    """Setting off, or life at stake: the holders are told at once, verified or not."""
+    clock_ahead: bool
+    exercise: bool
+    parties: tuple[Party, ...]
+    deadlines: Deadlines | None = None
+    successor: UnitRef | None = None
+    divided: Literal[True] | None = None
+
+    @property
+    def acting(self) -> set[str]:
+        """Holder ids of those who are told, and answer for a post now."""
+        return {p.acting.holder_id for p in self.parties if p.acting}
+
+    @property
+    def named(self) -> set[str]:
+        """Holder ids of all who answer, answered then, or stand in."""
+        return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}
+
+    def differs_from(self, other: "Decision") -> bool:
+        """Another result, not merely another report that says the same or the same tenure recorded anew."""
+        return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)
+
+
+_RECORD = {"tenure_id": True}
+PASSING: Any = {
+    "reports": True,
+    "evaluated_at": True,
+    "deadlines": True,
+    "parties": {"__all__": {"accountable": _RECORD, "present": _RECORD, "deputy": _RECORD}},
+}
+
+
+def record_bytes(decision: Decision) -> bytes:
+    """Canonical JSON (RFC 8785: sorted ASCII keys, no floats) of the record."""
+    return orjson.dumps(decision.model_dump(mode="json", exclude_none=True), option=orjson.OPT_SORT_KEYS)
+
+
+def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
+    """Evaluate the rule. `adopted` is the rulebook in force at the time of occurrence, None where there was none."""
+    reports = _as_classified(inputs)
+    harm = effective_harm(inputs)
+    clock_ahead = all(r.clock_ahead for r in reports) and not inputs.verified
+    ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
+    supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, inputs, adopted.rulebook)]
+    return Decision(
+        incident=inputs.incident,
+        unit=inputs.unit,
+        reports=tuple(sorted(r.report_id for r in reports)),
+        time_of_occurrence=inputs.time_of_occurrence,
+        evaluated_at=inputs.evaluated_at,
+        rulebook=ruling.rulebook,
+        outcome=ruling.outcome,
+        limb=ruling.limb,
+        reasons=ruling.reasons,
+        severity=ruling.severity,
+        standing="confirmed" if _is_confirmed(inputs, supporting, clock_ahead) else "provisional",
+        disputed=not inputs.verified and is_verified(reports) and not is_verified(supporting),
+        immediate=ruling.limb == "firecracker" or _life_at_stake(harm),
+        clock_ahead=clock_ahead,
+        exercise=inputs.exercise,
+        parties=ruling.parties,
+        deadlines=ruling.deadlines,
+        successor=inputs.successor,
+        divided=True if inputs.divided else None,
+    )
+
+
+def _as_classified(inputs: Inputs) -> tuple[ReportFacts, ...]:
+    if inputs.reclassified is None:
+        return inputs.reports
+    return tuple(r.model_copy(update={"category": inputs.reclassified}) for r in inputs.reports)
+
+
+def _is_confirmed(inputs: Inputs, supporting: Sequence[ReportFacts], clock_ahead: bool) -> bool:
+    return inputs.verified or (is_verified(supporting) and not clock_ahead)
+
+
+@dataclass(frozen=True)
+class _Ruling:
+    """What one rulebook says of an incident."""
+
+    rulebook: RulebookRef | None
+    outcome: Outcome
+    limb: Limb | None
+    reasons: tuple[str, ...]
+    severity: int | None = None
+    parties: tuple[Party, ...] = ()
+    deadlines: Deadlines | None = None
+
+
+NO_RULEBOOK = _Ruling(None, "undetermined", None, ("no rulebook was in force at the time of occurrence",))
+
+
+def _rule(inputs: Inputs, reports: Sequence[ReportFacts], adopted: AdoptedRulebook, harm: Harm) -> _Ruling:
+    rulebook = adopted.rulebook
+    severity = rulebook.severity_of(harm)
+    firecracker = _exploded(inputs) or _strongest(_firecracker_limb(r, rulebook) for r in reports)
+    serious = _serious_limb(reports, rulebook, severity, inputs.designated)
+    outcome, limb = _outcome(firecracker, serious)
+    citation = rulebook.citation
+    return _Ruling(
+        rulebook=RulebookRef(
+            version=rulebook.version, sha256=adopted.sha256, citation_vi=citation.vi, citation_en=citation.en
+        ),
+        outcome=outcome,
+        limb=limb,
+        reasons=_reasons(firecracker, serious, severity, designated=inputs.designated),
+        severity=severity,
+        parties=tuple(_party(p.key, inputs) for p in rulebook.posts),
+        deadlines=Deadlines(
+            acknowledge_by=inputs.evaluated_at + timedelta(minutes=rulebook.acknowledge_minutes(severity)),
+            review_by=inputs.evaluated_at + timedelta(minutes=rulebook.deadlines.review_minutes),
+        ),
+    )
+
+
+def time_of_occurrence(occurred_at: datetime, received_at: datetime) -> datetime:
+    """The sender's claim in UTC, bounded by our own clock: nothing is reported before it happened."""
+    return min(occurred_at, received_at).astimezone(UTC)
+
+
+def is_verified(reports: Iterable[ReportFacts]) -> bool:
+    """By an officer's report, or by a second independent source: another credential, not another call."""
+    trusted = [r for r in reports if not r.clock_ahead]
+    return any(r.source.kind == "officer" for r in trusted) or len({r.source.subject for r in trusted}) > 1
+
+
+def effective_harm(inputs: Inputs) -> Harm:
+    """What a person assessed, and what reports since then add; without an assessment what all reports add up to."""
+    assessed, at = inputs.assessed_harm, inputs.assessed_at
+    if assessed is None or at is None:
+        return combined_harm([r.harm for r in inputs.reports])
+    return combined_harm([assessed, *(r.harm for r in inputs.reports if r.received_at > at)])
+
+
+def combined_harm(figures: Iterable[Harm | None]) -> Harm:
+    """Each measure at the highest that anybody gave; what nobody gave stays unknown."""
+    given = [harm for harm in figures if harm is not None]
+    highest: dict[str, int] = {}
+    for measure in MEASURES:
+        figures = [f for f in (getattr(h, measure) for h in given) if f is not None]
+        if figures:
+            highest[measure] = max(figures)
+    return Harm(**highest)
+
+
+def lowered(harm: Harm, known: Harm) -> list[str]:
+    """The measures of which `harm` says less than is known."""
+    pairs = {name: (getattr(harm, name), getattr(known, name)) for name in MEASURES}
+    return [name for name, (new, old) in pairs.items() if new is not None and old is not None and new < old]
+
+
+def _life_at_stake(harm: Harm) -> bool:
+    return bool(harm.deaths or harm.life_threatening)
+
+
+def _exploded(inputs: Inputs) -> Answer | None:
+    if inputs.firecrackers_exploded is None:
+        return None
+    return "yes" if inputs.firecrackers_exploded else "no"
+
+
+def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
+    answer = rulebook.of(report.category).firecracker
+    facts = report.firecracker
+    if answer != "yes" or facts is None:
+        return answer
+    if facts.explosion_sound is False:
+        # Pháo hoa makes no explosion sound; without a licence somebody has to look at what it was.
+        return "review" if facts.licensed is False else "no"
+    # A licensed display may well explode, as the city's own does at giao thừa: whether it was one is for the desk.
+    return "review" if facts.licensed else "yes"
+
+
+def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: int | None, designated: bool) -> Answer:
+    rules = [rulebook.of(r.category) for r in reports]
+    by_severity = [r for r in rules if r.serious == "severity"]
+    if not by_severity:
+        serious: Answer = "no"
+    elif severity is None:
+        serious = "review" if any(r.unknown_harm == "review" for r in by_severity) else "no"
+    else:
+        serious = "yes" if severity >= rulebook.serious_limb.minimum_severity else "no"
+    if rulebook.serious_limb.requires == "either":
+        return "yes" if designated else serious
+    if serious == "yes":
+        return "yes" if designated else "review"
+    return serious
+
+
+def _denies(report: ReportFacts, limb: Limb | None, inputs: Inputs, rulebook: Rulebook) -> bool:
+    """Whether the report, taken alone, says that the limb is not met; what it leaves open denies nothing."""
+    if limb == "serious" and inputs.designated and rulebook.serious_limb.requires == "either":
+        return False
+    if limb == "firecracker":
+        set_off = rulebook.of(report.category).firecracker == "yes"
+        return set_off and _firecracker_limb(report, rulebook) == "no"
+    severity = rulebook.severity_of(report.harm) if limb == "serious" and report.harm else None
+    return severity is not None and severity < rulebook.serious_limb.minimum_severity
+
+
+def _strongest(answers: Iterable[Answer]) -> Answer:
+    found = set(answers)
+    return "yes" if "yes" in found else "review" if "review" in found else "no"
+
+
+def _outcome(firecracker: Answer, serious: Answer) -> tuple[Outcome, Limb | None]:
+    if firecracker == "yes":
+        return "applies", "firecracker"
+    if serious == "yes":
+        return "applies", "serious"
+    return ("undetermined" if "review" in (firecracker, serious) else "does_not_apply"), None
+
+
+def _reasons(firecracker: Answer, serious: Answer, severity: int | None, *, designated: bool) -> tuple[str, ...]:
+    firecracker_text = {
+        "yes": "firecracker limb: set off (nổ pháo trái phép)",
+        "review": "firecracker limb: open whether firecrackers exploded",
+        "no": "firecracker limb: no firecrackers set off",
+    }
+    level = "unknown" if severity is None else str(severity)
+    serious_text = {
+        "yes": f"serious limb: severity {level}{', designated nổi cộm' if designated else ''}",
+        "review": f"serious limb: open, severity {level}",
+        "no": f"serious limb: not met, severity {level}",
+    }
+    return (firecracker_text[firecracker], serious_text[serious])
+
+
+def _party(post: str, inputs: Inputs) -> Party:
+    at, known = inputs.evaluated_at, inputs.evaluated_at
+    then = holder_at(inputs.tenures, post, inputs.time_of_occurrence, known, unit=inputs.unit)
+    acts = inputs.successor or inputs.unit
+    now = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts)
+    stands_in = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts, capacity="deputy")
+    deputy = Deputy(**_fields(stands_in), reason=stands_in.reason) if stands_in else None
+    changed = (then.holder_id if then else None) != (now.holder_id if now else None)
+    return Party(post=post, accountable=_holder(then), present=_holder(now), deputy=deputy, changed=changed)
+
+
+def _holder(tenure: Tenure | None) -> Holder | None:
+    return Holder(**_fields(tenure)) if tenure else None
+
+
+def _fields(tenure: Tenure) -> dict[str, Any]:
+    return {
+        "holder_id": tenure.holder_id,
+        "name": tenure.holder_name,
+        "acting": tenure.acting,
+        "document": tenure.document,
+        "tenure_id": tenure.tenure_id,
+    }

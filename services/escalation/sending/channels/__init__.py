@@ -1,0 +1,31 @@
+"""Bringing a message to a person: signed webhooks, e-mail, and whatever Apprise knows."""
+
+import sys
+
+from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels import mail, through_apprise, webhook
+from services.escalation.sending.channels.message import DeliveryError, Outcome
+from services.escalation.sending.channels.sender import Link, Sender
+
+__all__ = ["DeliveryError", "Link", "Outcome", "Sender", "complaint", "print_line", "scheme"]
+
+
+def complaint(channel: str) -> str | None:
+    """What is wrong with a contact's URL, or None. Names its scheme only."""
+    try:
+        match scheme(channel):
+            case "webhook" | "webhooks":
+                webhook.endpoint(channel)
+            case "mailto" | "mailtos":
+                mail.mailbox(channel)
+            case "outbox":
+                pass
+            case _:
+                return through_apprise.complaint(channel)
+    except DeliveryError as error:
+        return str(error)
+    return None
+
+
+def print_line(text: str) -> None:
+    sys.stdout.write(text + "\n")

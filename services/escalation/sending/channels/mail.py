@@ -1,0 +1,124 @@
+"""E-mail, by the mail server that the contact names.
+
+`mailto://user:password@server:port?from=…&to=…` speaks TLS if the server offers it (STARTTLS, port 587), `mailtos://`
+from the start (port 465). A password is sent over TLS only, or to this machine.
+"""
+
+import hashlib
+import re
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiosmtplib
+
+from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.message import DeliveryError, Outcome, Outgoing
+
+PORTS = {"mailto": 587, "mailtos": 465}
+ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+PERMANENT = 500
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    scheme: str
+    server: str
+    port: int
+    user: str | None
+    password: str | None
+    sender: str
+    to: str
+
+    @property
+    def domain(self) -> str:
+        return self.sender.partition("@")[2]
+
+
+class Mail:
+    def __init__(self, *, seconds: float = 10.0, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """`seconds`: for each answer of the server. `now`: real time, by which mail is sorted and judged."""
+        self._seconds, self._now = seconds, now
+
+    async def send(self, out: Outgoing) -> Outcome:
+        box = mailbox(out.message.channel)
+        letter = compose(box, out, self._now())
+        client = aiosmtplib.SMTP(
+            hostname=box.server,
+            port=box.port,
+            use_tls=box.scheme == "mailtos",
+            timeout=self._seconds,
+            local_hostname=socket.gethostname(),
+        )
+        try:
+            await client.connect()
+            await self._hand_over(client, box, letter)
+            with suppress(aiosmtplib.SMTPException, OSError):  # it has taken the letter
+                await client.quit()
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise _failed(box, error) from None
+        finally:
+            client.close()
+        return "sent"
+
+    async def _hand_over(self, client: aiosmtplib.SMTP, box: Mailbox, letter: EmailMessage) -> None:
+        if box.user is not None and box.password is not None:
+            if client.get_transport_info("ssl_object") is None and box.server not in LOOPBACK:
+                raise DeliveryError(f"{box.scheme}: the server offers no TLS, without which no password is sent")
+            await client.login(box.user, box.password)
+        await client.sendmail(box.sender, [box.to], letter.as_bytes(policy=SMTP))
+
+
+def _failed(box: Mailbox, error: Exception) -> DeliveryError:
+    """Refusing the recipient or the letter for good is final; anything else may be over the next time."""
+    refused: Exception = error
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        refused = error.recipients[0]
+    code = refused.code if isinstance(refused, aiosmtplib.SMTPResponseException) else None
+    of_letter = isinstance(refused, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError)
+    said = f"the server answered {code}" if code else type(error).__name__
+    return DeliveryError(f"{box.scheme}: {said}", final=of_letter and code is not None and code >= PERMANENT)
+
+
+def mailbox(channel: str) -> Mailbox:
+    """Raises DeliveryError."""
+    shown = scheme(channel)
+    try:
+        parts = urlsplit(channel)
+        host, port = parts.hostname, parts.port
+        query = dict(parse_qsl(parts.query.replace("+", "%2B")))
+        user, password = (unquote(part) if part else None for part in (parts.username, parts.password))
+    except ValueError:
+        host = None
+        query, user, password, port = {}, None, None, None
+    to, sender = query.get("to", ""), query.get("from") or user or ""
+    if not host or not ADDRESS.fullmatch(to) or not ADDRESS.fullmatch(sender):
+        text = f"{shown}: not {shown}://user:password@server?from=address&to=address; correct the contact"
+        raise DeliveryError(text, final=True)
+    return Mailbox(shown, host, port or PORTS[shown], user, password, sender, to)
+
+
+def compose(box: Mailbox, out: Outgoing, now: datetime) -> EmailMessage:
+    """Mails of one incident to one person are one thread; a bundle, which is of many, is its own."""
+    title, body = out.text()
+    letter = EmailMessage(policy=SMTP)
+    letter["From"], letter["To"] = box.sender, box.to
+    letter["Subject"] = " ".join(title.split())
+    letter["Date"] = now
+    letter["Message-ID"] = f"<{out.message_id}@{box.domain}>"
+    incidents = {(d.incident_id, d.recipient) for d in out.deliveries}
+    if len(incidents) == 1:
+        letter["In-Reply-To"] = letter["References"] = f"<{_thread(*incidents.pop())}@{box.domain}>"
+    letter["Auto-Submitted"] = "auto-generated"
+    letter.set_content(body, cte="base64")
+    return letter
+
+
+def _thread(incident_id: str, recipient: str) -> str:
+    return f"{incident_id}.{hashlib.sha256(recipient.encode()).hexdigest()[:16]}"

@@ -1,0 +1,67 @@
+"""What every channel is given, and how it says that it failed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from services.escalation.domain.directory.directory import DESK
+from services.escalation.domain.notices import wording
+from services.escalation.store.deliveries import DueDelivery, Message
+
+Outcome = Literal["sent", "delivered"]
+"""Handed over; or received, as the peer says."""
+LONG = 10_000
+"""Characters of a text that need not be short."""
+ROOMY = 2_000
+"""A channel that takes less is for short texts."""
+ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowledged"})
+"""Purposes of notices that ask whoever gets them for an acknowledgement."""
+
+
+def asks_to_acknowledge(delivery: DueDelivery) -> bool:
+    """Of an overdue review the desk is asked for the review, and whoever is above it for an acknowledgement."""
+    is_overdue_review = delivery.purpose == "not_reviewed" and delivery.recipient != DESK
+    return delivery.purpose in ACKNOWLEDGED or is_overdue_review
+
+
+class DeliveryError(Exception):
+    """A channel did not take a message; the text names its scheme only.
+
+    `final`: it never will. `retry_after`: not before that.
+    """
+
+    def __init__(self, text: str, *, final: bool = False, retry_after: timedelta | None = None) -> None:
+        super().__init__(text)
+        self.final, self.retry_after = final, retry_after
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message with the links by which its notices can be acknowledged, by id of the notice."""
+
+    message: Message
+    links: Mapping[str, str]
+
+    @property
+    def message_id(self) -> str:
+        return self.message.message_id
+
+    @property
+    def deliveries(self) -> tuple[DueDelivery, ...]:
+        return self.message.deliveries
+
+    def text(self, room: int = LONG) -> tuple[str, str]:
+        """Title and body. A bundle lists what fits; with ids and links where there is room for them."""
+        first, *others = self.deliveries
+        if not others:
+            lines = [first.body, *filter(None, [self._link(first.notice_id)])]
+            return first.title, "\n".join(lines)
+        listed = [d.listed for d in self.deliveries]
+        if room < ROOMY:
+            return wording.bundle(listed, min(room, wording.SHORT_BUNDLE))
+        return wording.bundle(listed, min(room, LONG), {d.notice_id: self._link(d.notice_id) for d in self.deliveries})
+
+    def _link(self, notice_id: str) -> str | None:
+        link = self.links.get(notice_id)
+        return f"Xác nhận / Acknowledge: {link}" if link else None

@@ -1,0 +1,50 @@
+"""`outbox://NAME`: a file of JSON lines, which stands in for a channel where there is none."""
+
+import asyncio
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from services.escalation.sending.channels.message import LONG, Outcome, Outgoing
+from services.escalation.store.deliveries import DueDelivery
+from shared.group import Group
+
+
+class Outbox:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writing = Group[str](self._append)
+
+    async def send(self, out: Outgoing) -> Outcome:
+        title, body = out.text(LONG)
+        lines = [json.dumps(_line(d) | {"title": title, "body": body}, ensure_ascii=False) for d in out.deliveries]
+        await self._writing.add("".join(f"{line}\n" for line in lines))
+        return "sent"
+
+    async def _append(self, texts: list[str]) -> None:
+        await asyncio.to_thread(append, self._path, "".join(texts).encode())
+
+
+def _line(due: DueDelivery) -> dict[str, Any]:
+    shown = ("delivery_id", "notice_id", "incident_id", "recipient", "purpose", "posts", "exercise", "bundle_id")
+    return {name: getattr(due, name) for name in shown}
+
+
+def append(path: Path, data: bytes) -> None:
+    """Durably, and whole: what the disk took in part is taken back. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other replicas may write to the same file
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)

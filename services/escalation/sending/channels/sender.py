@@ -1,0 +1,61 @@
+"""Which channel takes a message."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.mail import Mail
+from services.escalation.sending.channels.message import Outcome, Outgoing, asks_to_acknowledge
+from services.escalation.sending.channels.outbox import Outbox
+from services.escalation.sending.channels.through_apprise import ThroughApprise
+from services.escalation.sending.channels.webhook import Webhooks
+from services.escalation.store.deliveries import Message
+
+Link = Callable[[str, str, datetime], str | None]
+"""Of a notice id, its recipient and the time of its issue: the address at which it can be acknowledged."""
+
+
+class Sender:
+    """Sends one message. Raises DeliveryError when the channel did not take it."""
+
+    def __init__(
+        self,
+        outbox: Path,
+        *,
+        printed: Callable[[str], None] | None = None,
+        link: Link | None = None,
+        webhooks: Webhooks | None = None,
+        mail: Mail | None = None,
+    ) -> None:
+        self._printed, self._link = printed, link
+        self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
+        self._outbox, self._others = Outbox(outbox), ThroughApprise()
+
+    async def send(self, message: Message) -> Outcome:
+        out = Outgoing(message, self._links(message))
+        outcome = await self._hand_over(out)
+        if self._printed is not None:
+            self._printed(f"→ {message.deliveries[0].recipient}: {out.text()[0]}")
+        return outcome
+
+    async def _hand_over(self, out: Outgoing) -> Outcome:
+        match scheme(out.message.channel):
+            case "webhook" | "webhooks":
+                return await self._webhooks.send(out)
+            case "mailto" | "mailtos":
+                return await self._mail.send(out)
+            case "outbox":
+                return await self._outbox.send(out)
+            case _:
+                return await self._others.send(out)
+
+    def _links(self, message: Message) -> dict[str, str]:
+        if self._link is None:
+            return {}
+        asking = [d for d in message.deliveries if asks_to_acknowledge(d)]
+        found = {d.notice_id: self._link(d.notice_id, d.recipient, d.issued_at) for d in asking}
+        return {notice_id: link for notice_id, link in found.items() if link}
+
+    async def aclose(self) -> None:
+        await self._webhooks.aclose()

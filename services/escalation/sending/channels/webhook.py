@@ -1,0 +1,170 @@
+"""Signed webhooks (standardwebhooks.com, specification 1.0).
+
+`webhook://host/path?secret=whsec_…` posts over HTTP, `webhooks://` over HTTPS. The secret is the receiver's own, 24 to
+64 bytes in base64; it is never sent. Two of them, while one replaces the other, sign both.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import httpx
+import orjson
+
+from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.message import DeliveryError, Outcome, Outgoing
+from services.escalation.store.deliveries import DueDelivery
+from shared.clock import local
+
+TYPE = "vn.trucban.notice.v1"
+SCHEMES = {"webhook": "http", "webhooks": "https"}
+LONGEST_RETRY_AFTER = timedelta(hours=1)
+GONE = 410
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log whole addresses
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+    secrets: tuple[bytes, ...]
+
+
+class Webhooks:
+    def __init__(
+        self, *, seconds: float = 10.0, connect_seconds: float = 4.0, now: Callable[[], float] = time.time
+    ) -> None:
+        """`now`: real time, whatever the city's clock says: receivers refuse what was signed at another."""
+        self._timeout = httpx.Timeout(seconds, connect=connect_seconds)
+        self._now = now
+        self._made: httpx.AsyncClient | None = None
+
+    def _client(self) -> httpx.AsyncClient:
+        """One, for its TLS context; a connection a message, so that none is found dead."""
+        if self._made is None:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+            self._made = httpx.AsyncClient(timeout=self._timeout, limits=limits, follow_redirects=False)
+        return self._made
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+    async def send(self, out: Outgoing) -> Outcome:
+        shown, to, content = scheme(out.message.channel), endpoint(out.message.channel), payload(out)
+        headers = {"content-type": "application/json", "user-agent": "trucban"}
+        headers |= signed(out.message_id, int(self._now()), content, to.secrets)
+        try:
+            # Only the head of the answer counts: a body may be endless.
+            async with self._client().stream("POST", to.url, content=content, headers=headers) as answer:
+                if answer.is_success:
+                    return "delivered"
+                raise self._refused(shown, answer)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise DeliveryError(f"{shown}: {type(error).__name__}") from None
+
+    def _refused(self, shown: str, answer: httpx.Response) -> DeliveryError:
+        wait = retry_after(answer.headers.get("retry-after"), self._now())
+        text = f"{shown}: the receiver answered {answer.status_code}"
+        return DeliveryError(text, final=answer.status_code == GONE, retry_after=wait)
+
+
+def endpoint(channel: str) -> Endpoint:
+    """Raises DeliveryError."""
+    shown = scheme(channel)
+    try:
+        parts = urlsplit(channel)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    try:
+        secrets = tuple(_secret(value) for name, value in query if name == "secret")
+    except (ValueError, binascii.Error):
+        secrets = ()
+    if not host or not secrets:
+        raise DeliveryError(
+            f"{shown}: not {shown}://host/path?secret=whsec_… with 24 to 64 bytes in base64; correct the contact",
+            final=True,
+        )
+    rest = urlencode([(name, value) for name, value in query if name != "secret"])
+    return Endpoint(urlunsplit((SCHEMES[shown], parts.netloc, parts.path or "/", rest, "")), secrets)
+
+
+def _secret(text: str) -> bytes:
+    """Either alphabet of base64; a plus sign reads as a space in a query."""
+    plain = text.removeprefix("whsec_").replace(" ", "+").replace("-", "+").replace("_", "/")
+    secret = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    if not 24 <= len(secret) <= 64:
+        raise ValueError
+    return secret
+
+
+def payload(out: Outgoing) -> bytes:
+    """The same for the same message, whenever it is sent."""
+    title, body = out.text()
+    data = {
+        "title": title,
+        "body": body,
+        "bundle_id": out.message.bundle_id,
+        "notices": [_notice(d, out.links.get(d.notice_id)) for d in out.deliveries],
+    }
+    issued = local(max(d.issued_at for d in out.deliveries))
+    return orjson.dumps({"type": TYPE, "timestamp": issued, "data": data})
+
+
+def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
+    listed = due.listed
+    return {
+        "delivery_id": due.delivery_id,
+        "notice_id": due.notice_id,
+        "incident_id": due.incident_id,
+        "recipient": due.recipient,
+        "purpose": due.purpose,
+        "posts": due.posts,
+        "exercise": due.exercise,
+        "title": due.title,
+        "body": due.body,
+        "category": listed.spoken,
+        "place": listed.place,
+        "severity": listed.severity,
+        "provisional": listed.provisional,
+        "occurred_at": local(listed.occurred_at),
+        "due_at": local(listed.due_at) if listed.due_at else None,
+        "acknowledge": link,
+    }
+
+
+def signed(message_id: str, at: int, content: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
+    """The headers of the specification; a signature for each secret."""
+    to_sign = b".".join((message_id.encode(), str(at).encode(), content))
+    digests = (hmac.new(secret, to_sign, hashlib.sha256).digest() for secret in secrets)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
+    }
+
+
+def retry_after(value: str | None, now: float) -> timedelta | None:
+    """Seconds or a date; None where it says neither."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        wait = timedelta(seconds=min(int(value), LONGEST_RETRY_AFTER.total_seconds()))
+    else:
+        try:
+            until = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+        wait = aware - datetime.fromtimestamp(now, UTC)
+    return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)

@@ -1,0 +1,147 @@
+"""From a submission to a report: ward, times, commitments, event. Pure; ids, salts and keys are passed in."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from services.intake.domain.submission import Reporter, Submission, is_clock_ahead, time_error
+from services.intake.domain.wards import Unit, in_force, resolve
+from shared.clock import local
+from shared.commitment import Committed, commitment
+from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef
+from shared.http.identity import Principal
+from shared.http.problem import FieldError, Problem, invalid
+
+SOURCE = "/trucban/intake"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A report that is ready to be committed."""
+
+    event: ReportReceived
+    content_mac: bytes
+    receipt: str
+    submitter: str
+    reporter: Reporter | None
+    reporter_salt: str | None
+
+    @property
+    def report_id(self) -> str:
+        return self.event.data.report_id
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a draft takes from outside: our time, ids, salts and the key of the content hash."""
+
+    received_at: datetime
+    new_id: Callable[[], str]
+    new_salt: Callable[[], str]
+    new_receipt: Callable[[], str]
+    content_key: bytes
+
+
+def draft(submission: Submission, caller: Principal, units: Sequence[Unit], means: Means) -> Draft:
+    """Raises Problem 403 outside the caller's ward or role, 422 for a ward or time that cannot be taken."""
+    sender = _sender(submission, caller)
+    received_at = submission.received_at or means.received_at
+    times = {"occurred_at": submission.occurred_at, "captured_at": submission.captured_at}
+    for field, time in times.items():
+        if time is not None and (wrong := time_error(time, received_at)):
+            raise invalid([FieldError(f"#/{field}", wrong)])
+    unit = _unit(submission.ward, units, min(submission.occurred_at, received_at))
+    if sender.role == "officer" and sender.ward is None:
+        raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
+    if sender.ward is not None and sender.ward != unit.code:
+        raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
+    event_id = means.new_id()
+    salt = means.new_salt() if submission.reporter else None
+    data = ReportReceivedData(
+        report_id=submission.report_id,
+        unit=UnitRef(code=unit.code, valid_from=unit.valid_from, name=unit.name),
+        category=submission.category,
+        occurred_at=submission.occurred_at,
+        captured_at=submission.captured_at,
+        received_at=received_at,
+        from_source=_source(sender),
+        harm=submission.harm,
+        firecracker=submission.firecracker,
+        evidence=submission.evidence,
+        neighbourhood=_committed(submission.neighbourhood, means),
+        location=_committed(_location_text(submission), means),
+        description=_committed(submission.description, means),
+        reporter_commitment=_reporter_commitment(event_id, submission.reporter, salt),
+        exercise=submission.exercise,
+        clock_ahead=is_clock_ahead(submission.occurred_at, received_at),
+    )
+    event = ReportReceived(id=event_id, source=SOURCE, subject=submission.report_id, time=received_at, data=data)
+    return Draft(
+        event=event,
+        content_mac=content_mac(submission, sender.subject, means.content_key),
+        receipt=means.new_receipt(),
+        submitter=sender.subject,
+        reporter=submission.reporter,
+        reporter_salt=salt,
+    )
+
+
+def content_mac(submission: Submission, submitter: str, key: bytes) -> bytes:
+    """Keyed hash of a report's content and its submitter. Keyed, since free text and phones can be guessed."""
+    content = orjson.dumps([submitter, submission.content()], option=orjson.OPT_SORT_KEYS)
+    return hmac.new(key, content, hashlib.sha256).digest()
+
+
+def reporter_text(reporter: Reporter) -> str:
+    return orjson.dumps(reporter.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _sender(submission: Submission, caller: Principal) -> Principal:
+    if submission.on_behalf_of is None and submission.received_at is None:
+        return caller
+    if caller.role != "admin":
+        field = "on_behalf_of" if submission.on_behalf_of else "received_at"
+        raise Problem(403, f"{field} may be set by an administrator's import only: leave it out")
+    behalf = submission.on_behalf_of
+    return Principal(behalf.subject, behalf.role, behalf.ward) if behalf else caller
+
+
+def _source(sender: Principal) -> Source:
+    match sender.role:
+        case "officer" | "device" | "desk" | "admin":
+            return Source(kind=sender.role, subject=sender.subject)
+        case _:
+            raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
+
+
+def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
+    known = in_force(units, at)
+    found = resolve(text, known)
+    if isinstance(found, Unit):
+        return found
+    if not known:
+        raise invalid([FieldError("#/ward", f"no ward is known that was in force on {local(at):%Y-%m-%d}")])
+    choices = [{"code": u.code, "valid_from": u.valid_from.isoformat(), "name": u.name, "kind": u.kind} for u in found]
+    names = ", ".join(u.name for u in found)
+    advice = f"did you mean {names}?" if found else "GET /intake/v1/wards lists them"
+    raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
+
+
+def _committed(value: str | None, means: Means) -> Committed | None:
+    return Committed(salt=means.new_salt(), value=value) if value else None
+
+
+def _location_text(submission: Submission) -> str | None:
+    if submission.location is None:
+        return None
+    return orjson.dumps(submission.location.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _reporter_commitment(event_id: str, reporter: Reporter | None, salt: str | None) -> str | None:
+    if reporter is None or salt is None:
+        return None
+    return commitment(event_id, "reporter", Committed(salt=salt, value=reporter_text(reporter)))

@@ -1,0 +1,139 @@
+"""What a sender may say in one report, checked and put into normal form. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from shared import events
+from shared.http.identity import Role
+from shared.inputs import Harm, KnownCategory, Strict, Text, not_bool
+from shared.taxonomy import categories
+from shared.text import prose
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""No field takes a time outside these years: near the ends of the calendar a time cannot be moved to another offset,
+neither here nor by a reader of the event."""
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far a sender's clock may run ahead of ours before the report is flagged."""
+CLOCK_LIMIT = timedelta(days=30)
+"""A time of occurrence further ahead than this is a typing error, and is refused."""
+
+
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+_RFC3339 = re.compile(f"{_DATE}[Tt ]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
+
+
+def _time_text(value: Any) -> Any:
+    """RFC 3339 text only: digits alone would be read as seconds since 1970."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        raise ValueError("give an RFC 3339 time with an offset, such as 2023-01-21T23:55:00+07:00")
+    return value
+
+
+def _plausible(value: datetime) -> datetime:
+    if not EARLIEST <= value < LATEST:
+        raise ValueError(f"{value.isoformat()} is not between {EARLIEST:%Y} and {LATEST:%Y}: check the year")
+    return value
+
+
+def normal_phone(typed: str) -> str:
+    """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
+    digits = re.sub(r"[\s().-]", "", typed)
+    national = re.fullmatch(r"(?:\+?84|0)([1-9][0-9]{8,9})", digits)
+    return f"+84{national[1]}" if national else typed
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_plausible)]
+Number = Annotated[float, BeforeValidator(not_bool)]
+
+
+class Location(Strict):
+    """Degrees WGS 84, metres."""
+
+    latitude: Annotated[Number, Field(ge=-90, le=90)]
+    longitude: Annotated[Number, Field(ge=-180, le=180)]
+    accuracy_m: Annotated[Number, Field(ge=0, le=100_000)] | None = None
+
+
+class Firecracker(events.Firecracker):
+    model_config = Strict.model_config
+
+
+class Evidence(events.Evidence):
+    model_config = Strict.model_config
+
+
+class Reporter(Strict):
+    """The person who saw it. Encrypted in intake, never in an event."""
+
+    name: Annotated[Text, Field(max_length=200)] | None = None
+    phone: Annotated[str, Field(max_length=40), AfterValidator(prose), AfterValidator(normal_phone)] | None = None
+
+
+class OnBehalfOf(Strict):
+    """Whose report an administrator's import carries."""
+
+    role: Role
+    subject: Annotated[Text, Field(min_length=1, max_length=100)]
+    ward: Annotated[Text, Field(max_length=20)] | None = None
+
+
+class Submission(Strict):
+    """One report as `POST /reports` takes it."""
+
+    report_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    """The idempotency key: the same id with the same content is the same report."""
+    category: KnownCategory
+    ward: Annotated[Text, Field(min_length=1, max_length=100)]
+    """A code or a name; a name must match exactly one unit once case, marks and a leading "Phường" are dropped."""
+    neighbourhood: Annotated[Text, Field(max_length=200)] | None = None
+    location: Location | None = None
+    occurred_at: Time
+    captured_at: Time | None = None
+    description: Annotated[Text, Field(max_length=4_000)] | None = None
+    harm: Annotated[Harm | None, Field(validate_default=True)] = None
+    firecracker: Firecracker | None = None
+    evidence: Annotated[tuple[Evidence, ...], Field(max_length=20)] = ()
+    reporter: Reporter | None = None
+    exercise: bool = False
+    received_at: Time | None = None
+    """Only an administrator's import may set it."""
+    on_behalf_of: OnBehalfOf | None = None
+    """Only an administrator's import may set it."""
+
+    @field_validator("harm")
+    @classmethod
+    def _needed(cls, harm: Harm | None, info: ValidationInfo) -> Harm | None:
+        category = categories().get(info.data.get("category", ""))
+        known = harm is not None and harm.model_dump(exclude_none=True)
+        if category is not None and category.needs_harm and not known:
+            raise ValueError(f"category {category.code} needs harm with at least one known figure")
+        return harm
+
+    def content(self) -> dict[str, Any]:
+        """What makes two messages the same message: all but how it came in. The offset of a time is only spelling."""
+        content = self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
+        times = {"occurred_at": self.occurred_at, "captured_at": self.captured_at}
+        return content | {name: at.astimezone(UTC).isoformat() for name, at in times.items() if at is not None}
+
+
+def time_error(claimed: datetime, received_at: datetime) -> str | None:
+    """Why a time that the sender claims cannot be right; None if it can."""
+    if claimed > received_at + CLOCK_LIMIT:
+        return f"{claimed.isoformat()} is more than {CLOCK_LIMIT.days} days ahead: check the date"
+    return None
+
+
+def is_clock_ahead(occurred_at: datetime, received_at: datetime) -> bool:
+    return occurred_at > received_at + CLOCK_TOLERANCE

@@ -1,0 +1,45 @@
+"""What the ledger does with events: every one of both streams becomes exactly one entry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Counter, Gauge
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.ledger.domain.checkpoint import Signer
+from services.ledger.store.append import append, open_log
+from shared.clock import Clock
+from shared.events import Event
+
+log = structlog.get_logger()
+_recorded = Counter("trucban_ledger_recorded", "Events that became an entry")
+_repeated = Counter("trucban_ledger_repeated", "Events that came again and were dropped")
+_size = Gauge("trucban_ledger_size", "Entries in the log")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the handlers need: the database, the clock, and the key that signs checkpoints."""
+
+    engine: AsyncEngine
+    clock: Clock
+    signer: Signer
+
+    async def open(self) -> None:
+        """Before anything else: make sure that the stored log is ours. Raises LogError."""
+        async with self.engine.begin() as connection:
+            head = await open_log(connection, self.signer, self.clock)
+        _size.set(head.size)
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Append what is not yet in the log, in one transaction; safe to repeat, whole or in part.
+
+        Raises CanonicalError for an event that cannot be an entry, LogError if the stored tree is damaged.
+        """
+        async with self.engine.begin() as connection:
+            done = await append(connection, events, self.signer, self.clock)
+        _recorded.inc(done.added)
+        _repeated.inc(len(events) - done.added)
+        _size.set(done.size)
+        log.debug("recorded", events=len(events), added=done.added, size=done.size)

@@ -1,6 +1,0 @@
-"""Real Redis and PostgreSQL as children of this process, for a machine on which no server is installed."""
-
-from shared.embedded.place import EmbeddedError, InUseError
-from shared.embedded.servers import Servers, embedded_servers, erase
-
-__all__ = ["EmbeddedError", "InUseError", "Servers", "embedded_servers", "erase"]

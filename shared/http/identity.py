@@ -1,0 +1,90 @@
+"""Who is asking: signed tokens (JWT, Ed25519) that carry role, ward and post."""
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from shared.http.problem import Problem
+from shared.keys import public_key, signing_key
+
+Role = Literal["officer", "device", "official", "desk", "leader", "auditor", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+ALGORITHM = "Ed25519"
+"""RFC 9864's fully specified name; the polymorphic "EdDSA" is deprecated there."""
+ISSUER = "trucban"
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The caller. `ward` scopes an officer or official to one ward code; `post` is an official's post key."""
+
+    subject: str
+    role: Role
+    ward: str | None = None
+    post: str | None = None
+
+
+class TokenIssuer:
+    """Signs tokens. Only tokens use real time: a moved domain clock must not revive a dead token."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = OKPKey.import_key(key)
+
+    def issue(self, principal: Principal, days: float = 30) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "sub": principal.subject,
+            "role": principal.role,
+            "iat": now,
+            "exp": now + round(days * DAY_SECONDS),
+        }
+        scope = {"ward": principal.ward, "post": principal.post}
+        claims |= {name: value for name, value in scope.items() if value is not None}
+        return jwt.encode({"alg": ALGORITHM}, claims, self._key, algorithms=[ALGORITHM])
+
+
+class TokenVerifier:
+    """Checks signature, issuer, expiry and role; has the public half of the key only."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._key = OKPKey.import_key(public_key)
+        self._claims = jwt.JWTClaimsRegistry(
+            iss={"essential": True, "value": ISSUER}, sub={"essential": True}, exp={"essential": True}
+        )
+        self._claims_of = lru_cache(maxsize=1_024)(self._signed_claims)
+
+    def verify(self, token: str) -> Principal:
+        """Raises Problem 401 for a token that is malformed, expired, or not signed by our key."""
+        try:
+            claims = self._claims_of(token)
+            self._claims.validate(claims)
+        except (JoseError, ValueError) as error:
+            raise unauthenticated(f"token not accepted: {type(error).__name__}; ask for a new one") from error
+        if claims.get("role") not in ROLES:
+            raise unauthenticated("token has an unknown role; ask for a new one")
+        return Principal(claims["sub"], claims["role"], claims.get("ward"), claims.get("post"))
+
+    def _signed_claims(self, token: str) -> dict[str, Any]:
+        """Kept, since a signature does not change; expiry is looked at each time."""
+        return jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+
+
+def issuer(keys: Path) -> TokenIssuer:
+    return TokenIssuer(signing_key(keys, "token"))
+
+
+def verifier(keys: Path) -> TokenVerifier:
+    return TokenVerifier(public_key(keys, "token"))
+
+
+def unauthenticated(detail: str) -> Problem:
+    return Problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="trucban"'})

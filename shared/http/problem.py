@@ -1,0 +1,69 @@
+"""What a failed request says: RFC 9457 problem details, the same shape from every route. Pure.
+
+`errors` turns them into responses.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+TITLES = {
+    400: "Bad request",
+    401: "Authentication required",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    410: "Gone",
+    413: "Content too large",
+    415: "Unsupported media type",
+    422: "Invalid input",
+    500: "Internal error",
+    503: "Not available now",
+}
+
+
+class FieldError(dict[str, Any]):
+    """`{"pointer": "#/ward", "detail": "…"}`, plus `candidates` where there is something to choose from."""
+
+    def __init__(self, pointer: str, detail: str, **more: Any) -> None:
+        super().__init__(pointer=pointer, detail=detail, **more)
+
+
+class Problem(Exception):
+    """One failed request. `detail` names the thing, the value and the way out, in one line."""
+
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), headers
+
+    def body(self) -> dict[str, Any]:
+        title = TITLES.get(self.status, "Error")
+        body: dict[str, Any] = {
+            "type": f"urn:trucban:problem:{title.lower().replace(' ', '-')}",
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        return body | ({"errors": self.errors} if self.errors else {})
+
+
+def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
+    """Pydantic's error list as JSON pointers (RFC 6901) without the rejected values: they may be personal."""
+    found: list[FieldError] = []
+    for error in errors:
+        if error.get("type") == "json_invalid":  # FastAPI's: its place is one in the text, and not in a document
+            found.append(FieldError("#", f"is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"))
+            continue
+        parts = [str(p).replace("~", "~0").replace("/", "~1") for p in error["loc"][drop:]]
+        found.append(FieldError("#" + "".join(f"/{p}" for p in parts), str(error["msg"]).removeprefix("Value error, ")))
+    return found
+
+
+def invalid(errors: Sequence[FieldError]) -> Problem:
+    """422 whose detail repeats the first error, so that one line is enough for a log or a phone."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    detail = f"{first['pointer']}: {first['detail']}{more}"
+    return Problem(422, " ".join(detail.split()), errors)  # a sender's field name may hold line breaks

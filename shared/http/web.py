@@ -1,0 +1,141 @@
+"""How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared import documents
+from shared.http import errors
+from shared.http.guard import principal
+from shared.http.identity import TokenVerifier
+from shared.http.problem import Problem
+from shared.messaging import is_transient
+
+log = structlog.get_logger()
+LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a service needs to do its job; `detail` says what is wrong and what to do."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+def checks_of(complaints: Mapping[str, str | None]) -> list[Check]:
+    """One check a complaint; None is well."""
+    return [Check(name, text is None, text or "") for name, text in complaints.items()]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A wired service. `running` owns its engine, broker and loops; `checks` answers whether it can do its job."""
+
+    name: str
+    app: FastAPI
+    running: Callable[[], AbstractAsyncContextManager[None]]
+    checks: Callable[[], Awaitable[Sequence[Check]]]
+    parts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:
+    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`."""
+    app = FastAPI(title=f"Trực Ban {name}", version="1", separate_input_output_schemas=False)
+    app.state.verifier = verifier
+    errors.install(app)
+    for kind in (SQLAlchemyError, OSError):
+        app.add_exception_handler(kind, _on_outage)
+    app.include_router(routes, prefix="/v1")
+    return app
+
+
+async def _on_outage(_: Request, error: Exception) -> JSONResponse:
+    """A database that is away or starts again is the caller's 503, to be tried again; anything else is our error."""
+    if not is_transient(error):
+        raise error
+    log.warning("request not served", error=type(error).__name__)
+    return errors.response(Problem(503, "the database does not answer: send the same again in a moment"))
+
+
+def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def readyz() -> JSONResponse:
+        found = await _ask(checks)
+        ready = all(c.ok for c in found)
+        body = {
+            "status": "ready" if ready else "not ready",
+            "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in found],
+        }
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        if request.client is None or request.client.host not in LOOPBACK:
+            principal(request)
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"])
+    app.add_api_route("/metrics", metrics, tags=["health"])
+
+
+async def _ask(checks: Callable[[], Awaitable[Sequence[Check]]]) -> Sequence[Check]:
+    try:
+        return await checks()
+    except Exception as error:
+        log.warning("readiness check failed", error=type(error).__name__)
+        return [Check("readiness", False, f"{type(error).__name__}: database or broker does not answer")]
+
+
+class NoNul:
+    """Refuses U+0000 in an address, which no PostgreSQL text can hold, before any route sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            refused = Problem(400, "the address holds a NUL character (%00): leave it out")
+            await errors.response(refused)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
+    """One application for all `services`; starting and stopping it starts and stops them in order."""
+
+    async def all_checks() -> Sequence[Check]:
+        return [
+            Check(f"{service.name}.{check.name}", check.ok, check.detail)
+            for service in services
+            for check in await _ask(service.checks)
+        ]
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for service in services:
+                await stack.enter_async_context(service.running())
+            yield
+
+    root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    root.add_middleware(NoNul)
+    root.state.verifier = verifier
+    errors.install(root)
+    _add_health(root, all_checks)
+    root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
+    for service in services:
+        _add_health(service.app, service.checks)
+        root.mount(f"/{service.name}", service.app)
+    return root
