@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 from sqlalchemy import func, select
 
-from benchmarks.house import BATCH, SAMPLES, furnished
 from benchmarks.measure import Connection, Figure, Timer, ratio, until
+from benchmarks.stack import BATCH, SAMPLES, furnished
 from services.escalation.app import build, wired
-from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import Escalation, on_reports
 from services.escalation.domain.rules.rulebook import read
 from services.escalation.store.tables import report

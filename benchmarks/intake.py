@@ -5,8 +5,8 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks.house import BATCH, House, copy_per_s, furnished, reports
 from benchmarks.measure import ROUNDS, Figure, Timer, by_turns, free_port, post_all, process, ratio
+from benchmarks.stack import BATCH, House, copy_per_s, furnished, reports
 
 CONCURRENCY = 64
 WRITERS = 10

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from benchmarks.house import BATCH, SAMPLES, device_token, furnished, plain_pool, reports, until_recorded
 from benchmarks.measure import Figure, Timer, free_port, post_all, process, ratio
+from benchmarks.stack import BATCH, SAMPLES, device_token, furnished, plain_pool, reports, until_recorded
 from shared import messaging
 
 SENDERS = 2

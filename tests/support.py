@@ -16,12 +16,12 @@ from typing import Any, Literal, TypeVar
 from hypothesis import settings
 
 from services.cli.embedded import erase
-from services.escalation.domain.directory.directory import Contact, Directory, Tenure, key_of
-from services.escalation.domain.directory.directory import Unit as EscalationUnit
-from services.escalation.domain.directory.rows import LineError, Row, UnitRow
-from services.escalation.domain.directory.sheets import MODELS, read_directory, read_wards
-from services.escalation.domain.incidents.joining import admit, join
-from services.escalation.domain.incidents.routing import Channels, Router
+from services.escalation.domain.directory.model import Contact, Directory, Tenure, key_of
+from services.escalation.domain.directory.model import Unit as EscalationUnit
+from services.escalation.domain.directory.readers import MODELS, read_directory, read_wards
+from services.escalation.domain.directory.schemas import LineError, Row, UnitRow
+from services.escalation.domain.incidents.engine import Channels, Router
+from services.escalation.domain.incidents.grouping import admit, join
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.intake.domain.wards import Unit

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from services.cli.errors import CommandError
-from services.cli.given import address, bearer, reason_of
+from services.cli.options import address, bearer, reason_of
 from services.ledger.domain.verify import Report, verify_export
 
 

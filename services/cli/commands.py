@@ -21,7 +21,7 @@ from rich.progress import Progress
 from services.cli import sending
 from services.cli.auditing import verify_source
 from services.cli.errors import CommandError
-from services.cli.given import address, bearer, settings_of, text_of
+from services.cli.options import address, bearer, settings_of, text_of
 from shared.clock import Clock
 from shared.http.identity import Principal, Role, issuer
 from shared.ids import uuid7
@@ -89,7 +89,7 @@ def _explain(error: Exception) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from services.cli.embedded import EmbeddedError
-    from services.escalation.application.importing import ImportingError
+    from services.escalation.application.import_directory import ImportingError
     from services.escalation.domain.rules.rulebook import RulebookError
     from shared.database import DatabaseError
 

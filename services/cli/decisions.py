@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.cli.errors import CommandError
-from services.cli.given import settings_of
+from services.cli.options import settings_of
 from services.cli.reading import reading
-from services.escalation.domain.rules.replaying import Replayed
-from services.escalation.domain.rules.replaying import replay as replay_one
-from services.escalation.store import decisions, directory, incidents
+from services.escalation.domain.rules.replay import Replayed
+from services.escalation.domain.rules.replay import replay as replay_one
+from services.escalation.store import decisions, directory, incident_queries
 from shared.settings import Settings
 
 console = Console()
@@ -45,7 +45,7 @@ async def _replay(settings: Settings, decision_id: str | None, progress: Callabl
     async with reading(settings) as engine, engine.connect() as connection:
         books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
         if decision_id is not None:
-            row = await incidents.decision_by_id(connection, decision_id)
+            row = await incident_queries.decision_by_id(connection, decision_id)
             if row is None:
                 raise CommandError(
                     f"there is no decision {decision_id}: GET /escalation/v1/incidents/… names those of one"

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from services.cli.given import content_of
+from services.cli.options import content_of
 from services.cli.process import joined, migrate_all
 from services.escalation.app import wired
-from services.escalation.application import adopting, importing
-from services.escalation.domain.directory.changing import Difference
-from services.escalation.domain.directory.sheets import MAX_BYTES
+from services.escalation.application import adopt_rulebooks, import_directory
+from services.escalation.domain.directory.diff import Difference
+from services.escalation.domain.directory.readers import MAX_BYTES
 from shared.clock import Clock
 from shared.settings import Settings
 
@@ -28,7 +28,7 @@ async def import_file(
     keep_going: bool,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> importing.Imported:
+) -> import_directory.Imported:
     """A dry run prepares the database if need be, and records nothing. Raises CommandError for a file out of reach."""
     content = await asyncio.to_thread(content_of, f"{what} file", file, MAX_BYTES + 1)  # enough to know it is too large
     async with joined(settings) as ready:
@@ -36,14 +36,14 @@ async def import_file(
         escalation = wired(ready, Clock(ready.clock))
         try:
             if not dry_run:
-                await adopting.adopt_rulebooks(escalation, adopting.packaged_rulebooks())
-            run = importing.import_wards if what == "wards" else importing.import_directory
+                await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())
+            run = import_directory.import_wards if what == "wards" else import_directory.import_directory
             return await run(escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress)
         finally:
             await escalation.engine.dispose()
 
 
-def print_import(console: Console, file: Path, done: importing.Imported) -> None:
+def print_import(console: Console, file: Path, done: import_directory.Imported) -> None:
     """What a file changes: a table for a person, errors and notes as `file:line: text`."""
     workbook = file.suffix.lower() == ".xlsx"
     for error in done.errors:
@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
     return "—" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def import_as_json(done: importing.Imported) -> dict[str, Any]:
+def import_as_json(done: import_directory.Imported) -> dict[str, Any]:
     def shown(change: str) -> list[dict[str, Any]]:
         return [
             {"kind": d.kind, "line": d.place[1], "record": d.record}

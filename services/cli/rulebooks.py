@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from services.cli.given import content_of, settings_of
+from services.cli.options import content_of, settings_of
 from services.cli.reading import has_system, reading
-from services.escalation.application.adopting import packaged_rulebooks
+from services.escalation.application.adopt_rulebooks import packaged_rulebooks
 from services.escalation.domain.rules.accountability import Decision, Inputs
-from services.escalation.domain.rules.inspection import Inspection, Remark, inspect
+from services.escalation.domain.rules.backtest import Difference, compare
+from services.escalation.domain.rules.lint import Inspection, Remark, inspect
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
-from services.escalation.domain.rules.trial import Difference, compare
 from services.escalation.store import decisions, directory
 from shared.clock import HO_CHI_MINH
 from shared.settings import Settings

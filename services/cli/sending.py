@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from services.cli.errors import CommandError
-from services.cli.given import address, bearer, text_of
+from services.cli.options import address, bearer, text_of
 
 BATCH = 500
 ATTEMPTS = 6

@@ -35,10 +35,10 @@ from services.cli.process import (
     stop_on_signals,
     until,
 )
-from services.escalation.application import importing
+from services.escalation.application import import_directory
 from services.escalation.application.handlers import Escalation
-from services.escalation.store import deadlines
 from services.escalation.store import tables as escalation_tables
+from services.escalation.store import timers
 from services.intake.application.handlers import UNITS_FRESH_SECONDS
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
@@ -74,7 +74,7 @@ class Running:
 
     async def next_due(self) -> datetime | None:
         async with self.escalation.engine.connect() as connection:
-            return await deadlines.next_due(connection)
+            return await timers.next_due(connection)
 
     async def bring_in(self, name: str) -> int:
         recorded = await import_file(self, name)
@@ -181,10 +181,10 @@ async def import_sample(running: Running) -> None:
 
 async def import_file(running: Running, name: str) -> int:
     """Returns how many lines changed something. Raises ImportingError."""
-    run = importing.import_wards if name.startswith("wards") else importing.import_directory
+    run = import_directory.import_wards if name.startswith("wards") else import_directory.import_directory
     imported = await run(running.escalation, (SAMPLES / name).read_bytes())
     if imported.errors:
-        raise importing.ImportingError(name, imported.errors)
+        raise import_directory.ImportingError(name, imported.errors)
     running.console.print(f"imported {name}: {imported.recorded} of {imported.lines} lines are new")
     return imported.recorded
 
@@ -212,7 +212,7 @@ async def settle(running: Running) -> None:
 
 async def _is_idle(escalation: Escalation) -> bool:
     async with escalation.engine.connect() as connection:
-        return await deadlines.is_idle(connection, escalation.clock.now())
+        return await timers.is_idle(connection, escalation.clock.now())
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from services.escalation.api import router
-from services.escalation.application import deadlines
-from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application import fire_timers
+from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.handlers import Escalation, on_reports
-from services.escalation.domain.incidents.routing import Channels
-from services.escalation.domain.notices.links import Links
+from services.escalation.domain.incidents.engine import Channels
+from services.escalation.domain.notices.signed_link import Links
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
 from services.escalation.sending.channels import Sender, print_line
-from services.escalation.sending.delivery import DeliveryLoop
+from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
@@ -69,7 +69,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
     async def pass_deadlines() -> bool:
-        return await deadlines.pass_deadlines(escalation) > 0
+        return await fire_timers.pass_deadlines(escalation) > 0
 
     passing = Loop("deadlines", pass_deadlines, POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.auditing import verify_source
-from services.escalation.domain.rules.replaying import replay
-from services.escalation.store import deadlines, decisions, directory
+from services.escalation.domain.rules.replay import replay
+from services.escalation.store import decisions, directory, timers
 from services.escalation.store import tables as escalation_tables
 from services.escalation.store.deliveries import LEASE
 from services.intake.store import outbox as intake_outbox
@@ -21,9 +21,9 @@ from shared import messaging
 from shared.database import connect
 from shared.http.identity import Principal
 from shared.messaging import ESCALATION, INTAKE, is_transient
-from tests.faults.house import House
+from tests.faults.invariants import ENTRIES_ABOUT, PROMISES, RECORDED
 from tests.faults.load import Load
-from tests.faults.promises import ENTRIES_ABOUT, PROMISES, RECORDED
+from tests.faults.stack import House
 
 SHOWN = 5
 """Examples of a broken promise that are named; the rest are counted."""
@@ -78,7 +78,7 @@ async def unsettled(house: House) -> list[str]:
             groups = [str(group) for group in await messaging.progress(redis, streams) if not group.caught_up]
             found.append(f"events are not yet with everybody: {'; '.join(groups) or 'some are not published'}")
         async with engine.connect() as connection:
-            if not await deadlines.is_idle(connection, house.now() + A_MOMENT):
+            if not await timers.is_idle(connection, house.now() + A_MOMENT):
                 found.append("a deadline falls due, or a delivery does")
             if waiting := await connection.scalar(WAITING):
                 found.append(f"{waiting} deliveries wait or are under way")

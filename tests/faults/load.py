@@ -10,8 +10,8 @@ import httpx
 
 from shared.http.identity import Principal
 from tests.faults.city import DESK, Submitted
-from tests.faults.house import House
 from tests.faults.people import People
+from tests.faults.stack import House
 
 SENDERS = 8
 BATCHERS = 2

@@ -15,7 +15,7 @@ import httpx
 from shared.clock import local
 from shared.http.identity import Principal
 from tests.faults.city import ADMINISTRATOR, DESK, LEADER, OFFICIALS, changes_of_hands
-from tests.faults.house import House
+from tests.faults.stack import House
 
 ACKNOWLEDGERS = 4
 COMMANDERS = 4

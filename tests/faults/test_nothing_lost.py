@@ -15,8 +15,8 @@ import pytest
 from shared.clock import monotonic
 from tests.faults import audit
 from tests.faults.city import reports
-from tests.faults.house import FAULTS, Fault, House, running_house
 from tests.faults.load import Load
+from tests.faults.stack import FAULTS, Fault, House, running_house
 
 TET = datetime(2023, 1, 22, tzinfo=UTC)
 """What is reported happened in the hours before: the rulebook was in force."""

@@ -19,10 +19,10 @@ from sqlalchemy.engine import make_url
 
 from services.cli.embedded import Servers
 from services.cli.process import build
-from services.escalation.application import adopting, importing
+from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.handlers import Escalation
 from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
-from services.escalation.store import deadlines, directory, tables
+from services.escalation.store import directory, tables, timers
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
@@ -104,8 +104,8 @@ async def migrated_template(servers: Servers) -> Template:
     for service in SERVICES:
         await migrate(url, service)
     async with _escalation(url, Clock(BEFORE_THE_NIGHT)) as escalation:
-        await adopting.adopt_rulebooks(escalation, adopting.packaged_rulebooks())
-        for name, run in (("wards", importing.import_wards), ("directory", importing.import_directory)):
+        await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())
+        for name, run in (("wards", import_directory.import_wards), ("directory", import_directory.import_directory)):
             imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())
             assert not imported.errors
         async with escalation.engine.begin() as connection:
@@ -249,7 +249,7 @@ class WholeCity(City):
     async def _is_idle(self) -> bool:
         self.services["escalation"].parts["deadlines"].wake()
         async with self.escalation.engine.connect() as connection:
-            return await deadlines.is_idle(connection, self.clock.now())
+            return await timers.is_idle(connection, self.clock.now())
 
     @property
     def sent(self) -> list[dict[str, Any]]:

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 
 from services.escalation.application import commands
-from services.escalation.application.adopting import adopt_rulebooks
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.adopt_rulebooks import adopt_rulebooks
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
-from services.escalation.application.importing import import_directory, import_wards
+from services.escalation.application.import_directory import import_directory, import_wards
 from shared.events import Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import AcknowledgementRecorded, UnitRef
 from shared.http.identity import Principal

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from shared.events import (
     AcknowledgementLapsed,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx import Response
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import on_reports
 from shared.events import (
     DecisionMade,

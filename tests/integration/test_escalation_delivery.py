@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, on_reports
 from services.escalation.domain.notices.pacing import Limits, Rate
 from services.escalation.sending.channels import DeliveryError, Outcome, Sender
 from services.escalation.sending.channels.webhook import Webhooks
-from services.escalation.sending.delivery import (
+from services.escalation.sending.delivery_loop import (
     GATEWAY,
     LANE_AT_ONCE,
     MESSAGES_A_CLAIM,

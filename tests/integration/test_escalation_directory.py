@@ -6,12 +6,12 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from services.escalation.application.adopting import adopt_rulebooks, packaged_rulebooks
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import on_reports
-from services.escalation.application.importing import import_directory, import_wards
-from services.escalation.application.recording import Imported
-from services.escalation.domain.directory.directory import Contact
+from services.escalation.application.import_directory import import_directory, import_wards
+from services.escalation.application.record_directory import Imported
+from services.escalation.domain.directory.model import Contact
 from services.escalation.domain.rules.rulebook import RulebookError
 from services.escalation.store import directory
 from shared.events import (

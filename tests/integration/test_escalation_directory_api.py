@@ -8,7 +8,7 @@ import pytest
 from httpx import Response
 
 from services.escalation.application.handlers import on_reports
-from services.escalation.application.importing import import_wards
+from services.escalation.application.import_directory import import_wards
 from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import WholeCity
 from tests.support import CHAIR, NIGHT, at, received

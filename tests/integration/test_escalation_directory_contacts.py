@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, on_reports
-from services.escalation.application.recording import record
-from services.escalation.domain.directory.rows import Asked, ContactRow, Tables
+from services.escalation.application.record_directory import record
+from services.escalation.domain.directory.schemas import Asked, ContactRow, Tables
 from services.escalation.sending.channels import DeliveryError, Outcome, Sender
-from services.escalation.sending.delivery import DeliveryLoop
+from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import Message
 from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal

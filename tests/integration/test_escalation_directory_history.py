@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.application.importing import import_directory, import_wards
-from services.escalation.application.recording import record
-from services.escalation.domain.directory.rows import Asked, Tables
+from services.escalation.application.import_directory import import_directory, import_wards
+from services.escalation.application.record_directory import record
+from services.escalation.domain.directory.schemas import Asked, Tables
 from services.escalation.store import directory
 from shared.clock import Clock
 from tests.integration.escalation_support import City

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import on_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again

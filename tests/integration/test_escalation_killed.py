@@ -17,7 +17,7 @@ from hypothesis import settings
 from services.escalation.application import commands
 from services.escalation.application.handlers import Escalation
 from services.escalation.sending.channels import DeliveryError, Outcome, Sender
-from services.escalation.sending.delivery import DeliveryLoop
+from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import LEASE, Message
 from tests.integration.escalation_support import City, Template
 from tests.integration.killed_scenes import CHAIR_HERE, DESK, SCENES, WHY, reported

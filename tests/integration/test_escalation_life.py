@@ -25,9 +25,9 @@ from sqlalchemy import text
 
 from services.escalation.application import commands
 from services.escalation.application.commands import Done
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
-from services.escalation.domain.directory.directory import OFFICES, Tenure
+from services.escalation.domain.directory.model import OFFICES, Tenure
 from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
 from services.escalation.domain.notices import notification
 from services.escalation.domain.rules.accountability import Decision

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import event
 
 from services.escalation.application import commands
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import on_reports
-from services.escalation.application.importing import import_directory
-from services.escalation.store import cases
+from services.escalation.application.import_directory import import_directory
+from services.escalation.store import incident_loading
 from shared.events import ReportReceived
 from shared.http.identity import Principal
 from tests.integration.escalation_support import City, city_in, decisions_that_differ_when_computed_again, until
@@ -37,10 +37,10 @@ async def test_a_merge_and_a_message_about_what_was_merged_before_wait_for_one_a
     first, middle, last = [await reported(city, received(occurred_at=NIGHT - n * HOUR)) for n in (4, 2, 0)]
     await commands.merge(city.escalation, first, DESK, "Một vụ việc", middle)
     async with engine.begin() as connection:
-        await cases.locked(connection, [first])
+        await incident_loading.locked(connection, [first])
         merging = asyncio.create_task(commands.merge(city.escalation, middle, DESK, "Một vụ việc", last))
         await until(lambda: waits(city), "the merge waits for the first")
-        await cases.locked(connection, [middle])
+        await incident_loading.locked(connection, [middle])
     assert (await merging).is_new
     assert await city.one("SELECT count(*) FROM escalation.incident WHERE merged_into = :id", id=last) == 2
 

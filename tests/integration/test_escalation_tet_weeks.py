@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
-from services.escalation.application.importing import import_directory
+from services.escalation.application.import_directory import import_directory
 from services.escalation.sending.channels import Outcome, Sender
-from services.escalation.sending.delivery import DeliveryLoop
+from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import Message
 from services.intake.domain.wards import Unit
 from shared.clock import local

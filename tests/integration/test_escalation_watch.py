@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from services.escalation.application.deadlines import pass_deadlines
+from services.escalation.application.fire_timers import pass_deadlines
 from services.escalation.application.handlers import on_reports
 from services.escalation.monitoring.heartbeat import Heartbeat, Watchman
 from services.escalation.store import tables, watch

@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 
 from services.cli.process import build, listening_socket, serving
-from services.escalation.domain.notices.links import VALID_FOR, Links
+from services.escalation.domain.notices.signed_link import VALID_FOR, Links
 from shared import messaging
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer

@@ -9,7 +9,7 @@ from services.escalation.api.common import Wired
 from services.escalation.application import commands
 from services.escalation.application.commands import Done
 from services.escalation.application.handlers import record_of
-from services.escalation.domain.directory.rows import Code, Day
+from services.escalation.domain.directory.schemas import Code, Day
 from shared import events, inputs
 from shared.http.body import bounded
 from shared.http.guard import require

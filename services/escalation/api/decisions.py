@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from services.escalation.api import views
 from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired
 from services.escalation.application.handlers import Escalation, insist_on_ward
-from services.escalation.domain.rules.replaying import replay
-from services.escalation.store import directory, incidents
+from services.escalation.domain.rules.replay import replay
+from services.escalation.store import directory, incident_queries
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
 from shared.http.identity import Principal
@@ -52,7 +52,7 @@ class DecisionAnswer(BaseModel):
 
 async def _decision(escalation: Escalation, caller: Principal, decision_id: str) -> Any:
     async with escalation.engine.connect() as connection:
-        row = await incidents.decision_by_id(connection, decision_id)
+        row = await incident_queries.decision_by_id(connection, decision_id)
     if row is None:
         raise Problem(404, f"there is no decision {decision_id}")
     insist_on_ward(caller, views.wards_of(row))

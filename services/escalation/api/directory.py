@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Page, Wired
 from services.escalation.application.handlers import Escalation
-from services.escalation.application.recording import Imported, record
-from services.escalation.domain.directory.changing import Difference
-from services.escalation.domain.directory.rows import Asked, ContactRow, RosterRow, Tables, TenureRow
+from services.escalation.application.record_directory import Imported, record
+from services.escalation.domain.directory.diff import Difference
+from services.escalation.domain.directory.schemas import Asked, ContactRow, RosterRow, Tables, TenureRow
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors

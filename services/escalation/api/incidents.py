@@ -10,7 +10,7 @@ from services.escalation.api import views
 from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
 from services.escalation.application import handlers
 from services.escalation.domain.incidents.lifecycle import State
-from services.escalation.store import incidents, timeline
+from services.escalation.store import incident_queries, timeline
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
 from shared.http.guard import require
@@ -44,7 +44,7 @@ async def list_incidents(
     }
     after = _incident_key(cursor) if cursor else None
     async with escalation.engine.connect() as connection:
-        rows = await incidents.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
+        rows = await incident_queries.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
     items = [views.incident(row) for row in rows[:limit]]
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
@@ -64,7 +64,7 @@ def _incident_key(cursor: str) -> tuple[datetime, str]:
 async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> dict[str, Any]:
     """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
     async with escalation.engine.connect() as connection:
-        whole = await incidents.one(connection, incident_id)
+        whole = await incident_queries.one(connection, incident_id)
         told = await timeline.of_incident(connection, incident_id)
     if whole is None:
         raise Problem(404, f"there is no incident {incident_id}")

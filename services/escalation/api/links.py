@@ -22,10 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.escalation.api.common import Wired
 from services.escalation.application import handlers
 from services.escalation.application.handlers import Escalation
-from services.escalation.domain.directory.directory import DESK, LEADERSHIP
-from services.escalation.domain.notices.links import ExpiredLinkError, ForgedLinkError, Links
-from services.escalation.store import links as store
-from services.escalation.store.links import LinkedNotice
+from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, Links
+from services.escalation.store import signed_links as store
+from services.escalation.store.signed_links import LinkedNotice
 from shared.clock import local
 from shared.http import errors
 from shared.http.problem import Problem

@@ -7,17 +7,17 @@ The same said twice is recorded once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.escalation.application.commanding import Command, commanded, insist
+from services.escalation.application.command_context import Command, commanded, insist
 from services.escalation.application.handlers import Escalation, record_of
-from services.escalation.domain.directory.directory import DESK, UnitKey, key_of
-from services.escalation.domain.incidents import chain, lifecycle
-from services.escalation.domain.incidents.case import Case
+from services.escalation.domain.directory.model import DESK, UnitKey, key_of
+from services.escalation.domain.incidents import lifecycle, timers
 from services.escalation.domain.incidents.correlation import Happening
+from services.escalation.domain.incidents.engine import Router
 from services.escalation.domain.incidents.finding import assess, last
-from services.escalation.domain.incidents.routing import Router
+from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.rules.accountability import combined_harm, effective_harm, lowered
-from services.escalation.store import cases
+from services.escalation.store import incident_loading
 from shared.events import (
     ClosureProposed,
     FindingData,
@@ -102,7 +102,7 @@ async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, r
             return Done(command.case, is_new=False)
         command.allow()
         command.record(found, lambda d: IncidentDismissed(**command.envelope(), data=FindingData(**d)))
-        chain.end(command.router, command.case, "dismissed")
+        timers.end(command.router, command.case, "dismissed")
     return Done(command.case, is_new=True)
 
 
@@ -185,9 +185,9 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             found,
             lambda d: IncidentMerged(**command.envelope(), data=IncidentMergedData(**d, into=into, reports=moved)),
         )
-        chain.end(command.router, case, "merged")
+        timers.end(command.router, case, "merged")
         case.merged_into = into
-        await cases.redirect_merged(command.connection, incident_id, into)
+        await incident_loading.redirect_merged(command.connection, incident_id, into)
         _take_over(command, case, target, reason)
         command.move(target, moved, cause)
         command.router.evaluate(target, cause)
@@ -228,7 +228,9 @@ async def split(
             raise Problem(409, f"report {strange[0]} is not one of this incident: name reports that it holds")
         if not moved or len(moved) == len(case.reports):
             raise Problem(409, "a split leaves at least one report on each side: name some of its reports, not all")
-        happening: Happening = await cases.happening_of_report(command.connection, moved[0].report_id, case.anchor)
+        happening: Happening = await incident_loading.happening_of_report(
+            command.connection, moved[0].report_id, case.anchor
+        )
         new = command.router.open(happening, case.unit, moved[0].category)
         new.reports = moved
         first = case.reports[0]
@@ -254,7 +256,7 @@ async def split(
 async def _anchor_anew(command: Command, case: Case) -> None:
     """Its first report is another now: that one says when, where and what it was, and so which rulebook decides."""
     first = case.reports[0]
-    case.anchor = await cases.happening_of_report(command.connection, first.report_id, case.anchor)
+    case.anchor = await incident_loading.happening_of_report(command.connection, first.report_id, case.anchor)
     case.category = assess(case.findings).reclassified or first.category
     case.rulebook_version = None
 
@@ -269,7 +271,7 @@ async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, 
         command.record(
             found, lambda d: IncidentHandedOff(**command.envelope(), data=IncidentHandedOffData(**d, to="police"))
         )
-        chain.end(command.router, command.case, "handed_off")
+        timers.end(command.router, command.case, "handed_off")
     return Done(command.case, is_new=True)
 
 
@@ -339,7 +341,7 @@ async def close(escalation: Escalation, incident_id: str, caller: Principal, rea
         command.allow()
         insist(lifecycle.may_close(record_of(case), asked="acknowledge" in case.pending))
         command.record(found, lambda d: IncidentClosed(**command.envelope(), data=FindingData(**d)))
-        chain.end(command.router, case, "closed")
+        timers.end(command.router, case, "closed")
     return Done(case, is_new=True)
 
 
@@ -357,5 +359,5 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         case.told.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
         command.router.evaluate(case, cause)
         if record_of(case).outcome != "does_not_apply":
-            chain.ask_again(command.router, case, cause)
+            timers.ask_again(command.router, case, cause)
     return Done(case, is_new=True)

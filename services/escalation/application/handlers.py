@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.escalation.domain.directory.directory import DESK, LEADERSHIP, OFFICES, UnitKey, answers, key_of
+from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, UnitKey, answers, key_of
 from services.escalation.domain.envelope import envelope
-from services.escalation.domain.incidents import joining, lifecycle
-from services.escalation.domain.incidents.case import Case, Outcome, about, happening_of
-from services.escalation.domain.incidents.routing import Channels, Router
+from services.escalation.domain.incidents import grouping, lifecycle
+from services.escalation.domain.incidents.engine import Channels, Router
+from services.escalation.domain.incidents.incident import Case, Outcome, about, happening_of
 from services.escalation.domain.notices.notification import ASKING, to_holders
 from services.escalation.domain.rules.accountability import Decision
-from services.escalation.store import cases, deadlines, directory, saving, tables, timeline
+from services.escalation.store import directory, incident_loading, incident_saving, tables, timeline, timers
 from shared import metrics
 from shared.clock import Clock
 from shared.commitment import Committed
@@ -67,7 +67,7 @@ class Escalation:
         )
 
     async def save(self, connection: AsyncConnection, out: Outcome, now: datetime) -> None:
-        await saving.save(connection, out, now)
+        await incident_saving.save(connection, out, now)
         await self.emit(connection, out.events)
 
     def committed(self, text: str | None) -> Committed | None:
@@ -80,8 +80,8 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
     by_id = {event.id: event for event in reversed(events)}
     async with escalation.engine.begin() as connection:
         happenings = {id_: happening_of(event) for id_, event in by_id.items()}
-        await cases.lock_units(connection, [h.unit[0] for h in happenings.values()])
-        for known in await cases.known_events(connection, list(by_id)):
+        await incident_loading.lock_units(connection, [h.unit[0] for h in happenings.values()])
+        for known in await incident_loading.known_events(connection, list(by_id)):
             del by_id[known]
         fresh = [event for event in events if by_id.pop(event.id, None)]
         if not fresh:
@@ -90,18 +90,18 @@ async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -
         router = await escalation.router(connection, {h.unit for h in near})
         rules = [a.rulebook for a in router.rulebooks]
         window = timedelta(minutes=max(r.correlation.window_minutes for r in rules))
-        for case in await cases.cases_near(connection, near, window):
+        for case in await incident_loading.cases_near(connection, near, window):
             for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
                 router.cases.setdefault(key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
-        joined = [joining.join(router, event) for event in fresh]
+        joined = [grouping.join(router, event) for event in fresh]
         opened = [j.case.anchor for j in joined if j.case.is_new]
         if opened:
-            router.neighbours.update(await cases.neighbours(connection, opened, timedelta(minutes=wide)))
+            router.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
         stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
-        await cases.with_history(connection, list(stored.values()))
+        await incident_loading.with_history(connection, list(stored.values()))
         for each in joined:
-            joining.admit(router, each)
+            grouping.admit(router, each)
         await escalation.save(connection, router.out, router.now)
     count(router.out)
     escalation.wake()
@@ -128,11 +128,11 @@ class Acknowledged:
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
     """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
     async with escalation.engine.begin() as connection:
-        case = next(iter(await cases.locked(connection, [incident_id])), None)
+        case = next(iter(await incident_loading.locked(connection, [incident_id])), None)
         if case is None:
             raise Problem(404, f"there is no incident {incident_id}")
         insist_on_ward(caller, case.wards)
-        notices = await deadlines.notices_of(connection, incident_id)
+        notices = await timers.notices_of(connection, incident_id)
         if caller.role == "official":
             mine = await _of_post(escalation, connection, case, notices, caller)
         else:
@@ -148,11 +148,11 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
 async def acknowledge_notice(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
     """The same by a signed link, whose recipient is `by`; None where there is no such notice to them."""
     async with escalation.engine.begin() as connection:
-        found = await deadlines.notice_by_id(connection, notice_id)
+        found = await timers.notice_by_id(connection, notice_id)
         if found is None or found.recipient != by:
             return None
-        (case,) = await cases.locked(connection, [found.incident_id])
-        notices = await deadlines.notices_of(connection, case.incident_id)
+        (case,) = await incident_loading.locked(connection, [found.incident_id])
+        notices = await timers.notices_of(connection, case.incident_id)
         done = await _record(escalation, connection, case, notices, [n for n in notices if n.recipient == by], by)
     escalation.wake()
     return done
@@ -193,7 +193,7 @@ async def _record(
     by: str,
 ) -> Acknowledged:
     now = escalation.clock.now()
-    new = await deadlines.acknowledge(connection, [n.notice_id for n in mine], by, now)
+    new = await timers.acknowledge(connection, [n.notice_id for n in mine], by, now)
     if new:
         asked = [n for n in notices if n.purpose in ASKING and n.round == case.round]
         waiting = [n for n in asked if n.acknowledged_at is None and n.notice_id not in new]
@@ -202,16 +202,16 @@ async def _record(
             asked, waiting = ([n for n in some if n.recipient in answering] for some in (asked, waiting))
         if asked and not waiting and case.is_open:
             case.state = lifecycle.answered(case.state)
-            await deadlines.stop_chain(connection, case.incident_id, now)
+            await timers.stop_chain(connection, case.incident_id, now)
         recorded = [_acknowledgement(escalation, case, n, by, now) for n in mine if n.notice_id in new]
-        await deadlines.set_progress(connection, case.incident_id, case.state, case.sequence)
+        await timers.set_progress(connection, case.incident_id, case.state, case.sequence)
         await escalation.emit(connection, recorded)
     return Acknowledged(case.incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
 
 
 async def _answering(connection: AsyncConnection, case: Case) -> set[str]:
     """Who answers for a post by the standing decision; of who left nothing is waited for."""
-    await cases.with_history(connection, [case], reports=False)
+    await incident_loading.with_history(connection, [case], reports=False)
     return {n.recipient for n in to_holders(record_of(case).parties, "accountable")}
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import case as sql_case
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from services.escalation.domain.incidents.case import Case
+from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices import pacing
 from services.escalation.domain.notices.notification import ASKING

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.directory import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
+from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
 from shared.database import among

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.directory import OFFICES
+from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.store.deliveries import LEASE
 from services.escalation.store.tables import deadline, delivery, incident, notice

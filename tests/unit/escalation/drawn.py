@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from hypothesis import strategies as st
 
-from services.escalation.domain.directory.directory import Tenure
+from services.escalation.domain.directory.model import Tenure
 from services.escalation.domain.rules.accountability import ReportFacts
 from shared.clock import HO_CHI_MINH
 from shared.events import Firecracker, Harm, Source

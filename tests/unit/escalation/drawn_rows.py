@@ -5,9 +5,9 @@ from datetime import date, time, timedelta
 
 from hypothesis import strategies as st
 
-from services.escalation.domain.directory.checking import check
-from services.escalation.domain.directory.directory import Unit, UnitKey, key_of
-from services.escalation.domain.directory.rows import ContactRow, RosterRow, Tables, TenureRow
+from services.escalation.domain.directory.model import Unit, UnitKey, key_of
+from services.escalation.domain.directory.schemas import ContactRow, RosterRow, Tables, TenureRow
+from services.escalation.domain.directory.validation import check
 from tests.support import BA_DINH, CHAIR, SECRETARY, at
 
 FIRST = date(2022, 12, 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.escalation.domain.directory.directory import DESK, Contact
+from services.escalation.domain.directory.model import DESK, Contact
 from services.escalation.domain.rules.accountability import Decision, Party
 from services.escalation.domain.rules.rulebook import Rulebook
 from shared.clock import local

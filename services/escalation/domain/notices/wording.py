@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from services.escalation.domain.directory.directory import DESK
+from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices.notification import Notice, Subject
 from services.escalation.domain.notices.pacing import UNKNOWN_SEVERITY
 from services.escalation.domain.rules.accountability import Decision

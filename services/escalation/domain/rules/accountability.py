@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from services.escalation.domain.directory.directory import Tenure, holder_at
+from services.escalation.domain.directory.model import Tenure, holder_at
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, Answer, Rulebook
 from shared.events import Firecracker, Harm, Source, UnitRef
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from services.escalation.domain.directory.directory import DESK
+from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices import wording
 from services.escalation.store.deliveries import DueDelivery, Message
 

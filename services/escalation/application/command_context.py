@@ -1,0 +1,145 @@
+"""One command in its transaction: who may give it, what it is about, and how it is put on the record."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.application.handlers import Escalation, count, insist_on_ward, record_of
+from services.escalation.domain.directory.model import UnitKey, answers, key_of
+from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.finding import Finding, Kind, last
+from services.escalation.domain.incidents.incident import Case, about
+from services.escalation.domain.incidents.lifecycle import Action, Refused
+from services.escalation.domain.incidents.report_summary import digest_of
+from services.escalation.store import incident_loading
+from shared.events import (
+    Event,
+    ReportCorrelated,
+    ReportCorrelatedData,
+)
+from shared.http.identity import Principal
+from shared.http.problem import Problem
+
+
+@dataclass
+class Command:
+    """One command in its transaction: the cases it is about, and the router that writes what follows."""
+
+    escalation: Escalation
+    connection: AsyncConnection
+    router: Router
+    caller: Principal
+    action: Action
+    case: Case
+    others: dict[str, Case]
+
+    def allow(self, case: Case | None = None) -> None:
+        """Raises Problem 409 with the reason if the incident is not in a state for the action."""
+        insist(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
+
+    def finding(self, kind: Kind, reason: str | None, **content: Any) -> Finding:
+        return Finding(
+            finding_id=self.escalation.new_id(),
+            kind=kind,
+            author=self.caller.subject,
+            role=self.caller.role,
+            content=content,
+            reason=reason,
+            made_at=self.router.now,
+        )
+
+    def said_before(self, found: Finding, case: Case | None = None) -> bool:
+        """The latest of its kind says the same, and nothing was reopened since."""
+        findings = (case or self.case).findings
+        earlier = last(findings, found.kind)
+        reopened = last(findings, "reopening")
+        since = earlier is not None and (reopened is None or earlier.made_at >= reopened.made_at)
+        return earlier is not None and since and earlier.says_the_same(found)
+
+    def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> str:
+        """Id of the event."""
+        case = case or self.case
+        case.findings.append(found)
+        # what the desk has looked at need not be pointed out to it; a ward's own cannot switch that off
+        seen = {"suggested": True} if self.caller.role == "desk" else {}
+        case.digest = case.digest.model_copy(update={"assessed": True} | seen)
+        self.router.out.cases[case.incident_id] = case
+        self.router.out.findings.append((case, found))
+        shared = about(case, None) | {
+            "finding_id": found.finding_id,
+            "author": found.author,
+            "role": found.role,
+            "reason": self.escalation.committed(found.reason),
+        }
+        return self.router.emit(event(shared))
+
+    def move(self, case: Case, report_ids: Sequence[str], cause: str) -> None:
+        """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
+        self.router.out.moved.append((case, tuple(r.report_id for r in case.reports)))
+        held = case.digest
+        case.digest = digest_of(case.reports, assessed=held.assessed, suggested=held.suggested)
+        for report_id in report_ids:
+            data = ReportCorrelatedData(**about(case, cause), report_id=report_id, outcome="merged")
+            self.router.emit(ReportCorrelated(**self.envelope(case), data=data))
+
+    def envelope(self, case: Case | None = None) -> dict[str, Any]:
+        return self.router.envelope(case or self.case)
+
+
+@asynccontextmanager
+async def commanded(
+    escalation: Escalation,
+    incident_id: str,
+    caller: Principal,
+    action: Action,
+    others: Sequence[str] = (),
+    *more: UnitKey,
+) -> AsyncGenerator[Command]:
+    """The incident and `others`, locked with their units; leaving writes what was done.
+
+    Raises Problem 403 for a role that never may, and 404.
+    """
+    insist(lifecycle.forbidden(action, caller.role))
+    async with escalation.engine.begin() as connection:
+        units: set[UnitKey] = set(more)
+        for id_ in (incident_id, *others):
+            unit = await incident_loading.unit_of(connection, id_)
+            if unit is None:
+                raise Problem(404, f"there is no incident {id_}")
+            units.add(unit)
+        await incident_loading.lock_units(connection, [code for code, _ in units])
+        # merging changes these too: locked in one order with the others, so that nothing deadlocks
+        merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
+        wanted = {incident_id, *others}
+        locked = await incident_loading.locked(connection, [*wanted, *merged])
+        found = await incident_loading.with_history(connection, [case for case in locked if case.incident_id in wanted])
+        by_id = {case.incident_id: case for case in found}
+        case = by_id.pop(incident_id)
+        insist_on_ward(caller, case.wards)
+        units |= {key_of(case.successor) for case in found if case.successor}
+        router = await escalation.router(connection, units)
+        for each in (case, *by_id.values()):
+            insist(lifecycle.interested(caller.role, caller.subject, record_of(each)))
+        if caller.role == "official":
+            _insist_on_post(router, case, caller)
+        yield Command(escalation, connection, router, caller, action, case, by_id)
+        if router.out.cases:
+            await escalation.save(connection, router.out, router.now)
+    count(router.out)
+    escalation.wake()
+
+
+def insist(refused: Refused | None) -> None:
+    if refused is not None:
+        raise Problem(refused.status, refused.reason)
+
+
+def _insist_on_post(router: Router, case: Case, caller: Principal) -> None:
+    """Raises Problem 403 unless the caller answers for their post now; a token may outlast a tenure."""
+    acts = case.successor or case.unit
+    if not answers(router.tenures(case), str(caller.post), caller.subject, router.now, acts):
+        raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")

@@ -1,0 +1,48 @@
+"""Bringing wards and the directory in from files."""
+
+from collections.abc import Sequence
+
+from services.escalation.application.adopt_rulebooks import packaged_rulebooks
+from services.escalation.application.handlers import Escalation
+from services.escalation.application.record_directory import Imported, Progress, record
+from services.escalation.domain.directory.readers import read_directory, read_wards
+from services.escalation.domain.directory.schemas import LineError
+
+
+class ImportingError(Exception):
+    """A file of which nothing was imported; the text gives each line that is wrong."""
+
+    def __init__(self, name: str, errors: Sequence[LineError]) -> None:
+        super().__init__("; ".join(f"{name} line {e.line}: {e.detail}" for e in errors))
+
+
+async def import_wards(
+    escalation: Escalation,
+    content: bytes,
+    *,
+    keep_going: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
+    """Units from CSV or XLSX. With an error in any line nothing is recorded, unless `keep_going`."""
+    return await record(escalation, read_wards(content), keep_going=keep_going, dry_run=dry_run, progress=progress)
+
+
+async def import_directory(
+    escalation: Escalation,
+    content: bytes,
+    *,
+    keep_going: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
+    """Tenures, rosters or contacts from CSV, or all of them from a workbook. A row supersedes what it contradicts."""
+    posts = {post.key for book in packaged_rulebooks() for post in book.rulebook.posts}
+    return await record(
+        escalation,
+        read_directory(content),
+        posts=posts,
+        keep_going=keep_going,
+        dry_run=dry_run,
+        progress=progress,
+    )

@@ -1,0 +1,255 @@
+"""Recording changes of the directory: checked as a whole, in one transaction, with an event for each change."""
+
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.application.handlers import Escalation
+from services.escalation.application.reroute import redirect
+from services.escalation.domain.directory import events as directory_events
+from services.escalation.domain.directory.diff import (
+    Change,
+    Difference,
+    Plan,
+    Reach,
+    changes_of_tenures,
+    changes_of_units,
+    differences,
+    plan_contacts,
+    plan_rosters,
+    plan_tenures,
+    plan_units,
+    shown_duty,
+    shown_reach,
+    shown_tenure,
+    shown_unit,
+)
+from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
+from services.escalation.domain.directory.schemas import Asked, LineError, Note, Tables
+from services.escalation.domain.directory.validation import (
+    Units,
+    check,
+    merged,
+    note_contacts,
+    note_rosters,
+    note_tenures,
+    note_units,
+)
+from services.escalation.store import directory, incident_loading, waiting_deliveries
+from services.escalation.store.reevaluation import mark_for_directory
+
+T = TypeVar("T")
+AT_ONCE = 500
+Progress = Callable[[int, int], None]
+"""Called with how many events are written, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many lines there were, how many of them change something, and what was wrong with which line."""
+
+    lines: int
+    recorded: int
+    errors: Sequence[LineError]
+    differences: Sequence[Difference] = ()
+    notes: Sequence[Note] = ()
+    dry_run: bool = False
+    unchanged: int = 0
+    """Lines that say what is recorded already."""
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What is recorded now of all that the rows are about."""
+
+    units: Units
+    posts: Collection[str]
+    tenures: Sequence[Tenure]
+    duties: Sequence[Duty]
+    contacts: Mapping[str, Sequence[Contact]]
+    holders: Collection[str]
+    """Everybody who has a post or a turn, those of these rows among them."""
+
+
+@dataclass(frozen=True)
+class Plans:
+    units: Plan[Unit]
+    tenures: Plan[Tenure]
+    rosters: Plan[Duty]
+    contacts: Plan[Reach]
+
+    @property
+    def differences(self) -> list[Difference]:
+        return [
+            *differences("unit", self.units, shown_unit),
+            *differences("tenure", self.tenures, shown_tenure),
+            *differences("roster", self.rosters, shown_duty),
+            *differences("contact", self.contacts, shown_reach),
+        ]
+
+    @property
+    def lines(self) -> int:
+        """How many lines change something."""
+        return len(self.units.places | self.tenures.places | self.rosters.places | self.contacts.places)
+
+
+async def record(
+    escalation: Escalation,
+    asked: Asked,
+    *,
+    posts: Collection[str] = (),
+    keep_going: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
+    """Record what is asked. With an error in any line nothing is recorded, unless `keep_going`.
+
+    A dry run does all of it and takes it back: its answer is what the real run would give. `posts`: those to go by
+    where no rulebook is adopted yet.
+    """
+    async with _changing(escalation, dry_run=dry_run) as connection:
+        units = await directory.units(connection)
+        posts = {p.key for a in await directory.rulebooks(connection) for p in a.rulebook.posts} or posts
+        tables, errors = _checked(asked, units, posts)
+        if errors and not keep_going:
+            return Imported(asked.lines, 0, errors, notes=asked.notes, dry_run=dry_run)
+        now = directory.after(await directory.newest(connection), escalation.clock.now())
+        recorded = await _recorded(connection, tables, units, posts, now)
+        plans = _plan(tables, recorded, now, escalation.new_id)
+        await _write(escalation, connection, plans, merged(tables.units, units), now, progress)
+    notes = [*asked.notes, *_notes(tables, recorded, plans)]
+    unchanged = len(tables) - plans.lines
+    return Imported(asked.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged)
+
+
+@asynccontextmanager
+async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[AsyncConnection]:
+    async with escalation.engine.connect() as connection, connection.begin() as transaction:
+        await directory.lock(connection)
+        yield connection
+        if dry_run:
+            await transaction.rollback()
+    if not dry_run:
+        escalation.wake()
+
+
+def _checked(asked: Asked, units: Units, posts: Collection[str]) -> tuple[Tables, list[LineError]]:
+    """The lines that can be recorded beside one another, and what is wrong with the others."""
+    tables, errors = asked.tables, [*asked.errors]
+    while found := check(tables, units, posts):  # a line may rest on one that falls away
+        errors += found
+        tables = tables.without(found)
+    return tables, sorted(errors, key=lambda e: (e.table or "", e.line))
+
+
+async def _recorded(
+    connection: AsyncConnection, tables: Tables, units: Units, posts: Collection[str], now: datetime
+) -> _Recorded:
+    keys = {row.unit_key for _, row in tables.tenures}
+    on_duty = {row.holder_id for _, row in tables.rosters}
+    named = {row.holder_id for _, row in (*tables.tenures, *tables.rosters)}
+    reached = named | {row.holder_id for _, row in tables.contacts}
+    return _Recorded(
+        units=units,
+        posts=posts,
+        tenures=await directory.tenures(connection, now, units=keys) if keys else (),
+        duties=await directory.duties(connection, now, holders=on_duty) if on_duty else (),
+        contacts=await directory.contacts(connection, reached) if reached else {},
+        holders=await directory.holders(connection) | named if tables.contacts else (),
+    )
+
+
+def _plan(tables: Tables, recorded: _Recorded, now: datetime, new_id: Callable[[], str]) -> Plans:
+    units = merged(tables.units, recorded.units)
+    return Plans(
+        units=plan_units(tables.units, recorded.units),
+        tenures=plan_tenures(tables.tenures, units, recorded.tenures, now, new_id),
+        rosters=plan_rosters(tables.rosters, recorded.duties, now, new_id),
+        contacts=plan_contacts(tables, recorded.contacts),
+    )
+
+
+async def _write(
+    escalation: Escalation,
+    connection: AsyncConnection,
+    plans: Plans,
+    units: Units,
+    now: datetime,
+    progress: Progress | None,
+) -> None:
+    changes = _with_predecessors([*changes_of_units(plans.units), *changes_of_tenures(plans.tenures)], units)
+    told_in = await _told_in(connection, plans.contacts, units)
+    # from here on nobody correlates there: who did has committed, so that marking finds what they opened
+    await incident_loading.lock_units(
+        connection, {change.unit[0] for change in changes} | {code for code, _ in told_in}
+    )
+    await directory.supersede_units(connection, [e.old for e in plans.units.ended], now)
+    await directory.add_units(connection, plans.units.recorded, now)
+    await directory.supersede_tenures(connection, [e.old for e in plans.tenures.ended], now)
+    await directory.add_tenures(connection, plans.tenures.recorded)
+    await directory.supersede_duties(connection, [e.old for e in plans.rosters.ended], now)
+    await directory.add_duties(connection, plans.rosters.recorded)
+    ended = [(e.old.holder_id, e.old.contact) for e in plans.contacts.ended]
+    await directory.supersede_contacts(connection, ended, now)
+    new = [(reach.holder_id, reach.contact) for reach in plans.contacts.recorded]
+    await directory.add_contacts(connection, new, now)
+    gone = [(holder, old.channel) for holder, old in ended]
+    told = await waiting_deliveries.concerned(connection, told_in, gone)
+    await mark_for_directory(connection, changes, now, also=told)
+    await redirect(escalation, connection, told, gone, now)
+    events = [
+        *directory_events.of_units(plans.units, now, escalation.new_id),
+        *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
+        *directory_events.of_rosters(plans.rosters, units, now, escalation.new_id),
+        *directory_events.of_contacts(plans.contacts, now, escalation.new_id),
+    ]
+    for start in range(0, len(events), AT_ONCE):
+        part = events[start : start + AT_ONCE]
+        await escalation.emit(connection, part)
+        if progress is not None:
+            progress(start + len(part), len(events))
+
+
+async def _told_in(connection: AsyncConnection, plan: Plan[Reach], units: Units) -> set[UnitKey]:
+    """The units of whose incidents those may be told whose channels change."""
+    holders = {reach.holder_id for reach in (*plan.recorded, *(e.old for e in plan.ended))}
+    theirs = await directory.units_of(connection, holders) if holders else set[UnitKey]()
+    return {change.unit for change in _with_predecessors([Change(unit) for unit in sorted(theirs)], units)}
+
+
+def _with_predecessors(changes: Sequence[Change], units: Units) -> list[Change]:
+    """A change of the unit that took another's place concerns what is open in that one too."""
+    before: dict[UnitKey, set[UnitKey]] = {}
+    for key, unit in units.items():
+        for successor in unit.successors:
+            before.setdefault(key_of(successor), set()).add(key)
+    found = list(changes)
+    for change in changes:
+        reached, waiting = {change.unit}, [change.unit]
+        while waiting:
+            new = before.get(waiting.pop(), set[UnitKey]()) - reached
+            reached |= new
+            waiting += new
+        found += [Change(key, (), change.boundaries) for key in sorted(reached - {change.unit})]
+    return found
+
+
+def _notes(tables: Tables, recorded: _Recorded, plans: Plans) -> list[Note]:
+    units = merged(tables.units, recorded.units)
+    return [
+        *note_units(tables.units, recorded.units),
+        *plans.tenures.notes,
+        *note_tenures(tables.tenures, units, recorded.posts, _after(recorded.tenures, plans.tenures)),
+        *plans.rosters.notes,
+        *note_rosters(tables.rosters, _after(recorded.duties, plans.rosters)),
+        *note_contacts(tables.contacts, recorded.holders),
+    ]
+
+
+def _after(recorded: Iterable[T], plan: Plan[T]) -> list[T]:
+    gone = {id(e.old) for e in plan.ended}
+    return [*(old for old in recorded if id(old) not in gone), *plan.recorded]

@@ -1,0 +1,54 @@
+"""When the channels of people change: what waits for them goes where they are reached from now on, and nowhere else."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.application.handlers import Escalation, record_of
+from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.incident import Case
+from services.escalation.domain.notices.notification import may_wait, rings_at
+from services.escalation.store import directory, incident_loading, waiting_deliveries
+from services.escalation.store.waiting_deliveries import CalledOff, Channels
+
+
+async def redirect(
+    escalation: Escalation,
+    connection: AsyncConnection,
+    incident_ids: Collection[str],
+    gone: Channels,
+    recorded_at: datetime,
+) -> None:
+    """`incident_ids`: of what these people may be told, locked; `gone`: channels that they have no more, or not with
+    these quiet hours; `recorded_at`: of the channels in their place.
+
+    A message that is under way ends where it was sent; whoever is told twice is told.
+    """
+    now = escalation.clock.now()
+    called_off = await waiting_deliveries.call_off(connection, incident_ids, gone, now)
+    owed = await waiting_deliveries.owed(connection, incident_ids, recorded_at, [c.notice_id for c in called_off])
+    reached = await directory.contacts(connection, {c.recipient for c in called_off})
+    lost = [c for c in called_off if c.recipient not in reached]
+    if not owed and not lost:
+        return
+    found = await incident_loading.locked(connection, sorted({each.incident_id for each in (*owed, *lost)}))
+    await incident_loading.with_history(connection, found, reports=False)
+    router = await escalation.router(connection, ())
+    if owed:
+        waits = {case.incident_id: may_wait(record_of(case), router.policy_of(case)) for case in found}
+        rings = [(each, rings_at(each.contact, now, may_wait=waits[each.incident_id])) for each in owed]
+        await waiting_deliveries.queue(connection, rings, now)
+    if lost:
+        await _tell_desk(escalation, connection, router, found, lost)
+
+
+async def _tell_desk(
+    escalation: Escalation, connection: AsyncConnection, router: Router, found: Sequence[Case], lost: list[CalledOff]
+) -> None:
+    """Of who was still to be told, and has no channel any more."""
+    for case in found:
+        posts = {post for each in lost if each.incident_id == case.incident_id for post in each.posts}
+        if posts and case.is_open:
+            router.tell_desk(case, "unreachable", posts)
+    await escalation.save(connection, router.out, router.now)

@@ -1,0 +1,361 @@
+"""What recording rows adds to the directory, and what it supersedes. Nothing is ever changed in place. Pure."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from services.escalation.domain.directory.model import (
+    Contact,
+    Duty,
+    Span,
+    Tenure,
+    Unit,
+    UnitKey,
+    changed_spans,
+    day_start,
+    key_of,
+    overlap,
+    remainders,
+)
+from services.escalation.domain.directory.schemas import Note, Numbered, Place, RosterRow, Tables, TenureRow, UnitRow
+from services.escalation.domain.directory.validation import Units, merged
+from shared.clock import local
+
+T = TypeVar("T")
+Kind = Literal["unit", "tenure", "roster", "contact"]
+NewId = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """A record that is superseded. `left`: records of what stays true of it; `by`: the one that takes its place."""
+
+    place: Place
+    old: T
+    left: tuple[T, ...] = ()
+    by: T | None = None
+
+
+@dataclass
+class Plan(Generic[T]):
+    """In order of lines. A line that says what is recorded already adds nothing."""
+
+    added: list[tuple[Place, T]] = field(default_factory=list[tuple[Place, T]])
+    ended: list[Ended[T]] = field(default_factory=list[Ended[T]])
+    notes: list[Note] = field(default_factory=list[Note])
+
+    @property
+    def recorded(self) -> list[T]:
+        """All new records: what stays of old ones, then what is new."""
+        return [*(left for e in self.ended for left in e.left), *(new for _, new in self.added)]
+
+    @property
+    def places(self) -> set[Place]:
+        """Lines that change something."""
+        return {place for place, _ in self.added} | {e.place for e in self.ended}
+
+
+# --- units ---
+
+
+def plan_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> Plan[Unit]:
+    plan = Plan[Unit]()
+    after = merged(rows, recorded)
+    for line, row in rows:
+        old, new = recorded.get(row.key), after[row.key]
+        if old == new:
+            continue
+        plan.added.append((("units", line), new))
+        if old is not None:
+            plan.ended.append(Ended(("units", line), old, by=new))
+    return plan
+
+
+# --- tenures ---
+
+
+def plan_tenures(
+    rows: Sequence[Numbered[TenureRow]], units: Units, recorded: Sequence[Tenure], now: datetime, new_id: NewId
+) -> Plan[Tenure]:
+    """`recorded`: what is recorded now of the units that the rows name. The rows are checked: none overlaps another."""
+    plan = Plan[Tenure]()
+    of_post: dict[tuple[Any, ...], list[Tenure]] = {}
+    for old in recorded:
+        of_post.setdefault(_post(old), []).append(old)
+    changes: dict[tuple[Any, ...], list[tuple[int, TenureRow, Tenure]]] = {}
+    for line, row in rows:
+        new = tenure_of(row, units[row.unit_key], new_id(), now)
+        twin = next((t for t in of_post.get(_post(new), ()) if is_twin(t, new)), None)
+        if row.withdrawn and twin is None:
+            plan.notes.append(Note("no such tenure is recorded: there is nothing to withdraw", line, "tenures"))
+        if (twin is None) if row.withdrawn else (twin is not None and _content(twin) == _content(new)):
+            continue
+        changes.setdefault(_post(new), []).append((line, row, new))
+        if not row.withdrawn:
+            plan.added.append((("tenures", line), new))
+    for post, changed in changes.items():
+        for old in of_post.get(post, ()):
+            plan.ended += _ended(old, changed, now, new_id)
+    plan.ended.sort(key=lambda e: (e.place, e.old.valid_from))
+    return plan
+
+
+def _ended(
+    old: Tenure, changed: Sequence[tuple[int, TenureRow, Tenure]], now: datetime, new_id: NewId
+) -> list[Ended[Tenure]]:
+    """What becomes of a recorded tenure beside those that change its post; nothing, if they leave it as it is."""
+    twin = next((change for change in changed if is_twin(old, change[2])), None)
+    if twin is not None:
+        line, row, new = twin
+        return [Ended(("tenures", line), old, by=None if row.withdrawn else new)]
+    meeting = [(line, new) for line, row, new in changed if not row.withdrawn and overlap(old, new)]
+    if not meeting:
+        return []
+    left = [old]
+    for _, new in meeting:
+        left = [rest for piece in left for rest in (remainders(piece, new) if overlap(piece, new) else [piece])]
+    kept = tuple(piece.model_copy(update={"tenure_id": new_id(), "recorded_at": now}) for piece in left)
+    return [Ended(("tenures", meeting[0][0]), old, kept, None if kept else meeting[0][1])]
+
+
+def tenure_of(row: TenureRow, unit: Unit, tenure_id: str, now: datetime) -> Tenure:
+    taken = ("post", "holder_id", "holder_name", "acting", "capacity", "reason", "document", "sample")
+    return Tenure(
+        tenure_id=tenure_id,
+        unit=unit.ref,
+        valid_from=day_start(row.valid_from),
+        valid_to=day_start(row.valid_to) if row.valid_to else None,
+        recorded_at=now,
+        **{name: getattr(row, name) for name in taken},
+    )
+
+
+def is_twin(a: Tenure, b: Tenure) -> bool:
+    """The same tenure, of which one may say otherwise when it ended, or by which document it began."""
+    return (a.holder_id, a.valid_from) == (b.holder_id, b.valid_from)
+
+
+def _post(tenure: Tenure) -> tuple[Any, ...]:
+    return (key_of(tenure.unit), tenure.post, tenure.capacity)
+
+
+def _content(tenure: Tenure) -> dict[str, Any]:
+    return tenure.model_dump(exclude={"tenure_id", "unit", "recorded_at", "superseded_at"})
+
+
+# --- rosters ---
+
+
+def plan_rosters(
+    rows: Sequence[Numbered[RosterRow]], recorded: Sequence[Duty], now: datetime, new_id: NewId
+) -> Plan[Duty]:
+    """Turns are added beside one another; the same turn of the same person is one."""
+    plan = Plan[Duty]()
+    turns = {_turn(duty): duty for duty in recorded}
+    for line, row in rows:
+        new = duty_of(row, new_id(), now)
+        old = turns.get(_turn(new))
+        if row.withdrawn:
+            if old is None:
+                plan.notes.append(Note("no such turn is recorded: there is nothing to withdraw", line, "rosters"))
+            else:
+                plan.ended.append(Ended(("rosters", line), old))
+        elif old is None or shown_duty(old) != shown_duty(new):
+            plan.added.append((("rosters", line), new))
+            plan.ended += [Ended(("rosters", line), old, by=new)] if old is not None else []
+    return plan
+
+
+def duty_of(row: RosterRow, roster_id: str, now: datetime) -> Duty:
+    taken = row.model_dump(exclude={"channel", "withdrawn"})
+    return Duty(roster_id=roster_id, recorded_at=now, **taken)
+
+
+def _turn(duty: Duty) -> tuple[Any, ...]:
+    return (duty.level, duty.unit_key, duty.holder_id, duty.valid_from, duty.valid_to)
+
+
+# --- contacts ---
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One channel of one person."""
+
+    holder_id: str
+    contact: Contact
+
+
+def plan_contacts(tables: Tables, recorded: Mapping[str, Sequence[Contact]]) -> Plan[Reach]:
+    """Channels that rows of contacts give, all of each person; and those of tenures and turns of other people."""
+    wanted: dict[str, dict[str, tuple[Place, Contact]]] = {}
+    first: dict[str, Place] = {}
+    for line, row in tables.contacts:
+        first.setdefault(row.holder_id, ("contacts", line))
+        channels = wanted.setdefault(row.holder_id, {})
+        if row.contact is not None:
+            channels[row.contact.channel] = (("contacts", line), row.contact)
+    named = set(wanted)
+    for place, row in _with_channels(tables):
+        if row.channel and row.holder_id not in named and not row.withdrawn:
+            first.setdefault(row.holder_id, place)
+            known = {c.channel: c for c in recorded.get(row.holder_id, ())}
+            contact = known.get(row.channel, Contact(row.channel))
+            wanted.setdefault(row.holder_id, {}).setdefault(row.channel, (place, contact))
+    plan = Plan[Reach]()
+    for holder, channels in wanted.items():
+        _plan_channels(plan, holder, channels, recorded.get(holder, ()), first[holder])
+    return plan
+
+
+def _with_channels(tables: Tables) -> Iterator[tuple[Place, TenureRow | RosterRow]]:
+    for line, row in tables.tenures:
+        yield ("tenures", line), row
+    for line, turn in tables.rosters:
+        yield ("rosters", line), turn
+
+
+def _plan_channels(
+    plan: Plan[Reach],
+    holder: str,
+    wanted: Mapping[str, tuple[Place, Contact]],
+    recorded: Sequence[Contact],
+    first: Place,
+) -> None:
+    old = {contact.channel: contact for contact in recorded}
+    for channel, (place, contact) in wanted.items():
+        if contact != old.get(channel):
+            plan.added.append((place, Reach(holder, contact)))
+    for channel, contact in old.items():
+        if channel not in wanted:
+            plan.ended.append(Ended(first, Reach(holder, contact)))
+        elif wanted[channel][1] != contact:
+            place, new = wanted[channel]
+            plan.ended.append(Ended(place, Reach(holder, contact), by=Reach(holder, new)))
+
+
+# --- what the incidents have to know ---
+
+
+@dataclass(frozen=True)
+class Change:
+    """For which times of occurrence another person answers in a unit; and from when others act there."""
+
+    unit: UnitKey
+    occurred: tuple[Span, ...] = ()
+    boundaries: tuple[datetime, ...] = ()
+
+
+def changes_of_units(plan: Plan[Unit]) -> list[Change]:
+    before = {key_of(e.old.ref): e.old for e in plan.ended}
+    found: list[Change] = []
+    for _, new in plan.added:
+        old = before.get(key_of(new.ref))
+        ends = sorted(at for at in {new.ends_at, old.ends_at if old else None} if at is not None)
+        found.append(Change(key_of(new.ref), ((ends[0], None),) if ends else (), tuple(ends)))
+    return found
+
+
+def changes_of_tenures(plan: Plan[Tenure]) -> list[Change]:
+    """A deputy changes who is told now, and nothing about what happened earlier."""
+    before: dict[tuple[Any, ...], list[Tenure]] = {}
+    after: dict[tuple[Any, ...], list[Tenure]] = {}
+    for e in plan.ended:
+        before.setdefault(_post(e.old), []).append(e.old)
+    for new in plan.recorded:
+        after.setdefault(_post(new), []).append(new)
+    found: list[Change] = []
+    for post in before.keys() | after.keys():
+        spans = changed_spans(before.get(post, ()), after.get(post, ()))
+        unit, _, capacity = post
+        boundaries = {at for span in spans for at in span if at is not None}
+        if spans:
+            found.append(Change(unit, tuple(spans) if capacity == "holder" else (), tuple(sorted(boundaries))))
+    return found
+
+
+# --- what a person is shown ---
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A record that a line adds, or one that it supersedes with what becomes of it, field by field: old, new.
+
+    What takes the place of an old record is told with that one, not as an addition.
+    """
+
+    kind: Kind
+    place: Place
+    change: Literal["added", "superseded"]
+    record: dict[str, Any]
+    became: tuple[dict[str, tuple[Any, Any]], ...] = ()
+    """Of one that is superseded: for each record in its place, what is other there. Empty: it is withdrawn."""
+
+
+def differences(kind: Kind, plan: Plan[T], shown: Callable[[T], dict[str, Any]]) -> list[Difference]:
+    replacing = {e.place for e in plan.ended if e.by is not None}
+    found = [Difference(kind, place, "added", shown(new)) for place, new in plan.added if place not in replacing]
+    for e in plan.ended:
+        old = shown(e.old)
+        instead = e.left or ((e.by,) if e.by is not None else ())
+        became = tuple(_fields(old, shown(new)) for new in instead)
+        found.append(Difference(kind, e.place, "superseded", old, became))
+    return sorted(found, key=lambda d: (d.place, d.change))
+
+
+def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
+
+
+def shown_unit(unit: Unit) -> dict[str, Any]:
+    return {
+        "code": unit.ref.code,
+        "valid_from": unit.ref.valid_from.isoformat(),
+        "name": unit.ref.name,
+        "type": unit.kind,
+        "valid_to": unit.valid_to.isoformat() if unit.valid_to else None,
+        "successors": " ".join(f"{s.code}/{s.valid_from}" for s in unit.successors) or None,
+        "legal_act": unit.legal_act,
+    }
+
+
+def shown_tenure(tenure: Tenure) -> dict[str, Any]:
+    taken = ("post", "capacity", "holder_id", "holder_name", "acting", "reason", "document")
+    return {
+        "unit_code": tenure.unit.code,
+        "unit_valid_from": tenure.unit.valid_from.isoformat(),
+        **{name: getattr(tenure, name) for name in taken},
+        "valid_from": _day(tenure.valid_from),
+        "valid_to": _day(tenure.valid_to) if tenure.valid_to else None,
+        "sample": tenure.sample,
+    }
+
+
+def shown_duty(duty: Duty) -> dict[str, Any]:
+    return {
+        "level": duty.level,
+        "unit_code": duty.unit_code,
+        "unit_valid_from": duty.unit_valid_from.isoformat() if duty.unit_valid_from else None,
+        "holder_id": duty.holder_id,
+        "holder_name": duty.holder_name,
+        "valid_from": local(duty.valid_from).isoformat(),
+        "valid_to": local(duty.valid_to).isoformat(),
+        "document": duty.document,
+        "sample": duty.sample,
+    }
+
+
+def shown_reach(reach: Reach) -> dict[str, Any]:
+    """A channel is shown by its scheme: the rest is an address or a secret."""
+    contact = reach.contact
+    return {
+        "holder_id": reach.holder_id,
+        "channel": contact.channel.partition("://")[0],
+        "quiet_from": f"{contact.quiet_from:%H:%M}" if contact.quiet_from else None,
+        "quiet_to": f"{contact.quiet_to:%H:%M}" if contact.quiet_to else None,
+    }
+
+
+def _day(at: datetime) -> str:
+    return local(at).date().isoformat()

@@ -1,0 +1,287 @@
+"""What a line of a file, or a row of a request, says about the directory. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from services.escalation.domain.directory.channel_schemes import is_known
+from services.escalation.domain.directory.model import OFFICES, Contact, UnitKey
+from shared.clock import HO_CHI_MINH
+from shared.text import line
+
+Table = Literal["units", "tenures", "rosters", "contacts"]
+Place = tuple[Table, int]
+"""A line of a table of a file, or a row of a request, from 0."""
+YEARS = range(1900, 2201)
+"""A day outside of these is a typing error, and some have no date in UTC."""
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+_TIME = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]")
+
+
+def _code(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{5}", value.strip()):
+        raise ValueError("not a code of five digits: a spreadsheet drops leading zeros, so make the column text")
+    return value
+
+
+def _day(value: Any) -> Any:
+    """Days are written one way: what could be a day or a month first is not guessed, nor is a number a day."""
+    if isinstance(value, datetime):
+        if value.time() != time.min:
+            raise ValueError("a day, not a time of day: leave the time out")
+        return value.date()
+    if not isinstance(value, date) and not (isinstance(value, str) and _DAY.fullmatch(value.strip())):
+        raise ValueError("write the day as YYYY-MM-DD, such as 2023-01-22")
+    return value
+
+
+def _plausible(value: date) -> date:
+    if value.year not in YEARS:
+        raise ValueError(f"the year is {value.year}: use one from {YEARS[0]} to {YEARS[-1]}")
+    return value
+
+
+def _instant(value: Any) -> Any:
+    if isinstance(value, str):
+        if not _INSTANT.fullmatch(value.strip()):
+            raise ValueError("write the time as 2023-01-21 18:00, which is the city's, or with an offset")
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError as error:
+            raise ValueError(f"no such time: {error}") from error
+    if not isinstance(value, datetime):
+        raise ValueError("write the time as 2023-01-21 18:00, which is the city's, or with an offset")
+    return value if value.tzinfo else value.replace(tzinfo=HO_CHI_MINH)
+
+
+def _time_of_day(value: Any) -> Any:
+    if isinstance(value, timedelta):  # what a spreadsheet makes of a time under some formats
+        midnight = datetime.combine(date.min, time.min)
+        value = (midnight + value).time() if timedelta(0) <= value < timedelta(days=1) else str(value)
+    if isinstance(value, str):
+        if not _TIME.fullmatch(value.strip()):
+            raise ValueError("write the time of day as HH:MM, such as 22:00")
+        hour, _, minute = value.strip().partition(":")
+        return time(int(hour), int(minute))
+    return value
+
+
+def _channel(value: str) -> str:
+    """Its text never gets into an error: the rest of a channel is an address or a secret."""
+    scheme, separator, rest = value.partition("://")
+    if not separator or any(c.isspace() for c in rest):
+        raise ValueError("not a channel: write an Apprise URL without spaces, such as mailto://… or json://…")
+    if not is_known(scheme):
+        raise ValueError("the scheme before :// is none that Apprise knows: correct it")
+    return value
+
+
+def _successors(value: Any) -> Any:
+    """`CODE/VALID_FROM`, several with a space between."""
+    if not isinstance(value, str):
+        return value
+    found: list[UnitKey] = []
+    for word in value.split():
+        code, _, day = word.partition("/")
+        if not re.fullmatch(r"[0-9]{5}", code) or not _DAY.fullmatch(day):
+            raise ValueError("write successors as CODE/VALID_FROM, such as 14758/2025-07-01, with a space between")
+        found.append((code, date.fromisoformat(day)))
+    return tuple(found)
+
+
+def _person(value: str) -> str:
+    if value in OFFICES:
+        raise ValueError(f"{value} is an office, not a person: choose another id")
+    return value
+
+
+Code = Annotated[str, Field(pattern=r"^[0-9]{5}$"), BeforeValidator(_code)]
+Day = Annotated[date, BeforeValidator(_day), AfterValidator(_plausible)]
+Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_plausible)]
+TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
+Channel = Annotated[str, Field(max_length=500), AfterValidator(_channel)]
+"""Apprise URL at which a person is told."""
+HolderId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_person)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Document = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:
+        return line(value) if isinstance(value, str) else value
+
+
+R = TypeVar("R", bound=Row)
+Numbered = tuple[int, R]
+"""A row and the number of its line in a file, or its place in a request."""
+
+
+class UnitRow(Row):
+    """A line of a wards file. What a file has no column for stays as it is recorded."""
+
+    code: Code
+    valid_from: Day
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    type: Literal["phường", "xã"]
+    valid_to: Day | None = None
+    successors: Annotated[tuple[UnitKey, ...] | None, BeforeValidator(_successors)] = None
+    """Of a unit that ended: one took its place whole, several took parts of it."""
+    legal_act: Document | None = None
+    name_ascii: str | None = None
+
+    @property
+    def key(self) -> UnitKey:
+        return (self.code, self.valid_from)
+
+
+class TenureRow(Row):
+    """Who holds a post. Days are the city's; `valid_to` is the first day on which it no longer holds.
+
+    The same person in the same post from the same day is the same tenure: its row replaces what is recorded of it.
+    """
+
+    unit_code: Code
+    unit_valid_from: Day
+    post: Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=50)]
+    holder_id: HolderId
+    holder_name: Name
+    acting: bool = False
+    capacity: Literal["holder", "deputy"] = "holder"
+    """A deputy (người được ủy quyền) is told in the holder's place; the holder stays accountable."""
+    reason: Document | None = None
+    valid_from: Day
+    valid_to: Day | None = None
+    document: Document
+    channel: Channel | None = None
+    """All channels of a person are those of their rows; rows without any leave them as they are."""
+    sample: bool = False
+    withdrawn: bool = False
+    """The tenure was never so, and is recorded no longer."""
+
+    @property
+    def unit_key(self) -> UnitKey:
+        return (self.unit_code, self.unit_valid_from)
+
+
+class RosterRow(Row):
+    """A turn of duty (lịch trực). A time without an offset is the city's. Several may be on duty at once."""
+
+    level: Literal["ward", "desk", "leadership"]
+    unit_code: Code | None = None
+    unit_valid_from: Day | None = None
+    holder_id: HolderId
+    holder_name: Name
+    valid_from: Instant
+    valid_to: Instant
+    document: Document
+    channel: Channel | None = None
+    sample: bool = False
+    withdrawn: bool = False
+    """The turn is recorded no longer."""
+
+    @model_validator(mode="after")
+    def _ward_has_a_unit(self) -> Self:
+        if self.level == "ward" and self.unit_key is None:
+            raise ValueError("a turn of a ward needs unit_code and unit_valid_from")
+        if self.level != "ward" and (self.unit_code or self.unit_valid_from):
+            raise ValueError(f"a turn of the {self.level} has no unit: leave unit_code and unit_valid_from empty")
+        return self
+
+    @property
+    def unit_key(self) -> UnitKey | None:
+        return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
+
+
+class ContactRow(Row):
+    """A channel of a person. The rows of a person give all of their channels; one row without a channel says: none."""
+
+    holder_id: HolderId
+    channel: Channel | None = None
+    quiet_from: TimeOfDay | None = None
+    """Quiet hours are the city's and may pass midnight."""
+    quiet_to: TimeOfDay | None = None
+
+    @model_validator(mode="after")
+    def _quiet_hours_are_whole(self) -> Self:
+        if (self.quiet_from is None) != (self.quiet_to is None):
+            raise ValueError("quiet hours need quiet_from and quiet_to")
+        if self.quiet_from is not None and self.quiet_from == self.quiet_to:
+            raise ValueError("quiet hours of no length: leave both empty, or let them differ")
+        if self.channel is None and self.quiet_from is not None:
+            raise ValueError("quiet hours are of a channel, and there is none")
+        return self
+
+    @property
+    def contact(self) -> Contact | None:
+        return Contact(self.channel, self.quiet_from, self.quiet_to) if self.channel else None
+
+
+@dataclass(frozen=True)
+class LineError:
+    """What is wrong with a line. Names the thing, the value and the way out; never a channel."""
+
+    line: int
+    detail: str
+    field: str | None = None
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is not wrong, but should be looked at. `line`: of the row that it is about, if it is about one."""
+
+    detail: str
+    line: int | None = None
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is asked to be recorded."""
+
+    units: Sequence[Numbered[UnitRow]] = ()
+    tenures: Sequence[Numbered[TenureRow]] = ()
+    rosters: Sequence[Numbered[RosterRow]] = ()
+    contacts: Sequence[Numbered[ContactRow]] = ()
+
+    def __len__(self) -> int:
+        return len(self.units) + len(self.tenures) + len(self.rosters) + len(self.contacts)
+
+    def without(self, errors: Sequence[LineError]) -> "Tables":
+        """Without the lines that have an error."""
+        bad = {(e.table, e.line) for e in errors}
+        return Tables(
+            units=[row for row in self.units if ("units", row[0]) not in bad],
+            tenures=[row for row in self.tenures if ("tenures", row[0]) not in bad],
+            rosters=[row for row in self.rosters if ("rosters", row[0]) not in bad],
+            contacts=[row for row in self.contacts if ("contacts", row[0]) not in bad],
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a file or a request asks to be recorded. `lines`: how many there were; `errors`: of those not understood."""
+
+    tables: Tables = field(default_factory=Tables)
+    lines: int = 0
+    errors: Sequence[LineError] = ()
+    notes: Sequence[Note] = ()
+
+
+@dataclass(frozen=True)
+class Read(Generic[R]):
+    """A table as it was read."""
+
+    rows: Sequence[Numbered[R]]
+    errors: Sequence[LineError]

@@ -1,0 +1,262 @@
+"""Loading incidents as cases, locked for the transaction that changes them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
+from zlib import crc32
+
+import orjson
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, or_, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.domain.directory.model import UnitKey
+from services.escalation.domain.incidents.correlation import Happening, Point
+from services.escalation.domain.incidents.finding import Finding
+from services.escalation.domain.incidents.incident import Case, DueKind
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.incidents.patterns import Neighbour
+from services.escalation.domain.incidents.report_summary import Digest, digest_of
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
+from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
+from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
+from shared.database import among
+from shared.events import UnitRef
+from shared.taxonomy import categories
+
+UNIT_LOCK = 0x7472
+"""Class of the advisory locks that serialise correlation, one a unit."""
+
+
+async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
+    """Until the transaction ends nobody else correlates in these units. Sorted, so that two batches cannot deadlock."""
+    keys = sorted({crc32(code.encode()) - 2**31 for code in codes})
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
+        {"class": UNIT_LOCK, "keys": keys},
+    )
+
+
+async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
+    rows = await connection.execute(select(report.c.event_id).where(among(report.c.event_id, event_ids)))
+    return {row.event_id for row in rows}
+
+
+async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta) -> list[Case]:
+    """Open incidents that any of `happenings` could belong to, locked; of merged ones those that they went into.
+
+    Without their history, which most reports do not need.
+    """
+    near = _near(happenings, window)
+    targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
+    query = select(incident).where(
+        or_(near, incident.c.incident_id.in_(targets)), incident.c.state.not_in(sorted(FINAL))
+    )
+    found = await _locked(connection, query)
+    cases = {case.incident_id: case for case in found}
+    merged = await connection.execute(select(incident).where(near, among(incident.c.merged_into, list(cases))))
+    for row in merged:
+        cases[row.merged_into].aliases.append(_anchor(row))
+    return found
+
+
+def _near(happenings: Sequence[Happening], window: timedelta) -> ColumnElement[bool]:
+    spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+    for h in happenings:
+        key = (h.unit[0], h.family)
+        low, high = spans.get(key, (h.at, h.at))
+        spans[key] = (min(low, h.at), max(high, h.at))
+    return or_(
+        *(
+            and_(
+                incident.c.unit_code == code,
+                incident.c.family == family,
+                incident.c.occurred_at.between(low - window, high + window),
+            )
+            for (code, family), (low, high) in spans.items()
+        )
+    )
+
+
+async def neighbours(
+    connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta
+) -> dict[UnitKey, list[Neighbour]]:
+    """Incidents of the same units within `window` of these, no exercises, neither dismissed nor merged."""
+    spans: dict[UnitKey, tuple[datetime, datetime]] = {}
+    for h in happenings:
+        low, high = spans.get(h.unit, (h.at, h.at))
+        spans[h.unit] = (min(low, h.at), max(high, h.at))
+    inside = or_(
+        *(
+            and_(
+                incident.c.unit_code == code,
+                incident.c.unit_valid_from == valid_from,
+                incident.c.occurred_at.between(low - window, high + window),
+            )
+            for (code, valid_from), (low, high) in spans.items()
+        )
+    )
+    suggested = exists().where(notice.c.incident_id == incident.c.incident_id, notice.c.purpose == "prominence")
+    rows = await connection.execute(
+        select(
+            incident.c.incident_id,
+            incident.c.unit_code,
+            incident.c.unit_valid_from,
+            incident.c.occurred_at,
+            suggested.label("suggested"),
+        ).where(inside, incident.c.exercise.is_(False), incident.c.state.not_in(("dismissed", "merged")))
+    )
+    found: dict[UnitKey, list[Neighbour]] = {}
+    for row in rows:
+        near = found.setdefault((row.unit_code, row.unit_valid_from), [])
+        near.append(Neighbour(row.incident_id, row.occurred_at, row.suggested))
+    return found
+
+
+async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
+    """These incidents, locked for this transaction, without what `with_history` adds."""
+    return await _locked(connection, select(incident).where(among(incident.c.incident_id, incident_ids)))
+
+
+# FOR NO KEY UPDATE: a row that only refers to an incident, such as a link, waits for nobody: no deadlock
+async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
+    rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update(key_share=True))
+    return [_case(row) for row in rows]
+
+
+async def with_history(connection: AsyncConnection, found: list[Case], *, reports: bool = True) -> list[Case]:
+    """The same cases with their latest decision, who was told and what falls due, and all that a decision looks at.
+
+    Without `reports` the latter is left out: such a case cannot be evaluated.
+    """
+    cases = {case.incident_id: case for case in found}
+    if not cases:
+        return found
+    if reports:
+        await _add_reports(connection, cases)
+        await _add_findings(connection, cases)
+        for case in found:
+            case.has_history = True
+            if case.digest.count == 0:  # stored before there was one
+                case.digest = digest_of(case.reports, assessed=bool(case.findings))
+    await _add_decisions(connection, cases)
+    ids = list(cases)
+    told = await connection.execute(
+        select(
+            *(notice.c[name] for name in ("incident_id", "recipient", "purpose", "posts", "round", "acknowledged_by"))
+        ).where(among(notice.c.incident_id, ids))
+    )
+    for row in told:
+        case = cases[row.incident_id]
+        if row.round == case.round and row.acknowledged_by is not None:
+            case.answered |= {row.recipient, row.acknowledged_by}
+        if row.round == case.round and row.purpose in ASKING:
+            case.asked.add(row.recipient)
+        if row.purpose not in EACH_ROUND or row.round == case.round:
+            case.remember(row.recipient, row.purpose, row.posts)
+    pending = await connection.execute(
+        select(deadline.c.incident_id, deadline.c.kind).where(
+            among(deadline.c.incident_id, ids), deadline.c.state == "pending"
+        )
+    )
+    for row in pending:
+        cases[row.incident_id].pending.add(cast("DueKind", row.kind))
+    return found
+
+
+async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> None:
+    rows = await connection.execute(
+        select(report.c.incident_id, report.c.facts)
+        .where(among(report.c.incident_id, list(cases)))
+        .order_by(report.c.incident_id, report.c.position)
+    )
+    for row in rows:
+        cases[row.incident_id].reports.append(ReportFacts.model_validate(row.facts))
+
+
+async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> None:
+    rows = await connection.execute(
+        select(finding)
+        .where(among(finding.c.incident_id, list(cases)))
+        .order_by(finding.c.incident_id, finding.c.position)
+    )
+    for row in rows:
+        fields = {name: getattr(row, name) for name in Finding.model_fields}
+        cases[row.incident_id].findings.append(Finding(**fields))
+
+
+async def _add_decisions(connection: AsyncConnection, cases: dict[str, Case]) -> None:
+    latest = await connection.execute(
+        select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
+        .where(among(decision.c.incident_id, list(cases)))
+        .ext(distinct_on(decision.c.incident_id))
+        .order_by(decision.c.incident_id, decision.c.number.desc())
+    )
+    for row in latest:
+        case = cases[row.incident_id]
+        case.decision_id, case.decision_number = row.decision_id, row.number
+        case.decision = Decision.model_validate_json(row.record)
+
+
+def _anchor(row: Row[Any]) -> Happening:
+    return Happening(
+        unit=(row.unit_code, row.unit_valid_from),
+        family=row.family,
+        exercise=row.exercise,
+        at=row.occurred_at,
+        point=Point(row.latitude, row.longitude) if row.latitude is not None else None,
+    )
+
+
+def _case(row: Row[Any]) -> Case:
+    return Case(
+        incident_id=row.incident_id,
+        unit=UnitRef(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name),
+        unit_kind=row.unit_kind,
+        category=row.category,
+        anchor=_anchor(row),
+        opened_at=row.opened_at,
+        state=row.state,
+        sequence=row.sequence,
+        rulebook_version=row.rulebook_version,
+        round=row.round,
+        level=row.level,
+        successor=UnitRef.model_validate(row.successor) if row.successor else None,
+        merged_into=row.merged_into,
+        digest=Digest.model_validate_json(row.digest),
+        decided_at=row.decided_at,
+        has_history=False,
+    )
+
+
+async def merged_into(connection: AsyncConnection, incident_id: str) -> list[str]:
+    """Ids of incidents that were merged into this one; with its unit locked they stay the same."""
+    return list(await connection.scalars(select(incident.c.incident_id).where(incident.c.merged_into == incident_id)))
+
+
+async def redirect_merged(connection: AsyncConnection, incident_id: str, into: str) -> None:
+    """What was merged into an incident that is now merged itself goes where that one goes."""
+    await connection.execute(update(incident).where(incident.c.merged_into == incident_id).values(merged_into=into))
+
+
+async def happening_of_report(connection: AsyncConnection, report_id: str, like: Happening) -> Happening:
+    """What a stored report is about; without a point where that was erased."""
+    row = (await connection.execute(select(report).where(report.c.report_id == report_id))).one()
+    facts = ReportFacts.model_validate(row.facts)
+    place = orjson.loads((row.personal or {}).get("location") or "null")
+    return replace(
+        like,
+        family=categories()[facts.category].family,
+        at=time_of_occurrence(facts.occurred_at, facts.received_at),
+        point=Point(float(place["latitude"]), float(place["longitude"])) if place else None,
+    )
+
+
+async def unit_of(connection: AsyncConnection, incident_id: str) -> UnitKey | None:
+    """The unit of an incident, which never changes, to lock it before the incident itself."""
+    rows = await connection.execute(
+        select(incident.c.unit_code, incident.c.unit_valid_from).where(incident.c.incident_id == incident_id)
+    )
+    row = rows.one_or_none()
+    return (row.unit_code, row.unit_valid_from) if row else None

@@ -1,0 +1,123 @@
+"""Deliveries to people whose channels change. The caller holds the locks of the incidents."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, insert, literal, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.domain.directory.model import Contact, UnitKey
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
+from services.escalation.store.directory import contact_of
+from services.escalation.store.incident_saving import WAITING
+from services.escalation.store.reevaluation import open_of
+from services.escalation.store.tables import contact, delivery, incident, notice
+from shared.database import among
+from shared.ids import uuid7
+
+Channels = Sequence[tuple[str, str]]
+"""Of people: (holder id, channel)."""
+THROUGH = ("sent", "delivered")
+
+
+@dataclass(frozen=True)
+class CalledOff:
+    notice_id: str
+    incident_id: str
+    recipient: str
+    posts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A notice that has not got through, and a channel at which its recipient can be told from now on."""
+
+    notice_id: str
+    incident_id: str
+    contact: Contact
+
+
+async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gone: Channels) -> set[str]:
+    """Incidents of which people of these units may be told, open ones, and those with something left for `gone`."""
+    found: set[str] = set()
+    if units:
+        found.update(await connection.scalars(open_of(units)))
+    if gone:
+        left = select(notice.c.incident_id).join(delivery, delivery.c.notice_id == notice.c.notice_id)
+        found.update(await connection.scalars(left.where(delivery.c.state.in_(WAITING), _is_among(gone))))
+    return found
+
+
+async def call_off(
+    connection: AsyncConnection, incident_ids: Collection[str], gone: Channels, now: datetime
+) -> list[CalledOff]:
+    """What waits on channels that these people do not have any more."""
+    if not gone:
+        return []
+    rows = await connection.execute(
+        update(delivery)
+        .where(delivery.c.notice_id == notice.c.notice_id, among(notice.c.incident_id, incident_ids), _is_among(gone))
+        .where(delivery.c.state.in_(WAITING))
+        .values(state="cancelled", finished_at=now)
+        .returning(notice.c.notice_id, notice.c.incident_id, notice.c.recipient, notice.c.posts)
+    )
+    return [CalledOff(row.notice_id, row.incident_id, row.recipient, frozenset(row.posts)) for row in rows]
+
+
+def _is_among(channels: Channels) -> ColumnElement[bool]:
+    return and_(tuple_(notice.c.recipient, delivery.c.channel).in_(channels), notice.c.exercise.is_(False))
+
+
+async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
+    """Those of these that failed on a channel which their person had, and was taken from them meanwhile."""
+    theirs = select(literal(1)).where(
+        contact.c.holder_id == notice.c.recipient, contact.c.channel == delivery.c.channel
+    )
+    await connection.execute(
+        update(delivery)
+        .where(among(delivery.c.delivery_id, delivery_ids), delivery.c.state == "failed")
+        .where(delivery.c.notice_id == notice.c.notice_id, notice.c.exercise.is_(False))
+        .where(theirs.exists(), ~theirs.where(contact.c.superseded_at.is_(None)).exists())
+        .values(state="cancelled", finished_at=now)
+    )
+
+
+async def owed(
+    connection: AsyncConnection, incident_ids: Collection[str], recorded_at: datetime, called_off: Collection[str]
+) -> list[Owed]:
+    """What people are still to be told at the channels that were recorded then: of open incidents, and the notices
+    that were `called_off`. Of an earlier round nothing is asked any more."""
+    ours = delivery.c.notice_id == notice.c.notice_id
+    under_way = and_(delivery.c.channel == contact.c.channel, delivery.c.state.in_((*WAITING, "sending")))
+    settled = select(literal(1)).where(ours, or_(delivery.c.state.in_(THROUGH), under_way))
+    told_once = notice.c.purpose.not_in(sorted(ASKING | EACH_ROUND))
+    of_contact = (contact.c[name] for name in ("channel", "quiet_from", "quiet_to"))
+    rows = await connection.execute(
+        select(notice.c.notice_id, notice.c.incident_id, *of_contact)
+        .join_from(notice, incident, incident.c.incident_id == notice.c.incident_id)
+        .join(contact, contact.c.holder_id == notice.c.recipient)
+        .where(among(notice.c.incident_id, incident_ids), notice.c.exercise.is_(False))
+        .where(notice.c.acknowledged_at.is_(None), notice.c.withdrawn_at.is_(None))
+        .where(or_(incident.c.state.not_in(sorted(FINAL)), among(notice.c.notice_id, called_off)))
+        .where(or_(notice.c.round == incident.c.round, told_once))
+        .where(contact.c.recorded_at == recorded_at, contact.c.superseded_at.is_(None), ~settled.exists())
+        .order_by(notice.c.notice_id, contact.c.channel)
+    )
+    return [Owed(row.notice_id, row.incident_id, contact_of(row)) for row in rows]
+
+
+async def queue(connection: AsyncConnection, new: Iterable[tuple[Owed, datetime]], now: datetime) -> None:
+    """Each with the time from which its channel may be used."""
+    rows = [
+        {
+            "delivery_id": uuid7(now),
+            "notice_id": owed.notice_id,
+            "channel": owed.contact.channel,
+            "state": "queued",
+            "next_at": at,
+        }
+        for owed, at in new
+    ]
+    await connection.execute(insert(delivery), rows)

@@ -1,0 +1,176 @@
+"""A change of the directory makes each incident that it concerns due, open or closed, now and when its day comes."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from services.escalation.application.handlers import on_reports
+from services.escalation.application.import_directory import import_directory, import_wards
+from services.escalation.domain.directory.diff import Change
+from services.escalation.domain.directory.model import key_of
+from services.escalation.store import incident_loading
+from services.escalation.store.reevaluation import mark_for_directory
+from shared.events import UnitRef
+from tests.integration.escalation_support import City, until
+from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, at, received
+
+HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,capacity,sample\n"
+LATE = "14776,2021-02-01,chair,mau-moi,(mẫu),2023-01-20,,QĐ mẫu số 9,,true\n"
+"""A chair of Ba Đình since the day before the night, entered late."""
+DEPUTY = LATE.replace(",,true", ",deputy,true")
+WARDS = "code,valid_from,name,type,valid_to,successors\n"
+REFORM = "14758,2021-02-01,Đông Thọ,phường,2023-02-01,14758/2023-02-01\n14758,2023-02-01,Hàm Rồng,phường,,\n"
+
+
+async def incident_of(city: City, unit: UnitRef, occurred: datetime = NIGHT, state: str | None = None) -> str:
+    event = received(unit=unit, occurred_at=occurred)
+    await on_reports(city.escalation, [event])
+    sql = "SELECT incident_id FROM escalation.report WHERE report_id = :id"
+    incident: str = await city.one(sql, id=event.data.report_id)
+    await city.run("UPDATE escalation.deadline SET state = 'cancelled' WHERE kind = 'directory'")
+    if state is not None:
+        await city.run(
+            "UPDATE escalation.incident SET state = :state WHERE incident_id = :id", state=state, id=incident
+        )
+    return incident
+
+
+async def marked(city: City) -> list[tuple[str, datetime]]:
+    """Incidents with the times at which they are to be evaluated again."""
+    rows = await city.rows(
+        "SELECT incident_id, due_at FROM escalation.deadline WHERE kind = 'directory' AND state = 'pending'"
+        " ORDER BY incident_id, due_at"
+    )
+    return [(row.incident_id, row.due_at) for row in rows]
+
+
+async def due_now(city: City) -> list[str]:
+    return [incident for incident, due_at in await marked(city) if due_at <= city.clock.now()]
+
+
+async def imported(city: City, *lines: str) -> None:
+    assert not (await import_directory(city.escalation, (HEAD + "".join(lines)).encode())).errors
+
+
+async def test_a_late_entry_makes_the_open_incidents_of_the_ward_due_and_no_others(city: City) -> None:
+    incident = await incident_of(city, BA_DINH)
+    await incident_of(city, NGOC_TRAO)
+    await imported(city, LATE)
+    assert await due_now(city) == [incident]
+
+
+@pytest.mark.parametrize("state", ["closed", "dismissed", "handed_off"])
+async def test_an_incident_that_ended_is_due_if_another_answered_when_it_occurred(city: City, state: str) -> None:
+    within = await incident_of(city, BA_DINH, at("2023-01-20 12:00"), state)
+    await incident_of(city, BA_DINH, at("2023-01-19 12:00"), state)
+    await incident_of(city, BA_DINH, at("2023-01-20 20:00"), "merged")
+    await imported(city, LATE)
+    assert await due_now(city) == [within]
+
+
+async def test_the_same_row_again_makes_nothing_due(city: City) -> None:
+    await imported(city, LATE)
+    await incident_of(city, BA_DINH)
+    await imported(city, LATE)
+    assert await marked(city) == []
+
+
+async def test_what_is_due_already_is_not_made_due_twice(city: City) -> None:
+    incident = await incident_of(city, BA_DINH)
+    await imported(city, LATE)
+    await imported(city, LATE.replace("số 9", "số 10"))
+    assert await due_now(city) == [incident]
+
+
+async def test_a_change_of_hands_to_come_makes_open_incidents_due_on_that_day(city: City) -> None:
+    incident = await incident_of(city, BA_DINH)
+    await incident_of(city, BA_DINH, NIGHT - timedelta(hours=5), "closed")
+    await imported(city, LATE.replace("2023-01-20", "2023-02-01"))
+    assert await due_now(city) == [incident]
+    later = [(i, when) for i, when in await marked(city) if when > city.clock.now()]
+    assert later == [(incident, at("2023-02-01 00:00"))]
+
+
+async def test_a_deputy_makes_open_incidents_due_when_they_come_and_when_they_go(city: City) -> None:
+    incident = await incident_of(city, BA_DINH)
+    await incident_of(city, BA_DINH, at("2023-01-20 12:00"), "closed")
+    await imported(city, DEPUTY.replace("2023-01-20,,", "2023-01-24,2023-01-30,"))
+    later = [(i, when) for i, when in await marked(city) if when > city.clock.now()]
+    assert later == [(incident, at("2023-01-24 00:00")), (incident, at("2023-01-30 00:00"))]
+    assert await due_now(city) == [incident]
+
+
+async def test_contacts_and_turns_of_duty_make_nothing_due(city: City) -> None:
+    await incident_of(city, BA_DINH)
+    turns = "level,holder_id,holder_name,valid_from,valid_to,document\n"
+    await import_directory(
+        city.escalation, f"{turns}desk,mau-1,(mẫu),2023-01-21 18:00,2023-01-22 06:00,Lịch\n".encode()
+    )
+    await import_directory(city.escalation, b"holder_id,channel\nmau-14776-chu-tich,json://a\n")
+    assert await marked(city) == []
+
+
+async def test_a_ward_that_ends_makes_its_incidents_due_now_and_on_that_day(city: City) -> None:
+    incident = await incident_of(city, DONG_THO)
+    assert not (await import_wards(city.escalation, (WARDS + REFORM).encode())).errors
+    assert await due_now(city) == [incident]
+    assert (await marked(city))[1:] == [(incident, at("2023-02-01 00:00"))]
+
+
+async def test_who_will_hold_a_post_of_the_successor_makes_incidents_of_the_ward_that_ends_due(city: City) -> None:
+    incident = await incident_of(city, DONG_THO)
+    assert not (await import_wards(city.escalation, (WARDS + REFORM).encode())).errors
+    await city.run("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'directory'")
+    await imported(city, LATE.replace("14776,2021-02-01", "14758,2023-02-01").replace("2023-01-20", "2023-02-01"))
+    assert await due_now(city) == [incident]
+    assert (await marked(city))[1:] == [(incident, at("2023-02-01 00:00"))]
+
+
+async def test_an_incident_for_which_a_successor_acts_is_due_when_that_ones_people_change(city: City) -> None:
+    incident = await incident_of(city, DONG_THO)
+    successor = UnitRef(code="14758", valid_from=at("2023-02-01 00:00").date(), name="Hàm Rồng")
+    await city.run(
+        "UPDATE escalation.incident SET successor = CAST(:s AS jsonb) WHERE incident_id = :id",
+        s=successor.model_dump_json(),
+        id=incident,
+    )
+    async with city.escalation.engine.begin() as connection:
+        assert await mark_for_directory(connection, [Change(key_of(successor))], city.clock.now()) == 1
+    assert await due_now(city) == [incident]
+
+
+async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_missed(city: City) -> None:
+    event = received()
+    async with city.another() as other:
+        async with other.escalation.engine.begin() as routing:
+            await incident_loading.lock_units(
+                routing, [BA_DINH.code]
+            )  # as `on_reports` does before it looks at the directory
+            change = asyncio.create_task(imported(city, LATE))
+            await until(lambda: waits_for_a_ward(other), "the change waits for who routes reports of the ward")
+            late = asyncio.create_task(on_reports(other.escalation, [event]))
+        await asyncio.gather(change, late)
+    (decision,) = await city.rows("SELECT record FROM escalation.decision")
+    assert await due_now(city) or b"mau-moi" in decision.record, "routed before and marked, or routed after"
+
+
+async def waits_for_a_ward(city: City) -> bool:
+    return bool(await city.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+async def test_a_due_time_that_passes_while_the_directory_changes_is_due_again(city: City) -> None:
+    incident = await incident_of(city, BA_DINH)
+    await imported(city, LATE)
+    async with city.another() as other:
+        async with other.escalation.engine.begin() as passing:
+            await incident_loading.locked(
+                passing, [incident]
+            )  # as `pass_deadlines` does, which saw the directory before
+            await passing.execute(text("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'directory'"))
+            change = asyncio.create_task(imported(city, LATE.replace("số 9", "số 10")))
+            await asyncio.sleep(0.2)
+            assert not change.done()
+        await change
+    assert await due_now(city) == [incident]

@@ -1,0 +1,250 @@
+"""The signed link in a notice: seeing it changes nothing, its button acknowledges once, others learn nothing."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import timedelta
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient, Response
+from sqlalchemy import Row
+from sqlalchemy.exc import OperationalError
+
+from services.escalation.api import links as routes
+from services.escalation.application import handlers
+from services.escalation.application.handlers import on_reports
+from services.escalation.domain.notices.signed_link import VALID_FOR, Links
+from shared.events import Harm
+from shared.http.identity import Principal, verifier
+from shared.http.web import service_app
+from tests.integration.escalation_support import City
+from tests.support import CHAIR, NIGHT, received
+
+CHAIR_OF_BA_DINH = "mau-14776-chu-tich"
+BASE = "http://trucban.example"
+LINKS = Links(b"\x5a" * 32, BASE)
+JSON = {"accept": "application/json"}
+
+
+@dataclass
+class Post:
+    """What a post-holder has in hand: a notice, its link, and a browser."""
+
+    city: City
+    browser: AsyncClient
+    app: FastAPI
+    notice: Row[Any]
+
+    def link(self, recipient: str | None = None, expires: timedelta = VALID_FOR) -> str:
+        return LINKS.url(self.notice.notice_id, recipient or self.notice.recipient, NIGHT + expires)
+
+    async def acknowledgements(self) -> list[Any]:
+        return [e for e in await self.city.events() if e.type.endswith("acknowledgement.recorded.v1")]
+
+
+@pytest.fixture
+async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
+    """Firecrackers in Ba Đình; the chair has been told, with fifteen minutes to acknowledge."""
+    await on_reports(city.escalation, [received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1))])
+    (notice,) = await city.rows(
+        "SELECT * FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'", who=CHAIR_OF_BA_DINH
+    )
+    app = service_app("escalation", verifier(tmp_path), routes.router)
+    app.state.escalation, app.state.links = city.escalation, LINKS
+    root = FastAPI()
+    root.mount("/escalation", app)
+    async with AsyncClient(transport=ASGITransport(root), base_url=BASE) as browser:
+        yield Post(city, browser, app, notice)
+
+
+def text_of(page: Response) -> str:
+    body = page.text.partition("</style>")[2]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+async def test_the_page_shows_the_notice_its_deadline_and_one_button(post: Post) -> None:
+    page = await post.browser.get(post.link())
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    shown = text_of(page)
+    assert post.notice.title in shown
+    for line in post.notice.body.splitlines():
+        assert line in shown
+    assert "Đề nghị xác nhận trước" in shown
+    assert "Please acknowledge by" in shown
+    assert page.text.count("<button") == page.text.count("<form") == 1
+    assert '<html lang="vi">' in page.text
+    assert 'lang="en"' in page.text
+    assert "bi-mat" not in page.text, "who reported it is not for those reported on"
+
+
+async def test_looking_at_it_acknowledges_nothing_since_mail_programs_look_too(post: Post) -> None:
+    for _ in range(3):
+        await post.browser.get(post.link())
+        await post.browser.head(post.link())
+    assert await post.acknowledgements() == []
+    assert await post.city.rows("SELECT 1 FROM escalation.notice WHERE acknowledged_at IS NOT NULL") == []
+
+
+async def test_the_button_acknowledges_as_the_notice_s_recipient(post: Post) -> None:
+    page = await post.browser.post(post.link())
+    assert page.status_code == 200
+    (event,) = await post.acknowledgements()
+    assert (event.data.holder, event.data.posts, event.data.in_time) == (CHAIR_OF_BA_DINH, (CHAIR,), True)
+    name = await post.city.one(
+        "SELECT DISTINCT holder_name FROM escalation.tenure WHERE holder_id = :who", who=CHAIR_OF_BA_DINH
+    )
+    assert f"Đã xác nhận lúc 23:50 21/01/2023, bởi {name}." in text_of(page)
+    assert "<button" not in page.text
+    pending = await post.city.rows(
+        "SELECT 1 FROM escalation.deadline WHERE state = 'pending' AND notice_id = :id", id=post.notice.notice_id
+    )
+    assert pending == []
+
+
+async def test_it_works_once_and_afterwards_says_who_acknowledged_and_when(post: Post) -> None:
+    first = await post.browser.post(post.link())
+    post.city.clock.set(NIGHT + timedelta(minutes=9))
+    again, seen = await post.browser.post(post.link()), await post.browser.get(post.link())
+    assert [again.status_code, seen.status_code] == [200, 200]
+    assert text_of(again) == text_of(seen) == text_of(first)
+    assert len(await post.acknowledgements()) == 1
+
+
+async def test_pressed_twice_at_once_it_is_one_acknowledgement(post: Post) -> None:
+    pages = await asyncio.gather(*(post.browser.post(post.link()) for _ in range(8)))
+    assert {p.status_code for p in pages} == {200}
+    assert len(await post.acknowledgements()) == 1
+
+
+async def test_what_was_acknowledged_otherwise_is_shown_so_and_not_acknowledged_again(post: Post) -> None:
+    holder = Principal(CHAIR_OF_BA_DINH, "official", "14776", CHAIR)
+    await handlers.acknowledge(post.city.escalation, post.notice.incident_id, holder)
+    page = await post.browser.post(post.link())
+    assert "Đã xác nhận" in text_of(page)
+    assert len(await post.acknowledgements()) == 1
+
+
+async def test_after_the_deadline_the_page_says_so_and_still_takes_the_acknowledgement(post: Post) -> None:
+    post.city.clock.set(NIGHT + timedelta(hours=2))
+    assert "Đã quá hạn xác nhận" in text_of(await post.browser.get(post.link()))
+    await post.browser.post(post.link())
+    (event,) = await post.acknowledgements()
+    assert event.data.in_time is False
+
+
+async def test_a_notice_to_an_office_is_acknowledged_in_the_name_of_the_office(post: Post) -> None:
+    await on_reports(post.city.escalation, [received("FIRE", occurred_at=NIGHT - timedelta(hours=3))])
+    (notice,) = await post.city.rows("SELECT * FROM escalation.notice WHERE recipient = 'desk'")
+    page = await post.browser.post(LINKS.url(notice.notice_id, "desk", NIGHT + VALID_FOR))
+    assert "bởi Trực ban thành phố." in text_of(page)
+    assert (await post.acknowledgements())[-1].data.holder == "desk"
+
+
+# --- links that are not good ---
+
+
+async def refused(post: Post, url: str, status: int) -> str:
+    """What the page says to somebody without a good link; that it tells nothing of any incident."""
+    pages = [await post.browser.get(url), await post.browser.post(url)]
+    assert {p.status_code for p in pages} == {status}
+    assert {p.headers["cache-control"] for p in pages} == {"no-store"}
+    for page in pages:
+        for secret in (post.notice.title, post.notice.incident_id, CHAIR_OF_BA_DINH, "Ba Đình", "<form"):
+            assert secret not in page.text
+    assert await post.acknowledgements() == []
+    assert text_of(pages[0]) == text_of(pages[1])
+    return text_of(pages[0])
+
+
+async def test_a_forged_link_and_one_of_no_notice_are_told_the_same(post: Post) -> None:
+    good = post.link()
+    unknown = LINKS.url("01860000-0000-7000-8000-ffffffffffff", CHAIR_OF_BA_DINH, NIGHT + VALID_FOR)
+    to_nobody = LINKS.url("01860000-0000-7000-8000-ffffffffffff", "", NIGHT + VALID_FOR)
+    said = {
+        await refused(post, url, 404)
+        for url in (
+            good[:-1] + ("A" if good[-1] != "A" else "B"),
+            good.partition("?")[0],
+            good.partition("&")[0],
+            good.replace("e=", "e=9"),
+            post.link(recipient="mau-14776-bi-thu"),
+            unknown,
+            to_nobody,
+            f"{BASE}/escalation/v1/links/%ff?e=%ff&s=%ff",
+        )
+    }
+    assert len(said) == 1
+    assert "This link does not work" in said.pop()
+
+
+async def test_an_expired_link_is_gone(post: Post) -> None:
+    post.city.clock.set(NIGHT + VALID_FOR)
+    assert "This link has expired" in await refused(post, post.link(), 410)
+
+
+# --- how it travels ---
+
+
+async def test_nothing_of_it_is_kept_framed_indexed_sent_on_or_loaded_from_elsewhere(post: Post) -> None:
+    for page in (await post.browser.get(post.link()), await post.browser.get(f"{BASE}/escalation/v1/links/x")):
+        headers = page.headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-robots-tag"] == "noindex"
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["form-action"] == "'self'"
+        style = page.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert policy["style-src"] == f"'sha256-{digest}'"
+        assert "<script" not in page.text
+        assert not re.search(r'(src|href|action)=|style="|url\(', page.text)
+
+
+async def test_what_a_notice_says_is_text_and_never_markup(post: Post) -> None:
+    await post.city.run("UPDATE escalation.notice SET title = '<b>&\"', body = '<script>x</script>'")
+    page = await post.browser.get(post.link())
+    assert "&lt;b&gt;&amp;" in page.text
+    assert "<script" not in page.text
+
+
+async def test_a_program_that_asks_for_json_gets_it(post: Post) -> None:
+    seen = await post.browser.get(post.link(), headers=JSON)
+    assert seen.json() == {
+        "notice_id": post.notice.notice_id,
+        "incident": post.notice.incident_id,
+        "recipient": CHAIR_OF_BA_DINH,
+        "title": post.notice.title,
+        "body": post.notice.body,
+        "exercise": False,
+        "due_at": seen.json()["due_at"],
+        "acknowledged_at": None,
+        "acknowledged_by": None,
+    }
+    done = await post.browser.post(post.link(), headers=JSON)
+    assert (done.status_code, done.json()["acknowledged_by"]) == (200, CHAIR_OF_BA_DINH)
+    forged = await post.browser.post(f"{BASE}/escalation/v1/links/x", headers=JSON)
+    assert (forged.status_code, forged.headers["content-type"]) == (404, "application/problem+json")
+    browsers = await post.browser.get(post.link(), headers={"accept": "text/html,application/json;q=0.9,*/*;q=0.8"})
+    assert browsers.headers["content-type"].startswith("text/html")
+
+
+async def test_while_the_database_is_away_the_page_says_when_to_try_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise OperationalError("SELECT", None, ConnectionRefusedError())
+
+    monkeypatch.setattr(routes.store, "linked", away)
+    page = await post.browser.post(post.link())
+    assert (page.status_code, page.headers["retry-after"]) == (503, "5")
+    assert "Try again" in text_of(page)

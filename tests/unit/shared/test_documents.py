@@ -1,0 +1,43 @@
+"""The published documents are those that the code generates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.documents import generated, text_of
+from shared.documents import asyncapi
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("name", sorted(generated()))
+def test_document_is_what_the_code_generates(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == text_of(generated()[name]), "run `make docs`"
+
+
+def test_no_schema_is_left_behind_by_an_event_that_is_gone() -> None:
+    written = {str(p.relative_to(DOCS)) for p in (DOCS / "schemas").glob("*.json")}
+    assert written == {name for name in generated() if name.startswith("schemas/")}
+
+
+def test_every_event_travels_on_exactly_one_stream() -> None:
+    document: dict[str, Any] = asyncapi()
+    sent = [name for channel in document["channels"].values() for name in channel["messages"]]
+    assert sorted(sent) == sorted(document["components"]["messages"])
+
+
+def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
+    document = asyncapi()
+    for reference in _references(json.loads(json.dumps(document["channels"] | document["operations"]))):
+        found: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [str(value["$ref"])] if "$ref" in value else []
+        return own + [r for v in value.values() for r in _references(v)]
+    return [r for v in value for r in _references(v)] if isinstance(value, list) else []
