@@ -16,7 +16,7 @@ from benchmarks.measure import Connection, Figure, Timer, ratio, until
 from benchmarks.stack import BATCH, SAMPLES, furnished
 from services.escalation.app import build, wired
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import Escalation, on_reports
 from services.escalation.domain.rules.rulebook import read
 from services.escalation.store.tables import report
@@ -93,7 +93,7 @@ async def _core(settings: Settings) -> AsyncGenerator[Escalation]:
     try:
         yield escalation
     finally:
-        await escalation.engine.dispose()
+        await escalation.database.dispose()
 
 
 # --- a storm ---
@@ -160,7 +160,7 @@ async def _step_up(data: Path, incidents: int) -> float:
         )
         await house.pool.execute("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'remind'")
         timer = Timer()
-        while await pass_deadlines(escalation):
+        while await fire_due_timers(escalation):
             pass
         seconds = timer.seconds
         told = await house.pool.fetchval(

@@ -49,7 +49,7 @@ def _json_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
     """`column = ANY(values)`: one parameter, where `IN` would have one for each value."""
     return column == any_(literal(list(values), ARRAY(Text)))
 

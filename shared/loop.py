@@ -23,7 +23,7 @@ class Loop:
     def wake(self) -> None:
         self._awake.set()
 
-    def complaint(self) -> str | None:
+    def health_failure(self) -> str | None:
         """None while the loop does its work; else what is wrong."""
         silent = monotonic() - self._last_good
         return f"{self._name} has not succeeded for {silent:.0f} s" if silent > self._stall_after else None

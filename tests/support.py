@@ -20,8 +20,8 @@ from services.escalation.domain.directory.model import Contact, Directory, Tenur
 from services.escalation.domain.directory.model import Unit as EscalationUnit
 from services.escalation.domain.directory.readers import MODELS, read_directory, read_wards
 from services.escalation.domain.directory.schemas import LineError, Row, UnitRow
-from services.escalation.domain.incidents.engine import Channels, Router
-from services.escalation.domain.incidents.grouping import admit, join
+from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
+from services.escalation.domain.incidents.grouping import attach, join
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.intake.domain.wards import Unit
@@ -50,7 +50,7 @@ DONG_THO = UnitRef(code="14758", valid_from=SINCE, name="Đông Thọ")
 NGOC_TRAO = UnitRef(code="14779", valid_from=SINCE, name="Ngọc Trạo")
 RULEBOOKS = Path(__file__).parents[1] / "services" / "escalation" / "rulebooks"
 RULEBOOK = read((RULEBOOKS / "2023-01-06.1.yaml").read_bytes())
-CHANNELS = Channels(desk="outbox://desk", leadership="outbox://leadership", log="outbox://log")
+CHANNELS = OfficeChannels(desk="outbox://desk", leadership="outbox://leadership", log="outbox://log")
 
 
 def wards() -> list[Unit]:
@@ -188,18 +188,18 @@ def inputs(
     )
 
 
-def router(
+def engine(
     tenures: Iterable[Tenure] = BOTH_POSTS,
     *,
     now: datetime = NIGHT,
     channels: dict[str, tuple[str, ...]] | None = None,
     rulebooks: Sequence[AdoptedRulebook] = (RULEBOOK,),
-) -> Router:
+) -> IncidentEngine:
     """A router over no incidents yet, in which every holder has a channel."""
     held = tuple(tenures)
     of_holder = {t.holder_id: (f"outbox://{t.holder_id}",) for t in held} if channels is None else channels
     contacts = {holder: tuple(Contact(url) for url in urls) for holder, urls in of_holder.items()}
-    return Router(
+    return IncidentEngine(
         cases={},
         directory=Directory(
             tenures=held, contacts=contacts, units={key_of(BA_DINH): EscalationUnit(BA_DINH, "phường")}
@@ -211,9 +211,9 @@ def router(
     )
 
 
-def route(router: Router, event: ReportReceived) -> None:
+def route(engine: IncidentEngine, event: ReportReceived) -> None:
     """One report alone, as `handlers.on_reports` has a batch of them routed."""
-    admit(router, join(router, event))
+    attach(engine, join(engine, event))
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -303,7 +303,7 @@ def import_reports(
     _report_import(Path(file), done, as_json)
 
 
-def _report_import(file: Path, done: sending.Done, as_json: bool) -> None:
+def _report_import(file: Path, done: sending.SubmissionTotals, as_json: bool) -> None:
     if as_json:
         errors = [{"line": e.line, "detail": e.detail} for e in done.errors]
         typer.echo(json.dumps({"lines": done.lines, "recorded": done.recorded, "errors": errors}, ensure_ascii=False))

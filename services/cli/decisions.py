@@ -23,7 +23,7 @@ console = Console()
 
 
 @dataclass
-class Done:
+class ReplayTotals:
     decisions: int = 0
     differing: list[Replayed] = field(default_factory=list[Replayed])
 
@@ -39,9 +39,9 @@ def replay(decision_id: str | None, data: Path | None, *, as_json: bool) -> None
     raise SystemExit(1 if done.differing else 0)
 
 
-async def _replay(settings: Settings, decision_id: str | None, progress: Callable[[int, int], None]) -> Done:
+async def _replay(settings: Settings, decision_id: str | None, progress: Callable[[int, int], None]) -> ReplayTotals:
     """Raises CommandError for a decision that there is not."""
-    done = Done()
+    done = ReplayTotals()
     async with reading(settings) as engine, engine.connect() as connection:
         books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
         if decision_id is not None:
@@ -59,13 +59,13 @@ async def _replay(settings: Settings, decision_id: str | None, progress: Callabl
     return done
 
 
-def _add(done: Done, replayed: Replayed) -> None:
+def _add(done: ReplayTotals, replayed: Replayed) -> None:
     done.decisions += 1
     if not replayed.equal:
         done.differing.append(replayed)
 
 
-def _print(done: Done) -> None:
+def _print(done: ReplayTotals) -> None:
     for replayed in done.differing:
         for difference in replayed.differences:
             sys.stderr.write(f"decision {replayed.decision_id}: {difference}\n")
@@ -75,6 +75,6 @@ def _print(done: Done) -> None:
     typer.echo(f"{done.decisions} decisions computed again, {len(done.differing)} differ")
 
 
-def _print_json(done: Done) -> None:
+def _print_json(done: ReplayTotals) -> None:
     shown = [{"decision_id": r.decision_id, "differences": list(r.differences)} for r in done.differing]
     typer.echo(json.dumps({"decisions": done.decisions, "differ": len(shown), "differing": shown}, ensure_ascii=False))

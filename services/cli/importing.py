@@ -40,7 +40,7 @@ async def import_file(
             run = import_directory.import_wards if what == "wards" else import_directory.import_directory
             return await run(escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress)
         finally:
-            await escalation.engine.dispose()
+            await escalation.database.dispose()
 
 
 def print_import(console: Console, file: Path, done: import_directory.Imported) -> None:

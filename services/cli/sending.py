@@ -25,7 +25,7 @@ class BadLine:
 
 
 @dataclass
-class Done:
+class SubmissionTotals:
     lines: int = 0
     recorded: int = 0
     errors: Sequence[BadLine] = field(default_factory=list[BadLine])
@@ -33,7 +33,7 @@ class Done:
 
 def send_reports(
     file: str, url: str, token: str | None, progress: Callable[[int, int], None], *, keep_going: bool
-) -> Done:
+) -> SubmissionTotals:
     """Send reports in batches. Repeating is safe: a report that is known is counted as recorded, not doubled.
 
     Raises CommandError when the file cannot be read or the system does not answer.
@@ -41,8 +41,8 @@ def send_reports(
     url, headers = address(url), bearer(token)
     reports, errors = _read_reports(file)
     if errors and not keep_going:
-        return Done(len(reports) + len(errors), 0, errors)
-    done = Done(len(reports) + len(errors), 0, errors)
+        return SubmissionTotals(len(reports) + len(errors), 0, errors)
+    done = SubmissionTotals(len(reports) + len(errors), 0, errors)
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         for start in range(0, len(reports), BATCH):
             part = reports[start : start + BATCH]

@@ -73,7 +73,7 @@ class Running:
         await settle(self)
 
     async def next_due(self) -> datetime | None:
-        async with self.escalation.engine.connect() as connection:
+        async with self.escalation.database.connect() as connection:
             return await timers.next_due(connection)
 
     async def bring_in(self, name: str) -> int:
@@ -201,7 +201,7 @@ async def settle(running: Running) -> None:
         **messaging.streams(INTAKE, settings.partitions),
         **messaging.streams(ESCALATION, settings.partitions),
     }
-    outboxes = [(escalation.engine, intake_outbox), (escalation.engine, escalation_tables.outbox)]
+    outboxes = [(escalation.database, intake_outbox), (escalation.database, escalation_tables.outbox)]
     redis = running.services["escalation"].parts["redis"]
     async with asyncio.timeout(SETTLE_SECONDS):
         while not await _is_idle(escalation):
@@ -211,7 +211,7 @@ async def settle(running: Running) -> None:
 
 
 async def _is_idle(escalation: Escalation) -> bool:
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         return await timers.is_idle(connection, escalation.clock.now())
 
 
@@ -233,7 +233,7 @@ async def _issued(running: Running) -> set[str]:
     """Ids of the notices to post-holders and of step-ups, exercises apart."""
     notice = escalation_tables.notice
     counted = select(notice.c.notice_id).where(notice.c.purpose.in_(COUNTED_PURPOSES), notice.c.exercise.is_(False))
-    async with running.escalation.engine.connect() as connection:
+    async with running.escalation.database.connect() as connection:
         return set(await connection.scalars(counted))
 
 

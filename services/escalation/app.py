@@ -9,8 +9,8 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.handlers import Escalation, on_reports
-from services.escalation.domain.incidents.engine import Channels
-from services.escalation.domain.notices.signed_link import Links
+from services.escalation.domain.incidents.engine import OfficeChannels
+from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
 from services.escalation.sending.channels import Sender, print_line
@@ -40,10 +40,10 @@ def wired(settings: Settings, clock: Clock) -> Escalation:
     """The service's core against `settings.database_url`, for the running service and for the command line."""
     assert settings.database_url is not None
     return Escalation(
-        engine=connect(settings.database_url),
+        database=connect(settings.database_url),
         clock=clock,
         partitions=settings.partitions,
-        channels=Channels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
+        channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
     )
 
 
@@ -53,25 +53,25 @@ def build(settings: Settings, clock: Clock) -> Service:
     escalation = wired(settings, clock)
     app = service_app(GROUP, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
-    app.state.links = links = Links(secret(settings.keys_dir, "link"), settings.public_url)
-    app.state.broadcast = broadcast = Broadcast(escalation.engine)
+    app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
+    app.state.broadcast = broadcast = Broadcast(escalation.database)
     redis = messaging.connect(redis_url)
     relay = Relay(
-        escalation.engine,
+        escalation.database,
         redis,
         tables.outbox,
         messaging.streams(ESCALATION, settings.partitions),
         gather=GATHER_SECONDS,
     )
     printed = print_line if settings.print_notices else None
-    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=links.of_notice)
+    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice)
     sending = DeliveryLoop(escalation, sender)
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
-    async def pass_deadlines() -> bool:
-        return await fire_timers.pass_deadlines(escalation) > 0
+    async def fire_due_timers() -> bool:
+        return await fire_timers.fire_due_timers(escalation) > 0
 
-    passing = Loop("deadlines", pass_deadlines, POLL_SECONDS)
+    passing = Loop("deadlines", fire_due_timers, POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
     watchman = Watchman(escalation)
     watching = Loop("watch", watchman.step, WATCH_SECONDS)
@@ -88,7 +88,7 @@ def build(settings: Settings, clock: Clock) -> Service:
         settings.consumer,
         parse,
         handle,
-        escalation.engine,
+        escalation.database,
         tables.dead_letter,
         max_records=REPORTS_AT_ONCE,
         claim_idle=settings.claim_idle_seconds,
@@ -98,7 +98,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(escalation.engine.dispose)
+            stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sender.aclose)
@@ -108,16 +108,16 @@ def build(settings: Settings, clock: Clock) -> Service:
             yield
 
     async def checks() -> Sequence[Check]:
-        complaints = {
+        health_failures = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
-            "delivery": delivery.complaint(),
-            "deadlines": passing.complaint(),
-            "stream": broadcast.complaint(),
-            **await watchman.complaints(),
-            "dead_letters": await dead_letter_complaint(escalation.engine, tables.dead_letter),
+            "delivery": delivery.health_failure(),
+            "deadlines": passing.health_failure(),
+            "stream": broadcast.health_failure(),
+            **await watchman.health_failures(),
+            "dead_letters": await dead_letter_complaint(escalation.database, tables.dead_letter),
         }
-        return checks_of(complaints)
+        return checks_of(health_failures)
 
     url = settings.heartbeat_url
     heartbeat = [Loop("heartbeat", Heartbeat(url, checks).step, HEARTBEAT_SECONDS)] if url else []

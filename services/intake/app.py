@@ -66,7 +66,7 @@ def build(settings: Settings, clock: Clock) -> Service:
         complaints = {
             "relay": relay.complaint(),
             "consumer": consumer.complaint(),
-            "commits": intake.complaint(),
+            "commits": intake.health_failure(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
             "dead_letters": await dead_letter_complaint(intake.engine, store.dead_letter),
         }

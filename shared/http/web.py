@@ -32,9 +32,9 @@ class Check:
     detail: str = ""
 
 
-def checks_of(complaints: Mapping[str, str | None]) -> list[Check]:
+def checks_of(health_failures: Mapping[str, str | None]) -> list[Check]:
     """One check a complaint; None is well."""
-    return [Check(name, text is None, text or "") for name, text in complaints.items()]
+    return [Check(name, text is None, text or "") for name, text in health_failures.items()]
 
 
 @dataclass(frozen=True)

@@ -246,10 +246,10 @@ async def _import(house: House, what: Literal["wards", "directory"], content: st
 async def _adopt(house: House) -> None:
     escalation = wired(house.settings, Clock())
     await adopt_rulebooks(escalation, [RULEBOOK])
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         name = await connection.scalar(text("SELECT current_database()"))
         await connection.execute(text(f"ALTER DATABASE {name} SET log_error_verbosity = 'default'"))
-    await escalation.engine.dispose()
+    await escalation.database.dispose()
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.commands import Done
+from services.escalation.application.commands import CommandResult
 from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import (
     Harm,
@@ -41,7 +41,7 @@ PARTS = (
     UnitRef(code="14797", valid_from=date(2023, 1, 22), name="Phần hai (mẫu)"),
 )
 THERE = Principal("mau-14758-chu-tich-moi", "official", "14758", CHAIR)
-Act = Callable[[City, str, Principal], Awaitable[Done]]
+Act = Callable[[City, str, Principal], Awaitable[CommandResult]]
 
 
 # --- doing things ---
@@ -60,56 +60,56 @@ async def answered(city: City, incident: str) -> None:
         await acknowledge(city.escalation, incident, holder)
 
 
-async def verify(city: City, incident: str, by: Principal = DESK, **more: Any) -> Done:
+async def verify(city: City, incident: str, by: Principal = DESK, **more: Any) -> CommandResult:
     return await commands.verify(city.escalation, incident, by, WHY, **more)
 
 
-async def dismiss(city: City, incident: str, by: Principal = DESK) -> Done:
+async def dismiss(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     return await commands.dismiss(city.escalation, incident, by, WHY)
 
 
-async def designate(city: City, incident: str, by: Principal = DESK, *, prominent: bool = True) -> Done:
+async def designate(city: City, incident: str, by: Principal = DESK, *, prominent: bool = True) -> CommandResult:
     return await commands.designate(city.escalation, incident, by, WHY, prominent=prominent)
 
 
-async def revise(city: City, incident: str, by: Principal = DESK, **harm: int) -> Done:
+async def revise(city: City, incident: str, by: Principal = DESK, **harm: int) -> CommandResult:
     return await commands.revise(city.escalation, incident, by, WHY, Harm(**(harm or {"deaths": 2})))
 
 
-async def merge(city: City, incident: str, by: Principal = DESK) -> Done:
+async def merge(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     """Into the other incident of the test."""
     into = await city.one("SELECT min(incident_id) FROM escalation.incident WHERE incident_id <> :id", id=incident)
     return await commands.merge(city.escalation, incident, by, WHY, into)
 
 
-async def split(city: City, incident: str, by: Principal = DESK) -> Done:
+async def split(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     """Its last report, as it was at first."""
     sql = "SELECT report_id FROM escalation.report ORDER BY event_id DESC LIMIT 1"
     return await commands.split(city.escalation, incident, by, WHY, [await city.one(sql)])
 
 
-async def hand_off(city: City, incident: str, by: Principal = DESK) -> Done:
+async def hand_off(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     return await commands.hand_off(city.escalation, incident, by, WHY)
 
 
-async def reassign(city: City, incident: str, by: Principal = DESK, *, part: int = 0) -> Done:
+async def reassign(city: City, incident: str, by: Principal = DESK, *, part: int = 0) -> CommandResult:
     unit = PARTS[part]
     return await commands.reassign(city.escalation, incident, by, WHY, (unit.code, unit.valid_from))
 
 
-async def respond(city: City, incident: str, by: Principal = HERE) -> Done:
+async def respond(city: City, incident: str, by: Principal = HERE) -> CommandResult:
     return await commands.respond(city.escalation, incident, by, "Đã dập tắt")
 
 
-async def propose(city: City, incident: str, by: Principal = HERE) -> Done:
+async def propose(city: City, incident: str, by: Principal = HERE) -> CommandResult:
     return await commands.propose_closure(city.escalation, incident, by, WHY)
 
 
-async def close(city: City, incident: str, by: Principal = DESK) -> Done:
+async def close(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     return await commands.close(city.escalation, incident, by, WHY)
 
 
-async def reopen(city: City, incident: str, by: Principal = DESK) -> Done:
+async def reopen(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     return await commands.reopen(city.escalation, incident, by, WHY)
 
 

@@ -108,7 +108,7 @@ async def migrated_template(servers: Servers) -> Template:
         for name, run in (("wards", import_directory.import_wards), ("directory", import_directory.import_directory)):
             imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())
             assert not imported.errors
-        async with escalation.engine.begin() as connection:
+        async with escalation.database.begin() as connection:
             bodies = await connection.scalars(text("SELECT body FROM escalation.outbox ORDER BY seq"))
             await intake.put_units(connection, [e for e in map(parse, bodies) if isinstance(e, UnitRecorded)])
             await connection.execute(text("CREATE SCHEMA kept"))
@@ -121,7 +121,7 @@ async def migrated_template(servers: Servers) -> Template:
 async def _escalation(database_url: str, clock: Clock) -> AsyncGenerator[Escalation]:
     escalation = Escalation(connect(database_url), clock, 1, CHANNELS)
     yield escalation
-    await escalation.engine.dispose()
+    await escalation.database.dispose()
 
 
 @dataclass
@@ -133,11 +133,11 @@ class City:
     database_url: str
 
     async def rows(self, sql: str, **values: Any) -> Sequence[Row[Any]]:
-        async with self.escalation.engine.connect() as connection:
+        async with self.escalation.database.connect() as connection:
             return (await connection.execute(text(sql), values)).all()
 
     async def run(self, sql: str, **values: Any) -> None:
-        async with self.escalation.engine.begin() as connection:
+        async with self.escalation.database.begin() as connection:
             await connection.execute(text(sql), values)
 
     async def one(self, sql: str, **values: Any) -> Any:
@@ -193,7 +193,7 @@ async def city_in(database_url: str, start: datetime = NIGHT) -> AsyncGenerator[
 
 async def decisions_that_differ_when_computed_again(city: City) -> list[str]:
     """Ids of stored decisions whose record is not what their stored inputs and rulebook give, byte for byte."""
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         books = {b.rulebook.version: b for b in await directory.rulebooks(connection)}
         rows = (await connection.execute(text("SELECT decision_id, record, inputs FROM escalation.decision"))).all()
     assert rows, "some decisions were made"
@@ -239,7 +239,7 @@ class WholeCity(City):
     async def settle(self, seconds: float = 20.0) -> None:
         """Until nothing is under way: every event is handled, every delivery that is due is sent."""
         streams = {**messaging.streams(INTAKE, 1), **messaging.streams(ESCALATION, 1)}
-        engine = self.escalation.engine
+        engine = self.escalation.database
         outboxes = [(engine, intake.outbox), (engine, tables.outbox)]
         redis = self.services["escalation"].parts["redis"]
         await messaging.wait_settled(redis, outboxes, streams, seconds)
@@ -248,7 +248,7 @@ class WholeCity(City):
 
     async def _is_idle(self) -> bool:
         self.services["escalation"].parts["deadlines"].wake()
-        async with self.escalation.engine.connect() as connection:
+        async with self.escalation.database.connect() as connection:
             return await timers.is_idle(connection, self.clock.now())
 
     @property

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from services.escalation.application import commands
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from services.escalation.application.import_directory import import_directory, import_wards
 from shared.events import Harm, ReportReceived, UnitRef
@@ -55,7 +55,7 @@ async def go(city: City, minutes: int) -> None:
         if due is None or due >= until:
             break
         city.clock.set(max(due, city.clock.now()))
-        await pass_deadlines(city.escalation)
+        await fire_due_timers(city.escalation)
     city.clock.set(until)
 
 
@@ -125,7 +125,7 @@ async def an_acknowledgement_by_the_desk(city: City) -> Act:
 async def the_reminders(city: City) -> Act:
     await reported(city)
     await go(city, 9)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
@@ -133,42 +133,42 @@ async def the_step_to_the_desk(city: City) -> Act:
     await reported(city)
     await reported(city, received(unit=DONG_THO))
     await go(city, 15)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
 async def the_step_to_the_leadership(city: City) -> Act:
     await reported(city)
     await go(city, 30)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
 async def the_end_of_the_chain(city: City) -> Act:
     await reported(city)
     await go(city, 45)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
 async def an_overdue_review(city: City) -> Act:
     await reported(city, received("FIRE"))
     await go(city, 30)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
 async def an_acknowledgement_that_lapses(city: City) -> Act:
     await verified(city)
     await go(city, 360)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
 async def an_incident_that_ends_by_itself(city: City) -> Act:
     await reported(city, received("FIRECRACKER_POSSESSION", kind="officer", subject="cb-1"))
     await go(city, 4320)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
@@ -176,9 +176,9 @@ async def a_change_of_hands(city: City) -> Act:
     await reported(city)
     await leave(city, CHAIR_HERE.subject, NIGHT + 5 * MINUTE)
     await appoint(city, "mau-moi", NIGHT + 5 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     await go(city, 5)
-    return pass_deadlines
+    return fire_due_timers
 
 
 @scene
@@ -187,7 +187,7 @@ async def all_that_fell_due_in_an_outage(city: City) -> Act:
     await reported(city, received("FIRE", unit=DONG_THO))
     await on_duty(city, "mau-truc-dem", "desk")
     city.clock.set(NIGHT + 400 * MINUTE)
-    return pass_deadlines
+    return fire_due_timers
 
 
 # --- commands ---
@@ -245,7 +245,7 @@ async def reassign(city: City) -> Act:
     incident = await reported(city)
     await end_unit(city, PARTS)
     city.clock.set(NIGHT + 20 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     part = PARTS[1]
     return lambda process: commands.reassign(process, incident, DESK, WHY, (part.code, part.valid_from))
 

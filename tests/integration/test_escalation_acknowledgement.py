@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import AcknowledgementRecorded, UnitRef
 from shared.http.identity import Principal
@@ -74,7 +74,7 @@ async def test_acknowledging_ends_the_deadline_and_what_is_still_to_be_sent(city
     ], "the reminder's due time as well as the deadline"
     await acknowledge(city.escalation, incident, BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 60 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     assert "desk:not_acknowledged" not in await city.told()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import (
     DecisionMade,
@@ -172,7 +172,7 @@ async def test_of_a_dismissed_incident_nothing_more_is_sent_or_falls_due(city: C
     assert await still_to_be_sent(city, incident) == 0
     told = await city.told()
     city.clock.set(NIGHT + 24 * HOUR)
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     assert await city.told() == told
 
 
@@ -204,7 +204,7 @@ async def test_when_it_is_reopened_everybody_is_told_again(city: City, end: Act)
     assert (await latest(city, incident))["standing"] == "provisional", "it has to be verified again"
     assert await still_to_be_sent(city, incident) == 2
     city.clock.set(NIGHT + HOUR + 16 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     assert (await city.told(incident))[-1] == "desk:not_acknowledged"
 
 
@@ -279,7 +279,7 @@ async def test_when_the_chain_has_ended_unanswered_the_desk_may_close(city: City
     for minutes in (16, 32, 48):
         assert "still asked" in (await refused(close(city, incident))).detail
         city.clock.set(NIGHT + minutes * MINUTE)
-        await pass_deadlines(city.escalation)
+        await fire_due_timers(city.escalation)
     assert (await city.told())[-1] == "desk:exhausted"
     assert (await close(city, incident)).is_new
 
@@ -320,7 +320,7 @@ async def test_all_at_once_blocks_nobody_and_leaves_everything_in_order(city: Ci
 
     async with city.another() as other:
         doing: list[Awaitable[Any]] = [later(n) for n in range(8)]
-        doing += [pass_deadlines(c.escalation) for c in (city, other) for _ in range(3)]
+        doing += [fire_due_timers(c.escalation) for c in (city, other) for _ in range(3)]
         doing += [commands.merge(city.escalation, a, DESK, WHY, b) for a, b in pairwise(ids)]
         doing += [verify(other, i) for i in ids] + [dismiss(city, ids[3]), split(other, both), reopen(city, ids[3])]
         doing += [acknowledge(other.escalation, both, holder) for holder in (HERE, SECRETARY_HERE, DESK)]

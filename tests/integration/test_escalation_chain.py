@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from shared.events import (
     AcknowledgementLapsed,
@@ -52,7 +52,7 @@ async def go(city: City, until: datetime) -> list[str]:
         if due is None or due >= until:
             break
         city.clock.set(max(due, city.clock.now()))
-        await pass_deadlines(city.escalation)
+        await fire_due_timers(city.escalation)
     city.clock.set(until)
     return (await city.told())[before:]
 
@@ -61,7 +61,7 @@ async def wake(city: City, now: datetime) -> list[str]:
     """After an outage until then: all that is due is acted on, in as many passes as that takes."""
     before = len(await city.told())
     city.clock.set(now)
-    while await pass_deadlines(city.escalation):
+    while await fire_due_timers(city.escalation):
         pass
     return (await city.told())[before:]
 
@@ -211,7 +211,7 @@ async def test_many_incidents_wake_up_each_once_whichever_loop_takes_them(city: 
     before = len(await city.told())
     city.clock.set(NIGHT + 3 * DAY)
     async with city.another() as other:
-        await asyncio.gather(*(pass_deadlines(c.escalation) for c in (city, other) for _ in range(3)))
+        await asyncio.gather(*(fire_due_timers(c.escalation) for c in (city, other) for _ in range(3)))
     await wake(city, NIGHT + 3 * DAY)
     told = Counter((await city.told())[before:])
     assert set(told.values()) == {4, 12}, told

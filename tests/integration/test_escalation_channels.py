@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
-from services.escalation.sending.channels import DeliveryError, Sender, complaint
+from services.escalation.sending.channels import DeliveryError, Sender, channel_error
 from services.escalation.sending.channels import through_apprise as apprise_channels
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.webhook import Webhooks, retry_after
@@ -416,7 +416,7 @@ async def _is_refused(sending: Sender, channel: str) -> bool:
     ],
 )
 def test_a_contact_that_can_never_work_is_found_before_it_is_needed(channel: str) -> None:
-    found = complaint(channel)
+    found = channel_error(channel)
     assert found is not None
     assert found.startswith(channel.partition("://")[0] + ": not ")
     assert "mat-khau" not in found
@@ -434,4 +434,4 @@ def test_a_contact_that_can_never_work_is_found_before_it_is_needed(channel: str
     ],
 )
 def test_a_contact_that_can_work_is_accepted(channel: str) -> None:
-    assert complaint(channel) is None
+    assert channel_error(channel) is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx import Response
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import on_reports
 from shared.events import (
     DecisionMade,
@@ -239,7 +239,7 @@ async def test_when_nothing_was_set_off_nobody_is_asked_any_more(city: City) -> 
     await verify(city, incident, firecrackers_exploded=False)
     assert await pending(city, incident) == ["idle"]
     city.clock.set(NIGHT + HOUR)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     assert await city.told() == ASKED
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, on_reports
 from services.escalation.domain.notices.pacing import Limits, Rate
-from services.escalation.sending.channels import DeliveryError, Outcome, Sender
+from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.channels.webhook import Webhooks
 from services.escalation.sending.delivery_loop import (
     GATEWAY,
-    LANE_AT_ONCE,
     MESSAGES_A_CLAIM,
+    PER_HOST_AT_ONCE,
     RETRY_AFTER_SECONDS,
     DeliveryLoop,
 )
@@ -33,13 +33,13 @@ from tests.support import CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, received
 
 BA_DINH_CHAIR = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
 ATTEMPTS = len(RETRY_AFTER_SECONDS) + 1
-LIMITS = Limits(Rate(3, timedelta(seconds=30)), GATEWAY, messages=MESSAGES_A_CLAIM, lane=LANE_AT_ONCE)
+LIMITS = Limits(Rate(3, timedelta(seconds=30)), GATEWAY, messages=MESSAGES_A_CLAIM, per_host=PER_HOST_AT_ONCE)
 SECRET = base64.b64encode(bytes(24)).decode()
 
 
 async def claimed(city: City, at: datetime | None = None, limits: Limits = LIMITS) -> list[Message]:
     """Leased by somebody who is then killed."""
-    async with city.escalation.engine.begin() as connection:
+    async with city.escalation.database.begin() as connection:
         found = await deliveries.claim_deliveries(connection, at or city.clock.now(), limits)
     return found.messages
 
@@ -98,7 +98,7 @@ def mode(path: Path) -> int:
 class Failing(Sender):
     """Takes nothing."""
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         raise DeliveryError("json: the channel did not take the notice")
 
 
@@ -206,7 +206,7 @@ async def test_a_receiver_that_says_when_to_come_again_is_left_alone_until_then(
 
 async def test_an_error_of_the_channel_itself_is_a_failed_attempt_too(city: City) -> None:
     class Broken(Sender):
-        async def send(self, message: Message) -> Outcome:
+        async def send(self, message: Message) -> SendOutcome:
             raise RuntimeError("a fault in a plug-in, which may quote mat-khau")
 
     await told_over(city, "outbox://x")
@@ -244,7 +244,7 @@ async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: 
         await loop.step()
         others = {("sent", "mau-14758-bi-thu"), ("sent", "mau-14758-chu-tich")}
         await until(lambda: _are_among(others, city), "the others were told", seconds=0.4)
-        assert len(receiver.requests) == LANE_AT_ONCE
+        assert len(receiver.requests) == PER_HOST_AT_ONCE
         await loop.drain()
     assert await _are_among({("failed", "mau-14776-chu-tich")}, city)
 
@@ -264,7 +264,7 @@ class Deaf(Sender):
         super().__init__(Path("unused"))
         self._recipients = recipients
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         if message.deliveries[0].recipient in self._recipients:
             raise DeliveryError("json: the channel is gone", final=True)
         return "sent"
@@ -275,7 +275,7 @@ async def test_that_the_desk_is_not_reached_the_leadership_is_told_once_an_incid
     await sent(DeliveryLoop(city.escalation, Deaf("desk")))
     assert await city.told() == ["desk:review", "leadership:undeliverable"]
     city.clock.set(NIGHT + timedelta(hours=3))
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     await sent(DeliveryLoop(city.escalation, Deaf("desk")))
     assert (await city.told()).count("leadership:undeliverable") == 1
 
@@ -291,7 +291,7 @@ async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(cit
     await on_reports(city.escalation, [received("FIRE")])
     await sent(DeliveryLoop(city.escalation, Deaf("desk", "leadership")))
     assert await city.told() == ["desk:review", "leadership:undeliverable"]
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         assert (await watch.look(connection, city.clock.now())).offices.count == 2
 
 
@@ -300,7 +300,7 @@ async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(cit
 
 async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(city: City) -> None:
     class Refusing(Failing):
-        async def send(self, message: Message) -> Outcome:
+        async def send(self, message: Message) -> SendOutcome:
             if message.deliveries[0].posts == [CHAIR]:
                 await acknowledge(city.escalation, message.deliveries[0].incident_id, BA_DINH_CHAIR)
             return await super().send(message)
@@ -371,7 +371,7 @@ async def test_who_left_while_they_were_being_told_is_not_told_again(city: City,
     await claimed(city)
     await leave(city, "mau-14776-chu-tich", NIGHT)
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     await sent(loop)
     rows = await city.rows("SELECT recipient, state FROM escalation.delivery JOIN escalation.notice USING (notice_id)")
     assert {row.recipient: row.state for row in rows} == {
@@ -409,7 +409,7 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
     await sent(loop)
     assert await states(city) == [("sent", 2), ("sent", 2)]
     assert len(lines(outbox)) == 2
-    async with city.escalation.engine.begin() as connection:
+    async with city.escalation.database.begin() as connection:
         late = await deliveries.end_attempts(connection, [Attempt(m, "sent", city.clock.now()) for m in killed])
     assert not late, "whoever comes late records nothing"
     assert await finished(city) == [("sent", 2)] * 2
@@ -421,7 +421,7 @@ async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sen
     slow = await claimed(city)
     taken_over = await claimed(city, later)
     assert [m.attempts for m in taken_over] == [2, 2]
-    async with city.escalation.engine.begin() as connection:
+    async with city.escalation.database.begin() as connection:
         await deliveries.end_attempts(connection, [Attempt(message, "failed", later, "too late") for message in slow])
         assert not await deliveries.end_attempts(connection, [Attempt(message, "sent", later) for message in slow])
         ended = await deliveries.end_attempts(connection, [Attempt(taken_over[0], "sent", later)])
@@ -433,7 +433,7 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
     city: City, outbox: Path, count: int
 ) -> None:
     class Killed(Sender):
-        async def send(self, message: Message) -> Outcome:
+        async def send(self, message: Message) -> SendOutcome:
             await super().send(message)
             raise asyncio.CancelledError
 
@@ -553,7 +553,7 @@ async def test_a_rate_is_kept_without_keeping_the_address(city: City, loop: Deli
 
 async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(city: City) -> None:
     await on_reports(city.escalation, [received(), received(unit=DONG_THO)])
-    async with city.escalation.engine.begin() as one, city.escalation.engine.begin() as other:
+    async with city.escalation.database.begin() as one, city.escalation.database.begin() as other:
         first = await deliveries.claim_deliveries(one, city.clock.now(), LIMITS, window=3)
         async with asyncio.timeout(5):
             second = await deliveries.claim_deliveries(other, city.clock.now(), LIMITS, window=3)
@@ -597,8 +597,8 @@ async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) 
     )
     seen: list[str] = []
     for _ in range(6):
-        async with city.escalation.engine.begin() as connection:
-            busy = {"json://ban": LANE_AT_ONCE}
+        async with city.escalation.database.begin() as connection:
+            busy = {"json://ban": PER_HOST_AT_ONCE}
             claim = await deliveries.claim_deliveries(connection, city.clock.now(), LIMITS, busy, window=6)
         seen += [message.deliveries[0].recipient for message in claim.messages]
     assert {"mau-14758-bi-thu", "mau-14758-chu-tich"} <= set(seen)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.record_directory import Imported
@@ -42,7 +42,7 @@ async def imported(city: City, *lines: str, keep_going: bool = False) -> Importe
 
 async def chairs(city: City, as_of: str, known_at: str) -> list[str]:
     """Who was chair of Ba Đình at `as_of`, as it was known at `known_at`."""
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         found = await directory.tenures(
             connection, at(known_at), units=[(BA_DINH.code, BA_DINH.valid_from)], as_of=at(as_of)
         )
@@ -50,7 +50,7 @@ async def chairs(city: City, as_of: str, known_at: str) -> list[str]:
 
 
 async def contacts(city: City, holder: str) -> tuple[Contact, ...]:
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         return (await directory.contacts(connection, {holder})).get(holder, ())
 
 
@@ -78,7 +78,7 @@ async def test_a_late_entry_leaves_old_decisions_as_they_were_and_makes_a_new_on
     city.clock.set(NIGHT + timedelta(minutes=2))
     await imported(city, LATE)
     assert await city.rows("SELECT decision_id, record FROM escalation.decision") == records
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     first, second = (e for e in await city.events() if isinstance(e, DecisionMade))
     assert second.data.previous == first.data.decision_id
     holders = [[p["accountable"]["holder_id"] for p in e.data.record["parties"]] for e in (first, second)]  # type: ignore[index,call-overload]
@@ -113,7 +113,7 @@ async def test_what_a_late_entry_superseded_stays_on_record_with_what_replaced_i
 async def test_two_holders_of_one_post_at_once_are_refused_by_the_database_itself(city: City) -> None:
     second = tenure(CHAIR, "mau-thu-hai", "2023-01-10 00:00", "2023-01-12 00:00")
     with pytest.raises(IntegrityError, match="tenure_one_holder"):
-        async with city.escalation.engine.begin() as connection:
+        async with city.escalation.database.begin() as connection:
             await directory.add_tenures(connection, [second])
 
 
@@ -122,10 +122,10 @@ async def test_two_deputies_of_one_post_at_once_are_refused_by_the_database_itse
         tenure(CHAIR, f"mau-pho-{n}", "2023-01-10 00:00", "2023-01-12 00:00").model_copy(update={"capacity": "deputy"})
         for n in range(2)
     ]
-    async with city.escalation.engine.begin() as connection:
+    async with city.escalation.database.begin() as connection:
         await directory.add_tenures(connection, deputies[:1])
     with pytest.raises(IntegrityError, match="tenure_one_holder"):
-        async with city.escalation.engine.begin() as connection:
+        async with city.escalation.database.begin() as connection:
             await directory.add_tenures(connection, deputies[1:])
 
 
@@ -133,7 +133,7 @@ async def test_a_code_that_was_used_again_is_another_unit_with_a_holder_of_its_o
     await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())
     line = "14797,2025-07-01,chair,mau-hac-thanh,Chủ tịch (mẫu),2023-01-01,,QĐ mẫu số 9,outbox://hac-thanh,true\n"
     assert not (await imported(city, line)).errors
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         found = await directory.tenures(connection, city.clock.now(), as_of=at("2023-01-20 00:00"))
     units = {t.unit.valid_from: t.holder_id for t in found if t.unit.code == "14797" and t.post == CHAIR}
     assert units == {SINCE: "mau-14797-chu-tich", date(2025, 7, 1): "mau-hac-thanh"}
@@ -307,7 +307,7 @@ async def test_what_is_loaded_is_of_the_units_and_of_all_that_took_their_place(c
     await imported(city, posts)
     await import_directory(city.escalation, (TURNS + DESK_TURN + WARD_TURN).encode())
     key = ("14797", SINCE)
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         found = await directory.load(connection, {key}, city.clock.now())
         ba_dinh = await directory.load(connection, {(BA_DINH.code, BA_DINH.valid_from)}, city.clock.now())
         nothing = await directory.load(connection, set(), at("2023-01-22 06:00"))

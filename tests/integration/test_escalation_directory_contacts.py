@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, on_reports
 from services.escalation.application.record_directory import record
 from services.escalation.domain.directory.schemas import Asked, ContactRow, Tables
-from services.escalation.sending.channels import DeliveryError, Outcome, Sender
+from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import Message
 from shared.events import Harm, ReportReceived
@@ -69,12 +69,12 @@ class Failing(Sender):
     def __init__(self) -> None:
         super().__init__(Path("unused"))
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         raise DeliveryError("json: the channel did not take the notice")
 
 
 class Taking(Failing):
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         return "sent"
 
 
@@ -129,7 +129,7 @@ async def test_a_second_channel_leaves_the_first_as_it_is(city: City) -> None:
 
 async def test_what_was_being_sent_on_the_old_channel_and_failed_is_not_tried_there_again(city: City) -> None:
     class ChangedMeanwhile(Failing):
-        async def send(self, message: Message) -> Outcome:
+        async def send(self, message: Message) -> SendOutcome:
             if message.channel == OLD:
                 await changed(city, NEW)
             return await super().send(message)
@@ -163,7 +163,7 @@ async def test_of_several_rounds_only_the_present_one_asks(city: City) -> None:
     await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
     await on_reports(city.escalation, [received()])
     city.clock.set(NIGHT + timedelta(days=1))
-    while await pass_deadlines(city.escalation):
+    while await fire_due_timers(city.escalation):
         pass
     assert (await city.told()).count(f"{WHO}:still_open") == 1
     await changed(city, NEW)
@@ -227,7 +227,7 @@ async def test_a_change_beside_the_delivery_loop_and_new_reports_leaves_nothing_
             loop.step(),
             *(on_reports(city.escalation, [event]) for event in more),
             acknowledge(city.escalation, await first(city), Principal(WHO, "official", "14776", CHAIR)),
-            pass_deadlines(city.escalation),
+            fire_due_timers(city.escalation),
         ]
         await asyncio.gather(*(work if round_ % 2 else reversed(work)))
         await loop.drain()

@@ -28,7 +28,7 @@ async def imported(city: City, tables: Tables, *, dry_run: bool = False) -> Any:
 
 async def known(city: City, known_at: datetime) -> list[Any]:
     """What was so on each of DAYS, as it was known at `known_at`."""
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         shown: list[Any] = []
         for day in (*DAYS, DUTY):
             held = await directory.tenures(connection, known_at, as_of=day)

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from shared.events import (
     Harm,
     IncidentDesignated,
@@ -252,7 +252,7 @@ async def test_handing_a_crime_to_the_police_at_once_takes_nothing_from_who_answ
 
 async def test_the_desk_hands_the_incident_of_a_divided_unit_to_one_of_its_parts(city: City) -> None:
     incident = await divided_unit(city)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     assert "desk:unit_split" in await city.told()
     await reassign(city, incident)
     assert (await city.told())[-2:] == ["mau-14758-bi-thu-moi:accountable", "mau-14758-chu-tich-moi:accountable"]
@@ -270,11 +270,11 @@ async def test_when_what_took_its_place_is_divided_in_turn_the_desk_hands_it_to_
     heir = UnitRef(code="14776", valid_from=date(2023, 1, 22), name="Ba Đình mới (mẫu)")
     await end_unit(city, [heir])
     city.clock.set(at("2023-01-22 00:30"))
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     later = [p.model_copy(update={"valid_from": date(2023, 1, 23)}) for p in PARTS]
     await end_unit(city, later, unit=heir)
     city.clock.set(at("2023-01-23 00:30"))
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     record = await latest(city, incident)
     assert (record["successor"]["valid_from"], record["divided"]) == ("2023-01-22", True)
     wanted = (later[1].code, later[1].valid_from)

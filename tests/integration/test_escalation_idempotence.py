@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import on_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
@@ -46,7 +46,7 @@ PASSING = {"incident", "evaluated_at", "deadlines", "decision_id", "previous", "
 
 
 @st.composite
-def happenings(draw: st.DrawFn) -> list[list[ReportReceived]]:
+def occurrences(draw: st.DrawFn) -> list[list[ReportReceived]]:
     """Some incidents, each as its reports in order. Those of one ward and family are two hours apart.
 
     Never three real ones of a ward at once: which of them the desk is pointed to depends on which came last.
@@ -128,7 +128,7 @@ def _shown(event: ReportReceived) -> str:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    incidents = draw(happenings())
+    incidents = draw(occurrences())
     return Case(incidents, draw(deliveries(incidents)))
 
 
@@ -207,7 +207,7 @@ async def end_of(city: City, batches: Sequence[Sequence[ReportReceived]], *, muc
     if much_later:
         city.clock.set(NIGHT + timedelta(minutes=50))
         for _ in range(3):
-            await pass_deadlines(city.escalation)
+            await fire_due_timers(city.escalation)
     return await state_of(city)
 
 

@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from services.escalation.application import commands
 from services.escalation.application.handlers import Escalation
-from services.escalation.sending.channels import DeliveryError, Outcome, Sender
+from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import LEASE, Message
 from tests.integration.escalation_support import City, Template
@@ -67,7 +67,7 @@ async def start(city: City) -> None:
 
 async def rows(city: City, name: str) -> Any:
     with_directory = name.startswith(("import", "adoption"))
-    return await rows_of(city.escalation.engine, TABLES + DIRECTORY if with_directory else TABLES)
+    return await rows_of(city.escalation.database, TABLES + DIRECTORY if with_directory else TABLES)
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -128,7 +128,7 @@ class Reluctant(Sender):
         super().__init__(outbox)
         self._refused: set[str] = set()
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         if message.message_id in self._refused:
             return await super().send(message)
         self._refused.add(message.message_id)

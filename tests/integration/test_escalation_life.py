@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from services.escalation.application import commands
-from services.escalation.application.commands import Done
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.commands import CommandResult
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
 from services.escalation.domain.directory.model import OFFICES, Tenure
 from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
@@ -67,7 +67,7 @@ WAITING = "('queued', 'sending', 'failed')"
 T = TypeVar("T")
 
 
-PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[Done]]] = {
+PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[CommandResult]]] = {
     "dismiss": commands.dismiss,
     "hand_off": commands.hand_off,
     "respond": commands.respond,
@@ -173,7 +173,7 @@ class Life(RuleBasedStateMachine):
             if due is None or due > until:
                 break
             city.clock.set(max(due, city.clock.now()))
-            await pass_deadlines(city.escalation)
+            await fire_due_timers(city.escalation)
         else:
             raise AssertionError("due times never come to an end")
         city.clock.set(until)
@@ -184,7 +184,7 @@ class Life(RuleBasedStateMachine):
         self.city.clock.set(self.city.clock.now() + minutes * MINUTE)
         changes = "SELECT count(*) FROM escalation.deadline WHERE kind = 'directory' AND state = 'passed'"
         before, changed = self.run(self.city.rows("SELECT notice_id FROM escalation.notice")), self._one(changes)
-        self.run(pass_deadlines(self.city.escalation))
+        self.run(fire_due_timers(self.city.escalation))
         known = {row.notice_id for row in before}
         new = [n for n in self._rows("SELECT * FROM escalation.notice") if n.notice_id not in known]
         if self._one(changes) == changed:
@@ -269,7 +269,9 @@ class Life(RuleBasedStateMachine):
             after = self._severity(incident.incident_id)
             assert (after or 1.5) >= (before or 1.5), f"a ward's own lowered {before} to {after}"
 
-    def _command(self, action: Action, id_: str, by: Principal, why: str, data: st.DataObject) -> Awaitable[Done]:
+    def _command(
+        self, action: Action, id_: str, by: Principal, why: str, data: st.DataObject
+    ) -> Awaitable[CommandResult]:
         what = (self.city.escalation, id_, by, why)
         if action == "verify":
             exploded, category = data.draw(st.none() | st.booleans()), data.draw(st.none() | CATEGORIES)
@@ -290,12 +292,12 @@ class Life(RuleBasedStateMachine):
             return commands.reassign(*what, (part.code, part.valid_from))
         return PLAIN[action](*what)
 
-    def _try(self, doing: Awaitable[Done], action: Action, incident: Any, by: Principal) -> bool:
+    def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Any, by: Principal) -> bool:
         """Whether it was recorded. What is refused has a reason and leaves no trace."""
         events = self._count("outbox")
         refused = refusal(action, by.role, incident.state)
         try:
-            done: Done = self.run(doing)  # type: ignore[arg-type]
+            done: CommandResult = self.run(doing)  # type: ignore[arg-type]
         except Problem as problem:
             assert problem.status in {403, 409}
             assert problem.detail
@@ -362,7 +364,7 @@ class Life(RuleBasedStateMachine):
         assert not wronged, [tuple(row) for row in wronged]
 
     async def _what_is_so(self) -> tuple[Any, Any, Any]:
-        async with self.city.escalation.engine.connect() as connection:
+        async with self.city.escalation.database.connect() as connection:
             incidents = (await connection.execute(INCIDENTS)).all()
             wronged = [*(await connection.execute(TOLD_AFTER_ACKNOWLEDGING)).all()]
             wronged += (await connection.execute(TOLD_OUTSIDE_THEIR_TENURE)).all()
@@ -430,7 +432,7 @@ class Life(RuleBasedStateMachine):
         """Of Ba Đình if a post is given, as recorded now; else all that were ever recorded."""
 
         async def load() -> list[Tenure]:
-            async with self.city.escalation.engine.connect() as connection:
+            async with self.city.escalation.database.connect() as connection:
                 now = self.city.clock.now()
                 return await directory.tenures(connection, now, units={(BA_DINH.code, BA_DINH.valid_from)})
 

@@ -11,7 +11,7 @@ from services.escalation.application.import_directory import import_directory, i
 from services.escalation.domain.directory.diff import Change
 from services.escalation.domain.directory.model import key_of
 from services.escalation.store import incident_loading
-from services.escalation.store.reevaluation import mark_for_directory
+from services.escalation.store.reevaluation import schedule_reevaluation
 from shared.events import UnitRef
 from tests.integration.escalation_support import City, until
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, at, received
@@ -136,15 +136,15 @@ async def test_an_incident_for_which_a_successor_acts_is_due_when_that_ones_peop
         s=successor.model_dump_json(),
         id=incident,
     )
-    async with city.escalation.engine.begin() as connection:
-        assert await mark_for_directory(connection, [Change(key_of(successor))], city.clock.now()) == 1
+    async with city.escalation.database.begin() as connection:
+        assert await schedule_reevaluation(connection, [Change(key_of(successor))], city.clock.now()) == 1
     assert await due_now(city) == [incident]
 
 
 async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_missed(city: City) -> None:
     event = received()
     async with city.another() as other:
-        async with other.escalation.engine.begin() as routing:
+        async with other.escalation.database.begin() as routing:
             await incident_loading.lock_units(
                 routing, [BA_DINH.code]
             )  # as `on_reports` does before it looks at the directory
@@ -164,10 +164,10 @@ async def test_a_due_time_that_passes_while_the_directory_changes_is_due_again(c
     incident = await incident_of(city, BA_DINH)
     await imported(city, LATE)
     async with city.another() as other:
-        async with other.escalation.engine.begin() as passing:
+        async with other.escalation.database.begin() as passing:
             await incident_loading.locked(
                 passing, [incident]
-            )  # as `pass_deadlines` does, which saw the directory before
+            )  # as `fire_due_timers` does, which saw the directory before
             await passing.execute(text("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'directory'"))
             change = asyncio.create_task(imported(city, LATE.replace("số 9", "số 10")))
             await asyncio.sleep(0.2)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import event
 
 from services.escalation.application import commands
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_directory
 from services.escalation.store import incident_loading
@@ -33,7 +33,7 @@ async def test_a_process_whose_clock_is_behind_tells_who_was_just_recorded_by_an
 
 async def test_a_merge_and_a_message_about_what_was_merged_before_wait_for_one_another(city: City) -> None:
     """Whoever needs several incidents takes them in the order of their ids: so nothing deadlocks."""
-    engine = city.escalation.engine
+    engine = city.escalation.database
     first, middle, last = [await reported(city, received(occurred_at=NIGHT - n * HOUR)) for n in (4, 2, 0)]
     await commands.merge(city.escalation, first, DESK, "Một vụ việc", middle)
     async with engine.begin() as connection:
@@ -49,10 +49,10 @@ async def test_a_due_time_that_another_process_acted_on_between_look_and_lock_is
     await reported(city, received())
     city.clock.set(NIGHT + timedelta(minutes=16))
     async with city.another() as other:
-        event.listen(other.escalation.engine.sync_engine, "before_cursor_execute", _slowly, retval=True)
-        looking = asyncio.create_task(pass_deadlines(other.escalation))
+        event.listen(other.escalation.database.sync_engine, "before_cursor_execute", _slowly, retval=True)
+        looking = asyncio.create_task(fire_due_timers(other.escalation))
         await until(lambda: sleeps(city), "the other process has looked at what is due")
-        assert await pass_deadlines(city.escalation) == 1
+        assert await fire_due_timers(city.escalation) == 1
         assert await looking == 0
     assert (await city.told()).count("desk:not_acknowledged") == 1
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from services.escalation.api import links as routes
 from services.escalation.application import handlers
 from services.escalation.application.handlers import on_reports
-from services.escalation.domain.notices.signed_link import VALID_FOR, Links
+from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
 from shared.events import Harm
 from shared.http.identity import Principal, verifier
 from shared.http.web import service_app
@@ -29,7 +29,7 @@ from tests.support import CHAIR, NIGHT, received
 
 CHAIR_OF_BA_DINH = "mau-14776-chu-tich"
 BASE = "http://trucban.example"
-LINKS = Links(b"\x5a" * 32, BASE)
+LINKS = LinkSigner(b"\x5a" * 32, BASE)
 JSON = {"accept": "application/json"}
 
 
@@ -57,7 +57,7 @@ async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
         "SELECT * FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'", who=CHAIR_OF_BA_DINH
     )
     app = service_app("escalation", verifier(tmp_path), routes.router)
-    app.state.escalation, app.state.links = city.escalation, LINKS
+    app.state.escalation, app.state.link_signer = city.escalation, LINKS
     root = FastAPI()
     root.mount("/escalation", app)
     async with AsyncClient(transport=ASGITransport(root), base_url=BASE) as browser:

@@ -96,7 +96,7 @@ class House:
         return heard.numbers
 
     async def write(self, *lines: Line) -> None:
-        async with self.city.escalation.engine.begin() as connection:
+        async with self.city.escalation.database.begin() as connection:
             await write(connection, *lines)
 
     async def order(self) -> list[str]:
@@ -106,7 +106,7 @@ class House:
     async def until_read(self) -> None:
         """Until what is in the timeline has been given to those who listen."""
         self.broadcast.wake()
-        async with self.city.escalation.engine.connect() as connection:
+        async with self.city.escalation.database.connect() as connection:
             newest = await timeline.newest(connection)
 
         async def given() -> bool:
@@ -151,7 +151,7 @@ async def serving(app: FastAPI, leaving: Callable[[], None]) -> AsyncGenerator[t
 
 @pytest.fixture
 async def house(city: City, tmp_path: Path) -> AsyncGenerator[House]:
-    broadcast = Broadcast(city.escalation.engine)
+    broadcast = Broadcast(city.escalation.database)
     app = service_app("escalation", verifier(tmp_path), routes.router)
     app.state.broadcast, app.state.escalation = broadcast, city.escalation
     root = FastAPI()
@@ -282,7 +282,7 @@ async def test_an_event_that_commits_later_than_one_with_a_higher_number_is_not_
     slow, fast = a_line("slow"), a_line("fast")
     first = asyncio.create_task(house.hear(heard, "desk", lambda h: len(h.events) == 2))
     await until(lambda: _are_live(house, 1), "the desk listens")
-    async with house.city.escalation.engine.begin() as connection:
+    async with house.city.escalation.database.begin() as connection:
         await write(connection, slow)
         await house.write(fast)
         house.broadcast.wake()
@@ -296,7 +296,7 @@ async def test_an_event_that_commits_later_than_one_with_a_higher_number_is_not_
 async def test_a_client_that_comes_again_between_two_commits_out_of_order_misses_neither(house: House) -> None:
     heard = Heard(last="0-0")
     await house.write(a_line("before"))
-    async with house.city.escalation.engine.begin() as connection:
+    async with house.city.escalation.database.begin() as connection:
         await connection.execute(text("SELECT pg_current_xact_id()"))
         await house.write(a_line("fast"))
         await house.hear(heard, "desk", lambda h: len(h.events) == 1)
@@ -313,7 +313,7 @@ async def test_through_many_writers_and_many_reconnections_each_event_comes_once
 
     async def writer(number: int) -> None:
         for turn in range(rounds):
-            async with house.city.escalation.engine.begin() as connection:
+            async with house.city.escalation.database.begin() as connection:
                 await write(connection, a_line(f"{number}-{turn}-a"))
                 await asyncio.sleep(drawn.random() * 0.02)
                 await timeline.add(connection, [a_line(f"{number}-{turn}-b")])
@@ -338,7 +338,7 @@ async def test_what_another_process_writes_comes_without_being_woken(house: Hous
     heard = Heard()
     listening = asyncio.create_task(house.hear(heard, "leader", lambda h: len(h.events) == 1))
     await until(lambda: _are_live(house, 1), "the leader listens")
-    async with house.city.another() as other, other.escalation.engine.begin() as connection:
+    async with house.city.another() as other, other.escalation.database.begin() as connection:
         await write(connection, a_line("theirs"))
     await listening
     assert heard.numbers == ["theirs"]
@@ -361,13 +361,13 @@ async def test_going_on_costs_the_same_however_long_the_timeline_has_become(temp
             " SELECT n::text, 'vu-' || n, '14776', 't', repeat('x', 400)::bytea, now() FROM generate_series(1, 20000) n"
         )
         await city.run("ANALYZE escalation.timeline")
-        async with city.escalation.engine.connect() as connection:
+        async with city.escalation.database.connect() as connection:
             newest = await timeline.newest(connection)
         seen = newest._replace(position=newest.position - 100)
         plans = [
-            await plan_of(city.escalation.engine, timeline.newest),
-            await plan_of(city.escalation.engine, lambda c: timeline.after(c, seen, 50)),
-            await plan_of(city.escalation.engine, lambda c: timeline.after(c, seen, 50, until=newest, ward="14776")),
+            await plan_of(city.escalation.database, timeline.newest),
+            await plan_of(city.escalation.database, lambda c: timeline.after(c, seen, 50)),
+            await plan_of(city.escalation.database, lambda c: timeline.after(c, seen, 50, until=newest, ward="14776")),
         ]
         for plan in plans:
             assert "timeline" not in plan.read_whole
@@ -410,7 +410,9 @@ async def test_all_clients_of_a_process_share_one_reader(house: House, monkeypat
     asked: list[Place] = []
     read = timeline.after
 
-    async def counted(connection: AsyncConnection, seen: Place, limit: int, **more: Any) -> Sequence[timeline.Entry]:
+    async def counted(
+        connection: AsyncConnection, seen: Place, limit: int, **more: Any
+    ) -> Sequence[timeline.TimelineEntry]:
         asked.append(seen)
         return await read(connection, seen, limit, **more)
 
@@ -435,7 +437,7 @@ async def test_nothing_is_read_while_nobody_listens(house: House, monkeypatch: p
     await house.write(a_line())
     house.broadcast.wake()
     await asyncio.sleep(0.7)
-    assert house.broadcast.complaint() is None
+    assert house.broadcast.health_failure() is None
 
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(house: House) -> None:
@@ -446,7 +448,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(house: House) -> No
         await house.quiet()
     await house.client.aclose()
     await until(lambda: _tasks_at_most(tasks), "no task is left")
-    assert house.city.escalation.engine.pool.status().find("Current Checked out connections: 0") >= 0
+    assert house.city.escalation.database.pool.status().find("Current Checked out connections: 0") >= 0
 
 
 async def test_a_client_that_is_too_slow_is_sent_away_and_the_others_stay(

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from services.escalation.application import commands
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from services.escalation.application.import_directory import import_directory
-from services.escalation.sending.channels import Outcome, Sender
+from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import Message
 from services.intake.domain.wards import Unit
@@ -44,7 +44,7 @@ class Recorder(Sender):
         self._city, self.sent = city, list[tuple[str, datetime]]()
         self.broken = False
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         if self.broken:
             raise ConnectionError("the channel is away")
         self.sent += [(d.notice_id, self._city.clock.now()) for d in message.deliveries]
@@ -83,7 +83,7 @@ class Week:
             await on_reports(self.city.escalation, batch[start : start + 20])
         self.recorder.broken = self.random.random() < 0.05
         for _ in range(3):
-            while await pass_deadlines(self.city.escalation):
+            while await fire_due_timers(self.city.escalation):
                 pass
             more = await self.loop.step()
             if not (await self.loop.drain() or more):

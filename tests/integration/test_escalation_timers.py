@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.application import fire_timers
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import acknowledge, on_reports
 from shared.events import Harm, StepRaised
 from shared.http.identity import Principal
@@ -26,10 +26,10 @@ async def steps(city: City) -> list[tuple[str, str]]:
 async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -> None:
     await on_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 8 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     assert await city.told() == BOTH_TOLD
     city.clock.set(NIGHT + 15 * MINUTE + timedelta(seconds=1))
-    assert await pass_deadlines(city.escalation) == 1
+    assert await fire_due_timers(city.escalation) == 1
     assert await city.told() == [*BOTH_TOLD, "desk:not_acknowledged"]
     assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR, SECRETARY]
     assert await steps(city) == [("desk", "not_acknowledged")] * 2, "each passed deadline is on the record"
@@ -39,14 +39,14 @@ async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -
 async def test_the_more_severe_the_sooner(city: City) -> None:
     await on_reports(city.escalation, [received(harm=Harm(deaths=3)), received(unit=NGOC_TRAO)])
     city.clock.set(NIGHT + 6 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 1, "severity 4: five minutes; unknown: fifteen"
+    assert await fire_due_timers(city.escalation) == 1, "severity 4: five minutes; unknown: fifteen"
 
 
 async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
     await on_reports(city.escalation, [received()])
     await acknowledge(city.escalation, await city.incident(), BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 20 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR]
     assert await city.deadlines() == [("acknowledge", "cancelled"), ("acknowledge", "passed")]
 
@@ -54,9 +54,9 @@ async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
 async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> None:
     await on_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 20 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     told, events = await city.told(), await city.events()
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     assert (await city.told(), await city.events()) == (told, events)
 
 
@@ -66,8 +66,8 @@ async def test_two_loops_at_once_tell_the_desk_once_for_each_incident(city: City
     await on_reports(city.escalation, [received(unit=u, occurred_at=hour) for hour in hours for u in wards])
     city.clock.set(NIGHT + 20 * MINUTE)
     async with city.another() as other:
-        done = await asyncio.gather(*(pass_deadlines(c.escalation) for c in (city, other) for _ in range(4)))
-    assert sum(done) + await pass_deadlines(city.escalation) == 12, "each incident once, whoever took it"
+        done = await asyncio.gather(*(fire_due_timers(c.escalation) for c in (city, other) for _ in range(4)))
+    assert sum(done) + await fire_due_timers(city.escalation) == 12, "each incident once, whoever took it"
     told = await city.told()
     assert told.count("desk:not_acknowledged") == 12
     assert await city.deadlines() == [("acknowledge", "passed")] * 24
@@ -84,9 +84,9 @@ async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_w
         await on_reports(city.escalation, [received()])
         incident = await city.incident()
         city.clock.set(NIGHT + 16 * MINUTE)
-        work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), pass_deadlines(city.escalation)]
+        work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), fire_due_timers(city.escalation)]
         await asyncio.gather(*(work if round_ % 2 else reversed(work)))
-        await pass_deadlines(city.escalation)  # an incident that is busy is left to the next round
+        await fire_due_timers(city.escalation)  # an incident that is busy is left to the next round
         state = await city.one(
             "SELECT l.state FROM escalation.deadline l JOIN escalation.notice n USING (notice_id)"
             " WHERE n.recipient = 'mau-14776-bi-thu' AND l.kind = 'acknowledge'"
@@ -101,9 +101,9 @@ async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City
     more = [received(unit=u, harm=Harm(deaths=n)) for u in (NGOC_TRAO, DONG_THO) for n in (0, 1, 2)]
     await asyncio.gather(
         *(on_reports(city.escalation, [event]) for event in more),
-        *(pass_deadlines(city.escalation) for _ in range(3)),
+        *(fire_due_timers(city.escalation) for _ in range(3)),
     )
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     assert (await city.told()).count("desk:not_acknowledged") == 2
     assert await city.one("SELECT count(*) FROM escalation.report") == 8
 
@@ -112,7 +112,7 @@ async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: Ci
     await on_reports(city.escalation, [received("FIRE")])
     assert await city.told() == ["desk:review"]
     city.clock.set(NIGHT + 31 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 1
+    assert await fire_due_timers(city.escalation) == 1
     assert await city.told() == ["desk:review", "leadership:not_reviewed"]
     assert await steps(city) == [("leadership", "not_reviewed")]
 
@@ -120,7 +120,7 @@ async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: Ci
 async def test_an_exercise_that_nobody_answers_goes_to_the_log(city: City) -> None:
     await on_reports(city.escalation, [received(exercise=True)])
     city.clock.set(NIGHT + 20 * MINUTE)
-    await pass_deadlines(city.escalation)
+    await fire_due_timers(city.escalation)
     rows = await city.rows(
         "SELECT n.recipient, n.title, d.channel FROM escalation.notice n JOIN escalation.delivery d USING (notice_id)"
     )
@@ -156,12 +156,12 @@ async def test_one_incident_that_cannot_be_handled_stops_no_other(
     await on_reports(city.escalation, [received(unit=u) for u in (BA_DINH, NGOC_TRAO, DONG_THO)])
     await spoilt(city, unit=BA_DINH.code)
     city.clock.set(NIGHT + 20 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 2
+    assert await fire_due_timers(city.escalation) == 2
     assert await stepped_up(city) == [DONG_THO.code, NGOC_TRAO.code]
     (said,) = (line for line in capsys.readouterr().out.splitlines() if "incident cannot be handled" in line)
     bad = await city.one("SELECT incident_id FROM escalation.incident WHERE unit_code = :code", code=BA_DINH.code)
     assert bad in said
-    assert await pass_deadlines(city.escalation) == 0, "it is left alone for a while"
+    assert await fire_due_timers(city.escalation) == 0, "it is left alone for a while"
     assert "cannot be handled" not in capsys.readouterr().out
 
 
@@ -176,7 +176,7 @@ async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
     await on_reports(city.escalation, [received(unit=NGOC_TRAO, occurred_at=city.clock.now())])
     city.clock.set(NIGHT + 20 * MINUTE)
     for _ in range(6):
-        await pass_deadlines(city.escalation)
+        await fire_due_timers(city.escalation)
     assert await stepped_up(city) == [NGOC_TRAO.code]
 
 
@@ -187,12 +187,12 @@ async def test_what_could_not_be_handled_is_tried_again_after_a_while(
     facts = await city.one("SELECT facts::text FROM escalation.report")
     await spoilt(city)
     city.clock.set(NIGHT + 20 * MINUTE)
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     await city.run("UPDATE escalation.report SET facts = CAST(:facts AS jsonb)", facts=facts)
-    assert await pass_deadlines(city.escalation) == 0
+    assert await fire_due_timers(city.escalation) == 0
     later = fire_timers.monotonic() + fire_timers.TRIED_AGAIN_SECONDS
     monkeypatch.setattr(fire_timers, "monotonic", lambda: later)
-    assert await pass_deadlines(city.escalation) == 1
+    assert await fire_due_timers(city.escalation) == 1
     assert await stepped_up(city) == [BA_DINH.code]
 
 
@@ -205,5 +205,5 @@ async def test_a_database_that_is_away_is_no_fault_of_an_incident(city: City, mo
     with monkeypatch.context() as patch:
         patch.setattr(fire_timers.timers, "pass_deadlines", away)
         with pytest.raises(OperationalError):
-            await pass_deadlines(city.escalation)
-    assert await pass_deadlines(city.escalation) == 1, "nothing was put aside"
+            await fire_due_timers(city.escalation)
+    assert await fire_due_timers(city.escalation) == 1, "nothing was put aside"

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from services.escalation.application.fire_timers import pass_deadlines
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.handlers import on_reports
 from services.escalation.monitoring.heartbeat import Heartbeat, Watchman
 from services.escalation.store import tables, watch
@@ -23,7 +23,7 @@ SECOND = timedelta(seconds=1)
 
 
 async def seen(city: City, later: timedelta = timedelta(0)) -> Watch:
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         return await watch.look(connection, NIGHT + later)
 
 
@@ -50,7 +50,7 @@ async def test_where_nothing_was_reported_nothing_is_forgotten(city: City) -> No
 async def test_an_incident_that_is_looked_after_is_no_complaint(reported: City) -> None:
     found = await seen(reported)
     assert (found.unwatched.count, found.deadlines.count, found.deliveries.count) == (0, 0, 0)
-    assert set(found.complaints(NIGHT).values()) == {None}
+    assert set(found.health_failures(NIGHT).values()) == {None}
 
 
 async def test_an_open_incident_without_a_pending_due_time_is_found(reported: City) -> None:
@@ -58,7 +58,7 @@ async def test_an_open_incident_without_a_pending_due_time_is_found(reported: Ci
     opened = await reported.one("SELECT opened_at FROM escalation.incident")
     found = await seen(reported)
     assert found.unwatched == Forgotten(1, opened)
-    said = found.complaints(opened + timedelta(minutes=7))["watch.unwatched"]
+    said = found.health_failures(opened + timedelta(minutes=7))["watch.unwatched"]
     assert said is not None
     assert said.startswith("1 open incidents have nothing that falls due, the oldest opened 7 min ago")
 
@@ -85,8 +85,8 @@ async def test_the_due_times_of_an_incident_that_cannot_be_handled_are_complaine
     await reported.run("UPDATE escalation.report SET facts = '{\"bad\": 1}'")
     due = await first_due(reported)
     reported.clock.set(NIGHT + due + DEADLINES_LATE + SECOND)
-    assert await pass_deadlines(reported.escalation) == 0
-    said = (await Watchman(reported.escalation).complaints())["watch.deadlines"]
+    assert await fire_due_timers(reported.escalation) == 0
+    said = (await Watchman(reported.escalation).health_failures())["watch.deadlines"]
     assert said is not None
     assert "see the log for 'incident cannot be handled'" in said
     assert shown("trucban_forgotten", "deadlines") > 0
@@ -98,7 +98,7 @@ async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City
     assert (await counts(reported, DELIVERIES_LATE))[2] == 0
     found = await seen(reported, DELIVERIES_LATE + SECOND)
     assert found.deliveries == Forgotten(2, NIGHT)
-    said = found.complaints(NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
+    said = found.health_failures(NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
     assert said is not None
     assert said.startswith("2 deliveries are overdue, the oldest by 21 s")
 
@@ -121,7 +121,7 @@ async def test_a_notice_that_no_channel_of_an_office_took_is_a_complaint(city: C
     await desk_told(city, "given_up", "given_up")
     found = await seen(city, timedelta(minutes=5))
     assert found.offices == Forgotten(1, NIGHT), "one notice, whatever it was tried by"
-    said = found.complaints(NIGHT + timedelta(minutes=5))["watch.offices"]
+    said = found.health_failures(NIGHT + timedelta(minutes=5))["watch.offices"]
     assert said is not None
     assert said.startswith("1 notices to the desk or the leadership reached nobody, the oldest given up 5 min ago")
 
@@ -176,7 +176,7 @@ async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(t
         await on_reports(city.escalation, [received()])
         await multiply(city, incidents=20_000, of_which_open=200)
         assert await city.one("SELECT count(*) FROM escalation.incident") == 20_001
-        plan = await plan_of(city.escalation.engine, lambda c: watch.look(c, NIGHT))
+        plan = await plan_of(city.escalation.database, lambda c: watch.look(c, NIGHT))
         assert plan.read_whole == set()
         assert {"incident_open", "deadline_due", "delivery_due", "delivery_given_up"} <= plan.indexes
         assert plan.buffers < 800, "about 20,000 incidents with their deadlines fill many times that"
@@ -196,7 +196,7 @@ async def multiply(city: City, *, incidents: int, of_which_open: int) -> None:
         if ended:
             fields |= {"state": f"CASE WHEN n % {incidents // of_which_open} = 0 THEN t.state ELSE '{ended}' END"}
         columns = ", ".join(f"{fields.get(c.name, f't.{c.name}')} AS {c.name}" for c in table.columns)
-        async with city.escalation.engine.begin() as connection:
+        async with city.escalation.database.begin() as connection:
             await connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys: faster
             await connection.execute(
                 text(
@@ -270,7 +270,7 @@ async def test_a_due_time_that_is_forgotten_silences_the_heartbeat(reported: Cit
     watchman = Watchman(reported.escalation)
 
     async def checks() -> Sequence[Check]:
-        return checks_of(await watchman.complaints())
+        return checks_of(await watchman.health_failures())
 
     beat = Heartbeat(outside.url, checks)
     await beat.step()

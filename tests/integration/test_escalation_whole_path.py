@@ -139,7 +139,7 @@ def holds(content: str, secret: str) -> bool:
 async def everything(city: WholeCity) -> dict[str, str]:
     """All that is stored or sent anywhere, by place: tables, streams and the outbox file."""
     found: dict[str, str] = {}
-    async with city.escalation.engine.connect() as connection:
+    async with city.escalation.database.connect() as connection:
         tables = await connection.execute(
             text(
                 "SELECT schemaname || '.' || tablename AS name FROM pg_tables"

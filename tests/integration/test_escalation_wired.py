@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 
 from services.cli.process import build, listening_socket, serving
-from services.escalation.domain.notices.signed_link import VALID_FOR, Links
+from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
 from shared import messaging
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer
@@ -59,7 +59,7 @@ async def test_a_notice_is_acknowledged_by_its_link_and_the_stream_tells_of_it(c
             "SELECT notice_id FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'",
             who=official.subject,
         )
-        links = Links(secret(city.settings.keys_dir, "link"), str(city.client.base_url))
+        links = LinkSigner(secret(city.settings.keys_dir, "link"), str(city.client.base_url))
         page = await city.client.post(links.url(notice, official.subject, NIGHT + VALID_FOR))
         assert "Đã xác nhận" in page.text
         async with asyncio.timeout(SECONDS):

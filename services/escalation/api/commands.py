@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.escalation.api.common import Wired
 from services.escalation.application import commands
-from services.escalation.application.commands import Done
+from services.escalation.application.commands import CommandResult
 from services.escalation.application.handlers import record_of
 from services.escalation.domain.directory.schemas import Code, Day
 from shared import events, inputs
@@ -96,7 +96,7 @@ class Answer(BaseModel):
     new_incident: str | None = None
 
 
-def _answer(done: Done, response: Response) -> Answer:
+def _answer(done: CommandResult, response: Response) -> Answer:
     """201 when it was recorded now, 200 when the same had been said before."""
     response.status_code = 201 if done.is_new else 200
     case, decision = done.case, record_of(done.case)

@@ -25,7 +25,7 @@ async def list_rulebooks(
     escalation: Wired, caller: DirectoryReader, limit: Limit = 50, cursor: str | None = None
 ) -> Page:
     """The adopted versions of the rule."""
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         books = await directory.rulebooks(connection)
     page, following = cursors.page(books, lambda b: [b.rulebook.version], limit, cursor)
     return Page(items=[views.rulebook(book) for book in page], next=following)
@@ -33,7 +33,7 @@ async def list_rulebooks(
 
 @router.get("/rulebooks/{version}")
 async def get_rulebook(escalation: Wired, caller: DirectoryReader, version: str) -> dict[str, Any]:
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         books = await directory.rulebooks(connection)
     for book in books:
         if book.rulebook.version == version:
@@ -51,7 +51,7 @@ class DecisionAnswer(BaseModel):
 
 
 async def _decision(escalation: Escalation, caller: Principal, decision_id: str) -> Any:
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         row = await incident_queries.decision_by_id(connection, decision_id)
     if row is None:
         raise Problem(404, f"there is no decision {decision_id}")
@@ -85,7 +85,7 @@ class Replay(BaseModel):
 async def replay_decision(escalation: Wired, caller: DecisionReader, decision_id: str) -> Replay:
     """The same decision computed again from its recorded inputs, and whether it is equal byte for byte."""
     row = await _decision(escalation, caller, decision_id)
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         books = {b.rulebook.version: b for b in await directory.rulebooks(connection)}
     done = replay(decision_id, row.inputs, row.record, books)
     return Replay(decision_id=decision_id, equal=done.equal, computed=done.computed, differences=list(done.differences))

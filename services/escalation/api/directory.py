@@ -26,7 +26,7 @@ MAX_ROWS, MAX_BYTES = 5_000, 5_000_000
 router = APIRouter(route_class=bounded(MAX_BYTES))
 Administrator = Annotated[Principal, Depends(require("admin"))]
 DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
-Kind = Literal["tenures", "rosters", "contacts", "units"]
+ListedKind = Literal["tenures", "rosters", "contacts", "units"]
 Item = tuple[list[str | int], dict[str, Any]]
 """A sort key, unique in its list, and what is shown."""
 SEE_CONTACTS = ("desk", "admin")
@@ -39,7 +39,7 @@ async def get_directory(
     as_of: Instant | None = None,
     known_at: Instant | None = None,
     ward: str | None = None,
-    kind: Kind = "tenures",
+    kind: ListedKind = "tenures",
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Page:
@@ -52,7 +52,7 @@ async def get_directory(
     """
     if kind == "contacts" and caller.role not in SEE_CONTACTS:
         raise Problem(403, f"role {caller.role} may not see contacts; it takes {' or '.join(SEE_CONTACTS)}")
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         await directory.lock_to_read(connection)
         now = escalation.clock.now()
         known = min(known_at or now, now)

@@ -43,7 +43,7 @@ async def list_incidents(
         "severity": severity,
     }
     after = _incident_key(cursor) if cursor else None
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         rows = await incident_queries.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
     items = [views.incident(row) for row in rows[:limit]]
     more = len(rows) > limit
@@ -63,7 +63,7 @@ def _incident_key(cursor: str) -> tuple[datetime, str]:
 @router.get("/incidents/{incident_id}")
 async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> dict[str, Any]:
     """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
-    async with escalation.engine.connect() as connection:
+    async with escalation.database.connect() as connection:
         whole = await incident_queries.one(connection, incident_id)
         told = await timeline.of_incident(connection, incident_id)
     if whole is None:

@@ -23,7 +23,7 @@ from services.escalation.api.common import Wired
 from services.escalation.application import handlers
 from services.escalation.application.handlers import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
-from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, Links
+from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner
 from services.escalation.store import signed_links as store
 from services.escalation.store.signed_links import LinkedNotice
 from shared.clock import local
@@ -152,12 +152,12 @@ async def acknowledge(asked: Link) -> Response:
 
 
 async def _valid(asked: Asked) -> LinkedNotice | Refusal:
-    links: Links = asked.request.app.state.links
-    async with asked.escalation.engine.connect() as connection:
+    signer: LinkSigner = asked.request.app.state.link_signer
+    async with asked.escalation.database.connect() as connection:
         found = await store.linked(connection, asked.notice_id)
     try:
         now = asked.escalation.clock.now()
-        links.check(asked.notice_id, found.recipient if found else "", asked.e, asked.s, now)
+        signer.check(asked.notice_id, found.recipient if found else "", asked.e, asked.s, now)
     except ForgedLinkError:
         return UNKNOWN
     except ExpiredLinkError:
@@ -186,7 +186,7 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         )
         return JSONResponse(shown.model_dump(mode="json"))
     told = {notice.recipient, notice.acknowledged_by or notice.recipient}
-    async with asked.escalation.engine.connect() as connection:
+    async with asked.escalation.database.connect() as connection:
         names = await store.names(connection, told)
 
     def called(who: str) -> Words:

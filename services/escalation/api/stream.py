@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.escalation.api.common import Reader, own_ward
 from services.escalation.monitoring.broadcast import Broadcast
-from services.escalation.store.timeline import Entry, Place
+from services.escalation.store.timeline import Place, TimelineEntry
 from shared.http.problem import FieldError, Problem, invalid
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ class EventStream(Response):
 
 
 async def _frames(
-    followed: AsyncIterator[tuple[list[Entry], Place]], begin: Place, *, shows_senders: bool
+    followed: AsyncIterator[tuple[list[TimelineEntry], Place]], begin: Place, *, shows_senders: bool
 ) -> AsyncIterator[bytes]:
     """An id without data moves the client's place and is no event to it."""
     yield b"retry: %d\nid: %d-%d\n\n" % (RETRY_MILLISECONDS, *begin)

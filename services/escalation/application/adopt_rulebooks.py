@@ -18,7 +18,7 @@ def packaged_rulebooks() -> list[AdoptedRulebook]:
 
 async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRulebook]) -> int:
     """Adopt versions that are new. Raises RulebookError when an adopted version has other content now."""
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         await directory.lock(connection)
         adopted = {a.rulebook.version: a.sha256 for a in await directory.rulebooks(connection)}
         new: list[AdoptedRulebook] = []

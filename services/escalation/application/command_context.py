@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.application.handlers import Escalation, count, insist_on_ward, record_of
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
 from services.escalation.domain.incidents import lifecycle
-from services.escalation.domain.incidents.engine import Router
-from services.escalation.domain.incidents.finding import Finding, Kind, last
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.finding import Finding, FindingKind, last
 from services.escalation.domain.incidents.incident import Case, about
 from services.escalation.domain.incidents.lifecycle import Action, Refused
-from services.escalation.domain.incidents.report_summary import digest_of
+from services.escalation.domain.incidents.report_summary import summary_of
 from services.escalation.store import incident_loading
 from shared.events import (
     Event,
@@ -26,12 +26,12 @@ from shared.http.problem import Problem
 
 
 @dataclass
-class Command:
+class CommandContext:
     """One command in its transaction: the cases it is about, and the router that writes what follows."""
 
     escalation: Escalation
     connection: AsyncConnection
-    router: Router
+    engine: IncidentEngine
     caller: Principal
     action: Action
     case: Case
@@ -41,7 +41,7 @@ class Command:
         """Raises Problem 409 with the reason if the incident is not in a state for the action."""
         insist(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
 
-    def finding(self, kind: Kind, reason: str | None, **content: Any) -> Finding:
+    def finding(self, kind: FindingKind, reason: str | None, **content: Any) -> Finding:
         return Finding(
             finding_id=self.escalation.new_id(),
             kind=kind,
@@ -49,7 +49,7 @@ class Command:
             role=self.caller.role,
             content=content,
             reason=reason,
-            made_at=self.router.now,
+            made_at=self.engine.now,
         )
 
     def said_before(self, found: Finding, case: Case | None = None) -> bool:
@@ -66,45 +66,45 @@ class Command:
         case.findings.append(found)
         # what the desk has looked at need not be pointed out to it; a ward's own cannot switch that off
         seen = {"suggested": True} if self.caller.role == "desk" else {}
-        case.digest = case.digest.model_copy(update={"assessed": True} | seen)
-        self.router.out.cases[case.incident_id] = case
-        self.router.out.findings.append((case, found))
+        case.summary = case.summary.model_copy(update={"assessed": True} | seen)
+        self.engine.changes.cases[case.incident_id] = case
+        self.engine.changes.findings.append((case, found))
         shared = about(case, None) | {
             "finding_id": found.finding_id,
             "author": found.author,
             "role": found.role,
             "reason": self.escalation.committed(found.reason),
         }
-        return self.router.emit(event(shared))
+        return self.engine.emit(event(shared))
 
     def move(self, case: Case, report_ids: Sequence[str], cause: str) -> None:
         """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
-        self.router.out.moved.append((case, tuple(r.report_id for r in case.reports)))
-        held = case.digest
-        case.digest = digest_of(case.reports, assessed=held.assessed, suggested=held.suggested)
+        self.engine.changes.moved.append((case, tuple(r.report_id for r in case.reports)))
+        held = case.summary
+        case.summary = summary_of(case.reports, assessed=held.assessed, suggested=held.suggested)
         for report_id in report_ids:
             data = ReportCorrelatedData(**about(case, cause), report_id=report_id, outcome="merged")
-            self.router.emit(ReportCorrelated(**self.envelope(case), data=data))
+            self.engine.emit(ReportCorrelated(**self.envelope(case), data=data))
 
     def envelope(self, case: Case | None = None) -> dict[str, Any]:
-        return self.router.envelope(case or self.case)
+        return self.engine.envelope(case or self.case)
 
 
 @asynccontextmanager
-async def commanded(
+async def command_context(
     escalation: Escalation,
     incident_id: str,
     caller: Principal,
     action: Action,
     others: Sequence[str] = (),
     *more: UnitKey,
-) -> AsyncGenerator[Command]:
+) -> AsyncGenerator[CommandContext]:
     """The incident and `others`, locked with their units; leaving writes what was done.
 
     Raises Problem 403 for a role that never may, and 404.
     """
     insist(lifecycle.forbidden(action, caller.role))
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         units: set[UnitKey] = set(more)
         for id_ in (incident_id, *others):
             unit = await incident_loading.unit_of(connection, id_)
@@ -121,15 +121,15 @@ async def commanded(
         case = by_id.pop(incident_id)
         insist_on_ward(caller, case.wards)
         units |= {key_of(case.successor) for case in found if case.successor}
-        router = await escalation.router(connection, units)
+        engine = await escalation.incident_engine(connection, units)
         for each in (case, *by_id.values()):
             insist(lifecycle.interested(caller.role, caller.subject, record_of(each)))
         if caller.role == "official":
-            _insist_on_post(router, case, caller)
-        yield Command(escalation, connection, router, caller, action, case, by_id)
-        if router.out.cases:
-            await escalation.save(connection, router.out, router.now)
-    count(router.out)
+            _insist_on_post(engine, case, caller)
+        yield CommandContext(escalation, connection, engine, caller, action, case, by_id)
+        if engine.changes.cases:
+            await escalation.save(connection, engine.changes, engine.now)
+    count(engine.changes)
     escalation.wake()
 
 
@@ -138,8 +138,8 @@ def insist(refused: Refused | None) -> None:
         raise Problem(refused.status, refused.reason)
 
 
-def _insist_on_post(router: Router, case: Case, caller: Principal) -> None:
+def _insist_on_post(engine: IncidentEngine, case: Case, caller: Principal) -> None:
     """Raises Problem 403 unless the caller answers for their post now; a token may outlast a tenure."""
     acts = case.successor or case.unit
-    if not answers(router.tenures(case), str(caller.post), caller.subject, router.now, acts):
+    if not answers(engine.tenures(case), str(caller.post), caller.subject, engine.now, acts):
         raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")

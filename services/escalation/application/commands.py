@@ -7,12 +7,12 @@ The same said twice is recorded once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.escalation.application.command_context import Command, commanded, insist
+from services.escalation.application.command_context import CommandContext, command_context, insist
 from services.escalation.application.handlers import Escalation, record_of
 from services.escalation.domain.directory.model import DESK, UnitKey, key_of
 from services.escalation.domain.incidents import lifecycle, timers
-from services.escalation.domain.incidents.correlation import Happening
-from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.correlation import Occurrence
+from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import assess, last
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.notices.notification import Notice
@@ -46,7 +46,7 @@ from shared.taxonomy import categories
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """What became of a command; `is_new` is False where the same had been said before."""
 
     case: Case
@@ -62,9 +62,9 @@ async def verify(
     *,
     firecrackers_exploded: bool | None = None,
     reclassified: str | None = None,
-) -> Done:
+) -> CommandResult:
     """It happened, as the desk found out; with an answer to whether firecrackers exploded, and to what it was."""
-    async with commanded(escalation, incident_id, caller, "verify") as command:
+    async with command_context(escalation, incident_id, caller, "verify") as command:
         command.allow()
         case = command.case
         if reclassified is not None and categories()[reclassified].family != case.anchor.family:
@@ -72,12 +72,12 @@ async def verify(
             raise Problem(409, f"category {reclassified} is of another kind: one of {', '.join(same)}, or dismiss it")
         cause = _verified(command, case, reason, exploded=firecrackers_exploded, reclassified=reclassified)
         if cause is not None:
-            command.router.evaluate(case, cause)
-    return Done(case, cause is not None)
+            command.engine.evaluate(case, cause)
+    return CommandResult(case, cause is not None)
 
 
 def _verified(
-    command: Command, case: Case, reason: str, *, exploded: bool | None, reclassified: str | None = None
+    command: CommandContext, case: Case, reason: str, *, exploded: bool | None, reclassified: str | None = None
 ) -> str | None:
     """Id of the event; None where the same had been said before."""
     found = command.finding("verification", reason, firecrackers_exploded=exploded, reclassified=reclassified)
@@ -94,31 +94,31 @@ def _verified(
     )
 
 
-async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
+async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
     """It did not happen, or is no incident."""
-    async with commanded(escalation, incident_id, caller, "dismiss") as command:
+    async with command_context(escalation, incident_id, caller, "dismiss") as command:
         found = command.finding("dismissal", reason)
         if command.case.state == "dismissed" and command.said_before(found):
-            return Done(command.case, is_new=False)
+            return CommandResult(command.case, is_new=False)
         command.allow()
         command.record(found, lambda d: IncidentDismissed(**command.envelope(), data=FindingData(**d)))
-        timers.end(command.router, command.case, "dismissed")
-    return Done(command.case, is_new=True)
+        timers.end(command.engine, command.case, "dismissed")
+    return CommandResult(command.case, is_new=True)
 
 
 async def designate(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, *, prominent: bool
-) -> Done:
+) -> CommandResult:
     """ "Nổi cộm", or no longer."""
-    async with commanded(escalation, incident_id, caller, "designate") as command:
+    async with command_context(escalation, incident_id, caller, "designate") as command:
         command.allow()
         cause = _designated(command, command.case, reason, prominent=prominent)
         if cause is not None:
-            command.router.evaluate(command.case, cause)
-    return Done(command.case, cause is not None)
+            command.engine.evaluate(command.case, cause)
+    return CommandResult(command.case, cause is not None)
 
 
-def _designated(command: Command, case: Case, reason: str, *, prominent: bool) -> str | None:
+def _designated(command: CommandContext, case: Case, reason: str, *, prominent: bool) -> str | None:
     """As `_verified`."""
     found = command.finding("designation", reason, prominent=prominent)
     if command.said_before(found, case):
@@ -130,13 +130,13 @@ def _designated(command: Command, case: Case, reason: str, *, prominent: bool) -
     )
 
 
-async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> Done:
+async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> CommandResult:
     """New figures of harm: the desk's replace what was known, a ward's own can only add to it."""
-    async with commanded(escalation, incident_id, caller, "revise") as command:
+    async with command_context(escalation, incident_id, caller, "revise") as command:
         command.allow()
         case = command.case
-        rulebook = command.router.policy_of(case)
-        known = effective_harm(command.router.inputs(case))
+        rulebook = command.engine.policy_of(case)
+        known = effective_harm(command.engine.inputs(case))
         before = rulebook.severity_of(known)
         if caller.role != "desk":
             if less := lowered(harm, known):
@@ -147,17 +147,17 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")
         cause = _revised(command, case, reason, harm, previous=before)
         if cause is not None:
-            command.router.evaluate(case, cause)
-    return Done(case, cause is not None)
+            command.engine.evaluate(case, cause)
+    return CommandResult(case, cause is not None)
 
 
-def _revised(command: Command, case: Case, reason: str, harm: Harm, *, previous: int | None) -> str | None:
+def _revised(command: CommandContext, case: Case, reason: str, harm: Harm, *, previous: int | None) -> str | None:
     """As `_verified`. The figures stand for all reports that the case holds."""
     until = max(r.received_at for r in case.reports).isoformat()
     found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
     if command.said_before(found, case):
         return None
-    severity = command.router.policy_of(case).severity_of(harm)
+    severity = command.engine.policy_of(case).severity_of(harm)
     return command.record(
         found,
         lambda d: SeverityRevised(
@@ -167,14 +167,14 @@ def _revised(command: Command, case: Case, reason: str, harm: Harm, *, previous:
     )
 
 
-async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> Done:
+async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> CommandResult:
     """Its reports are about what incident `into` is about; later ones of either join `into`."""
-    async with commanded(escalation, incident_id, caller, "merge", [into]) as command:
+    async with command_context(escalation, incident_id, caller, "merge", [into]) as command:
         if into == incident_id:
             raise Problem(409, "an incident cannot be merged into itself: name another")
         case, target = command.case, command.others[into]
         if case.state == "merged" and case.merged_into == into:
-            return Done(case, is_new=False)
+            return CommandResult(case, is_new=False)
         command.allow()
         command.allow(target)
         if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
@@ -185,25 +185,25 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             found,
             lambda d: IncidentMerged(**command.envelope(), data=IncidentMergedData(**d, into=into, reports=moved)),
         )
-        timers.end(command.router, case, "merged")
+        timers.end(command.engine, case, "merged")
         case.merged_into = into
         await incident_loading.redirect_merged(command.connection, incident_id, into)
         _take_over(command, case, target, reason)
         command.move(target, moved, cause)
-        command.router.evaluate(target, cause)
-    return Done(case, is_new=True)
+        command.engine.evaluate(target, cause)
+    return CommandResult(case, is_new=True)
 
 
-def _take_over(command: Command, case: Case, target: Case, reason: str) -> None:
+def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -> None:
     """The reports of `case`, and what was found about it: it holds of both now, so that no merge takes it away.
 
     That firecrackers did not explode is found about its own reports only.
     """
     mine, theirs = assess(case.findings), assess(target.findings)
-    known = [effective_harm(command.router.inputs(each)) for each in (case, target)]
+    known = [effective_harm(command.engine.inputs(each)) for each in (case, target)]
     target.reports += case.reports
     if mine.harm or theirs.harm:
-        before = command.router.policy_of(target).severity_of(known[1])
+        before = command.engine.policy_of(target).severity_of(known[1])
         _revised(command, target, reason, combined_harm(known), previous=before)
     exploded = mine.firecrackers_exploded or None
     if (mine.verified and not theirs.verified) or (exploded and not theirs.firecrackers_exploded):
@@ -214,24 +214,24 @@ def _take_over(command: Command, case: Case, target: Case, reason: str) -> None:
 
 async def split(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, reports: Sequence[str]
-) -> Done:
+) -> CommandResult:
     """These reports are about something else: a new incident of their own, decided anew, as is what remains."""
-    async with commanded(escalation, incident_id, caller, "split") as command:
+    async with command_context(escalation, incident_id, caller, "split") as command:
         case = command.case
         command.allow()
         wanted = set(reports)
         moved = [r for r in case.reports if r.report_id in wanted]
         earlier = last(case.findings, "split")
         if earlier is not None and set(earlier.content["reports"]) == wanted and not moved:
-            return Done(case, is_new=False, new_incident=earlier.content["new_incident"])
+            return CommandResult(case, is_new=False, new_incident=earlier.content["new_incident"])
         if strange := sorted(wanted - {r.report_id for r in moved}):
             raise Problem(409, f"report {strange[0]} is not one of this incident: name reports that it holds")
         if not moved or len(moved) == len(case.reports):
             raise Problem(409, "a split leaves at least one report on each side: name some of its reports, not all")
-        happening: Happening = await incident_loading.happening_of_report(
+        occurrence: Occurrence = await incident_loading.occurrence_of_report(
             command.connection, moved[0].report_id, case.anchor
         )
-        new = command.router.open(happening, case.unit, moved[0].category)
+        new = command.engine.open(occurrence, case.unit, moved[0].category)
         new.reports = moved
         first = case.reports[0]
         case.reports = [r for r in case.reports if r.report_id not in wanted]
@@ -247,58 +247,58 @@ async def split(
         )
         command.move(new, ids, cause)
         command.move(case, (), cause)
-        command.router.out.links.append((new.incident_id, case.incident_id, "split"))
-        command.router.evaluate(new, cause)
-        command.router.evaluate(case, cause)
-    return Done(case, is_new=True, new_incident=new.incident_id)
+        command.engine.changes.related.append((new.incident_id, case.incident_id, "split"))
+        command.engine.evaluate(new, cause)
+        command.engine.evaluate(case, cause)
+    return CommandResult(case, is_new=True, new_incident=new.incident_id)
 
 
-async def _anchor_anew(command: Command, case: Case) -> None:
+async def _anchor_anew(command: CommandContext, case: Case) -> None:
     """Its first report is another now: that one says when, where and what it was, and so which rulebook decides."""
     first = case.reports[0]
-    case.anchor = await incident_loading.happening_of_report(command.connection, first.report_id, case.anchor)
+    case.anchor = await incident_loading.occurrence_of_report(command.connection, first.report_id, case.anchor)
     case.category = assess(case.findings).reclassified or first.category
     case.rulebook_version = None
 
 
-async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
+async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
     """To the police, which ends it here."""
-    async with commanded(escalation, incident_id, caller, "hand_off") as command:
+    async with command_context(escalation, incident_id, caller, "hand_off") as command:
         found = command.finding("hand_off", reason, to="police")
         if command.case.state == "handed_off" and command.said_before(found):
-            return Done(command.case, is_new=False)
+            return CommandResult(command.case, is_new=False)
         command.allow()
         command.record(
             found, lambda d: IncidentHandedOff(**command.envelope(), data=IncidentHandedOffData(**d, to="police"))
         )
-        timers.end(command.router, command.case, "handed_off")
-    return Done(command.case, is_new=True)
+        timers.end(command.engine, command.case, "handed_off")
+    return CommandResult(command.case, is_new=True)
 
 
 async def reassign(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, code_and_day: UnitKey
-) -> Done:
+) -> CommandResult:
     """To one of the units that took parts of a unit that ended; its post-holders are told."""
-    async with commanded(escalation, incident_id, caller, "reassign", (), code_and_day) as command:
+    async with command_context(escalation, incident_id, caller, "reassign", (), code_and_day) as command:
         command.allow()
         case = command.case
-        successor = _successor(command.router, case, code_and_day)
+        successor = _successor(command.engine, case, code_and_day)
         found = command.finding("reassignment", reason, to=successor.model_dump(mode="json"))
         if command.said_before(found):
-            return Done(case, is_new=False)
+            return CommandResult(case, is_new=False)
         cause = command.record(
             found,
             lambda d: IncidentHandedOff(
                 **command.envelope(), data=IncidentHandedOffData(**d, to="unit", successor=successor)
             ),
         )
-        command.router.evaluate(case, cause)
-    return Done(case, is_new=True)
+        command.engine.evaluate(case, cause)
+    return CommandResult(case, is_new=True)
 
 
-def _successor(router: Router, case: Case, wanted: UnitKey) -> UnitRef:
+def _successor(engine: IncidentEngine, case: Case, wanted: UnitKey) -> UnitRef:
     """Raises Problem 409 unless `wanted` took a part of the incident's unit."""
-    possible = router.lineage(case).parts
+    possible = engine.lineage(case).parts
     for unit in possible:
         if key_of(unit) == wanted:
             return unit
@@ -306,58 +306,58 @@ def _successor(router: Router, case: Case, wanted: UnitKey) -> UnitRef:
     raise Problem(409, f"unit {wanted[0]} of {wanted[1]} did not take its place; possible are: {names}")
 
 
-async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> Done:
+async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> CommandResult:
     """What was done on the spot."""
-    async with commanded(escalation, incident_id, caller, "respond") as command:
+    async with command_context(escalation, incident_id, caller, "respond") as command:
         command.allow()
         found = command.finding("response", text)
         if command.said_before(found):
-            return Done(command.case, is_new=False)
+            return CommandResult(command.case, is_new=False)
         command.record(found, lambda d: ResponseRecorded(**command.envelope(), data=FindingData(**d)))
         command.case.state = lifecycle.after("respond", command.case.state)
-    return Done(command.case, is_new=True)
+    return CommandResult(command.case, is_new=True)
 
 
-async def propose_closure(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
+async def propose_closure(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
     """The ward holds it to be over; the desk is told, and decides."""
-    async with commanded(escalation, incident_id, caller, "propose_closure") as command:
+    async with command_context(escalation, incident_id, caller, "propose_closure") as command:
         found = command.finding("closure_proposal", reason)
         if command.case.state == "closure_proposed" and command.said_before(found):
-            return Done(command.case, is_new=False)
+            return CommandResult(command.case, is_new=False)
         command.allow()
         cause = command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
         command.case.state = lifecycle.after("propose_closure", command.case.state)
-        command.router.issue(command.case, Notice(DESK, "closure"), None, cause)
-    return Done(command.case, is_new=True)
+        command.engine.issue(command.case, Notice(DESK, "closure"), None, cause)
+    return CommandResult(command.case, is_new=True)
 
 
-async def close(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
+async def close(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
     """The city confirms that it is over."""
-    async with commanded(escalation, incident_id, caller, "close") as command:
+    async with command_context(escalation, incident_id, caller, "close") as command:
         case = command.case
         found = command.finding("closure", reason)
         if case.state == "closed" and command.said_before(found):
-            return Done(case, is_new=False)
+            return CommandResult(case, is_new=False)
         command.allow()
         insist(lifecycle.may_close(record_of(case), asked="acknowledge" in case.pending))
         command.record(found, lambda d: IncidentClosed(**command.envelope(), data=FindingData(**d)))
-        timers.end(command.router, case, "closed")
-    return Done(case, is_new=True)
+        timers.end(command.engine, case, "closed")
+    return CommandResult(case, is_new=True)
 
 
-async def reopen(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> Done:
+async def reopen(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
     """It is not over, or was not false: everybody is told again."""
-    async with commanded(escalation, incident_id, caller, "reopen") as command:
+    async with command_context(escalation, incident_id, caller, "reopen") as command:
         case = command.case
         found = command.finding("reopening", reason)
         if case.is_open and command.said_before(found):
-            return Done(case, is_new=False)
+            return CommandResult(case, is_new=False)
         command.allow()
         cause = command.record(found, lambda d: IncidentReopened(**command.envelope(), data=FindingData(**d)))
         case.state = lifecycle.after("reopen", case.state)
-        command.router.begin_round(case)
-        case.told.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
-        command.router.evaluate(case, cause)
+        command.engine.begin_round(case)
+        case.notified.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
+        command.engine.evaluate(case, cause)
         if record_of(case).outcome != "does_not_apply":
-            timers.ask_again(command.router, case, cause)
-    return Done(case, is_new=True)
+            timers.ask_again(command.engine, case, cause)
+    return CommandResult(case, is_new=True)

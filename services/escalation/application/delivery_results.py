@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.application.handlers import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, key_of
 from services.escalation.domain.envelope import envelope
-from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case, about
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.notices.pacing import scheme
@@ -18,7 +18,7 @@ from shared.events import DeliveryFinished, DeliveryFinishedData
 
 async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
     """Safe to repeat: an attempt that is recorded, or that another worker's lease overtook, changes nothing."""
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         # Locked, as an acknowledgement locks them: either it comes before and is seen, or it cancels the retry.
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         found = {c.incident_id: c for c in await incident_loading.locked(connection, concerned)}
@@ -58,26 +58,26 @@ async def _tell_of_lost(
     escalation: Escalation, connection: AsyncConnection, found: dict[str, Case], given_up: Collection[DueDelivery]
 ) -> None:
     """Of notices that got through by no other channel."""
-    through = await deliveries.settled(connection, [d.notice_id for d in given_up])
+    through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
     lost = [d for d in given_up if d.notice_id not in through and found[d.incident_id].is_open]
     if not lost:
         return
     concerned = await incident_loading.with_history(connection, [found[i] for i in _incidents(lost)], reports=False)
-    router = await escalation.router(connection, {key_of(case.unit) for case in concerned})
+    engine = await escalation.incident_engine(connection, {key_of(case.unit) for case in concerned})
     for case in concerned:
-        _tell(router, case, [due for due in lost if due.incident_id == case.incident_id])
-    await escalation.save(connection, router.out, router.now)
+        _tell(engine, case, [due for due in lost if due.incident_id == case.incident_id])
+    await escalation.save(connection, engine.changes, engine.now)
 
 
-def _tell(router: Router, case: Case, lost: Sequence[DueDelivery]) -> None:
+def _tell(engine: IncidentEngine, case: Case, lost: Sequence[DueDelivery]) -> None:
     """The desk, or the leadership of what the desk did not get; that the leadership did not hear of the desk, nobody:
     the watch complains of it."""
     to_desk = [due for due in lost if due.recipient == DESK]
     others = [d for d in lost if d.recipient != DESK and (d.recipient, d.purpose) != (LEADERSHIP, "undeliverable")]
     if others:
-        router.tell_desk(case, "undeliverable", _posts(others))
-    if to_desk and (LEADERSHIP, "undeliverable") not in case.told:
-        router.issue(case, Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk)))), None, None)
+        engine.tell_desk(case, "undeliverable", _posts(others))
+    if to_desk and (LEADERSHIP, "undeliverable") not in case.notified:
+        engine.issue(case, Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk)))), None, None)
 
 
 def _posts(lost: Sequence[DueDelivery]) -> set[str]:

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.handlers import Escalation, count
 from services.escalation.domain.directory.model import UnitKey, key_of
-from services.escalation.domain.incidents.incident import Outcome
-from services.escalation.domain.incidents.timers import Passed, Told, pass_due
+from services.escalation.domain.incidents.incident import ChangeSet
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
 from shared.messaging import is_transient
@@ -24,7 +24,7 @@ _put_aside: dict[str, float] = {}
 """Incidents that this process could not handle, and until when it leaves them alone, by `monotonic`."""
 
 
-async def pass_deadlines(escalation: Escalation) -> int:
+async def fire_due_timers(escalation: Escalation) -> int:
     """Act on due times that have passed; returns of how many incidents.
 
     A batch that fails for good is halved until the guilty incident is alone. Its due times stay, for the watch to
@@ -40,9 +40,9 @@ async def _pass(escalation: Escalation, which: Sequence[str] | None) -> int:
     """`which`: of these incidents only."""
     claimed: list[str] = []
     try:
-        async with escalation.engine.begin() as connection:
+        async with escalation.database.begin() as connection:
             now = escalation.clock.now()
-            claimed += await timers.claim_passed(connection, now, AT_ONCE, which, _put_aside)
+            claimed += await timers.claim_due(connection, now, AT_ONCE, which, _put_aside)
             if not claimed:
                 return 0
             done, out = await _act(escalation, connection, claimed, now)
@@ -63,12 +63,12 @@ async def _pass(escalation: Escalation, which: Sequence[str] | None) -> int:
 
 async def _act(
     escalation: Escalation, connection: AsyncConnection, ids: Sequence[str], now: datetime
-) -> tuple[int, Outcome]:
+) -> tuple[int, ChangeSet]:
     """What has passed of these incidents, which are locked; of how many, and what came of it."""
-    passed: dict[str, list[Passed]] = {}
+    passed: dict[str, list[FiredTimer]] = {}
     decides: set[str] = set()
-    for row in await timers.pass_deadlines(connection, ids, now):
-        passed.setdefault(row.incident_id, []).append(Passed(row.kind, row.due_at, row.notice_id, row.level))
+    for row in await timers.fire_due_timers(connection, ids, now):
+        passed.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
         if row.kind in WITH_REPORTS:
             decides.add(row.incident_id)
     # another process may have acted on some between our look at what is due and our lock
@@ -77,10 +77,10 @@ async def _act(
     await incident_loading.with_history(connection, [c for c in found if c.incident_id not in decides], reports=False)
     units: set[UnitKey] = {key_of(case.unit) for case in found}
     units |= {key_of(case.successor) for case in found if case.successor}
-    router = await escalation.router(connection, units)
+    engine = await escalation.incident_engine(connection, units)
     notice_ids = [p.notice_id for rows in passed.values() for p in rows if p.notice_id]
-    told: dict[str, Told] = await timers.notices(connection, notice_ids)
+    told: dict[str, TimedNotice] = await timers.notices(connection, notice_ids)
     for case in found:
-        pass_due(router, case, passed[case.incident_id], told)
-    await escalation.save(connection, router.out, router.now)
-    return len(passed), router.out
+        fire(engine, case, passed[case.incident_id], told)
+    await escalation.save(connection, engine.changes, engine.now)
+    return len(passed), engine.changes

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, UnitKey, answers, key_of
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents import grouping, lifecycle
-from services.escalation.domain.incidents.engine import Channels, Router
-from services.escalation.domain.incidents.incident import Case, Outcome, about, happening_of
+from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
+from services.escalation.domain.incidents.incident import Case, ChangeSet, about, occurrence_of
 from services.escalation.domain.notices.notification import ASKING, to_holders
 from services.escalation.domain.rules.accountability import Decision
 from services.escalation.store import directory, incident_loading, incident_saving, tables, timeline, timers
@@ -31,10 +31,10 @@ from shared.messaging import ESCALATION, Outgoing, add, route
 class Escalation:
     """What the handlers need: the database, the clock, and where offices and exercises are told."""
 
-    engine: AsyncEngine
+    database: AsyncEngine
     clock: Clock
     partitions: int
-    channels: Channels
+    channels: OfficeChannels
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit: the outbox relay and the delivery loop need not wait for their next poll."""
 
@@ -55,9 +55,9 @@ class Escalation:
         await add(connection, tables.outbox, rows)
         await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
 
-    async def router(self, connection: AsyncConnection, units: Collection[UnitKey]) -> Router:
+    async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
         now = self.clock.now()
-        return Router(
+        return IncidentEngine(
             cases={},
             directory=await directory.load(connection, units, now),
             rulebooks=await directory.rulebooks(connection),
@@ -66,9 +66,9 @@ class Escalation:
             new_id=ids(now),
         )
 
-    async def save(self, connection: AsyncConnection, out: Outcome, now: datetime) -> None:
-        await incident_saving.save(connection, out, now)
-        await self.emit(connection, out.events)
+    async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
+        await incident_saving.save(connection, changes, now)
+        await self.emit(connection, changes.events)
 
     def committed(self, text: str | None) -> Committed | None:
         """Free text for an event: the ledger keeps a salted commitment to it."""
@@ -78,41 +78,41 @@ class Escalation:
 async def on_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
     """Route a batch of reports in its order. A report that is known already is left alone."""
     by_id = {event.id: event for event in reversed(events)}
-    async with escalation.engine.begin() as connection:
-        happenings = {id_: happening_of(event) for id_, event in by_id.items()}
-        await incident_loading.lock_units(connection, [h.unit[0] for h in happenings.values()])
+    async with escalation.database.begin() as connection:
+        occurrences = {id_: occurrence_of(event) for id_, event in by_id.items()}
+        await incident_loading.lock_units(connection, [h.unit[0] for h in occurrences.values()])
         for known in await incident_loading.known_events(connection, list(by_id)):
             del by_id[known]
         fresh = [event for event in events if by_id.pop(event.id, None)]
         if not fresh:
             return
-        near = [happenings[event.id] for event in fresh]
-        router = await escalation.router(connection, {h.unit for h in near})
-        rules = [a.rulebook for a in router.rulebooks]
+        near = [occurrences[event.id] for event in fresh]
+        engine = await escalation.incident_engine(connection, {h.unit for h in near})
+        rules = [a.rulebook for a in engine.rulebooks]
         window = timedelta(minutes=max(r.correlation.window_minutes for r in rules))
         for case in await incident_loading.cases_near(connection, near, window):
             for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
-                router.cases.setdefault(key, []).append(case)
+                engine.cases.setdefault(key, []).append(case)
         wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
-        joined = [grouping.join(router, event) for event in fresh]
+        joined = [grouping.join(engine, event) for event in fresh]
         opened = [j.case.anchor for j in joined if j.case.is_new]
         if opened:
-            router.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
+            engine.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
         stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
         await incident_loading.with_history(connection, list(stored.values()))
         for each in joined:
-            grouping.admit(router, each)
-        await escalation.save(connection, router.out, router.now)
-    count(router.out)
+            grouping.attach(engine, each)
+        await escalation.save(connection, engine.changes, engine.now)
+    count(engine.changes)
     escalation.wake()
 
 
-def count(out: Outcome) -> None:
+def count(changes: ChangeSet) -> None:
     """Metrics of what was written; exercises are in no count."""
-    for joined in out.reports:
+    for joined in changes.reports:
         if not joined.case.anchor.exercise:
             metrics.incidents.labels(joined.outcome).inc()
-    for issued in out.notices:
+    for issued in changes.notices:
         if not issued.case.anchor.exercise:
             metrics.notices.labels(issued.notice.purpose).inc()
 
@@ -127,7 +127,7 @@ class Acknowledged:
 
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
     """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         case = next(iter(await incident_loading.locked(connection, [incident_id])), None)
         if case is None:
             raise Problem(404, f"there is no incident {incident_id}")
@@ -147,7 +147,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
 
 async def acknowledge_notice(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
     """The same by a signed link, whose recipient is `by`; None where there is no such notice to them."""
-    async with escalation.engine.begin() as connection:
+    async with escalation.database.begin() as connection:
         found = await timers.notice_by_id(connection, notice_id)
         if found is None or found.recipient != by:
             return None
@@ -201,7 +201,7 @@ async def _record(
             answering = await _answering(connection, case)
             asked, waiting = ([n for n in some if n.recipient in answering] for some in (asked, waiting))
         if asked and not waiting and case.is_open:
-            case.state = lifecycle.answered(case.state)
+            case.state = lifecycle.after_acknowledgement(case.state)
             await timers.stop_chain(connection, case.incident_id, now)
         recorded = [_acknowledgement(escalation, case, n, by, now) for n in mine if n.notice_id in new]
         await timers.set_progress(connection, case.incident_id, case.state, case.sequence)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.handlers import Escalation
-from services.escalation.application.reroute import redirect
+from services.escalation.application.reroute import reroute
 from services.escalation.domain.directory import events as directory_events
 from services.escalation.domain.directory.diff import (
     Change,
@@ -33,14 +33,14 @@ from services.escalation.domain.directory.schemas import Asked, LineError, Note,
 from services.escalation.domain.directory.validation import (
     Units,
     check,
-    merged,
     note_contacts,
     note_rosters,
     note_tenures,
     note_units,
+    with_recorded,
 )
 from services.escalation.store import directory, incident_loading, waiting_deliveries
-from services.escalation.store.reevaluation import mark_for_directory
+from services.escalation.store.reevaluation import schedule_reevaluation
 
 T = TypeVar("T")
 AT_ONCE = 500
@@ -120,7 +120,7 @@ async def record(
         now = directory.after(await directory.newest(connection), escalation.clock.now())
         recorded = await _recorded(connection, tables, units, posts, now)
         plans = _plan(tables, recorded, now, escalation.new_id)
-        await _write(escalation, connection, plans, merged(tables.units, units), now, progress)
+        await _write(escalation, connection, plans, with_recorded(tables.units, units), now, progress)
     notes = [*asked.notes, *_notes(tables, recorded, plans)]
     unchanged = len(tables) - plans.lines
     return Imported(asked.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged)
@@ -128,7 +128,7 @@ async def record(
 
 @asynccontextmanager
 async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[AsyncConnection]:
-    async with escalation.engine.connect() as connection, connection.begin() as transaction:
+    async with escalation.database.connect() as connection, connection.begin() as transaction:
         await directory.lock(connection)
         yield connection
         if dry_run:
@@ -164,7 +164,7 @@ async def _recorded(
 
 
 def _plan(tables: Tables, recorded: _Recorded, now: datetime, new_id: Callable[[], str]) -> Plans:
-    units = merged(tables.units, recorded.units)
+    units = with_recorded(tables.units, recorded.units)
     return Plans(
         units=plan_units(tables.units, recorded.units),
         tenures=plan_tenures(tables.tenures, units, recorded.tenures, now, new_id),
@@ -199,8 +199,8 @@ async def _write(
     await directory.add_contacts(connection, new, now)
     gone = [(holder, old.channel) for holder, old in ended]
     told = await waiting_deliveries.concerned(connection, told_in, gone)
-    await mark_for_directory(connection, changes, now, also=told)
-    await redirect(escalation, connection, told, gone, now)
+    await schedule_reevaluation(connection, changes, now, also=told)
+    await reroute(escalation, connection, told, gone, now)
     events = [
         *directory_events.of_units(plans.units, now, escalation.new_id),
         *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
@@ -239,7 +239,7 @@ def _with_predecessors(changes: Sequence[Change], units: Units) -> list[Change]:
 
 
 def _notes(tables: Tables, recorded: _Recorded, plans: Plans) -> list[Note]:
-    units = merged(tables.units, recorded.units)
+    units = with_recorded(tables.units, recorded.units)
     return [
         *note_units(tables.units, recorded.units),
         *plans.tenures.notes,

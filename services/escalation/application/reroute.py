@@ -6,18 +6,18 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.handlers import Escalation, record_of
-from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.notices.notification import may_wait, rings_at
 from services.escalation.store import directory, incident_loading, waiting_deliveries
-from services.escalation.store.waiting_deliveries import CalledOff, Channels
+from services.escalation.store.waiting_deliveries import CalledOff, PersonalChannels
 
 
-async def redirect(
+async def reroute(
     escalation: Escalation,
     connection: AsyncConnection,
     incident_ids: Collection[str],
-    gone: Channels,
+    gone: PersonalChannels,
     recorded_at: datetime,
 ) -> None:
     """`incident_ids`: of what these people may be told, locked; `gone`: channels that they have no more, or not with
@@ -34,21 +34,25 @@ async def redirect(
         return
     found = await incident_loading.locked(connection, sorted({each.incident_id for each in (*owed, *lost)}))
     await incident_loading.with_history(connection, found, reports=False)
-    router = await escalation.router(connection, ())
+    engine = await escalation.incident_engine(connection, ())
     if owed:
-        waits = {case.incident_id: may_wait(record_of(case), router.policy_of(case)) for case in found}
+        waits = {case.incident_id: may_wait(record_of(case), engine.policy_of(case)) for case in found}
         rings = [(each, rings_at(each.contact, now, may_wait=waits[each.incident_id])) for each in owed]
         await waiting_deliveries.queue(connection, rings, now)
     if lost:
-        await _tell_desk(escalation, connection, router, found, lost)
+        await _tell_desk(escalation, connection, engine, found, lost)
 
 
 async def _tell_desk(
-    escalation: Escalation, connection: AsyncConnection, router: Router, found: Sequence[Case], lost: list[CalledOff]
+    escalation: Escalation,
+    connection: AsyncConnection,
+    engine: IncidentEngine,
+    found: Sequence[Case],
+    lost: list[CalledOff],
 ) -> None:
     """Of who was still to be told, and has no channel any more."""
     for case in found:
         posts = {post for each in lost if each.incident_id == case.incident_id for post in each.posts}
         if posts and case.is_open:
-            router.tell_desk(case, "unreachable", posts)
-    await escalation.save(connection, router.out, router.now)
+            engine.tell_desk(case, "unreachable", posts)
+    await escalation.save(connection, engine.changes, engine.now)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.escalation.store import timeline
-from services.escalation.store.timeline import START, Entry, Place
+from services.escalation.store.timeline import START, Place, TimelineEntry
 from shared import metrics
 from shared.loop import Loop
 
@@ -28,10 +28,10 @@ class Listener:
         self.ward = ward
         self.ended = asyncio.Event()
         """Set when it is to be sent away: too slow, or the service stops."""
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[TimelineEntry] = deque()
         self._changed = asyncio.Event()
 
-    def offer(self, entry: Entry) -> None:
+    def offer(self, entry: TimelineEntry) -> None:
         if self.ward is not None and self.ward not in entry.wards:
             return
         if len(self._waiting) >= BACKLOG:
@@ -41,7 +41,7 @@ class Listener:
         self._waiting.append(entry)
         self._changed.set()
 
-    async def take(self, patience: float) -> list[Entry]:
+    async def take(self, patience: float) -> list[TimelineEntry]:
         """All that wait, once any do; none if none came within `patience` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):  # wait_for may swallow a cancellation (Python 3.11)
@@ -81,8 +81,8 @@ class Broadcast:
         if self._live:
             self._loop.wake()
 
-    def complaint(self) -> str | None:
-        return self._loop.complaint()
+    def health_failure(self) -> str | None:
+        return self._loop.health_failure()
 
     def close(self) -> None:
         """Send everybody away, and whoever comes later."""
@@ -123,7 +123,7 @@ class Broadcast:
 
     async def follow(
         self, listener: Listener, begin: Place, patience: float
-    ) -> AsyncIterator[tuple[list[Entry], Place]]:
+    ) -> AsyncIterator[tuple[list[TimelineEntry], Place]]:
         """What comes after `begin`, each entry once and in order, with the place up to which nothing is left out.
 
         What is there already is read from the database; then what this process reads for all. When nothing came for
@@ -147,7 +147,9 @@ class Broadcast:
                 begin = max(begin, self._read or START)
             yield fresh, begin
 
-    async def _between(self, listener: Listener, seen: Place, until: Place) -> AsyncIterator[tuple[list[Entry], Place]]:
+    async def _between(
+        self, listener: Listener, seen: Place, until: Place
+    ) -> AsyncIterator[tuple[list[TimelineEntry], Place]]:
         while seen < until:
             async with self._engine.connect() as connection:
                 found = await timeline.after(connection, seen, PAGE, until=until, ward=listener.ward)

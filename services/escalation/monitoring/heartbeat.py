@@ -23,18 +23,18 @@ class Watchman:
         self._escalation = escalation
 
     async def step(self) -> bool:
-        await self.complaints()
+        await self.health_failures()
         return False
 
-    async def complaints(self) -> dict[str, str | None]:
+    async def health_failures(self) -> dict[str, str | None]:
         """By name, None for what is well; looked at now."""
-        async with self._escalation.engine.connect() as connection:
+        async with self._escalation.database.connect() as connection:
             now = self._escalation.clock.now()
             seen = await watch.look(connection, now)
         for kind, found in seen.kinds.items():
             metrics.forgotten.labels(kind).set(found.count)
             metrics.forgotten_seconds.labels(kind).set(found.age(now).total_seconds())
-        return seen.complaints(now)
+        return seen.health_failures(now)
 
 
 class Heartbeat:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.delivery_results import record
 from services.escalation.application.handlers import Escalation
-from services.escalation.domain.notices.pacing import Limits, Rate, lane
+from services.escalation.domain.notices.pacing import Limits, Rate, host_of
 from services.escalation.domain.rules.rulebook import Bundling, in_force, newness
 from services.escalation.sending.channels import DeliveryError, Sender
 from services.escalation.store import deliveries, directory
@@ -31,7 +31,7 @@ SEND_SECONDS = 15.0
 """Shorter than the lease, so that a slow send is over before it is sent again."""
 RECORD_AGAIN_SECONDS = 0.2
 MESSAGES_A_CLAIM = 256
-LANE_AT_ONCE = 16
+PER_HOST_AT_ONCE = 16
 """Messages under way to one server. What hangs there takes no other's place: over all servers there is no limit."""
 GATEWAY = Rate(burst=20, every=timedelta(milliseconds=50))
 """What a server is given at most. One that wants less says so (429, Retry-After), and its own limit is what counts:
@@ -52,12 +52,12 @@ class DeliveryLoop:
 
     async def step(self) -> bool:
         """Whether more is due that can be claimed at once."""
-        async with self._escalation.engine.begin() as connection:
+        async with self._escalation.database.begin() as connection:
             limits = await self._limits(connection)
             now = self._escalation.clock.now()
             claimed = await deliveries.claim_deliveries(connection, now, limits, self._under_way)
         for message in claimed.messages:
-            self._under_way[lane(message.channel)] += 1
+            self._under_way[host_of(message.channel)] += 1
             task = asyncio.create_task(self._deliver(message))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
@@ -77,13 +77,13 @@ class DeliveryLoop:
             self._bundling = monotonic(), book.rulebook.bundling if book else Bundling()
         bundling = self._bundling[1]
         contact = Rate(bundling.at_once, timedelta(seconds=bundling.then_every_seconds))
-        return Limits(contact, GATEWAY, messages=MESSAGES_A_CLAIM, lane=LANE_AT_ONCE)
+        return Limits(contact, GATEWAY, messages=MESSAGES_A_CLAIM, per_host=PER_HOST_AT_ONCE)
 
     async def _deliver(self, message: Message) -> None:
         try:
             await self._recording.add(await self._attempt(message))
         finally:
-            self._under_way.subtract([lane(message.channel)])
+            self._under_way.subtract([host_of(message.channel)])
 
     async def _attempt(self, message: Message) -> Attempt:
         try:

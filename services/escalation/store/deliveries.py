@@ -142,7 +142,7 @@ async def claim_deliveries(
     """Lease due deliveries to the caller, who commits before sending. What its contact or gateway cannot take yet is
     postponed; what was acknowledged, or whose recipient left or incident ended while it was tried, is cancelled.
 
-    `under_way`: messages of the caller that are being sent, by lane.
+    `under_way`: messages of the caller that are being sent, by host.
     """
     seen = await _due(connection, now, window)
     stale = [row.delivery_id for row in seen if row.stale]
@@ -196,7 +196,7 @@ def _waiting(row: Any) -> Waiting:
     free = pacing.scheme(channel) in UNPACED_GATEWAYS
     return Waiting(
         delivery_id=row.delivery_id,
-        lane=pacing.lane(channel),
+        host=pacing.host_of(channel),
         contact=None if row.exercise else pacing.contact_key(channel),
         gateway=None if free else pacing.gateway_key(channel),
         message=(row.bundle_id or row.delivery_id) if row.attempts else None,
@@ -329,7 +329,7 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
     return {row.delivery_id for row in rows if not row.failed}
 
 
-async def settled(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
+async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
     """Those of the notices that got through otherwise: acknowledged, or taken by another channel."""
     through = select(notice.c.notice_id).where(
         notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)

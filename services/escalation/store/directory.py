@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
-from shared.database import among
+from shared.database import any_of
 from shared.events import UnitRef
 
 DIRECTORY_LOCK = 0x7473
@@ -219,7 +219,7 @@ async def add_tenures(connection: AsyncConnection, new: Sequence[Tenure]) -> Non
 
 
 async def supersede_tenures(connection: AsyncConnection, old: Iterable[Tenure], now: datetime) -> None:
-    await _supersede(connection, tenure, among(tenure.c.tenure_id, [t.tenure_id for t in old]), now)
+    await _supersede(connection, tenure, any_of(tenure.c.tenure_id, [t.tenure_id for t in old]), now)
 
 
 # --- rosters ---
@@ -235,7 +235,7 @@ async def duties(
     """Turns as recorded at `known_at`, optionally only those of `holders`, or of who is on duty at `as_of`."""
     query = select(roster).where(known(roster, known_at))
     if holders is not None:
-        query = query.where(among(roster.c.holder_id, holders))
+        query = query.where(any_of(roster.c.holder_id, holders))
     return [_duty(row) for row in await connection.execute(_in_force(query, roster, as_of))]
 
 
@@ -249,7 +249,7 @@ async def add_duties(connection: AsyncConnection, new: Sequence[Duty]) -> None:
 
 
 async def supersede_duties(connection: AsyncConnection, old: Iterable[Duty], now: datetime) -> None:
-    await _supersede(connection, roster, among(roster.c.roster_id, [d.roster_id for d in old]), now)
+    await _supersede(connection, roster, any_of(roster.c.roster_id, [d.roster_id for d in old]), now)
 
 
 async def holders(connection: AsyncConnection) -> set[str]:
@@ -265,7 +265,7 @@ async def units_of(connection: AsyncConnection, holders: Collection[str]) -> set
     for table in (tenure, roster):
         query = select(table.c.unit_code, table.c.unit_valid_from).distinct()
         query = query.where(table.c.superseded_at.is_(None), table.c.unit_code.is_not(None))
-        rows = await connection.execute(query.where(among(table.c.holder_id, holders)))
+        rows = await connection.execute(query.where(any_of(table.c.holder_id, holders)))
         found |= {(row.unit_code, row.unit_valid_from) for row in rows}
     return found
 

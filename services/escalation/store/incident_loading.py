@@ -12,16 +12,16 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import UnitKey
-from services.escalation.domain.incidents.correlation import Happening, Point
+from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, DueKind
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
-from services.escalation.domain.incidents.report_summary import Digest, digest_of
+from services.escalation.domain.incidents.report_summary import ReportSummary, summary_of
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
-from shared.database import among
+from shared.database import any_of
 from shared.events import UnitRef
 from shared.taxonomy import categories
 
@@ -39,31 +39,31 @@ async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
 
 
 async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
-    rows = await connection.execute(select(report.c.event_id).where(among(report.c.event_id, event_ids)))
+    rows = await connection.execute(select(report.c.event_id).where(any_of(report.c.event_id, event_ids)))
     return {row.event_id for row in rows}
 
 
-async def cases_near(connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta) -> list[Case]:
-    """Open incidents that any of `happenings` could belong to, locked; of merged ones those that they went into.
+async def cases_near(connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta) -> list[Case]:
+    """Open incidents that any of `occurrences` could belong to, locked; of merged ones those that they went into.
 
     Without their history, which most reports do not need.
     """
-    near = _near(happenings, window)
+    near = _near(occurrences, window)
     targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
     query = select(incident).where(
         or_(near, incident.c.incident_id.in_(targets)), incident.c.state.not_in(sorted(FINAL))
     )
     found = await _locked(connection, query)
     cases = {case.incident_id: case for case in found}
-    merged = await connection.execute(select(incident).where(near, among(incident.c.merged_into, list(cases))))
+    merged = await connection.execute(select(incident).where(near, any_of(incident.c.merged_into, list(cases))))
     for row in merged:
         cases[row.merged_into].aliases.append(_anchor(row))
     return found
 
 
-def _near(happenings: Sequence[Happening], window: timedelta) -> ColumnElement[bool]:
+def _near(occurrences: Sequence[Occurrence], window: timedelta) -> ColumnElement[bool]:
     spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
-    for h in happenings:
+    for h in occurrences:
         key = (h.unit[0], h.family)
         low, high = spans.get(key, (h.at, h.at))
         spans[key] = (min(low, h.at), max(high, h.at))
@@ -80,11 +80,11 @@ def _near(happenings: Sequence[Happening], window: timedelta) -> ColumnElement[b
 
 
 async def neighbours(
-    connection: AsyncConnection, happenings: Sequence[Happening], window: timedelta
+    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
 ) -> dict[UnitKey, list[Neighbour]]:
     """Incidents of the same units within `window` of these, no exercises, neither dismissed nor merged."""
     spans: dict[UnitKey, tuple[datetime, datetime]] = {}
-    for h in happenings:
+    for h in occurrences:
         low, high = spans.get(h.unit, (h.at, h.at))
         spans[h.unit] = (min(low, h.at), max(high, h.at))
     inside = or_(
@@ -116,7 +116,7 @@ async def neighbours(
 
 async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
     """These incidents, locked for this transaction, without what `with_history` adds."""
-    return await _locked(connection, select(incident).where(among(incident.c.incident_id, incident_ids)))
+    return await _locked(connection, select(incident).where(any_of(incident.c.incident_id, incident_ids)))
 
 
 # FOR NO KEY UPDATE: a row that only refers to an incident, such as a link, waits for nobody: no deadlock
@@ -138,26 +138,26 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
         await _add_findings(connection, cases)
         for case in found:
             case.has_history = True
-            if case.digest.count == 0:  # stored before there was one
-                case.digest = digest_of(case.reports, assessed=bool(case.findings))
+            if case.summary.count == 0:  # stored before there was one
+                case.summary = summary_of(case.reports, assessed=bool(case.findings))
     await _add_decisions(connection, cases)
     ids = list(cases)
     told = await connection.execute(
         select(
             *(notice.c[name] for name in ("incident_id", "recipient", "purpose", "posts", "round", "acknowledged_by"))
-        ).where(among(notice.c.incident_id, ids))
+        ).where(any_of(notice.c.incident_id, ids))
     )
     for row in told:
         case = cases[row.incident_id]
         if row.round == case.round and row.acknowledged_by is not None:
-            case.answered |= {row.recipient, row.acknowledged_by}
+            case.acknowledged |= {row.recipient, row.acknowledged_by}
         if row.round == case.round and row.purpose in ASKING:
-            case.asked.add(row.recipient)
+            case.ack_requested.add(row.recipient)
         if row.purpose not in EACH_ROUND or row.round == case.round:
-            case.remember(row.recipient, row.purpose, row.posts)
+            case.record_notified(row.recipient, row.purpose, row.posts)
     pending = await connection.execute(
         select(deadline.c.incident_id, deadline.c.kind).where(
-            among(deadline.c.incident_id, ids), deadline.c.state == "pending"
+            any_of(deadline.c.incident_id, ids), deadline.c.state == "pending"
         )
     )
     for row in pending:
@@ -168,7 +168,7 @@ async def with_history(connection: AsyncConnection, found: list[Case], *, report
 async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     rows = await connection.execute(
         select(report.c.incident_id, report.c.facts)
-        .where(among(report.c.incident_id, list(cases)))
+        .where(any_of(report.c.incident_id, list(cases)))
         .order_by(report.c.incident_id, report.c.position)
     )
     for row in rows:
@@ -178,7 +178,7 @@ async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> N
 async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     rows = await connection.execute(
         select(finding)
-        .where(among(finding.c.incident_id, list(cases)))
+        .where(any_of(finding.c.incident_id, list(cases)))
         .order_by(finding.c.incident_id, finding.c.position)
     )
     for row in rows:
@@ -189,7 +189,7 @@ async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> 
 async def _add_decisions(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     latest = await connection.execute(
         select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
-        .where(among(decision.c.incident_id, list(cases)))
+        .where(any_of(decision.c.incident_id, list(cases)))
         .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
     )
@@ -199,8 +199,8 @@ async def _add_decisions(connection: AsyncConnection, cases: dict[str, Case]) ->
         case.decision = Decision.model_validate_json(row.record)
 
 
-def _anchor(row: Row[Any]) -> Happening:
-    return Happening(
+def _anchor(row: Row[Any]) -> Occurrence:
+    return Occurrence(
         unit=(row.unit_code, row.unit_valid_from),
         family=row.family,
         exercise=row.exercise,
@@ -224,7 +224,7 @@ def _case(row: Row[Any]) -> Case:
         level=row.level,
         successor=UnitRef.model_validate(row.successor) if row.successor else None,
         merged_into=row.merged_into,
-        digest=Digest.model_validate_json(row.digest),
+        summary=ReportSummary.model_validate_json(row.digest),
         decided_at=row.decided_at,
         has_history=False,
     )
@@ -240,7 +240,7 @@ async def redirect_merged(connection: AsyncConnection, incident_id: str, into: s
     await connection.execute(update(incident).where(incident.c.merged_into == incident_id).values(merged_into=into))
 
 
-async def happening_of_report(connection: AsyncConnection, report_id: str, like: Happening) -> Happening:
+async def occurrence_of_report(connection: AsyncConnection, report_id: str, like: Occurrence) -> Occurrence:
     """What a stored report is about; without a point where that was erased."""
     row = (await connection.execute(select(report).where(report.c.report_id == report_id))).one()
     facts = ReportFacts.model_validate(row.facts)

@@ -9,7 +9,14 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.incidents.finding import Finding
-from services.escalation.domain.incidents.incident import Case, IssuedNotice, Joined, MadeDecision, NewDeadline, Outcome
+from services.escalation.domain.incidents.incident import (
+    AssignedReport,
+    Case,
+    ChangeSet,
+    IssuedNotice,
+    MadeDecision,
+    NewDeadline,
+)
 from services.escalation.domain.rules.accountability import record_bytes
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 from shared.database import copy
@@ -39,20 +46,20 @@ WAITING = ("queued", "failed")
 """Deliveries that may still be called off."""
 
 
-async def save(connection: AsyncConnection, out: Outcome, now: datetime) -> None:
+async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
     """All of it but the events, which `Escalation.emit` puts into the outbox of the same transaction."""
-    await _save_cases(connection, [case for case in out.cases.values() if case.decision is not None])
-    await _save_filed(connection, [case for case in out.cases.values() if case.decision is None])
-    await _call_off(connection, out, now)
-    for case, report_ids in out.moved:
+    await _save_cases(connection, [case for case in changes.cases.values() if case.decision is not None])
+    await _save_filed(connection, [case for case in changes.cases.values() if case.decision is None])
+    await _call_off(connection, changes, now)
+    for case, report_ids in changes.moved:
         await _move_reports(connection, case.incident_id, report_ids)
-    await copy(connection, report, [_report_row(joined) for joined in out.reports])
-    await copy(connection, finding, _finding_rows(out.findings))
-    await copy(connection, decision, [_decision_row(made, now) for made in out.decisions])
-    await copy(connection, notice, [_notice_row(n) for n in out.notices])
-    await copy(connection, delivery, _delivery_rows(out.notices, now))
-    await copy(connection, deadline, [_deadline_row(d, now) for d in out.deadlines])
-    links = [{"incident_id": a, "other_id": b, "reason": reason, "made_at": now} for a, b, reason in out.links]
+    await copy(connection, report, [_report_row(joined) for joined in changes.reports])
+    await copy(connection, finding, _finding_rows(changes.findings))
+    await copy(connection, decision, [_decision_row(made, now) for made in changes.decisions])
+    await copy(connection, notice, [_notice_row(n) for n in changes.notices])
+    await copy(connection, delivery, _delivery_rows(changes.notices, now))
+    await copy(connection, deadline, [_deadline_row(d, now) for d in changes.deadlines])
+    links = [{"incident_id": a, "other_id": b, "reason": reason, "made_at": now} for a, b, reason in changes.related]
     if links:
         await connection.execute(upsert(link).on_conflict_do_nothing(), links)
 
@@ -78,15 +85,15 @@ async def _save_filed(connection: AsyncConnection, cases: Sequence[Case]) -> Non
         {
             "ids": [case.incident_id for case in cases],
             "sequences": [case.sequence for case in cases],
-            "digests": [case.digest.model_dump_json(exclude_defaults=True) for case in cases],
+            "digests": [case.summary.model_dump_json(exclude_defaults=True) for case in cases],
         },
     )
 
 
-async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) -> None:
+async def _call_off(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
     """Due times and messages that what was decided has overtaken."""
     by_kinds: dict[tuple[str, ...], list[str]] = {}
-    for incident_id, kinds in out.settled.items():
+    for incident_id, kinds in changes.cancelled_timers.items():
         by_kinds.setdefault(tuple(sorted(kinds)), []).append(incident_id)
     for kinds, incident_ids in by_kinds.items():
         await connection.execute(
@@ -95,16 +102,16 @@ async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) ->
             .where(deadline.c.state == "pending")
             .values(state="cancelled")
         )
-    if out.ended:
+    if changes.ended:
         await connection.execute(
             update(deadline)
-            .where(deadline.c.incident_id.in_(out.ended), deadline.c.state == "pending")
+            .where(deadline.c.incident_id.in_(changes.ended), deadline.c.state == "pending")
             .values(state="cancelled")
         )
-    of_ended = [notice.c.incident_id.in_(out.ended) & not_(_goes_all_the_same(out))] if out.ended else []
+    of_ended = [notice.c.incident_id.in_(changes.ended) & not_(_goes_all_the_same(changes))] if changes.ended else []
     of_persons = [
         (notice.c.incident_id == incident_id) & notice.c.recipient.in_(persons)
-        for incident_id, persons in out.withdrawn.items()
+        for incident_id, persons in changes.withdrawn.items()
     ]
     if of_ended or of_persons:
         notices = select(notice.c.notice_id).where(or_(*of_ended, *of_persons))
@@ -118,9 +125,9 @@ async def _call_off(connection: AsyncConnection, out: Outcome, now: datetime) ->
         await call_off_deliveries(connection, notices, now)
 
 
-def _goes_all_the_same(out: Outcome) -> ColumnElement[bool]:
+def _goes_all_the_same(changes: ChangeSet) -> ColumnElement[bool]:
     """That the rule applies to it, of what went to the police: they have it, and the post-holders answer for it."""
-    to_police = [id_ for id_ in out.ended if out.cases[id_].state == "handed_off"]
+    to_police = [id_ for id_ in changes.ended if changes.cases[id_].state == "handed_off"]
     return notice.c.incident_id.in_(to_police) & (notice.c.purpose == "accountable")
 
 
@@ -172,12 +179,12 @@ def _incident_row(case: Case) -> dict[str, Any]:
         "level": case.level,
         "successor": case.successor.model_dump(mode="json") if case.successor else None,
         "merged_into": case.merged_into,
-        "digest": case.digest.model_dump_json(exclude_defaults=True),
+        "digest": case.summary.model_dump_json(exclude_defaults=True),
         "decided_at": case.decided_at,
     }
 
 
-def _report_row(joined: Joined) -> dict[str, Any]:
+def _report_row(joined: AssignedReport) -> dict[str, Any]:
     data = joined.event.data
     texts = {"description": data.description, "neighbourhood": data.neighbourhood, "location": data.location}
     personal = {name: committed.value for name, committed in texts.items() if committed is not None}

@@ -11,7 +11,7 @@ from services.escalation.domain.directory.diff import Change
 from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.store.tables import deadline, incident
-from shared.database import among
+from shared.database import any_of
 from shared.ids import uuid7
 
 KIND = "directory"
@@ -28,7 +28,7 @@ _OCCURRED_WITHIN = text(
 )
 
 
-async def mark_for_directory(
+async def schedule_reevaluation(
     connection: AsyncConnection, changes: Sequence[Change], now: datetime, also: Collection[str] = ()
 ) -> int:
     """Make the incidents concerned due, in the transaction of the change; returns how many are due now.
@@ -48,7 +48,7 @@ async def mark_for_directory(
     found = await connection.execute(
         select(incident.c.incident_id, incident.c.unit_code, incident.c.unit_valid_from, incident.c.successor)
         .add_columns(incident.c.state)
-        .where(among(incident.c.incident_id, sorted(marked.union(also))))
+        .where(any_of(incident.c.incident_id, sorted(marked.union(also))))
         .order_by(incident.c.incident_id)
         .with_for_update(key_share=True)
     )
@@ -98,7 +98,7 @@ async def _insert(
     """What is due already, or at the same instant, is not made due twice."""
     pending = await connection.execute(
         select(deadline.c.incident_id, deadline.c.due_at)
-        .where(among(deadline.c.incident_id, [row.incident_id for row in rows]))
+        .where(any_of(deadline.c.incident_id, [row.incident_id for row in rows]))
         .where(deadline.c.state == "pending", deadline.c.kind == KIND)
     )
     waiting = {(row.incident_id, max(row.due_at, now)) for row in pending}

@@ -39,7 +39,7 @@ START = Place(0, 0)
 
 
 @dataclass(frozen=True)
-class Entry:
+class TimelineEntry:
     place: Place
     wards: frozenset[str]
     """Codes of the wards whose people may see it; none of what belongs to no incident."""
@@ -143,7 +143,7 @@ async def is_to_come(connection: AsyncConnection, place: Place) -> bool:
 
 async def after(
     connection: AsyncConnection, seen: Place, limit: int, *, until: Place | None = None, ward: str | None = None
-) -> list[Entry]:
+) -> list[TimelineEntry]:
     """The next settled entries after `seen` in order, up to and with `until`, of one ward or of all."""
     successor = incident.c.successor["code"].astext
     query = (
@@ -161,7 +161,9 @@ async def after(
     if ward is not None:
         query = query.where(timeline.c.incident_id.is_not(None), or_(timeline.c.unit_code == ward, successor == ward))
     return [
-        Entry(Place(row.transaction, row.position), _wards(row.incident_id, row.unit_code, row.successor), row.body)
+        TimelineEntry(
+            Place(row.transaction, row.position), _wards(row.incident_id, row.unit_code, row.successor), row.body
+        )
         for row in await connection.execute(query)
     ]
 

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.incidents.timers import Told
+from services.escalation.domain.incidents.timers import TimedNotice
 from services.escalation.store.incident_saving import call_off_deliveries
 from services.escalation.store.tables import deadline, delivery, incident, notice
-from shared.database import among
+from shared.database import any_of
 
 
-async def claim_passed(
+async def claim_due(
     connection: AsyncConnection,
     now: datetime,
     limit: int,
@@ -26,9 +26,9 @@ async def claim_passed(
     """
     passed = select(deadline.c.incident_id).where(deadline.c.state == "pending", deadline.c.due_at <= now)
     if which is not None:
-        passed = passed.where(among(deadline.c.incident_id, which))
+        passed = passed.where(any_of(deadline.c.incident_id, which))
     if but:
-        passed = passed.where(not_(among(deadline.c.incident_id, but)))
+        passed = passed.where(not_(any_of(deadline.c.incident_id, but)))
     passed = passed.order_by(deadline.c.due_at).limit(4 * limit)
     rows = await connection.execute(
         select(incident.c.incident_id)
@@ -40,12 +40,14 @@ async def claim_passed(
     return [row.incident_id for row in rows]
 
 
-async def pass_deadlines(connection: AsyncConnection, incident_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
+async def fire_due_timers(
+    connection: AsyncConnection, incident_ids: Sequence[str], now: datetime
+) -> Sequence[Row[Any]]:
     """Mark the passed deadlines of locked incidents; returns them in order of their due times."""
     rows = await connection.execute(
         update(deadline)
         .where(
-            among(deadline.c.incident_id, incident_ids),
+            any_of(deadline.c.incident_id, incident_ids),
             deadline.c.state == "pending",
             deadline.c.due_at <= now,
         )
@@ -55,13 +57,13 @@ async def pass_deadlines(connection: AsyncConnection, incident_ids: Sequence[str
     return sorted(rows.all(), key=lambda row: (row.due_at, row.deadline_id))
 
 
-async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, Told]:
+async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, TimedNotice]:
     rows = await connection.execute(
         select(notice.c.notice_id, notice.c.recipient, notice.c.posts, notice.c.due_at).where(
-            among(notice.c.notice_id, notice_ids)
+            any_of(notice.c.notice_id, notice_ids)
         )
     )
-    return {row.notice_id: Told(row.recipient, tuple(row.posts), row.due_at) for row in rows}
+    return {row.notice_id: TimedNotice(row.recipient, tuple(row.posts), row.due_at) for row in rows}
 
 
 async def notices_of(connection: AsyncConnection, incident_id: str) -> Sequence[Row[Any]]:
@@ -79,14 +81,14 @@ async def acknowledge(connection: AsyncConnection, notice_ids: Sequence[str], by
     """Acknowledge what is not yet; cancel its deadlines and what is still to be sent. Returns what was new."""
     rows = await connection.execute(
         update(notice)
-        .where(among(notice.c.notice_id, notice_ids), notice.c.acknowledged_at.is_(None))
+        .where(any_of(notice.c.notice_id, notice_ids), notice.c.acknowledged_at.is_(None))
         .values(acknowledged_at=at, acknowledged_by=by)
         .returning(notice.c.notice_id)
     )
     new = {row.notice_id for row in rows}
     await connection.execute(
         update(deadline)
-        .where(among(deadline.c.notice_id, new), deadline.c.state == "pending")
+        .where(any_of(deadline.c.notice_id, new), deadline.c.state == "pending")
         .values(state="cancelled")
     )
     await call_off_deliveries(connection, new, at)

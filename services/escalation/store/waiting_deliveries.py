@@ -14,10 +14,10 @@ from services.escalation.store.directory import contact_of
 from services.escalation.store.incident_saving import WAITING
 from services.escalation.store.reevaluation import open_of
 from services.escalation.store.tables import contact, delivery, incident, notice
-from shared.database import among
+from shared.database import any_of
 from shared.ids import uuid7
 
-Channels = Sequence[tuple[str, str]]
+PersonalChannels = Sequence[tuple[str, str]]
 """Of people: (holder id, channel)."""
 THROUGH = ("sent", "delivered")
 
@@ -39,7 +39,7 @@ class Owed:
     contact: Contact
 
 
-async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gone: Channels) -> set[str]:
+async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gone: PersonalChannels) -> set[str]:
     """Incidents of which people of these units may be told, open ones, and those with something left for `gone`."""
     found: set[str] = set()
     if units:
@@ -51,14 +51,14 @@ async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gon
 
 
 async def call_off(
-    connection: AsyncConnection, incident_ids: Collection[str], gone: Channels, now: datetime
+    connection: AsyncConnection, incident_ids: Collection[str], gone: PersonalChannels, now: datetime
 ) -> list[CalledOff]:
     """What waits on channels that these people do not have any more."""
     if not gone:
         return []
     rows = await connection.execute(
         update(delivery)
-        .where(delivery.c.notice_id == notice.c.notice_id, among(notice.c.incident_id, incident_ids), _is_among(gone))
+        .where(delivery.c.notice_id == notice.c.notice_id, any_of(notice.c.incident_id, incident_ids), _is_among(gone))
         .where(delivery.c.state.in_(WAITING))
         .values(state="cancelled", finished_at=now)
         .returning(notice.c.notice_id, notice.c.incident_id, notice.c.recipient, notice.c.posts)
@@ -66,7 +66,7 @@ async def call_off(
     return [CalledOff(row.notice_id, row.incident_id, row.recipient, frozenset(row.posts)) for row in rows]
 
 
-def _is_among(channels: Channels) -> ColumnElement[bool]:
+def _is_among(channels: PersonalChannels) -> ColumnElement[bool]:
     return and_(tuple_(notice.c.recipient, delivery.c.channel).in_(channels), notice.c.exercise.is_(False))
 
 
@@ -77,7 +77,7 @@ async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[
     )
     await connection.execute(
         update(delivery)
-        .where(among(delivery.c.delivery_id, delivery_ids), delivery.c.state == "failed")
+        .where(any_of(delivery.c.delivery_id, delivery_ids), delivery.c.state == "failed")
         .where(delivery.c.notice_id == notice.c.notice_id, notice.c.exercise.is_(False))
         .where(theirs.exists(), ~theirs.where(contact.c.superseded_at.is_(None)).exists())
         .values(state="cancelled", finished_at=now)
@@ -98,9 +98,9 @@ async def owed(
         select(notice.c.notice_id, notice.c.incident_id, *of_contact)
         .join_from(notice, incident, incident.c.incident_id == notice.c.incident_id)
         .join(contact, contact.c.holder_id == notice.c.recipient)
-        .where(among(notice.c.incident_id, incident_ids), notice.c.exercise.is_(False))
+        .where(any_of(notice.c.incident_id, incident_ids), notice.c.exercise.is_(False))
         .where(notice.c.acknowledged_at.is_(None), notice.c.withdrawn_at.is_(None))
-        .where(or_(incident.c.state.not_in(sorted(FINAL)), among(notice.c.notice_id, called_off)))
+        .where(or_(incident.c.state.not_in(sorted(FINAL)), any_of(notice.c.notice_id, called_off)))
         .where(or_(notice.c.round == incident.c.round, told_once))
         .where(contact.c.recorded_at == recorded_at, contact.c.superseded_at.is_(None), ~settled.exists())
         .order_by(notice.c.notice_id, contact.c.channel)

@@ -50,7 +50,7 @@ class Watch:
             "offices": self.offices,
         }
 
-    def complaints(self, now: datetime) -> dict[str, str | None]:
+    def health_failures(self, now: datetime) -> dict[str, str | None]:
         """For `/readyz`, under names of their own; None is well."""
         said = {
             "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "

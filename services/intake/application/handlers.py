@@ -105,7 +105,7 @@ class Intake:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def complaint(self) -> str | None:
+    def health_failure(self) -> str | None:
         ended = self._committing is None or self._committing.done()
         return "reports are not being committed: restart intake" if ended else None
 

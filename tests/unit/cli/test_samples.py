@@ -15,7 +15,7 @@ from services.escalation.api import commands
 from services.escalation.domain.directory.schemas import RosterRow, TenureRow, UnitRow
 from services.escalation.domain.directory.validation import check_rosters, check_tenures, check_units
 from services.escalation.domain.incidents import correlation
-from services.escalation.domain.incidents.correlation import Happening, Point
+from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.intake.domain.submission import Submission
 from services.intake.domain.wards import Unit, resolve
 from shared.clock import HO_CHI_MINH
@@ -358,18 +358,18 @@ def test_every_incident_to_which_the_rule_may_apply_is_ended_by_a_row() -> None:
 
 def test_which_incident_a_report_of_the_night_joins_does_not_hang_on_commands() -> None:
     """So the reports alone, sent to other systems, come to the same incidents."""
-    anchors: dict[str, Happening] = {}
+    anchors: dict[str, Occurrence] = {}
     for row in ACCEPTED:
         report, label = row["report"], row["expected"]["incident"]
         unit, place = ward_of(row), report.get("location")
-        happening = Happening(
+        occurrence = Occurrence(
             unit=(unit.code, unit.valid_from),
             family=categories()[report["category"]].family,
             exercise=report.get("exercise", False),
             at=min(datetime.fromisoformat(report["occurred_at"]), datetime.fromisoformat(row["at"])),
             point=Point(place["latitude"], place["longitude"]) if place else None,
         )
-        found = correlation.find(happening, anchors.items(), RULEBOOK.rulebook.correlation)
+        found = correlation.find(occurrence, anchors.items(), RULEBOOK.rulebook.correlation)
         assert (found or label) == label
         assert (found is None) == (label not in anchors)
-        anchors.setdefault(label, happening)
+        anchors.setdefault(label, occurrence)

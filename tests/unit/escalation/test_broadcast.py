@@ -6,11 +6,11 @@ import pytest
 
 from services.escalation.monitoring import broadcast
 from services.escalation.monitoring.broadcast import Listener
-from services.escalation.store.timeline import Entry, Place
+from services.escalation.store.timeline import Place, TimelineEntry
 
 
-def entry(number: int, *wards: str) -> Entry:
-    return Entry(Place(1, number), frozenset(wards), b"{}")
+def entry(number: int, *wards: str) -> TimelineEntry:
+    return TimelineEntry(Place(1, number), frozenset(wards), b"{}")
 
 
 async def test_all_that_waits_is_taken_at_once_and_in_order() -> None:

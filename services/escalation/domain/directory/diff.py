@@ -19,11 +19,11 @@ from services.escalation.domain.directory.model import (
     remainders,
 )
 from services.escalation.domain.directory.schemas import Note, Numbered, Place, RosterRow, Tables, TenureRow, UnitRow
-from services.escalation.domain.directory.validation import Units, merged
+from services.escalation.domain.directory.validation import Units, with_recorded
 from shared.clock import local
 
 T = TypeVar("T")
-Kind = Literal["unit", "tenure", "roster", "contact"]
+RecordKind = Literal["unit", "tenure", "roster", "contact"]
 NewId = Callable[[], str]
 
 
@@ -61,7 +61,7 @@ class Plan(Generic[T]):
 
 def plan_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> Plan[Unit]:
     plan = Plan[Unit]()
-    after = merged(rows, recorded)
+    after = with_recorded(rows, recorded)
     for line, row in rows:
         old, new = recorded.get(row.key), after[row.key]
         if old == new:
@@ -285,7 +285,7 @@ class Difference:
     What takes the place of an old record is told with that one, not as an addition.
     """
 
-    kind: Kind
+    kind: RecordKind
     place: Place
     change: Literal["added", "superseded"]
     record: dict[str, Any]
@@ -293,7 +293,7 @@ class Difference:
     """Of one that is superseded: for each record in its place, what is other there. Empty: it is withdrawn."""
 
 
-def differences(kind: Kind, plan: Plan[T], shown: Callable[[T], dict[str, Any]]) -> list[Difference]:
+def differences(kind: RecordKind, plan: Plan[T], shown: Callable[[T], dict[str, Any]]) -> list[Difference]:
     replacing = {e.place for e in plan.ended if e.by is not None}
     found = [Difference(kind, place, "added", shown(new)) for place, new in plan.added if place not in replacing]
     for e in plan.ended:

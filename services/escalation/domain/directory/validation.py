@@ -25,7 +25,7 @@ Units = Mapping[UnitKey, Unit]
 
 def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineError]:
     """All that is wrong with what is asked to be recorded, beside the units that are."""
-    units = merged(tables.units, recorded)
+    units = with_recorded(tables.units, recorded)
     refs = [unit.ref for unit in units.values()]
     return [
         *check_units(tables.units, recorded),
@@ -35,7 +35,7 @@ def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineErr
     ]
 
 
-def merged(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> dict[UnitKey, Unit]:
+def with_recorded(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> dict[UnitKey, Unit]:
     """The units as they will be. A row says nothing of what its file has no column for."""
     names = {key: unit.ref.name for key, unit in recorded.items()} | {row.key: row.name for _, row in rows}
     found = dict(recorded)
@@ -58,7 +58,7 @@ def merged(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> dict[UnitKey, 
 
 def check_units(rows: Sequence[Numbered[UnitRow]], recorded: Units | None = None) -> list[LineError]:
     """Units named twice, empty or overlapping periods, and successors that cannot be."""
-    units = merged(rows, recorded or {})
+    units = with_recorded(rows, recorded or {})
     errors: list[LineError] = []
     seen: dict[UnitKey, int] = {}
     for line, row in rows:
@@ -103,7 +103,7 @@ def _overlapping_units(units: Units, lines: Mapping[UnitKey, int]) -> list[LineE
 
 def note_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> list[Note]:
     """Codes that are used again, and units that ended with nothing in their place."""
-    units = merged(rows, recorded)
+    units = with_recorded(rows, recorded)
     lines = {row.key: line for line, row in rows}
     notes: list[Note] = []
     for a, b in pairwise(sorted(units)):

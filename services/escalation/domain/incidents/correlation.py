@@ -23,7 +23,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Happening:
+class Occurrence:
     """What correlation looks at: of a report, or of an incident's first report (its anchor)."""
 
     unit: tuple[str, date]
@@ -45,7 +45,7 @@ def distance_m(a: Point, b: Point) -> float:
     return 2 * EARTH_RADIUS_M * asin(min(1.0, sqrt(h)))
 
 
-def same_incident(report: Happening, anchor: Happening, policy: Correlation) -> bool:
+def same_incident(report: Occurrence, anchor: Occurrence, policy: Correlation) -> bool:
     """Measured from the incident's first report: a fixed window does not grow with each report that joins."""
     if abs(report.at - anchor.at) > timedelta(minutes=policy.window_minutes) or report.key != anchor.key:
         return False
@@ -54,7 +54,7 @@ def same_incident(report: Happening, anchor: Happening, policy: Correlation) -> 
     return distance_m(report.point, anchor.point) <= policy.radius_m
 
 
-def find(report: Happening, anchors: Iterable[tuple[str, Happening]], policy: Correlation) -> str | None:
+def find(report: Occurrence, anchors: Iterable[tuple[str, Occurrence]], policy: Correlation) -> str | None:
     """Id of the incident that `report` belongs to: of several the nearest in time, then the earliest, then by id."""
     matches = [(id_, anchor) for id_, anchor in anchors if same_incident(report, anchor, policy)]
     best = min(matches, key=lambda m: (abs(report.at - m[1].at), m[1].at, m[0]), default=None)

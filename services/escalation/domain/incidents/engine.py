@@ -23,15 +23,15 @@ from services.escalation.domain.directory.model import (
 )
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents import lifecycle
-from services.escalation.domain.incidents.correlation import Happening, Key
+from services.escalation.domain.incidents.correlation import Key, Occurrence
 from services.escalation.domain.incidents.finding import assess
 from services.escalation.domain.incidents.incident import (
     Case,
+    ChangeSet,
     DueKind,
     IssuedNotice,
     MadeDecision,
     NewDeadline,
-    Outcome,
     about,
 )
 from services.escalation.domain.incidents.patterns import Neighbour
@@ -53,7 +53,7 @@ from shared.events import (
 
 
 @dataclass(frozen=True)
-class Channels:
+class OfficeChannels:
     """Where the desk, the leadership and exercises are told, beside those on duty: Apprise URLs."""
 
     desk: str
@@ -62,19 +62,19 @@ class Channels:
 
 
 @dataclass
-class Router:
+class IncidentEngine:
     """Works on a set of cases, one thing after the other."""
 
     cases: dict[Key, list[Case]]
     """Open incidents that a report of the batch could join, by what has to be equal."""
     directory: Directory
     rulebooks: Sequence[AdoptedRulebook]
-    channels: Channels
+    channels: OfficeChannels
     now: datetime
     new_id: Callable[[], str]
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
     """Other incidents of the batch's wards near in time, for patterns."""
-    out: Outcome = field(default_factory=Outcome)
+    changes: ChangeSet = field(default_factory=ChangeSet)
     _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
@@ -90,13 +90,13 @@ class Router:
         found = [at for t in self.tenures(case) for at in (t.valid_from, t.valid_to) if at is not None]
         return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
 
-    def open(self, happening: Happening, unit: UnitRef, category: str) -> Case:
+    def open(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
         """A new incident by a person's command."""
-        case = self.new_case(happening, unit, category)
+        case = self.new_case(occurrence, unit, category)
         self.announce(case, None)
         return case
 
-    def new_case(self, happening: Happening, unit: UnitRef | None, category: str) -> Case:
+    def new_case(self, occurrence: Occurrence, unit: UnitRef | None, category: str) -> Case:
         assert unit is not None
         known = self.directory.units.get(key_of(unit))
         case = Case(
@@ -104,11 +104,11 @@ class Router:
             unit=unit,
             unit_kind=known.kind if known else "",
             category=category,
-            anchor=happening,
+            anchor=occurrence,
             opened_at=self.now,
             is_new=True,
         )
-        self.cases.setdefault(happening.key, []).append(case)
+        self.cases.setdefault(occurrence.key, []).append(case)
         return case
 
     def announce(self, case: Case, cause: str | None) -> None:
@@ -118,14 +118,14 @@ class Router:
     def evaluate(self, case: Case, cause: str | None) -> None:
         """Decide again; a decision of another result is made, linked to the earlier one, and its notices issued."""
         assert case.has_history
-        self.out.cases[case.incident_id] = case
+        self.changes.cases[case.incident_id] = case
         inputs = self.inputs(case)
         decision = decide(inputs, self.rulebook_of(case))
         before, again = case.decision, self._to_ask_again(case, decision)
         if before is None or decision.differs_from(before):
             self._adopt(case, decision, inputs, cause)
         if case.is_open:
-            if any((n.recipient, "still_open") in case.told for n in again):
+            if any((n.recipient, "still_open") in case.notified for n in again):
                 again = self._in_another_round(case, decision)
             self.withdraw(case, {n.recipient for n in again})
             self._notify(case, decision, before, cause)
@@ -186,7 +186,7 @@ class Router:
 
     def _adopt(self, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
         made = MadeDecision(self.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
-        self.out.decisions.append(made)
+        self.changes.decisions.append(made)
         self.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
         case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
         case.rulebook_version, case.decided_at = inputs.rulebook_version, self.now
@@ -201,17 +201,17 @@ class Router:
     def withdraw(self, case: Case, persons: set[str]) -> None:
         """What was asked of them until now, and is still to be sent to them, ends."""
         if persons:
-            self.out.withdrawn.setdefault(case.incident_id, set()).update(persons)
+            self.changes.withdrawn.setdefault(case.incident_id, set()).update(persons)
 
     def _notify(self, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:
-        planned = notification.plan(decision, case.told, self._on_duty(case), before)
+        planned = notification.plan(decision, case.notified, self._on_duty(case), before)
         self.ask(case, [n for n in planned if n.purpose == "accountable"], cause)
         for notice in (n for n in planned if n.purpose != "accountable"):
             self.issue(case, notice, None, cause)
             if notice.purpose == "review":
                 self.due(case, "review", self._review_by(case, decision), level=1)
         if not notification.desk_reviews(decision):
-            self.settle(case, "review")
+            self.cancel_timers(case, "review")
 
     def _to_ask_again(self, case: Case, decision: Decision) -> list[Notice]:
         """Who is to be asked in this round, was told before, and of whose earlier asking nothing is left.
@@ -223,16 +223,16 @@ class Router:
         if before is None or not notification.holders_are_told(decision):
             return []
         in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
-        done = case.answered if in_vain else case.answered | (case.asked & before.acting)
+        done = case.acknowledged if in_vain else case.acknowledged | (case.ack_requested & before.acting)
         return [n for n in self._told_before(case, decision) if n.recipient not in done]
 
     def _told_before(self, case: Case, decision: Decision) -> list[Notice]:
         holders = notification.to_holders(decision.parties, "still_open")
-        return [n for n in holders if (n.recipient, "accountable") in case.told]
+        return [n for n in holders if (n.recipient, "accountable") in case.notified]
 
     def _in_another_round(self, case: Case, decision: Decision) -> list[Notice]:
         """In this one somebody was asked twice in vain; in the next everybody is asked again."""
-        self.settle_stored(case, "acknowledge", "remind")
+        self.cancel_stored_timers(case, "acknowledge", "remind")
         self.begin_round(case)
         return self._told_before(case, decision)
 
@@ -240,13 +240,13 @@ class Router:
         """From here on everybody may be told again; who was asked just now was asked in this round."""
         case.round += 1
         case.level = 0
-        case.told = {key: posts for key, posts in case.told.items() if key[1] not in notification.EACH_ROUND}
-        case.answered.clear()
-        case.asked.clear()
-        for place, issued in enumerate(self.out.notices):
+        case.notified = {key: posts for key, posts in case.notified.items() if key[1] not in notification.EACH_ROUND}
+        case.acknowledged.clear()
+        case.ack_requested.clear()
+        for place, issued in enumerate(self.changes.notices):
             if issued.case is case and issued.notice.purpose in notification.ASKING:
-                case.asked.add(issued.notice.recipient)
-                self.out.notices[place] = replace(issued, round=case.round)
+                case.ack_requested.add(issued.notice.recipient)
+                self.changes.notices[place] = replace(issued, round=case.round)
 
     def _on_duty(self, case: Case) -> list[str]:
         acts = key_of(case.successor or case.unit)
@@ -268,7 +268,7 @@ class Router:
             issued = self.issue(case, notice, asked_at + minutes, cause)
             self.due(case, "acknowledge", asked_at + minutes, issued.notice_id)
             self.due(case, "remind", asked_at + minutes * policy.chain.remind_percent / 100, issued.notice_id)
-            case.state = lifecycle.told(case.state)
+            case.state = lifecycle.after_notice(case.state)
             unreachable.update(notice.posts if rings is None else ())
         if unreachable:
             self.tell_desk(case, "unreachable", unreachable, cause)
@@ -282,11 +282,11 @@ class Router:
         """An open incident always has something that falls due."""
         policy = self.policy_of(case)
         if decision.outcome == "does_not_apply":
-            self.settle(case, "acknowledge", "remind", "lapse")
+            self.cancel_timers(case, "acknowledge", "remind", "lapse")
             if not case.pending & {"review", "idle"}:
                 self.due(case, "idle", self.now + timedelta(minutes=policy.chain.idle_minutes))
             return
-        self.settle(case, "idle")
+        self.cancel_timers(case, "idle")
         self._watch_directory(case)
         if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending - {"directory"}):
             self.lapse_later(case)
@@ -304,24 +304,24 @@ class Router:
 
     def due(self, case: Case, kind: DueKind, at: datetime, notice_id: str | None = None, *, level: int = 0) -> None:
         case.pending.add(kind)
-        self.out.deadlines.append(NewDeadline(case, kind, at, notice_id, level))
+        self.changes.deadlines.append(NewDeadline(case, kind, at, notice_id, level))
 
-    def settle(self, case: Case, *kinds: DueKind) -> None:
+    def cancel_timers(self, case: Case, *kinds: DueKind) -> None:
         """These due times of the incident no longer matter, whether they were stored or are of this transaction."""
         if case.pending.intersection(kinds):
-            self.settle_stored(case, *kinds)
-            self.out.deadlines[:] = [d for d in self.out.deadlines if d.case is not case or d.kind not in kinds]
+            self.cancel_stored_timers(case, *kinds)
+            self.changes.deadlines[:] = [d for d in self.changes.deadlines if d.case is not case or d.kind not in kinds]
             case.pending.difference_update(kinds)
 
-    def settle_stored(self, case: Case, *kinds: DueKind) -> None:
+    def cancel_stored_timers(self, case: Case, *kinds: DueKind) -> None:
         """The same, but what was set in this transaction stays."""
-        self.out.settled.setdefault(case.incident_id, set()).update(kinds)
-        new = {d.kind for d in self.out.deadlines if d.case is case}
+        self.changes.cancelled_timers.setdefault(case.incident_id, set()).update(kinds)
+        new = {d.kind for d in self.changes.deadlines if d.case is case}
         case.pending.difference_update(set(kinds) - new)
 
     def tell_desk(self, case: Case, purpose: Purpose, posts: Iterable[str] = (), cause: str | None = None) -> None:
         """Of something about these posts, once for each of them."""
-        told = case.told.get((DESK, purpose))
+        told = case.notified.get((DESK, purpose))
         new = set(posts) - (told or frozenset())
         if new or told is None:
             self.issue(case, Notice(DESK, purpose, tuple(sorted(new))), None, cause)
@@ -345,11 +345,11 @@ class Router:
             round=case.round,
             channels=self._reach(case, notice.recipient),
         )
-        self.out.cases[case.incident_id] = case
-        self.out.notices.append(issued)
-        case.remember(notice.recipient, notice.purpose, notice.posts)
+        self.changes.cases[case.incident_id] = case
+        self.changes.notices.append(issued)
+        case.record_notified(notice.recipient, notice.purpose, notice.posts)
         if notice.purpose in notification.ASKING:
-            case.asked.add(notice.recipient)
+            case.ack_requested.add(notice.recipient)
         data = NoticeIssuedData(
             **about(case, cause, officials=() if notice.recipient in OFFICES else (notice.recipient,)),
             notice_id=issued.notice_id,
@@ -388,7 +388,7 @@ class Router:
 
     def emit(self, event: Event) -> str:
         """Its id, for what it causes."""
-        self.out.events.append(event)
+        self.changes.events.append(event)
         return event.id
 
     def envelope(self, case: Case) -> dict[str, Any]:

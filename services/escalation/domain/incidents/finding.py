@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from shared.events import Harm
 
-Kind = Literal[
+FindingKind = Literal[
     "verification",
     "dismissal",
     "designation",
@@ -30,7 +30,7 @@ class Finding(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     finding_id: str
-    kind: Kind
+    kind: FindingKind
     author: str
     role: str
     content: dict[str, Any]
@@ -81,5 +81,5 @@ def _of(finding: Finding) -> dict[str, Any]:
     return {}
 
 
-def last(findings: Iterable[Finding], kind: Kind) -> Finding | None:
+def last(findings: Iterable[Finding], kind: FindingKind) -> Finding | None:
     return next((f for f in reversed(list(findings)) if f.kind == kind), None)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import orjson
 
-from services.escalation.domain.incidents.correlation import Happening, Point
+from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.lifecycle import FINAL, State
-from services.escalation.domain.incidents.report_summary import Digest
+from services.escalation.domain.incidents.report_summary import ReportSummary
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.rules.accountability import Decision, Inputs, ReportFacts, time_of_occurrence
 from shared.events import Event, ReportReceived, UnitRef
@@ -27,7 +27,7 @@ class Case:
     unit: UnitRef
     unit_kind: str
     category: str
-    anchor: Happening
+    anchor: Occurrence
     opened_at: datetime
     state: State = "received"
     sequence: int = 0
@@ -37,9 +37,9 @@ class Case:
     level: int = 0
     successor: UnitRef | None = None
     merged_into: str | None = None
-    aliases: list[Happening] = field(default_factory=list[Happening])
+    aliases: list[Occurrence] = field(default_factory=list[Occurrence])
     """Anchors of incidents that were merged into this one: their reports come here."""
-    digest: Digest = field(default_factory=Digest)
+    summary: ReportSummary = field(default_factory=ReportSummary)
     decided_at: datetime | None = None
     """When the standing decision was made."""
     has_history: bool = True
@@ -49,11 +49,11 @@ class Case:
     decision: Decision | None = None
     decision_id: str | None = None
     decision_number: int = 0
-    told: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
+    notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
     """Posts by (recipient, purpose), of this round where the purpose belongs to one."""
-    asked: set[str] = field(default_factory=set[str])
+    ack_requested: set[str] = field(default_factory=set[str])
     """Post-holders whose acknowledgement was asked for in this round."""
-    answered: set[str] = field(default_factory=set[str])
+    acknowledged: set[str] = field(default_factory=set[str])
     """Who has acknowledged in this round."""
     pending: set[DueKind] = field(default_factory=set[DueKind])
     """Kinds of due times that wait."""
@@ -68,9 +68,9 @@ class Case:
         """Codes of the units whose people may see it."""
         return {self.unit.code} | ({self.successor.code} if self.successor else set[str]())
 
-    def remember(self, recipient: str, purpose: str, posts: Iterable[str]) -> None:
+    def record_notified(self, recipient: str, purpose: str, posts: Iterable[str]) -> None:
         """They were told of it for these posts."""
-        self.told[recipient, purpose] = self.told.get((recipient, purpose), frozenset()) | frozenset(posts)
+        self.notified[recipient, purpose] = self.notified.get((recipient, purpose), frozenset()) | frozenset(posts)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class MadeDecision:
 
 
 @dataclass(frozen=True)
-class Joined:
+class AssignedReport:
     """A report and the incident that it belongs to. `matters`: it may change the decision."""
 
     event: ReportReceived
@@ -120,12 +120,12 @@ class NewDeadline:
 
 
 @dataclass
-class Outcome:
+class ChangeSet:
     """All that a transaction has to write, in this order: what is settled, then what is new."""
 
     cases: dict[str, Case] = field(default_factory=dict[str, Case])
-    reports: list[Joined] = field(default_factory=list[Joined])
-    settled: dict[str, set[DueKind]] = field(default_factory=dict[str, set[DueKind]])
+    reports: list[AssignedReport] = field(default_factory=list[AssignedReport])
+    cancelled_timers: dict[str, set[DueKind]] = field(default_factory=dict[str, set[DueKind]])
     """Kinds of due times of an incident that no longer matter."""
     withdrawn: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     """Persons who left, or are asked anew: what is still to be sent to them, and was asked of them, ends."""
@@ -137,7 +137,7 @@ class Outcome:
     findings: list[tuple[Case, Finding]] = field(default_factory=list[tuple[Case, Finding]])
     notices: list[IssuedNotice] = field(default_factory=list[IssuedNotice])
     deadlines: list[NewDeadline] = field(default_factory=list[NewDeadline])
-    links: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    related: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     events: list[Event] = field(default_factory=list[Event])
 
 
@@ -155,7 +155,7 @@ def about(case: Case, cause: str | None, officials: Iterable[str] = ()) -> dict[
     }
 
 
-def happening_of(event: ReportReceived) -> Happening:
+def occurrence_of(event: ReportReceived) -> Occurrence:
     data = event.data
     assert data.unit is not None
     assert data.occurred_at is not None
@@ -163,7 +163,7 @@ def happening_of(event: ReportReceived) -> Happening:
     if data.location is not None:
         place = orjson.loads(data.location.value)
         point = Point(float(place["latitude"]), float(place["longitude"]))
-    return Happening(
+    return Occurrence(
         unit=(data.unit.code, data.unit.valid_from),
         family=categories()[str(data.category)].family,
         exercise=data.exercise,

@@ -41,7 +41,7 @@ STATES: tuple[State, ...] = get_args(State)
 ACTIONS: tuple[Action, ...] = get_args(Action)
 FINAL: frozenset[State] = frozenset({"closed", "dismissed", "merged", "handed_off"})
 OPEN: frozenset[State] = frozenset(STATES) - FINAL
-ANSWERED: frozenset[State] = frozenset({"acknowledged", "responding", "closure_proposed"})
+ACKNOWLEDGED_STATES: frozenset[State] = frozenset({"acknowledged", "responding", "closure_proposed"})
 
 WHO: Mapping[Action, frozenset[str]] = {
     "verify": frozenset({"desk"}),
@@ -131,16 +131,16 @@ def may_close(decision: Decision, *, asked: bool) -> Refused | None:
 def after(action: Action, state: State) -> State:
     """The state that `action` leads to from one of FROM[action]."""
     if action == "respond":
-        return "responding" if state in ANSWERED else state
+        return "responding" if state in ACKNOWLEDGED_STATES else state
     return TO.get(action, state)
 
 
-def told(state: State) -> State:
+def after_notice(state: State) -> State:
     """After a post-holder was told, who has yet to acknowledge."""
     return "notified" if state in {"received", "acknowledged"} else state
 
 
-def answered(state: State) -> State:
+def after_acknowledgement(state: State) -> State:
     """After the last of those who were told has acknowledged."""
     return "acknowledged" if state == "notified" else state
 

@@ -33,7 +33,7 @@ class Said(BaseModel):
         return same and sender and self.firecracker == report.firecracker
 
 
-class Digest(BaseModel):
+class ReportSummary(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     count: int = 0
@@ -45,7 +45,7 @@ class Digest(BaseModel):
     suggested: bool = False
     """The desk was pointed to it as prominent, or has looked at it by itself."""
 
-    def is_settled_by(self, report: ReportFacts) -> bool:
+    def already_says(self, report: ReportFacts) -> bool:
         """The decision cannot change: its sender, an officer, or two others said the same before."""
         if self.assessed:
             return False
@@ -54,7 +54,7 @@ class Digest(BaseModel):
             return False
         return len(same.by) > 1 or report.source.subject in same.by or report.source.kind == "officer"
 
-    def plus(self, report: ReportFacts) -> "Digest":
+    def plus(self, report: ReportFacts) -> "ReportSummary":
         subject = report.source.subject
         sources = self.sources
         if not report.clock_ahead and subject not in sources and len(sources) < MOST_SOURCES:
@@ -80,8 +80,8 @@ class Digest(BaseModel):
         return (*self.said, new)
 
 
-def digest_of(reports: Iterable[ReportFacts], *, assessed: bool = False, suggested: bool = False) -> Digest:
-    found = Digest(assessed=assessed, suggested=suggested)
+def summary_of(reports: Iterable[ReportFacts], *, assessed: bool = False, suggested: bool = False) -> ReportSummary:
+    found = ReportSummary(assessed=assessed, suggested=suggested)
     for report in reports:
         found = found.plus(report)
     return found

@@ -21,7 +21,7 @@ def scheme(channel: str) -> str:
     return channel.partition("://")[0].lower()
 
 
-def lane(channel: str) -> str:
+def host_of(channel: str) -> str:
     """What stalls together: the scheme with the server that it names."""
     try:
         return f"{scheme(channel)}://{urlsplit(channel).hostname or ''}"
@@ -35,7 +35,7 @@ def contact_key(channel: str) -> str:
 
 
 def gateway_key(channel: str) -> str:
-    return f"{scheme(channel)}:{hashlib.sha256(lane(channel).encode()).hexdigest()}"
+    return f"{scheme(channel)}:{hashlib.sha256(host_of(channel).encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Waiting:
     """A delivery that is due."""
 
     delivery_id: str
-    lane: str
+    host: str
     contact: str | None
     """Key of its contact's rate; None: goes without one, as exercises do, in a message of its own."""
     gateway: str | None
@@ -97,8 +97,8 @@ class Limits:
     gateway: Rate
     messages: int
     """As many are taken at once."""
-    lane: int
-    """As many may be under way in a lane."""
+    per_host: int
+    """As many messages may be under way to one host at once."""
 
 
 class _Busy(Exception):
@@ -118,7 +118,7 @@ def share(
     *,
     crowded: bool = False,
 ) -> Shares:
-    """`waiting` in order; `under_way` by lane; `crowded`: more is due than is to be seen here."""
+    """`waiting` in order; `under_way` by host; `crowded`: more is due than is to be seen here."""
     return _Sharing(dict(allowed), now, limits, dict(under_way), crowded).all(waiting)
 
 
@@ -172,10 +172,10 @@ class _Sharing:
 
     def _go(self, message: tuple[Waiting, ...], contact: str | None) -> None:
         """Raises _Busy."""
-        lane, gateway = message[0].lane, message[0].gateway
+        host, gateway = message[0].host, message[0].gateway
         if len(self.shares.messages) >= self.limits.messages:
             raise _Busy(None)
-        if self.under_way.get(lane, 0) >= self.limits.lane:
+        if self.under_way.get(host, 0) >= self.limits.per_host:
             raise _Busy(self.now + CROWDED if self.crowded else None)
         if gateway is not None:
             rate, allowed = self.limits.gateway, self.allowed.get(gateway, self.now)
@@ -186,7 +186,7 @@ class _Sharing:
             self._charge(gateway, rate)
         if contact is not None:
             self._charge(contact, self.limits.contact)
-        self.under_way[lane] = self.under_way.get(lane, 0) + 1
+        self.under_way[host] = self.under_way.get(host, 0) + 1
         self.shares.messages.append(message)
 
     def _charge(self, key: str, rate: Rate) -> None:

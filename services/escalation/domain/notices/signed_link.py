@@ -19,7 +19,7 @@ class ExpiredLinkError(Exception):
     """A link that we made, too old by now."""
 
 
-class Links:
+class LinkSigner:
     """Makes and checks the links of one installation, which has one `secret`.
 
     The signature stands in the query, since logs often keep the path. It is the HMAC-SHA256, cut to 128 bits so that a

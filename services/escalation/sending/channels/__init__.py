@@ -4,13 +4,13 @@ import sys
 
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.sending.channels import mail, through_apprise, webhook
-from services.escalation.sending.channels.message import DeliveryError, Outcome
+from services.escalation.sending.channels.message import DeliveryError, SendOutcome
 from services.escalation.sending.channels.sender import Link, Sender
 
-__all__ = ["DeliveryError", "Link", "Outcome", "Sender", "complaint", "print_line", "scheme"]
+__all__ = ["DeliveryError", "Link", "SendOutcome", "Sender", "channel_error", "print_line", "scheme"]
 
 
-def complaint(channel: str) -> str | None:
+def channel_error(channel: str) -> str | None:
     """What is wrong with a contact's URL, or None. Names its scheme only."""
     try:
         match scheme(channel):
@@ -21,7 +21,7 @@ def complaint(channel: str) -> str | None:
             case "outbox":
                 pass
             case _:
-                return through_apprise.complaint(channel)
+                return through_apprise.channel_error(channel)
     except DeliveryError as error:
         return str(error)
     return None

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import aiosmtplib
 
 from services.escalation.domain.notices.pacing import scheme
-from services.escalation.sending.channels.message import DeliveryError, Outcome, Outgoing
+from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 PORTS = {"mailto": 587, "mailtos": 465}
 ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
@@ -46,7 +46,7 @@ class Mail:
         """`seconds`: for each answer of the server. `now`: real time, by which mail is sorted and judged."""
         self._seconds, self._now = seconds, now
 
-    async def send(self, out: Outgoing) -> Outcome:
+    async def send(self, out: Outgoing) -> SendOutcome:
         box = mailbox(out.message.channel)
         letter = compose(box, out, self._now())
         client = aiosmtplib.SMTP(

@@ -9,7 +9,7 @@ from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices import wording
 from services.escalation.store.deliveries import DueDelivery, Message
 
-Outcome = Literal["sent", "delivered"]
+SendOutcome = Literal["sent", "delivered"]
 """Handed over; or received, as the peer says."""
 LONG = 10_000
 """Characters of a text that need not be short."""

@@ -5,9 +5,9 @@ from datetime import datetime
 from pathlib import Path
 
 from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.file import FileChannel
 from services.escalation.sending.channels.mail import Mail
-from services.escalation.sending.channels.message import Outcome, Outgoing, asks_to_acknowledge
-from services.escalation.sending.channels.outbox import Outbox
+from services.escalation.sending.channels.message import Outgoing, SendOutcome, asks_to_acknowledge
 from services.escalation.sending.channels.through_apprise import ThroughApprise
 from services.escalation.sending.channels.webhook import Webhooks
 from services.escalation.store.deliveries import Message
@@ -30,16 +30,16 @@ class Sender:
     ) -> None:
         self._printed, self._link = printed, link
         self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
-        self._outbox, self._others = Outbox(outbox), ThroughApprise()
+        self._outbox, self._others = FileChannel(outbox), ThroughApprise()
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> SendOutcome:
         out = Outgoing(message, self._links(message))
         outcome = await self._hand_over(out)
         if self._printed is not None:
             self._printed(f"→ {message.deliveries[0].recipient}: {out.text()[0]}")
         return outcome
 
-    async def _hand_over(self, out: Outgoing) -> Outcome:
+    async def _hand_over(self, out: Outgoing) -> SendOutcome:
         match scheme(out.message.channel):
             case "webhook" | "webhooks":
                 return await self._webhooks.send(out)

@@ -7,8 +7,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from services.escalation.domain.notices.pacing import lane, scheme
-from services.escalation.sending.channels.message import DeliveryError, Outcome, Outgoing
+from services.escalation.domain.notices.pacing import host_of, scheme
+from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 MOST_HUNG = 16
 """Sends of one lane that may hang, outlived by their time-out, before it is not tried any more until one ends."""
@@ -22,8 +22,8 @@ class ThroughApprise:
     def __init__(self) -> None:
         self._running = Counter[str]()
 
-    async def send(self, out: Outgoing) -> Outcome:
-        place, shown = lane(out.message.channel), scheme(out.message.channel)
+    async def send(self, out: Outgoing) -> SendOutcome:
+        place, shown = host_of(out.message.channel), scheme(out.message.channel)
         if self._running[place] >= MOST_HUNG:
             raise DeliveryError(f"{shown}: {MOST_HUNG} earlier sends have not come back")
         self._running[place] += 1
@@ -38,7 +38,7 @@ def _notify(out: Outgoing) -> bool:
     return bool(service.notify(title=title, body=body, body_format="text"))
 
 
-def complaint(channel: str) -> str | None:
+def channel_error(channel: str) -> str | None:
     try:
         _service(channel)
     except DeliveryError as error:

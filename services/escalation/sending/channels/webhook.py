@@ -21,7 +21,7 @@ import httpx
 import orjson
 
 from services.escalation.domain.notices.pacing import scheme
-from services.escalation.sending.channels.message import DeliveryError, Outcome, Outgoing
+from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 from services.escalation.store.deliveries import DueDelivery
 from shared.clock import local
 
@@ -58,7 +58,7 @@ class Webhooks:
         if self._made is not None:
             await self._made.aclose()
 
-    async def send(self, out: Outgoing) -> Outcome:
+    async def send(self, out: Outgoing) -> SendOutcome:
         shown, to, content = scheme(out.message.channel), endpoint(out.message.channel), payload(out)
         headers = {"content-type": "application/json", "user-agent": "trucban"}
         headers |= signed(out.message_id, int(self._now()), content, to.secrets)

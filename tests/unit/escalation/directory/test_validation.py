@@ -13,11 +13,11 @@ from services.escalation.domain.directory.validation import (
     check_tenures,
     check_units,
     gaps,
-    merged,
     note_contacts,
     note_rosters,
     note_tenures,
     note_units,
+    with_recorded,
 )
 from shared.events import UnitRef
 from tests.support import BA_DINH, CHAIR, DONG_THO, SAMPLES, SECRETARY, SINCE, at, read_rows, tenure
@@ -146,18 +146,18 @@ def test_a_code_means_one_unit_at_a_time() -> None:
 
 
 def test_a_file_without_a_column_leaves_what_is_recorded_of_it() -> None:
-    ended = merged(unit_rows(ENDED, HAM_RONG), RECORDED)
+    ended = with_recorded(unit_rows(ENDED, HAM_RONG), RECORDED)
     plain = unit_rows("14758,2021-02-01,Đông Thọ,phường\n", head="code,valid_from,name,type\n")
-    assert merged(plain, ended)[key_of(DONG_THO)] == ended[key_of(DONG_THO)]
+    assert with_recorded(plain, ended)[key_of(DONG_THO)] == ended[key_of(DONG_THO)]
     emptied = unit_rows("14758,2021-02-01,Đông Thọ,phường,,\n")
-    assert merged(emptied, ended)[key_of(DONG_THO)].valid_to is None
+    assert with_recorded(emptied, ended)[key_of(DONG_THO)].valid_to is None
 
 
 def test_a_code_that_is_used_again_is_noted_on_the_line_of_the_unit_that_had_it() -> None:
     assert [(n.line, n.detail) for n in note_units(unit_rows(ENDED, HAM_RONG), RECORDED)] == [
         (2, "code 14758 is used again from 2025-07-01 by Hàm Rồng"),
     ]
-    recorded = merged(unit_rows(ENDED, HAM_RONG), RECORDED)
+    recorded = with_recorded(unit_rows(ENDED, HAM_RONG), RECORDED)
     assert [(n.line, n.detail) for n in note_units(unit_rows(HAM_RONG), recorded)] == [
         (2, "code 14758 was Đông Thọ until 2025-07-01"),
     ]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.domain.incidents.correlation import Happening, Point, distance_m, find, same_incident
-from services.escalation.domain.incidents.incident import facts_of, happening_of
+from services.escalation.domain.incidents.correlation import Occurrence, Point, distance_m, find, same_incident
+from services.escalation.domain.incidents.incident import facts_of, occurrence_of
 from shared.taxonomy import categories
 from tests.support import BA_DINH, NIGHT, RULEBOOK, at, received
 from tests.unit.escalation.drawn import instants
@@ -21,8 +21,8 @@ METRE = 1 / 111_195
 """Of latitude, in degrees."""
 
 
-def explosion(when: datetime = NIGHT, point: Point | None = None) -> Happening:
-    return Happening(UNIT, "explosive", exercise=False, at=when, point=point)
+def explosion(when: datetime = NIGHT, point: Point | None = None) -> Occurrence:
+    return Occurrence(UNIT, "explosive", exercise=False, at=when, point=point)
 
 
 def north(metres: float) -> Point:
@@ -108,7 +108,7 @@ def test_distance_across_the_city_is_right_to_a_metre() -> None:
     ],
     ids=["exercise", "family", "ward", "ward of the same code"],
 )
-def test_exercises_other_families_and_other_wards_stay_apart(other: Happening) -> None:
+def test_exercises_other_families_and_other_wards_stay_apart(other: Occurrence) -> None:
     assert not same_incident(other, explosion(), POLICY)
     assert other.key != explosion().key
 
@@ -142,13 +142,13 @@ def test_the_order_in_which_incidents_are_known_does_not_matter(minutes: list[in
 def test_a_report_happened_when_its_sender_says_but_not_after_we_had_it() -> None:
     ahead = received(occurred_at=NIGHT + timedelta(days=2), received_at=NIGHT)
     late = received(occurred_at=NIGHT - timedelta(days=2), received_at=NIGHT)
-    assert happening_of(ahead).at == NIGHT
-    assert happening_of(late).at == NIGHT - timedelta(days=2)
+    assert occurrence_of(ahead).at == NIGHT
+    assert occurrence_of(late).at == NIGHT - timedelta(days=2)
 
 
 def test_a_report_carries_its_point_and_its_family_into_correlation() -> None:
-    happening = happening_of(received("EXPLOSION", point=(19.8075, 105.7764), exercise=True))
-    assert happening == Happening(UNIT, "explosive", exercise=True, at=NIGHT.astimezone(UTC), point=HERE)
+    occurrence = occurrence_of(received("EXPLOSION", point=(19.8075, 105.7764), exercise=True))
+    assert occurrence == Occurrence(UNIT, "explosive", exercise=True, at=NIGHT.astimezone(UTC), point=HERE)
 
 
 def test_what_the_rule_looks_at_holds_nothing_that_a_person_wrote() -> None:

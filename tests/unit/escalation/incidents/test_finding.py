@@ -6,12 +6,12 @@ from typing import Any, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.domain.incidents.finding import Assessment, Finding, Kind, assess, last
+from services.escalation.domain.incidents.finding import Assessment, Finding, FindingKind, assess, last
 from shared.events import Harm
 from tests.support import NIGHT, new_id
 from tests.unit.escalation.drawn import harms
 
-CONTENT: dict[Kind, st.SearchStrategy[dict[str, Any]]] = {
+CONTENT: dict[FindingKind, st.SearchStrategy[dict[str, Any]]] = {
     "verification": st.fixed_dictionaries(
         {
             "firecrackers_exploded": st.none() | st.booleans(),
@@ -21,10 +21,10 @@ CONTENT: dict[Kind, st.SearchStrategy[dict[str, Any]]] = {
     "designation": st.fixed_dictionaries({"prominent": st.booleans()}),
     "severity": harms.map(lambda harm: {"harm": harm.model_dump(exclude_none=True), "until": NIGHT.isoformat()}),
 }
-kinds: st.SearchStrategy[Kind] = st.sampled_from(get_args(Kind))
+kinds: st.SearchStrategy[FindingKind] = st.sampled_from(get_args(FindingKind))
 
 
-def finding(kind: Kind, minutes: int = 0, **content: Any) -> Finding:
+def finding(kind: FindingKind, minutes: int = 0, **content: Any) -> Finding:
     return Finding(
         finding_id=new_id(),
         kind=kind,
@@ -90,7 +90,7 @@ def test_the_latest_of_each_kind_holds(found: list[Finding]) -> None:
 
 @given(some_findings(), st.data())
 def test_what_people_only_did_changes_no_decision(found: list[Finding], data: st.DataObject) -> None:
-    deeds: st.SearchStrategy[Kind] = st.sampled_from(
+    deeds: st.SearchStrategy[FindingKind] = st.sampled_from(
         ("response", "closure_proposal", "reassignment", "split", "closure")
     )
     place = data.draw(st.integers(0, len(found)))

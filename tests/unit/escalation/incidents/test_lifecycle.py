@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.incidents.lifecycle import (
+    ACKNOWLEDGED_STATES,
     ACTIONS,
-    ANSWERED,
     FINAL,
     FROM,
     OPEN,
@@ -15,11 +15,11 @@ from services.escalation.domain.incidents.lifecycle import (
     Action,
     State,
     after,
-    answered,
+    after_acknowledgement,
+    after_notice,
     lowers,
     may_close,
     refusal,
-    told,
 )
 from services.escalation.domain.rules.accountability import Decision, decide
 from shared.events import Firecracker
@@ -100,19 +100,19 @@ def test_only_dismissing_merging_handing_off_and_closing_end_an_incident(action:
 def test_every_action_has_who_may_take_it_and_from_where() -> None:
     assert set(WHO) == set(FROM) == set(ACTIONS)
     assert set(STATES) == OPEN | FINAL
-    assert ANSWERED < OPEN
+    assert ACKNOWLEDGED_STATES < OPEN
 
 
 @given(states)
 def test_a_response_before_anybody_acknowledged_leaves_the_incident_asking(state: State) -> None:
     if state in OPEN:
-        assert after("respond", state) == ("responding" if state in ANSWERED else state)
+        assert after("respond", state) == ("responding" if state in ACKNOWLEDGED_STATES else state)
 
 
 @given(states)
 def test_telling_and_answering_move_between_notified_and_acknowledged_only(state: State) -> None:
-    assert told(state) == ("notified" if state in {"received", "notified", "acknowledged"} else state)
-    assert answered(state) == ("acknowledged" if state == "notified" else state)
+    assert after_notice(state) == ("notified" if state in {"received", "notified", "acknowledged"} else state)
+    assert after_acknowledgement(state) == ("acknowledged" if state == "notified" else state)
 
 
 # --- closing ---

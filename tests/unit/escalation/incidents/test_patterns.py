@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import DESK
-from services.escalation.domain.incidents.engine import Router
+from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.patterns import MOST_LINKS, Neighbour, related, suggestion
 from services.escalation.domain.rules.rulebook import Patterns
 from shared.events import ReportReceived, SuggestionRaised
-from tests.support import NGOC_TRAO, NIGHT, received, route, router
+from tests.support import NGOC_TRAO, NIGHT, engine, received, route
 
 MINUTE = timedelta(minutes=1)
 POLICY = Patterns()
@@ -21,15 +21,15 @@ def near(*minutes: int, suggested: int | None = None) -> list[Neighbour]:
     return [Neighbour(f"vu-{n}", NIGHT + n * MINUTE, n == suggested) for n in minutes]
 
 
-def routed(*events: ReportReceived) -> Router:
-    found = router()
+def routed(*events: ReportReceived) -> IncidentEngine:
+    found = engine()
     for event in events:
         route(found, event)
     return found
 
 
-def suggested(found: Router) -> list[tuple[str, int]]:
-    return [(e.data.pattern, e.data.count) for e in found.out.events if isinstance(e, SuggestionRaised)]
+def suggested(found: IncidentEngine) -> list[tuple[str, int]]:
+    return [(e.data.pattern, e.data.count) for e in found.changes.events if isinstance(e, SuggestionRaised)]
 
 
 def night(*minutes: int, category: str = "FIRE", exercise: bool = False) -> list[ReportReceived]:
@@ -52,15 +52,15 @@ def test_related_are_the_nearest_within_the_window(minutes: list[int], window: i
 
 def test_incidents_of_a_ward_near_in_time_are_linked_each_pair_once() -> None:
     found = routed(*night(0), *night(40, category="EXPLOSION"), *night(120, category="THEFT_ROBBERY"))
-    first, second, _ = found.out.cases
-    assert [(a, b) for a, b, _ in found.out.links] == [(second, first)]
-    assert len(found.out.cases) == 3
+    first, second, _ = found.changes.cases
+    assert [(a, b) for a, b, _ in found.changes.related] == [(second, first)]
+    assert len(found.changes.cases) == 3
 
 
 def test_neither_an_exercise_nor_another_ward_is_related() -> None:
     found = routed(*night(0), *night(1, exercise=True), received("FIRE", unit=NGOC_TRAO))
-    assert len(found.out.cases) == 3
-    assert not found.out.links
+    assert len(found.changes.cases) == 3
+    assert not found.changes.related
 
 
 # --- what is suggested ---
@@ -85,7 +85,7 @@ def test_so_many_incidents_of_a_ward_are_a_sign_once_a_window(minutes: list[int]
 def test_five_sources_are_suggested_once_however_many_more_report() -> None:
     found = routed(*(received(subject=f"nguon-{n}") for n in range(8)))
     assert suggested(found) == [("independent_reports", 5)]
-    assert [n.notice.purpose for n in found.out.notices if n.notice.recipient == DESK] == ["prominence"]
+    assert [n.notice.purpose for n in found.changes.notices if n.notice.recipient == DESK] == ["prominence"]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_a_night_of_incidents_is_suggested_at_the_third_and_not_again_within_the
     events = [night(5 * n, category=c)[0] for n, c in enumerate(categories)]
     found = routed(*events)
     assert suggested(found) == [("ward_incidents", 3)]
-    assert [n.case.category for n in found.out.notices if n.notice.purpose == "prominence"] == ["THEFT_ROBBERY"]
+    assert [n.case.category for n in found.changes.notices if n.notice.purpose == "prominence"] == ["THEFT_ROBBERY"]
 
 
 def test_a_suggestion_changes_no_decision() -> None:
     found = routed(*(received(subject=f"nguon-{n}") for n in range(8)))
-    assert [m.decision.standing for m in found.out.decisions] == ["provisional", "confirmed"]
-    assert all("designated" not in reason for m in found.out.decisions for reason in m.decision.reasons)
+    assert [m.decision.standing for m in found.changes.decisions] == ["provisional", "confirmed"]
+    assert all("designated" not in reason for m in found.changes.decisions for reason in m.decision.reasons)

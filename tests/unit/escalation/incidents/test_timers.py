@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
-from services.escalation.domain.incidents.engine import Router
-from services.escalation.domain.incidents.finding import Finding, Kind
-from services.escalation.domain.incidents.incident import Case, IssuedNotice, NewDeadline, Outcome
-from services.escalation.domain.incidents.lifecycle import answered
-from services.escalation.domain.incidents.timers import Passed, Told, pass_due
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.finding import Finding, FindingKind
+from services.escalation.domain.incidents.incident import Case, ChangeSet, IssuedNotice, NewDeadline
+from services.escalation.domain.incidents.lifecycle import after_acknowledgement
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
     AcknowledgementLapsed,
@@ -36,10 +36,10 @@ from tests.support import (
     NIGHT,
     SECRETARY,
     at,
+    engine,
     new_id,
     received,
     route,
-    router,
     tenure,
 )
 
@@ -61,10 +61,10 @@ THERE = (tenure(SECRETARY, "mau-bi-thu-moi", unit=SUCCESSOR), tenure(CHAIR, "mau
 
 
 class Night:
-    """One incident and what falls due for it, kept as the store keeps it; the clock is in `router.now`."""
+    """One incident and what falls due for it, kept as the store keeps it; the clock is in `engine.now`."""
 
-    def __init__(self, *events: ReportReceived, using: Router | None = None) -> None:
-        self.router = using or router()
+    def __init__(self, *events: ReportReceived, using: IncidentEngine | None = None) -> None:
+        self.engine = using or engine()
         self.rows: list[NewDeadline] = []
         self.notices: list[IssuedNotice] = []
         self.acknowledged: set[str] = set()
@@ -74,50 +74,50 @@ class Night:
 
     def report(self, *events: ReportReceived) -> None:
         for event in events:
-            route(self.router, event)
-        (self.case,) = self.router.out.cases.values()
+            route(self.engine, event)
+        (self.case,) = self.engine.changes.cases.values()
         self._saved()
 
     def change(self, *tenures: Tenure, **more: Any) -> None:
         """The directory is changed now, which makes a due time for each incident that it concerns."""
-        held = {"tenures": tenures or self.router.directory.tenures} | more
-        self._look_up(replace(self.router.directory, **held))
-        self.rows.append(NewDeadline(self.case, "directory", self.router.now))
+        held = {"tenures": tenures or self.engine.directory.tenures} | more
+        self._look_up(replace(self.engine.directory, **held))
+        self.rows.append(NewDeadline(self.case, "directory", self.engine.now))
         self.case.pending.add("directory")
 
     def _look_up(self, directory: Directory) -> None:
         """As the next transaction does, which has a router of its own."""
-        used = self.router
+        used = self.engine
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
-        self.router = Router({}, found, used.rulebooks, used.channels, used.now, used.new_id)
+        self.engine = IncidentEngine({}, found, used.rulebooks, used.channels, used.now, used.new_id)
 
     def go(self, until: datetime) -> list[str]:
         """Run until then, each due time acted on when it falls due. Who was told what."""
         before = len(self.notices)
         while (due := min((r.due_at for r in self.rows), default=until)) < until:
-            self.router.now = max(due, self.router.now)
+            self.engine.now = max(due, self.engine.now)
             self.pass_once()
-        self.router.now = until
+        self.engine.now = until
         return self.told[before:]
 
     def wake(self, at: datetime) -> list[str]:
         """After an outage until then, one pass over all that fell due."""
         before = len(self.notices)
-        self.router.now = at
+        self.engine.now = at
         self.pass_once()
         return self.told[before:]
 
     def pass_once(self) -> None:
-        now = self.router.now
+        now = self.engine.now
         due = sorted((r for r in self.rows if r.due_at <= now), key=lambda r: r.due_at)
         self.rows = [r for r in self.rows if r.due_at > now]
         self.case.pending = {r.kind for r in self.rows}
-        told = {n.notice_id: Told(n.notice.recipient, n.notice.posts, n.due_at) for n in self.notices}
-        pass_due(self.router, self.case, [Passed(r.kind, r.due_at, r.notice_id, r.level) for r in due], told)
+        told = {n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at) for n in self.notices}
+        fire(self.engine, self.case, [FiredTimer(r.kind, r.due_at, r.notice_id, r.level) for r in due], told)
         self._saved()
 
-    def find(self, kind: Kind, **content: Any) -> None:
+    def find(self, kind: FindingKind, **content: Any) -> None:
         """The desk found something out."""
         made = Finding(
             finding_id=new_id(),
@@ -125,10 +125,10 @@ class Night:
             author="mau-truc-ban",
             role="desk",
             content=content,
-            made_at=self.router.now,
+            made_at=self.engine.now,
         )
         self.case.findings.append(made)
-        self.router.evaluate(self.case, None)
+        self.engine.evaluate(self.case, None)
         self._saved()
 
     def acknowledge(self, recipient: str) -> None:
@@ -137,31 +137,33 @@ class Night:
         self.rows = [r for r in self.rows if r.notice_id not in mine]
         asked = [n for n in self.notices if n.notice.purpose in ASKING and n.round == self.case.round]
         if all(n.notice_id in self.acknowledged for n in asked):
-            self.case.state = answered(self.case.state)
+            self.case.state = after_acknowledgement(self.case.state)
             self.rows = [r for r in self.rows if r.kind not in {"acknowledge", "remind"}]
         self.case.pending = {r.kind for r in self.rows}
         self._saved()
 
     def _saved(self) -> None:
-        out, id_ = self.router.out, self.case.incident_id
+        out, id_ = self.engine.changes, self.case.incident_id
         gone = out.withdrawn.get(id_, set())
         withdrawn = {n.notice_id for n in self.notices if n.notice.recipient in gone}
-        kept = [r for r in self.rows if r.kind not in out.settled.get(id_, ()) and r.notice_id not in withdrawn]
+        kept = [
+            r for r in self.rows if r.kind not in out.cancelled_timers.get(id_, ()) and r.notice_id not in withdrawn
+        ]
         self.rows = [*(kept if id_ not in out.ended else []), *out.deadlines]
         self.notices += out.notices
         self.events += out.events
         self.case.pending = {r.kind for r in self.rows}
-        self.case.told = {}
+        self.case.notified = {}
         for n in self.notices:
             if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
-                self.case.remember(n.notice.recipient, n.notice.purpose, n.notice.posts)
-        self.case.answered = {
+                self.case.record_notified(n.notice.recipient, n.notice.purpose, n.notice.posts)
+        self.case.acknowledged = {
             n.notice.recipient for n in self.notices if n.notice_id in self.acknowledged and n.round == self.case.round
         }
-        self.case.asked = {
+        self.case.ack_requested = {
             n.notice.recipient for n in self.notices if n.notice.purpose in ASKING and n.round == self.case.round
         }
-        self.router.out = Outcome()
+        self.engine.changes = ChangeSet()
         assert (not self.rows) == (not self.case.is_open), "open: something falls due; ended: nothing does"
 
     @property
@@ -195,8 +197,8 @@ def duty(level: str, holder: str, *, unit: UnitRef | None = None, start: datetim
     )
 
 
-def with_directory(**more: Any) -> Router:
-    found = router(more.pop("tenures", BOTH_POSTS))
+def with_directory(**more: Any) -> IncidentEngine:
+    found = engine(more.pop("tenures", BOTH_POSTS))
     found.directory = replace(found.directory, **more)
     return found
 
@@ -265,7 +267,7 @@ def test_post_holders_who_answer_late_stop_the_chain() -> None:
 
 
 def test_each_who_does_not_answer_goes_up_the_chain_in_their_own_time() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     night.go(NIGHT + 60 * MINUTE)
     late = [n.notice for n in night.notices if n.notice.purpose in {"not_acknowledged", "exhausted"}]
     assert [(n.recipient, n.posts) for n in late] == [
@@ -279,14 +281,14 @@ def test_each_who_does_not_answer_goes_up_the_chain_in_their_own_time() -> None:
 
 
 def test_an_office_that_answered_for_one_is_told_of_the_next() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     night.go(NIGHT + 20 * MINUTE)
     night.acknowledge("desk")
     assert night.go(NIGHT + 60 * MINUTE) == ["desk:not_acknowledged", "leadership:not_acknowledged", "desk:exhausted"]
 
 
 def test_of_who_answers_late_nobody_further_up_is_told() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     night.go(NIGHT + 20 * MINUTE)
     night.acknowledge("mau-bi-thu")
     night.go(NIGHT + 60 * MINUTE)
@@ -294,7 +296,7 @@ def test_of_who_answers_late_nobody_further_up_is_told() -> None:
 
 
 def test_a_vacancy_that_is_told_as_a_deadline_passes_does_not_stand_for_it() -> None:
-    night = Night(using=router((BOTH_POSTS[0], tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"))))
+    night = Night(using=engine((BOTH_POSTS[0], tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"))))
     assert night.wake(NIGHT + 16 * MINUTE) == ["desk:vacancy", "desk:not_acknowledged"]
 
 
@@ -417,7 +419,7 @@ def test_after_an_outage_of_any_length_one_pass_makes_no_storm(
 ) -> None:
     answer(night)
     night.go(NIGHT + until * MINUTE)
-    awake = night.router.now + outage * MINUTE
+    awake = night.engine.now + outage * MINUTE
     told = night.wake(awake)
     recipients = Counter(t.split(":")[0] for t in told)
     assert not recipients or max(recipients.values()) == 1, f"at most one message to each: {told}"
@@ -430,7 +432,7 @@ def test_after_an_outage_of_any_length_one_pass_makes_no_storm(
 def test_after_an_outage_whoever_is_told_has_their_whole_time(until: int, outage: int) -> None:
     night = Night()
     night.go(NIGHT + until * MINUTE)
-    awake = night.router.now + outage * MINUTE
+    awake = night.engine.now + outage * MINUTE
     night.wake(awake)
     new = {n.notice_id for n in night.notices if n.issued_at == awake and n.notice.purpose != "reminder"}
     set_now = [r for r in night.rows if r.notice_id in new and r.kind == "acknowledge"]
@@ -441,7 +443,7 @@ def test_after_three_days_the_post_holders_are_asked_again_and_the_chain_begins_
     night = Night()
     assert sorted(night.wake(NIGHT + 3 * DAY)) == ["desk:not_acknowledged", *AGAIN]
     assert night.case.round == 2
-    night.go(night.router.now + 60 * MINUTE)
+    night.go(night.engine.now + 60 * MINUTE)
     assert night.told.count("leadership:not_acknowledged") == 1
     assert night.told.count("desk:exhausted") == 1
 
@@ -461,21 +463,21 @@ def test_who_is_asked_again_is_not_reminded_as_well() -> None:
 
 
 def test_a_new_holder_is_told_and_the_old_ones_deadline_ends() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     assert ("directory", 10) in night.due()
     assert night.go(at("2023-01-22 00:01")) == ["mau-bi-thu:reminder", "mau-cu:reminder", "mau-moi:accountable"]
     assert night.due("acknowledge") == [("acknowledge", 15), ("acknowledge", 25)]
 
 
 def test_a_holder_who_left_is_not_reminded_and_nobody_is_told_that_they_did_not_answer() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     told = night.wake(NIGHT + 16 * MINUTE)
     assert told == ["mau-moi:accountable", "desk:not_acknowledged"]
     assert night.notices[-1].notice.posts == (SECRETARY,), "the new chair has just been told"
 
 
 def test_who_left_while_the_reminder_was_held_up_is_not_reminded() -> None:
-    night = Night(using=router(ANOTHER_CHAIR_AT_MIDNIGHT))
+    night = Night(using=engine(ANOTHER_CHAIR_AT_MIDNIGHT))
     assert night.wake(NIGHT + 12 * MINUTE) == ["mau-moi:accountable", "mau-bi-thu:reminder"]
 
 
@@ -484,7 +486,7 @@ def test_each_post_that_falls_vacant_is_told_to_the_desk_each_time() -> None:
         tenure(CHAIR, "mau-cu", end="2023-01-22 00:30"),
         tenure(CHAIR, "mau-moi", "2023-01-22 01:00", "2023-01-22 02:00"),
     )
-    night = Night(using=router((tenure(SECRETARY, "mau-bi-thu", end="2023-01-22 01:30"), *chairs)))
+    night = Night(using=engine((tenure(SECRETARY, "mau-bi-thu", end="2023-01-22 01:30"), *chairs)))
     night.go(at("2023-01-22 03:00"))
     vacant = [(n.issued_at, n.notice.posts) for n in night.notices if n.notice.purpose == "vacancy"]
     assert vacant == [
@@ -496,7 +498,7 @@ def test_each_post_that_falls_vacant_is_told_to_the_desk_each_time() -> None:
 
 def test_a_change_that_is_nearer_than_the_one_that_was_waited_for_is_not_missed() -> None:
     held = (BOTH_POSTS[0], tenure(CHAIR, "mau-cu", end="2023-06-01 00:00"))
-    night = Night(using=router(held))
+    night = Night(using=engine(held))
     night.go(NIGHT + 5 * MINUTE)
     night.change(
         BOTH_POSTS[0], tenure(CHAIR, "mau-cu", end="2023-01-22 00:30"), tenure(CHAIR, "mau-moi", "2023-01-22 00:30")
@@ -519,7 +521,7 @@ def test_a_holder_who_is_told_as_the_round_lapses_is_asked_in_the_new_round() ->
 
 def test_a_deputy_is_told_in_the_holders_place_and_the_holder_stays_accountable() -> None:
     stands_in = tenure(CHAIR, "mau-uy-quyen").model_copy(update={"capacity": "deputy", "reason": "Đi công tác"})
-    night = Night(using=router((*BOTH_POSTS, stands_in)))
+    night = Night(using=engine((*BOTH_POSTS, stands_in)))
     assert night.told == ["mau-bi-thu:accountable", "mau-uy-quyen:accountable"]
     assert night.case.decision is not None
     chair = night.case.decision.parties[1]
@@ -532,7 +534,7 @@ def test_a_holder_whose_deputy_goes_before_answering_is_asked_again() -> None:
     """Else nobody would be asked for the post until the round lapses."""
     for_an_hour = tenure(CHAIR, "mau-uy-quyen", "2023-01-22 00:00", "2023-01-22 00:10")
     stands_in = for_an_hour.model_copy(update={"capacity": "deputy"})
-    night = Night(using=router((*BOTH_POSTS, stands_in)))
+    night = Night(using=engine((*BOTH_POSTS, stands_in)))
     night.go(at("2023-01-22 00:12"))
     assert [t for t in night.told if "chu-tich" in t or "uy-quyen" in t] == [
         "mau-chu-tich:accountable",
@@ -547,7 +549,7 @@ def test_a_holder_whose_deputy_goes_before_answering_is_asked_again() -> None:
 
 def test_a_holder_who_had_answered_is_not_asked_again_when_the_deputy_goes() -> None:
     for_an_hour = tenure(CHAIR, "mau-uy-quyen", "2023-01-22 00:00", "2023-01-22 00:10")
-    night = Night(using=router((*BOTH_POSTS, for_an_hour.model_copy(update={"capacity": "deputy"}))))
+    night = Night(using=engine((*BOTH_POSTS, for_an_hour.model_copy(update={"capacity": "deputy"}))))
     night.acknowledge("mau-chu-tich")
     night.go(at("2023-01-22 00:12"))
     assert [t for t in night.told if "mau-chu-tich" in t] == ["mau-chu-tich:accountable"]
@@ -576,7 +578,7 @@ def test_when_everybody_is_asked_in_another_round_nobody_is_told_that_they_did_n
     night = Night()
     night.find("verification", firecrackers_exploded=False)
     night.find("verification", firecrackers_exploded=True)
-    night.router.now = NIGHT + 1 * MINUTE
+    night.engine.now = NIGHT + 1 * MINUTE
     night.change(BOTH_POSTS[0], tenure(CHAIR, "mau-moi"))
     night.go(NIGHT + 18 * MINUTE)
     night.change(*BOTH_POSTS)
@@ -588,10 +590,10 @@ def test_when_everybody_is_asked_in_another_round_nobody_is_told_that_they_did_n
 def test_who_is_not_asked_in_one_round_is_asked_when_the_rule_applies_in_it() -> None:
     night = Night(received("FIRE", kind="officer", harm=Harm(deaths=1)))
     night.go(NIGHT + 20 * MINUTE)
-    night.find("severity", harm={}, until=night.router.now.isoformat())
+    night.find("severity", harm={}, until=night.engine.now.isoformat())
     night.go(NIGHT + 400 * MINUTE)
     assert not set(AGAIN) & set(night.told), "nobody knows whether the rule applies: the desk is asked"
-    night.find("severity", harm={"deaths": 2}, until=night.router.now.isoformat())
+    night.find("severity", harm={"deaths": 2}, until=night.engine.now.isoformat())
     assert night.told[-2:] == AGAIN
 
 
@@ -648,11 +650,11 @@ def test_what_waits_for_the_end_of_quiet_hours_rings_at_once_when_the_incident_t
     night = Night(received("FIRE", kind="officer", harm=SLIGHT), using=with_directory(contacts=QUIET))
     night.find("designation", prominent=True)
     night.acknowledge("mau-chu-tich")
-    night.router.now = NIGHT + 5 * MINUTE
-    night.find("severity", harm={"deaths": 3}, until=night.router.now.isoformat())
+    night.engine.now = NIGHT + 5 * MINUTE
+    night.find("severity", harm={"deaths": 3}, until=night.engine.now.isoformat())
     again = night.notices[-1]
     assert night.told[-1] == "mau-bi-thu:still_open", "and nobody who had answered"
-    assert again.channels == (("outbox://nha", night.router.now),)
+    assert again.channels == (("outbox://nha", night.engine.now),)
     assert night.due("acknowledge") == [("acknowledge", 10)], "nothing is left of the deadline in the morning"
 
 

@@ -13,7 +13,7 @@ from services.escalation.domain.notices.pacing import (
     Waiting,
     contact_key,
     gateway_key,
-    lane,
+    host_of,
     scheme,
     share,
 )
@@ -21,13 +21,13 @@ from tests.support import NIGHT
 
 CONTACT = Rate(3, timedelta(seconds=30))
 GATEWAY = Rate(20, timedelta(milliseconds=50))
-LIMITS = Limits(CONTACT, GATEWAY, messages=64, lane=16)
+LIMITS = Limits(CONTACT, GATEWAY, messages=64, per_host=16)
 rates = st.builds(Rate, st.integers(1, 5), st.timedeltas(timedelta(milliseconds=1), timedelta(minutes=1)))
 seconds = st.floats(0, 90).map(lambda s: timedelta(seconds=s))
 
 
 def waiting(number: int, contact: str | None = "chu-tich", **more: Any) -> Waiting:
-    fields: dict[str, Any] = {"lane": "json://cong", "gateway": "json:cong"} | more
+    fields: dict[str, Any] = {"host": "json://cong", "gateway": "json:cong"} | more
     return Waiting(delivery_id=f"d{number:03}", contact=contact, **fields)
 
 
@@ -116,15 +116,15 @@ def test_the_most_severe_is_not_what_waits() -> None:
 
 
 def test_a_server_gets_its_burst_and_what_is_above_it_comes_one_after_the_other() -> None:
-    rows = [waiting(n, contact=f"c{n}", lane=f"l{n % 4}") for n in range(24)]
+    rows = [waiting(n, contact=f"c{n}", host=f"l{n % 4}") for n in range(24)]
     shares = share(rows, {}, NIGHT, LIMITS, {})
     assert len(shares.messages) == 20
     assert list(shares.postponed.values()) == [NIGHT + n * GATEWAY.every for n in (1, 2, 3, 4)]
     assert not set(shares.charged) & {f"c{n}" for n in range(20, 24)}, "who was not told was not charged"
 
 
-def test_a_lane_that_is_full_gets_no_more_and_stays_due_unless_it_hides_others() -> None:
-    rows = [waiting(1), waiting(2, contact="khac", lane="json://khac", gateway=None)]
+def test_a_host_that_is_full_gets_no_more_and_stays_due_unless_it_hides_others() -> None:
+    rows = [waiting(1), waiting(2, contact="khac", host="json://khac", gateway=None)]
     shares = share(rows, {}, NIGHT, LIMITS, {"json://cong": 16})
     assert [message[0].delivery_id for message in shares.messages] == ["d002"]
     assert not shares.postponed
@@ -136,7 +136,7 @@ def test_a_lane_that_is_full_gets_no_more_and_stays_due_unless_it_hides_others()
         st.builds(
             Waiting,
             delivery_id=st.uuids().map(str),
-            lane=st.sampled_from(("a", "b")),
+            host=st.sampled_from(("a", "b")),
             contact=st.sampled_from(("x", "y", "z", None)),
             gateway=st.sampled_from(("g", None)),
             message=st.none(),
@@ -154,7 +154,7 @@ def test_everything_goes_in_the_end_once_and_no_contact_gets_more_than_its_rate(
     rows: list[Waiting], contact: Rate, gateway: Rate, messages: int, lanes: int
 ) -> None:
     # One channel is one contact, one server and one lane.
-    rows = [Waiting(w.delivery_id, w.contact or w.lane, w.contact, w.contact and "g", None, w.severity) for w in rows]
+    rows = [Waiting(w.delivery_id, w.contact or w.host, w.contact, w.contact and "g", None, w.severity) for w in rows]
     limits = Limits(contact, gateway, messages, lanes)
     due = {w.delivery_id: NIGHT for w in rows}
     allowed: dict[str, datetime] = {}
@@ -196,5 +196,5 @@ def test_a_key_shows_no_address_and_tells_servers_apart() -> None:
     assert "b.vn" not in contact_key(one) + gateway_key(one)
     assert contact_key(one) != contact_key(other)
     assert gateway_key(one) == gateway_key(one.replace("a@b.vn", "c@d.vn")) != gateway_key(other)
-    assert (scheme("WebHook://x"), lane("json://u:p@Cong.vn:8/x")) == ("webhook", "json://cong.vn")
-    assert lane("json://[sai/") == "json"
+    assert (scheme("WebHook://x"), host_of("json://u:p@Cong.vn:8/x")) == ("webhook", "json://cong.vn")
+    assert host_of("json://[sai/") == "json"

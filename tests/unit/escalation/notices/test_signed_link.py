@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.domain.notices.signed_link import VALID_FOR, ExpiredLinkError, ForgedLinkError, Links
+from services.escalation.domain.notices.signed_link import VALID_FOR, ExpiredLinkError, ForgedLinkError, LinkSigner
 from tests.support import NIGHT
 
 SECRET = b"\x5a" * 32
 NOTICE = "01860000-0000-7000-8000-000000000001"
 HOLDER = "mau-14776-chu-tich"
 EXPIRES = NIGHT + VALID_FOR
-LINKS = Links(SECRET, "https://trucban.thanhhoa.example/")
+LINKS = LinkSigner(SECRET, "https://trucban.thanhhoa.example/")
 
 
 def parts(url: str) -> tuple[str, str, str]:
@@ -33,7 +33,7 @@ def test_a_link_is_valid_until_it_expires_and_not_a_second_longer() -> None:
 
 
 def test_a_notice_has_one_link_however_often_it_is_sent() -> None:
-    again = Links(SECRET, "https://trucban.thanhhoa.example")
+    again = LinkSigner(SECRET, "https://trucban.thanhhoa.example")
     assert LINKS.url(NOTICE, HOLDER, EXPIRES) == again.url(NOTICE, HOLDER, EXPIRES)
 
 
@@ -64,7 +64,7 @@ def test_a_link_tells_neither_its_recipient_nor_its_signature_in_the_path() -> N
 def test_a_link_is_worth_nothing_for(notice: str, recipient: str, later: int, secret: bytes) -> None:
     _, e, s = parts(LINKS.url(NOTICE, HOLDER, EXPIRES))
     with pytest.raises(ForgedLinkError):
-        Links(secret, "").check(notice, recipient, str(int(e) + later), s, NIGHT)
+        LinkSigner(secret, "").check(notice, recipient, str(int(e) + later), s, NIGHT)
 
 
 @given(e=st.text(max_size=12), s=st.text(max_size=24))

@@ -148,8 +148,8 @@ def test_of_two_in_force_the_one_that_began_later_counts(when: object) -> None:
 def test_of_two_that_began_together_the_later_name_counts_with_its_numbers_as_numbers() -> None:
     texts = [".1", ".2", ".9", ".10"]
     books = [version(f"2023-01-06{text}", "2023-01-06") for text in texts]
-    for among in permutations(books):
-        found = in_force(among, NIGHT)
+    for any_of in permutations(books):
+        found = in_force(any_of, NIGHT)
         assert found is not None
         assert found.rulebook.version == "2023-01-06.10"
     names = ["2023-01-06", "2023-01-06.1", "2023-01-6.1", "2023-2", "2023-10", "moi", "moi-2", "moi-12"]

@@ -7,17 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from services.escalation.sending.channels.message import LONG, Outcome, Outgoing
+from services.escalation.sending.channels.message import LONG, Outgoing, SendOutcome
 from services.escalation.store.deliveries import DueDelivery
 from shared.group import Group
 
 
-class Outbox:
+class FileChannel:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writing = Group[str](self._append)
 
-    async def send(self, out: Outgoing) -> Outcome:
+    async def send(self, out: Outgoing) -> SendOutcome:
         title, body = out.text(LONG)
         lines = [json.dumps(_line(d) | {"title": title, "body": body}, ensure_ascii=False) for d in out.deliveries]
         await self._writing.add("".join(f"{line}\n" for line in lines))

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from services.escalation.sending.channels.outbox import append
+from services.escalation.sending.channels.file import append
 
 ROOT = Path(__file__).parents[3]
 LINE = json.dumps({"body": "x" * 90}).encode() + b"\n"
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from services.escalation.sending.channels.outbox import append
+from services.escalation.sending.channels.file import append
 
 path, line = Path(sys.argv[1]), sys.argv[2].encode() + b"\\n"
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
