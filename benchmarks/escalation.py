@@ -16,8 +16,9 @@ from benchmarks.measure import Connection, Figure, Timer, ratio, until
 from benchmarks.stack import BATCH, SAMPLES, furnished
 from services.escalation.app import build, wired
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import Escalation, on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.rules.rulebook import read
 from services.escalation.store.tables import report
 from shared import messaging
@@ -153,7 +154,7 @@ async def _step_up(data: Path, incidents: int) -> float:
     async with furnished(data, BEFORE) as house, _core(house.settings) as escalation:
         events = _reports(incidents, incidents)
         for start in range(0, incidents, BATCH):
-            await on_reports(escalation, events[start : start + BATCH])
+            await route_reports(escalation, events[start : start + BATCH])
         escalation.clock.set(NIGHT + timedelta(minutes=15, seconds=30))
         await house.pool.execute(
             "UPDATE escalation.deadline SET due_at = $1 WHERE kind = 'acknowledge'", NIGHT + timedelta(minutes=15)

@@ -212,7 +212,7 @@ def engine(
 
 
 def route(engine: IncidentEngine, event: ReportReceived) -> None:
-    """One report alone, as `handlers.on_reports` has a batch of them routed."""
+    """One report alone, as `route_reports` has a batch of them routed."""
     attach(engine, join(engine, event))
 
 

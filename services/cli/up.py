@@ -36,7 +36,7 @@ from services.cli.process import (
     until,
 )
 from services.escalation.application import import_directory
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.store import tables as escalation_tables
 from services.escalation.store import timers
 from services.intake.application.handlers import UNITS_FRESH_SECONDS

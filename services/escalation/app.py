@@ -8,7 +8,8 @@ import structlog
 from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
-from services.escalation.application.handlers import Escalation, on_reports
+from services.escalation.application.escalation import Escalation
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.monitoring.broadcast import Broadcast
@@ -79,7 +80,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     async def handle(events: Sequence[Event]) -> None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
         if reports:
-            await on_reports(escalation, reports)
+            await route_reports(escalation, reports)
 
     consumer = Consumer(
         redis_url,

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.commands import CommandResult
-from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import (
     Harm,
     ReportReceived,
@@ -50,7 +51,7 @@ Act = Callable[[City, str, Principal], Awaitable[CommandResult]]
 async def reported(city: City, *events: ReportReceived) -> str:
     """Id of the incident of the last of these, or of one set-off."""
     given = list(events) or [received()]
-    await on_reports(city.escalation, given)
+    await route_reports(city.escalation, given)
     id_ = given[-1].data.report_id
     return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=id_)
 

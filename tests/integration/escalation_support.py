@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from services.cli.embedded import Servers
 from services.cli.process import build
 from services.escalation.application import adopt_rulebooks, import_directory
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
 from services.escalation.store import directory, tables, timers
 from services.intake import store as intake

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from services.escalation.application.import_directory import import_directory, import_wards
+from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
@@ -42,7 +43,7 @@ def scene(prepare: Scene) -> Scene:
 async def reported(city: City, *events: ReportReceived) -> str:
     """Id of the incident of the first of these, or of one set-off."""
     given = list(events) or [received()]
-    await on_reports(city.escalation, given)
+    await route_reports(city.escalation, given)
     id_ = given[0].data.report_id
     return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=id_)
 
@@ -84,7 +85,7 @@ async def reports_that_open_join_and_decide(city: City) -> Act:
         received(unit=DONG_THO, exercise=True),
         received("FIRECRACKER_POSSESSION", kind="officer", subject="cb-1"),
     ]
-    return lambda process: on_reports(process, batch)
+    return lambda process: route_reports(process, batch)
 
 
 # --- acknowledgements ---
@@ -108,7 +109,7 @@ async def the_last_acknowledgement(city: City) -> Act:
 async def an_acknowledgement_by_link(city: City) -> Act:
     await reported(city)
     notice = await city.one("SELECT notice_id FROM escalation.notice WHERE recipient = :id", id=CHAIR_HERE.subject)
-    return lambda process: acknowledge_notice(process, notice, CHAIR_HERE.subject)
+    return lambda process: acknowledge_by_link(process, notice, CHAIR_HERE.subject)
 
 
 @scene

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from shared.clock import Clock
 from shared.database import connect
 from tests.support import CHANNELS

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from services.intake.domain.receiving import Draft, Means, draft
 from services.intake.domain.submission import Submission
 from services.ledger.domain.canonical import entry
@@ -87,7 +87,7 @@ async def test_every_accepted_report_gets_its_incident_and_can_be_entered_in_the
     assert [encode(e) for e in reports] == [encode(found.event) for found in accepted], "as it was, after the wire"
     await shared_city.emptied()
     shared_city.clock.set(NOW + timedelta(seconds=1))
-    await on_reports(shared_city.escalation, reports)
+    await route_reports(shared_city.escalation, reports)
     assert await shared_city.one("SELECT count(*) FROM escalation.report") == len(accepted)
     for event in (*events, *await shared_city.events()):
         assert entry(event, "trucban.local/ledger", NOW).columns.event_id == event.id

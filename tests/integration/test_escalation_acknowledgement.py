@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import AcknowledgementRecorded, UnitRef
 from shared.http.identity import Principal
 from shared.http.problem import Problem
@@ -23,7 +24,7 @@ BA_DINH_CHAIR = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
 
 
 async def reported(city: City) -> str:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     return await city.incident()
 
 
@@ -54,7 +55,7 @@ async def test_saying_it_again_changes_nothing(city: City) -> None:
 
 
 async def test_one_person_in_both_posts_says_it_once(city: City) -> None:
-    await on_reports(city.escalation, [received(unit=THIEU_KHANH)])
+    await route_reports(city.escalation, [received(unit=THIEU_KHANH)])
     assert await city.told() == ["mau-15856-bi-thu:accountable"]
     both = Principal("mau-15856-bi-thu", "official", "15856", CHAIR)
     done = await acknowledge(city.escalation, await city.incident(), both)
@@ -94,7 +95,7 @@ async def test_the_record_says_whether_it_was_in_time(city: City, minutes: int, 
 async def test_who_left_the_post_and_was_not_told_may_not_acknowledge_and_the_successor_may(city: City) -> None:
     city.clock.set(at("2023-01-26 09:00"))
     late = received(unit=LAM_SON, occurred_at=at("2023-01-24 20:00"), received_at=at("2023-01-26 09:00"))
-    await on_reports(city.escalation, [late])
+    await route_reports(city.escalation, [late])
     assert await city.told() == ["mau-14773-bi-thu:accountable", "mau-14773-chu-tich-2:accountable"]
     incident = await city.incident()
     assert await refused(city, incident, Principal("mau-14773-chu-tich", "official", "14773", CHAIR)) == 403
@@ -105,9 +106,9 @@ async def test_who_left_the_post_and_was_not_told_may_not_acknowledge_and_the_su
 async def test_who_left_the_post_does_not_silence_what_the_successor_was_told(city: City) -> None:
     then = at("2023-01-24 20:00")
     city.clock.set(then)
-    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then)])
+    await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then)])
     city.clock.set(at("2023-01-26 09:00"))
-    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then, received_at=at("2023-01-26 09:00"))])
+    await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=then, received_at=at("2023-01-26 09:00"))])
     incident = await city.incident()
     predecessor = Principal("mau-14773-chu-tich", "official", "14773", CHAIR)
     await acknowledge(city.escalation, incident, predecessor)
@@ -117,7 +118,7 @@ async def test_who_left_the_post_does_not_silence_what_the_successor_was_told(ci
 
 async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor_was_told(city: City) -> None:
     city.clock.set(at("2023-01-24 20:00"))
-    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-24 20:00"))])
+    await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-24 20:00"))])
     assert "mau-14773-chu-tich:accountable" in await city.told()
     city.clock.set(at("2023-01-25 08:00"))
     successor = Principal("mau-14773-chu-tich-2", "official", "14773", CHAIR)
@@ -176,12 +177,12 @@ async def test_one_holder_saying_it_ten_times_at_once_says_it_once(city: City) -
 
 async def test_a_new_report_with_new_notices_opens_the_incident_again(city: City) -> None:
     city.clock.set(at("2023-01-24 23:50"))
-    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-24 23:50"))])
+    await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-24 23:50"))])
     incident = await city.incident()
     for post, holder in ((SECRETARY, "mau-14773-bi-thu"), (CHAIR, "mau-14773-chu-tich")):
         await acknowledge(city.escalation, incident, Principal(holder, "official", "14773", post))
     assert await city.one("SELECT state FROM escalation.incident") == "acknowledged"
     city.clock.set(at("2023-01-25 00:05"))
-    await on_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-25 00:05"))])
+    await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-25 00:05"))])
     assert "mau-14773-chu-tich-2:accountable" in await city.told(incident)
     assert await city.one("SELECT state FROM escalation.incident") == "notified"

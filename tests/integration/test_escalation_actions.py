@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import (
     DecisionMade,
     Harm,
@@ -111,7 +112,7 @@ async def test_a_report_that_comes_after_an_assessment_adds_to_it(city: City) ->
     await revise(city, incident, DESK, deaths=0, injured=0, property_vnd=0)
     city.clock.set(NIGHT + 10 * MINUTE)
     late = received("FIRE", received_at=NIGHT + 9 * MINUTE, harm=Harm(deaths=1), subject="cam-bien-2")
-    await on_reports(city.escalation, [late])
+    await route_reports(city.escalation, [late])
     assert (await latest(city, incident))["severity"] == 2
 
 
@@ -121,7 +122,7 @@ async def test_a_report_that_was_on_its_way_while_the_desk_assessed_is_not_lost(
     city.clock.set(NIGHT + 10 * MINUTE)
     await revise(city, incident, DESK, deaths=0, injured=0, property_vnd=0)
     on_its_way = received("FIRE", received_at=NIGHT + 5 * MINUTE, harm=Harm(deaths=3), subject="cam-bien-2")
-    await on_reports(city.escalation, [on_its_way])
+    await route_reports(city.escalation, [on_its_way])
     assert (await latest(city, incident))["severity"] == 4
 
 
@@ -145,14 +146,14 @@ async def test_prominent_is_what_a_person_calls_so_and_no_longer(city: City) -> 
 async def test_a_wards_own_do_not_keep_the_desk_from_being_pointed_to_what_many_report(city: City) -> None:
     incident = await acknowledged(city)
     await respond(city, incident)
-    await on_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
+    await route_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
     assert "desk:prominence" in await city.told()
 
 
 async def test_what_the_desk_looked_at_is_not_pointed_out_to_it(city: City) -> None:
     incident = await acknowledged(city)
     await verify(city, incident)
-    await on_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
+    await route_reports(city.escalation, [received(subject=f"cam-bien-{n}") for n in range(2, 12)])
     assert "desk:prominence" not in await city.told()
 
 
@@ -316,7 +317,7 @@ async def test_all_at_once_blocks_nobody_and_leaves_everything_in_order(city: Ci
 
     async def later(number: int) -> None:
         event = received("FIRE", occurred_at=hours[number % 4], received_at=NIGHT, subject=f"nguon-{number}")
-        await on_reports(city.escalation, [event])
+        await route_reports(city.escalation, [event])
 
     async with city.another() as other:
         doing: list[Awaitable[Any]] = [later(n) for n in range(8)]

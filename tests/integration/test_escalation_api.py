@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.api import stream
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.commitment import Committed
 from shared.events import Harm
 from shared.http.identity import ROLES, Principal, Role
@@ -82,7 +82,7 @@ async def house(template: Template) -> AsyncGenerator[WholeCity]:
             received(unit=DONG_THO, exercise=True),
         ]
         for event in events:
-            await on_reports(made.escalation, [event])
+            await route_reports(made.escalation, [event])
         await made.settle()
         yield made
 

@@ -7,8 +7,9 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import (
     AcknowledgementLapsed,
     AcknowledgementRecorded,
@@ -40,7 +41,7 @@ MIDNIGHT = at("2023-01-22 00:00")
 
 
 async def reported(city: City, *categories: str) -> str:
-    await on_reports(city.escalation, [received(c) for c in categories or ("FIRECRACKER_SET_OFF",)])
+    await route_reports(city.escalation, [received(c) for c in categories or ("FIRECRACKER_SET_OFF",)])
     return await city.incident()
 
 
@@ -163,7 +164,7 @@ async def test_what_was_acknowledged_lapses_and_has_to_be_acknowledged_again(cit
 
 
 async def test_what_the_rule_does_not_apply_to_ends_by_itself(city: City) -> None:
-    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
+    await route_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
     await go(city, NIGHT + 3 * DAY - MINUTE)
     assert await state(city) == "received"
     await go(city, NIGHT + 3 * DAY + MINUTE)
@@ -172,15 +173,15 @@ async def test_what_the_rule_does_not_apply_to_ends_by_itself(city: City) -> Non
     assert closed.author == "trucban"
     assert await city.one("SELECT kind FROM escalation.finding") == "closure"
     assert await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'") == 0
-    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", subject="cam-bien-2")])
+    await route_reports(city.escalation, [received("FIRECRACKER_POSSESSION", subject="cam-bien-2")])
     assert await city.one("SELECT count(*) FROM escalation.incident") == 2, "what ended takes no more"
 
 
 async def test_a_report_keeps_it_open(city: City) -> None:
-    await on_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
+    await route_reports(city.escalation, [received("FIRECRACKER_POSSESSION", kind="officer")])
     await go(city, NIGHT + DAY)
     late = received("FIRECRACKER_POSSESSION", kind="officer", subject="cb-2", received_at=NIGHT + DAY)
-    await on_reports(city.escalation, [late])
+    await route_reports(city.escalation, [late])
     await go(city, NIGHT + 3 * DAY + MINUTE)
     assert await state(city) == "received"
     await go(city, NIGHT + 4 * DAY + MINUTE)
@@ -207,7 +208,7 @@ async def test_after_three_days_away_one_pass_makes_no_storm(city: City, minutes
 async def test_many_incidents_wake_up_each_once_whichever_loop_takes_them(city: City) -> None:
     wards = (BA_DINH, NGOC_TRAO, DONG_THO)
     hours = [NIGHT - n * timedelta(hours=2) for n in range(4)]
-    await on_reports(city.escalation, [received(unit=u, occurred_at=h) for h in hours for u in wards])
+    await route_reports(city.escalation, [received(unit=u, occurred_at=h) for h in hours for u in wards])
     before = len(await city.told())
     city.clock.set(NIGHT + 3 * DAY)
     async with city.another() as other:
@@ -286,7 +287,7 @@ async def test_who_follows_answers_by_a_link_though_who_left_never_did(city: Cit
     await go(city, MIDNIGHT + MINUTE)
     await acknowledge(city.escalation, incident, SECRETARY_HERE)
     notice = await city.one("SELECT notice_id FROM escalation.notice WHERE recipient = 'mau-moi'")
-    done = await acknowledge_notice(city.escalation, notice, "mau-moi")
+    done = await acknowledge_by_link(city.escalation, notice, "mau-moi")
     assert done is not None
     assert done.state == "acknowledged"
 
@@ -367,7 +368,7 @@ async def test_quiet_hours_hold_back_what_is_slight_and_nothing_else(city: City)
     for holder in ("mau-14776-bi-thu", "mau-14776-chu-tich"):
         await reachable(city, holder, ("22:00", "06:00"))
     slight = Harm(deaths=0, injured=0, property_vnd=0)
-    await on_reports(city.escalation, [received("FIRE", kind="officer", harm=slight)])
+    await route_reports(city.escalation, [received("FIRE", kind="officer", harm=slight)])
     incident = await city.incident()
     await commands.verify(city.escalation, incident, DESK, "Đã xem")
     await commands.designate(city.escalation, incident, DESK, "Nổi cộm", prominent=True)
@@ -427,7 +428,7 @@ async def test_a_report_after_the_unit_ended_goes_to_those_who_act_now(city: Cit
 
 async def test_five_sources_one_after_another_are_suggested_once(city: City) -> None:
     for n in range(8):
-        await on_reports(city.escalation, [received(subject=f"nguon-{n}")])
+        await route_reports(city.escalation, [received(subject=f"nguon-{n}")])
     suggested = [(e.data.pattern, e.data.count) for e in await city.events() if isinstance(e, SuggestionRaised)]
     assert suggested == [("independent_reports", 5)]
     assert (await city.told()).count("desk:prominence") == 1
@@ -435,7 +436,7 @@ async def test_five_sources_one_after_another_are_suggested_once(city: City) -> 
 
 async def test_three_incidents_of_a_ward_in_an_hour_are_suggested_once_and_linked(city: City) -> None:
     for n, category in enumerate(("FIRE", "EXPLOSION", "THEFT_ROBBERY", "VIOLENT_CRIME")):
-        await on_reports(city.escalation, [received(category, occurred_at=NIGHT - n * 5 * MINUTE)])
+        await route_reports(city.escalation, [received(category, occurred_at=NIGHT - n * 5 * MINUTE)])
     suggested = [(e.data.pattern, e.data.count) for e in await city.events() if isinstance(e, SuggestionRaised)]
     assert suggested == [("ward_incidents", 3)]
     assert await city.one("SELECT count(*) FROM escalation.link") == 6

@@ -11,7 +11,7 @@ import pytest
 from httpx import Response
 
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import (
     DecisionMade,
     Event,
@@ -250,7 +250,7 @@ async def test_the_desk_calls_it_what_it_was(city: City) -> None:
     assert (record["outcome"], record["limb"]) == ("applies", "firecracker")
     sql = "SELECT category FROM escalation.incident"
     assert await city.one(sql) == "FIRECRACKER_SET_OFF"
-    await on_reports(city.escalation, [received("EXPLOSION", subject="cam-bien-2")])
+    await route_reports(city.escalation, [received("EXPLOSION", subject="cam-bien-2")])
     assert (await latest(city, incident))["outcome"] == "applies", "a later report does not undo it"
     assert await city.one(sql) == "FIRECRACKER_SET_OFF"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.pacing import Limits, Rate
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.channels.webhook import Webhooks
@@ -51,7 +52,7 @@ def at_midnight(count: int, **more: Any) -> list[ReportReceived]:
 
 async def told_over(city: City, url: str) -> None:
     """One report of setting off; both holders are to be told over the channel `url`."""
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await city.run("UPDATE escalation.delivery SET channel = :url", url=url)
 
 
@@ -139,7 +140,7 @@ async def test_a_refused_notice_waits_before_it_is_sent_again(city: City, loop: 
 
 async def test_waits_grow_and_no_two_senders_come_back_at_the_same_time(city: City) -> None:
     loop = DeliveryLoop(city.escalation, Failing(Path("unused")))
-    await on_reports(city.escalation, at_midnight(3))
+    await route_reports(city.escalation, at_midnight(3))
     await sent(loop)
     waits = [
         row.wait
@@ -177,7 +178,7 @@ async def test_what_a_receiver_refuses_for_good_is_given_up_at_once(city: City, 
 async def test_nobody_is_told_of_a_lost_notice_that_got_through_by_another_channel(
     city: City, loop: DeliveryLoop
 ) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     async with receiving(410) as receiver:
         await city.run(
             "INSERT INTO escalation.delivery (delivery_id, notice_id, channel, state, next_at)"
@@ -234,7 +235,7 @@ async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: 
     loop = DeliveryLoop(city.escalation, Sender(outbox, webhooks=Webhooks(seconds=30)), seconds=0.5)
     stalling: list[Behaviour] = ["stall"] * 100
     async with receiving(*stalling) as receiver:
-        await on_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)] + at_midnight(40))
+        await route_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)] + at_midnight(40))
         await city.run(
             "UPDATE escalation.delivery SET channel = :url || delivery_id || :query"
             " FROM escalation.notice WHERE notice.notice_id = delivery.notice_id AND recipient LIKE 'mau-14776-%'",
@@ -271,7 +272,7 @@ class Deaf(Sender):
 
 
 async def test_that_the_desk_is_not_reached_the_leadership_is_told_once_an_incident(city: City) -> None:
-    await on_reports(city.escalation, [received("FIRE")])
+    await route_reports(city.escalation, [received("FIRE")])
     await sent(DeliveryLoop(city.escalation, Deaf("desk")))
     assert await city.told() == ["desk:review", "leadership:undeliverable"]
     city.clock.set(NIGHT + timedelta(hours=3))
@@ -281,14 +282,14 @@ async def test_that_the_desk_is_not_reached_the_leadership_is_told_once_an_incid
 
 
 async def test_that_neither_a_person_nor_the_desk_is_reached_is_told_to_the_leadership(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await sent(DeliveryLoop(city.escalation, Deaf("mau-14776-chu-tich", "desk")))
     assert (await city.told())[2:] == ["desk:undeliverable", "leadership:undeliverable"]
     assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'leadership'") == [CHAIR]
 
 
 async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(city: City) -> None:
-    await on_reports(city.escalation, [received("FIRE")])
+    await route_reports(city.escalation, [received("FIRE")])
     await sent(DeliveryLoop(city.escalation, Deaf("desk", "leadership")))
     assert await city.told() == ["desk:review", "leadership:undeliverable"]
     async with city.escalation.database.connect() as connection:
@@ -305,7 +306,7 @@ async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(c
                 await acknowledge(city.escalation, message.deliveries[0].incident_id, BA_DINH_CHAIR)
             return await super().send(message)
 
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"))))
     rows = await city.rows(
         "SELECT n.recipient, d.state, d.finished_at IS NOT NULL AS finished"
@@ -320,7 +321,7 @@ async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(c
 async def test_what_was_acknowledged_while_it_waited_is_neither_sent_nor_listed(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, at_midnight(6))
+    await route_reports(city.escalation, at_midnight(6))
     await sent(loop)
     waiting = await city.rows(
         "SELECT incident_id FROM escalation.delivery JOIN escalation.notice USING (notice_id)"
@@ -337,7 +338,7 @@ async def test_what_was_acknowledged_while_it_waited_is_neither_sent_nor_listed(
 async def test_a_lost_lease_is_not_sent_again_once_it_is_acknowledged(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await claimed(city)
     await acknowledge(city.escalation, await city.incident(), BA_DINH_CHAIR)
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
@@ -347,7 +348,7 @@ async def test_a_lost_lease_is_not_sent_again_once_it_is_acknowledged(
 
 
 async def test_nothing_is_tried_again_about_an_incident_that_has_ended(city: City, loop: DeliveryLoop) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await claimed(city)
     await city.run("UPDATE escalation.incident SET state = 'dismissed'")
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
@@ -358,7 +359,7 @@ async def test_nothing_is_tried_again_about_an_incident_that_has_ended(city: Cit
 async def test_of_what_went_to_the_police_the_post_holders_are_told_all_the_same(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await claimed(city)
     await city.run("UPDATE escalation.incident SET state = 'handed_off'")
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
@@ -367,7 +368,7 @@ async def test_of_what_went_to_the_police_the_post_holders_are_told_all_the_same
 
 
 async def test_who_left_while_they_were_being_told_is_not_told_again(city: City, loop: DeliveryLoop) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await claimed(city)
     await leave(city, "mau-14776-chu-tich", NIGHT)
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
@@ -400,7 +401,7 @@ async def test_each_holder_of_whom_nothing_is_reached_is_told_to_the_desk(
 async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_again(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     killed = await claimed(city)
     assert len(killed) == 2
     await sent(loop)
@@ -416,7 +417,7 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
 
 
 async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sending(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     later = city.clock.now() + LEASE + timedelta(seconds=1)
     slow = await claimed(city)
     taken_over = await claimed(city, later)
@@ -438,7 +439,7 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
             raise asyncio.CancelledError
 
     async with receiving() as receiver:
-        await on_reports(city.escalation, at_midnight(3 + count))
+        await route_reports(city.escalation, at_midnight(3 + count))
         await city.run(
             "UPDATE escalation.delivery SET channel = :url FROM escalation.notice"
             " WHERE notice.notice_id = delivery.notice_id AND recipient = 'mau-14776-chu-tich'",
@@ -462,7 +463,7 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
 async def test_at_new_years_midnight_many_incidents_of_a_ward_become_one_message_that_lists_them(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, at_midnight(30))
+    await route_reports(city.escalation, at_midnight(30))
     await sent(loop)
     to_chair = lines(outbox, "mau-14776-chu-tich")
     assert [line["bundle_id"] for line in to_chair] == [None] * 3, "one by one while that helps"
@@ -480,7 +481,7 @@ async def test_at_new_years_midnight_many_incidents_of_a_ward_become_one_message
 
 
 async def test_each_notice_of_a_bundle_has_its_own_outcome_on_the_record(city: City, loop: DeliveryLoop) -> None:
-    await on_reports(city.escalation, at_midnight(10))
+    await route_reports(city.escalation, at_midnight(10))
     await sent(loop)
     city.clock.set(NIGHT + timedelta(seconds=32))
     await sent(loop)
@@ -494,7 +495,7 @@ async def test_each_notice_of_a_bundle_has_its_own_outcome_on_the_record(city: C
 
 
 async def test_the_most_severe_go_first_and_one_by_one(city: City, loop: DeliveryLoop, outbox: Path) -> None:
-    await on_reports(city.escalation, at_midnight(6))
+    await route_reports(city.escalation, at_midnight(6))
     await city.run(
         "UPDATE escalation.incident SET severity = 4 WHERE incident_id IN"
         " (SELECT incident_id FROM escalation.incident ORDER BY incident_id DESC LIMIT 3)"
@@ -505,12 +506,12 @@ async def test_the_most_severe_go_first_and_one_by_one(city: City, loop: Deliver
 
 
 async def test_a_bundle_that_failed_goes_again_as_it_was_and_nothing_new_joins_it(city: City, outbox: Path) -> None:
-    await on_reports(city.escalation, at_midnight(8))
+    await route_reports(city.escalation, at_midnight(8))
     loop = DeliveryLoop(city.escalation, Sender(outbox))
     await sent(loop)
     city.clock.set(NIGHT + timedelta(seconds=32))
     await sent(DeliveryLoop(city.escalation, Failing(outbox)))
-    await on_reports(city.escalation, at_midnight(12, occurred_at=city.clock.now())[8:])
+    await route_reports(city.escalation, at_midnight(12, occurred_at=city.clock.now())[8:])
     city.clock.set(NIGHT + timedelta(seconds=45))
     await sent(loop)
     to_chair = lines(outbox, "mau-14776-chu-tich")[3:]
@@ -524,7 +525,7 @@ async def test_a_bundle_that_failed_goes_again_as_it_was_and_nothing_new_joins_i
 async def test_of_a_bundle_that_is_given_up_the_desk_hears_for_each_incident(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, at_midnight(8))
+    await route_reports(city.escalation, at_midnight(8))
     await sent(loop)
     failing = DeliveryLoop(city.escalation, Failing(outbox))
     for attempt in range(ATTEMPTS):
@@ -534,7 +535,7 @@ async def test_of_a_bundle_that_is_given_up_the_desk_hears_for_each_incident(
 
 
 async def test_exercises_wait_for_nobody(city: City, loop: DeliveryLoop, outbox: Path) -> None:
-    await on_reports(city.escalation, at_midnight(20, exercise=True))
+    await route_reports(city.escalation, at_midnight(20, exercise=True))
     await sent(loop)
     assert len(lines(outbox)) >= 40
     assert {line["bundle_id"] for line in lines(outbox)} == {None}
@@ -552,7 +553,7 @@ async def test_a_rate_is_kept_without_keeping_the_address(city: City, loop: Deli
 
 
 async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(city: City) -> None:
-    await on_reports(city.escalation, [received(), received(unit=DONG_THO)])
+    await route_reports(city.escalation, [received(), received(unit=DONG_THO)])
     async with city.escalation.database.begin() as one, city.escalation.database.begin() as other:
         first = await deliveries.claim_deliveries(one, city.clock.now(), LIMITS, window=3)
         async with asyncio.timeout(5):
@@ -565,7 +566,7 @@ async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(cit
 async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) -> None:
     hours = [NIGHT - n * timedelta(hours=2) for n in range(1, 9)]
     reports = [received(unit=u, occurred_at=hour) for hour in hours for u in (DONG_THO, NGOC_TRAO)]
-    await on_reports(city.escalation, reports)
+    await route_reports(city.escalation, reports)
     async with city.another() as other:
         loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other)]
         for minute in range(4):
@@ -580,7 +581,7 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
 
 
 async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city: City, outbox: Path) -> None:
-    await on_reports(city.escalation, at_midnight(30))
+    await route_reports(city.escalation, at_midnight(30))
     async with city.another() as other:
         loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other, city)]
         await asyncio.gather(*(loop.step() for loop in loops for _ in range(3)))
@@ -590,7 +591,7 @@ async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city
 
 
 async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) -> None:
-    await on_reports(city.escalation, [*at_midnight(12), received(unit=DONG_THO)])
+    await route_reports(city.escalation, [*at_midnight(12), received(unit=DONG_THO)])
     await city.run(
         "UPDATE escalation.delivery SET channel = 'json://ban/' || delivery_id, next_at = next_at - INTERVAL '1 hour'"
         " FROM escalation.notice WHERE notice.notice_id = delivery.notice_id AND recipient LIKE 'mau-14776-%'"
@@ -610,7 +611,7 @@ async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) 
 async def test_the_outbox_file_has_a_line_for_each_notice_with_its_words(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await on_reports(city.escalation, [received(), received("FIRE", unit=NGOC_TRAO)])
+    await route_reports(city.escalation, [received(), received("FIRE", unit=NGOC_TRAO)])
     await sent(loop)
     found = lines(outbox)
     assert sorted((line["recipient"], line["purpose"], tuple(line["posts"])) for line in found) == [

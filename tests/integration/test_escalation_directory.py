@@ -8,9 +8,9 @@ from sqlalchemy.exc import IntegrityError
 
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.record_directory import Imported
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.model import Contact
 from services.escalation.domain.rules.rulebook import RulebookError
 from services.escalation.store import directory
@@ -73,7 +73,7 @@ async def test_a_late_entry_is_true_for_its_time_and_known_only_since_it_was_mad
 
 
 async def test_a_late_entry_leaves_old_decisions_as_they_were_and_makes_a_new_one(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     records = await city.rows("SELECT decision_id, record FROM escalation.decision")
     city.clock.set(NIGHT + timedelta(minutes=2))
     await imported(city, LATE)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from httpx import Response
 
-from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_wards
+from services.escalation.application.route_reports import route_reports
 from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import WholeCity
 from tests.support import CHAIR, NIGHT, at, received
@@ -154,7 +154,7 @@ async def test_a_body_of_another_shape_is_refused(city: WholeCity, body: str) ->
 
 
 async def test_a_change_makes_the_incidents_that_it_concerns_be_decided_anew(city: WholeCity) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await city.settle()
     incident = await city.incident()
     await put(city, "tenures", LATE)

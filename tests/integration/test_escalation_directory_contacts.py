@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, on_reports
 from services.escalation.application.record_directory import record
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.schemas import Asked, ContactRow, Tables
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
@@ -57,7 +58,7 @@ async def slight(city: City) -> None:
     """An incident so slight that its notices wait for the end of quiet hours, which the chair has."""
     await reachable(city, WHO, QUIET)
     harm = Harm(deaths=0, injured=0, injury_percent=0, property_vnd=0)
-    await on_reports(city.escalation, [received("TRAFFIC_ACCIDENT", kind="officer", subject="cb-1", harm=harm)])
+    await route_reports(city.escalation, [received("TRAFFIC_ACCIDENT", kind="officer", subject="cb-1", harm=harm)])
     await designate(city, await city.incident())
 
 
@@ -109,7 +110,7 @@ async def test_other_quiet_hours_of_the_same_channel_are_kept_too(city: City) ->
 
 
 async def test_what_is_grave_waits_for_no_quiet_hours_of_the_new_channel(city: City) -> None:
-    await on_reports(city.escalation, [grave()])
+    await route_reports(city.escalation, [grave()])
     await sent(city, Failing())
     await changed(city, NEW, quiet=QUIET)
     assert await to_chair(city) == [("accountable", OLD, "cancelled"), ("accountable", NEW, "queued")]
@@ -134,7 +135,7 @@ async def test_what_was_being_sent_on_the_old_channel_and_failed_is_not_tried_th
                 await changed(city, NEW)
             return await super().send(message)
 
-    await on_reports(city.escalation, [grave()])
+    await route_reports(city.escalation, [grave()])
     loop = DeliveryLoop(city.escalation, ChangedMeanwhile())
     await loop.step()
     await loop.drain()
@@ -142,7 +143,7 @@ async def test_what_was_being_sent_on_the_old_channel_and_failed_is_not_tried_th
 
 
 async def test_the_channel_of_an_exercise_is_nobodys_own(city: City) -> None:
-    await on_reports(city.escalation, [received(exercise=True)])
+    await route_reports(city.escalation, [received(exercise=True)])
     await changed(city, NEW)
     assert await to_chair(city) == [("accountable", "outbox://log", "queued")]
 
@@ -152,7 +153,7 @@ async def test_the_channel_of_an_exercise_is_nobodys_own(city: City) -> None:
 
 async def test_who_could_not_be_reached_is_told_as_soon_as_there_is_a_channel(city: City) -> None:
     await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     assert "desk:unreachable" in await city.told()
     assert await to_chair(city) == []
     await changed(city, NEW)
@@ -161,7 +162,7 @@ async def test_who_could_not_be_reached_is_told_as_soon_as_there_is_a_channel(ci
 
 async def test_of_several_rounds_only_the_present_one_asks(city: City) -> None:
     await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + timedelta(days=1))
     while await fire_due_timers(city.escalation):
         pass
@@ -184,7 +185,7 @@ async def test_that_somebody_who_is_still_to_be_told_has_no_channel_any_more_is_
 
 
 async def test_what_got_through_by_the_old_channel_is_not_repeated(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await sent(city, Taking())
     await changed(city, NEW)
     assert await to_chair(city) == [("accountable", OLD, "sent")]
@@ -193,7 +194,7 @@ async def test_what_got_through_by_the_old_channel_is_not_repeated(city: City) -
 @pytest.mark.parametrize("over", ["acknowledged", "withdrawn", "ended"])
 async def test_what_need_not_be_told_any_more_is_told_nowhere(city: City, over: str) -> None:
     await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     if over == "acknowledged":
         await acknowledge(city.escalation, await city.incident(), Principal(WHO, "official", "14776", CHAIR))
     elif over == "withdrawn":
@@ -218,14 +219,14 @@ async def test_a_change_beside_the_delivery_loop_and_new_reports_leaves_nothing_
     for round_ in range(5):
         await city.emptied()
         city.clock.set(NIGHT)
-        await on_reports(city.escalation, [received(occurred_at=NIGHT - n * timedelta(hours=2)) for n in range(3)])
+        await route_reports(city.escalation, [received(occurred_at=NIGHT - n * timedelta(hours=2)) for n in range(3)])
         city.clock.set(NIGHT + MINUTE)
         loop = DeliveryLoop(city.escalation, Taking())
         more = [received(occurred_at=NIGHT - n * timedelta(hours=2), harm=Harm(deaths=n)) for n in range(2, 6)]
         work = [
             changed(city, NEW),
             loop.step(),
-            *(on_reports(city.escalation, [event]) for event in more),
+            *(route_reports(city.escalation, [event]) for event in more),
             acknowledge(city.escalation, await first(city), Principal(WHO, "official", "14776", CHAIR)),
             fire_due_timers(city.escalation),
         ]

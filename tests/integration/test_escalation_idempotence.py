@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
 from tests.support import BA_DINH, NIGHT, SINCE, SourceKind, depth, received
@@ -203,7 +203,7 @@ async def end_of(city: City, batches: Sequence[Sequence[ReportReceived]], *, muc
     await city.emptied()
     city.clock.set(NIGHT)
     for batch in batches:
-        await on_reports(city.escalation, batch)
+        await route_reports(city.escalation, batch)
     if much_later:
         city.clock.set(NIGHT + timedelta(minutes=50))
         for _ in range(3):
@@ -238,9 +238,9 @@ async def test_the_same_batch_twice_at_once_is_taken_once(city: City) -> None:
     events = [received(unit=u, subject=s) for u in (BA_DINH, THIEU_KHANH, QUANG_TAM) for s in ("a", "b", "c")]
     async with city.another() as other:
         await asyncio.gather(
-            on_reports(city.escalation, events),
-            on_reports(other.escalation, list(reversed(events))),
-            on_reports(other.escalation, events[:4]),
+            route_reports(city.escalation, events),
+            route_reports(other.escalation, list(reversed(events))),
+            route_reports(other.escalation, events[:4]),
         )
     assert await city.one("SELECT count(*) FROM escalation.report") == 9
     assert await city.one("SELECT count(*) FROM escalation.incident") == 3

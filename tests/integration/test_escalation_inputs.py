@@ -10,7 +10,7 @@ from httpx import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import Harm
 from shared.http.identity import Principal, Role
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
@@ -39,7 +39,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
 async def incident(house: WholeCity) -> str:
     """A fire in which four died, as an officer reported."""
     report = received("FIRE", kind="officer", subject=OFFICER.subject, harm=Harm(deaths=4))
-    await on_reports(house.escalation, [report])
+    await route_reports(house.escalation, [report])
     return await house.incident()
 
 

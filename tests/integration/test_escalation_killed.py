@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from services.escalation.application import commands
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import LEASE, Message

@@ -24,9 +24,11 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.commands import CommandResult
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import Escalation, acknowledge, acknowledge_notice, on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.model import OFFICES, Tenure
 from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
 from services.escalation.domain.notices import notification
@@ -130,7 +132,7 @@ class Life(RuleBasedStateMachine):
         self.has_ended = False
         self.people = 0
         first = [received(category, harm=harm), received(category, subject="cam-bien-2")]
-        self.run(on_reports(self.city.escalation, first))
+        self.run(route_reports(self.city.escalation, first))
 
     # --- reports and time ---
 
@@ -160,7 +162,7 @@ class Life(RuleBasedStateMachine):
             )
             for n in range(count)
         ]
-        self.run(on_reports(self.city.escalation, events))
+        self.run(route_reports(self.city.escalation, events))
 
     @rule(minutes=WAITS)
     def time_passes(self, minutes: int) -> None:
@@ -200,7 +202,7 @@ class Life(RuleBasedStateMachine):
         incident = self._incident(which).incident_id
         sql = "SELECT * FROM escalation.notice WHERE incident_id = :id AND purpose IN ('accountable', 'still_open')"
         for n in self._rows(sql, id=incident):
-            self.run(acknowledge_notice(self.city.escalation, n.notice_id, n.recipient))
+            self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
 
     @precondition(lambda self: self._count("notice"))
     @rule(which=st.integers(0, 30), by_link=st.booleans())
@@ -208,7 +210,7 @@ class Life(RuleBasedStateMachine):
         told = self._rows("SELECT * FROM escalation.notice ORDER BY issued_at DESC, notice_id")
         n = told[which % len(told)]
         if by_link:
-            done = self.run(acknowledge_notice(self.city.escalation, n.notice_id, n.recipient))
+            done = self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
             assert done is not None
             return
         if n.recipient in OFFICES:

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_directory, import_wards
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.diff import Change
 from services.escalation.domain.directory.model import key_of
 from services.escalation.store import incident_loading
@@ -26,7 +26,7 @@ REFORM = "14758,2021-02-01,Đông Thọ,phường,2023-02-01,14758/2023-02-01\n1
 
 async def incident_of(city: City, unit: UnitRef, occurred: datetime = NIGHT, state: str | None = None) -> str:
     event = received(unit=unit, occurred_at=occurred)
-    await on_reports(city.escalation, [event])
+    await route_reports(city.escalation, [event])
     sql = "SELECT incident_id FROM escalation.report WHERE report_id = :id"
     incident: str = await city.one(sql, id=event.data.report_id)
     await city.run("UPDATE escalation.deadline SET state = 'cancelled' WHERE kind = 'directory'")
@@ -147,10 +147,10 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
         async with other.escalation.database.begin() as routing:
             await incident_loading.lock_units(
                 routing, [BA_DINH.code]
-            )  # as `on_reports` does before it looks at the directory
+            )  # as `route_reports` does before it looks at the directory
             change = asyncio.create_task(imported(city, LATE))
             await until(lambda: waits_for_a_ward(other), "the change waits for who routes reports of the ward")
-            late = asyncio.create_task(on_reports(other.escalation, [event]))
+            late = asyncio.create_task(route_reports(other.escalation, [event]))
         await asyncio.gather(change, late)
     (decision,) = await city.rows("SELECT record FROM escalation.decision")
     assert await due_now(city) or b"mau-moi" in decision.record, "routed before and marked, or routed after"

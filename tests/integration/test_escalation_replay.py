@@ -10,7 +10,7 @@ from httpx import ASGITransport, AsyncClient
 
 from services.cli.process import CommandError, infrastructure
 from services.escalation.api import decisions as routes
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.store import decisions as store
 from shared.database import migrate
 from shared.events import Harm
@@ -35,7 +35,7 @@ async def decided(city: City) -> City:
         received(unit=NGOC_TRAO, exercise=True),
         received("TRAFFIC_ACCIDENT", unit=NGOC_TRAO, occurred_at=NIGHT - timedelta(days=30)),
     ):
-        await on_reports(city.escalation, [event])
+        await route_reports(city.escalation, [event])
     assert await city.one("SELECT count(*) FROM escalation.decision") == 5
     return city
 

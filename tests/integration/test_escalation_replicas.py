@@ -8,8 +8,8 @@ from sqlalchemy import event
 
 from services.escalation.application import commands
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import on_reports
 from services.escalation.application.import_directory import import_directory
+from services.escalation.application.route_reports import route_reports
 from services.escalation.store import incident_loading
 from shared.events import ReportReceived
 from shared.http.identity import Principal
@@ -26,7 +26,7 @@ BEHIND = timedelta(seconds=2)
 async def test_a_process_whose_clock_is_behind_tells_who_was_just_recorded_by_another(city: City) -> None:
     assert not (await import_directory(city.escalation, (HEAD + LATE).encode())).errors
     async with city_in(city.database_url, NIGHT - BEHIND) as other:
-        await on_reports(other.escalation, [received()])
+        await route_reports(other.escalation, [received()])
         assert sorted(await other.told()) == ["desk:unreachable", "mau-14776-bi-thu:accountable", "mau-moi:accountable"]
         assert not await decisions_that_differ_when_computed_again(other)
 
@@ -72,5 +72,5 @@ async def waits(city: City) -> bool:
 
 
 async def reported(city: City, report: ReportReceived) -> str:
-    await on_reports(city.escalation, [report])
+    await route_reports(city.escalation, [report])
     return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=report.data.report_id)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.cli.process import CommandError
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.store import decisions as store
 from shared.events import Harm
 from tests.integration.cli_support import trucban, trucban_process
@@ -101,7 +101,7 @@ async def decided(city: City) -> City:
         received(unit=NGOC_TRAO),
     ):
         city.clock.set(event.data.received_at)
-        await on_reports(city.escalation, [event])
+        await route_reports(city.escalation, [event])
     return city
 
 

@@ -18,8 +18,8 @@ from sqlalchemy import Row
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.api import links as routes
-from services.escalation.application import handlers
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.acknowledge import acknowledge
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
 from shared.events import Harm
 from shared.http.identity import Principal, verifier
@@ -52,7 +52,7 @@ class Post:
 @pytest.fixture
 async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
     """Firecrackers in Ba Đình; the chair has been told, with fifteen minutes to acknowledge."""
-    await on_reports(city.escalation, [received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1))])
+    await route_reports(city.escalation, [received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1))])
     (notice,) = await city.rows(
         "SELECT * FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'", who=CHAIR_OF_BA_DINH
     )
@@ -126,7 +126,7 @@ async def test_pressed_twice_at_once_it_is_one_acknowledgement(post: Post) -> No
 
 async def test_what_was_acknowledged_otherwise_is_shown_so_and_not_acknowledged_again(post: Post) -> None:
     holder = Principal(CHAIR_OF_BA_DINH, "official", "14776", CHAIR)
-    await handlers.acknowledge(post.city.escalation, post.notice.incident_id, holder)
+    await acknowledge(post.city.escalation, post.notice.incident_id, holder)
     page = await post.browser.post(post.link())
     assert "Đã xác nhận" in text_of(page)
     assert len(await post.acknowledgements()) == 1
@@ -141,7 +141,7 @@ async def test_after_the_deadline_the_page_says_so_and_still_takes_the_acknowled
 
 
 async def test_a_notice_to_an_office_is_acknowledged_in_the_name_of_the_office(post: Post) -> None:
-    await on_reports(post.city.escalation, [received("FIRE", occurred_at=NIGHT - timedelta(hours=3))])
+    await route_reports(post.city.escalation, [received("FIRE", occurred_at=NIGHT - timedelta(hours=3))])
     (notice,) = await post.city.rows("SELECT * FROM escalation.notice WHERE recipient = 'desk'")
     page = await post.browser.post(LINKS.url(notice.notice_id, "desk", NIGHT + VALID_FOR))
     assert "bởi Trực ban thành phố." in text_of(page)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.process import Server
 from services.escalation.api import stream as routes
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring import broadcast as broadcasting
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store import timeline
@@ -184,7 +184,7 @@ async def write(connection: AsyncConnection, *lines: Line) -> None:
 
 async def test_each_sees_the_events_of_what_they_may_see_and_of_nothing_else(house: House) -> None:
     for unit in (BA_DINH, NGOC_TRAO):
-        await on_reports(house.city.escalation, [received(unit=unit)])
+        await route_reports(house.city.escalation, [received(unit=unit)])
     everything = await house.order()
     rows = await house.city.rows(
         "SELECT event_id, incident_id, unit_code FROM escalation.timeline ORDER BY transaction, position"
@@ -219,7 +219,7 @@ async def test_ward_people_hear_the_live_events_of_their_ward_alone(house: House
 async def test_the_people_of_the_successor_unit_hear_what_happens_to_an_incident_that_became_theirs(
     house: House,
 ) -> None:
-    await on_reports(house.city.escalation, [received(unit=BA_DINH)])
+    await route_reports(house.city.escalation, [received(unit=BA_DINH)])
     await house.city.run(
         "UPDATE escalation.incident SET successor = jsonb_build_object('code', '14797', 'valid_from', '2025-07-01')"
     )
@@ -229,7 +229,7 @@ async def test_the_people_of_the_successor_unit_hear_what_happens_to_an_incident
 
 async def test_a_token_without_a_ward_hears_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "KEEP_ALIVE_SECONDS", 0.1)
-    await on_reports(house.city.escalation, [received()])
+    await route_reports(house.city.escalation, [received()])
     heard = Heard(last="0-0")
     await house.hear(heard, Principal("mau", "officer"), lambda h: h.beats == 4)
     assert heard.events == []

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, acknowledge_notice, on_reports
 from services.escalation.application.import_directory import import_directory
+from services.escalation.application.route_reports import route_reports
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store.deliveries import Message
@@ -80,7 +81,7 @@ class Week:
     async def _work(self) -> None:
         batch, self.waiting = self.waiting, []
         for start in range(0, len(batch), 20):
-            await on_reports(self.city.escalation, batch[start : start + 20])
+            await route_reports(self.city.escalation, batch[start : start + 20])
         self.recorder.broken = self.random.random() < 0.05
         for _ in range(3):
             while await fire_due_timers(self.city.escalation):
@@ -132,7 +133,7 @@ class Week:
         if row.recipient in {"desk", "leadership"}:
             await acknowledge(self.city.escalation, row.incident_id, DESK if row.recipient == "desk" else LEADER)
         else:
-            await acknowledge_notice(self.city.escalation, row.notice_id, row.recipient)
+            await acknowledge_by_link(self.city.escalation, row.notice_id, row.recipient)
 
     async def _command(self, incident: str, ward: str) -> None:
         """One of them, allowed or not: what is not is refused, never half done."""

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.application import fire_timers
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import acknowledge, on_reports
+from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, StepRaised
 from shared.http.identity import Principal
 from tests.integration.escalation_support import City
@@ -24,7 +25,7 @@ async def steps(city: City) -> list[tuple[str, str]]:
 
 
 async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 8 * MINUTE)
     assert await fire_due_timers(city.escalation) == 0
     assert await city.told() == BOTH_TOLD
@@ -37,13 +38,13 @@ async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -
 
 
 async def test_the_more_severe_the_sooner(city: City) -> None:
-    await on_reports(city.escalation, [received(harm=Harm(deaths=3)), received(unit=NGOC_TRAO)])
+    await route_reports(city.escalation, [received(harm=Harm(deaths=3)), received(unit=NGOC_TRAO)])
     city.clock.set(NIGHT + 6 * MINUTE)
     assert await fire_due_timers(city.escalation) == 1, "severity 4: five minutes; unknown: fifteen"
 
 
 async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     await acknowledge(city.escalation, await city.incident(), BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
@@ -52,7 +53,7 @@ async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
 
 
 async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
     told, events = await city.told(), await city.events()
@@ -63,7 +64,7 @@ async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> N
 async def test_two_loops_at_once_tell_the_desk_once_for_each_incident(city: City) -> None:
     hours = [NIGHT - n * timedelta(hours=2) for n in range(4)]
     wards = (BA_DINH, NGOC_TRAO, DONG_THO)
-    await on_reports(city.escalation, [received(unit=u, occurred_at=hour) for hour in hours for u in wards])
+    await route_reports(city.escalation, [received(unit=u, occurred_at=hour) for hour in hours for u in wards])
     city.clock.set(NIGHT + 20 * MINUTE)
     async with city.another() as other:
         done = await asyncio.gather(*(fire_due_timers(c.escalation) for c in (city, other) for _ in range(4)))
@@ -81,7 +82,7 @@ async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_w
     for round_ in range(6):
         await city.emptied()
         city.clock.set(NIGHT)
-        await on_reports(city.escalation, [received()])
+        await route_reports(city.escalation, [received()])
         incident = await city.incident()
         city.clock.set(NIGHT + 16 * MINUTE)
         work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), fire_due_timers(city.escalation)]
@@ -96,11 +97,11 @@ async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_w
 
 
 async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City) -> None:
-    await on_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)])
+    await route_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)])
     city.clock.set(NIGHT + 20 * MINUTE)
     more = [received(unit=u, harm=Harm(deaths=n)) for u in (NGOC_TRAO, DONG_THO) for n in (0, 1, 2)]
     await asyncio.gather(
-        *(on_reports(city.escalation, [event]) for event in more),
+        *(route_reports(city.escalation, [event]) for event in more),
         *(fire_due_timers(city.escalation) for _ in range(3)),
     )
     await fire_due_timers(city.escalation)
@@ -109,7 +110,7 @@ async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City
 
 
 async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: City) -> None:
-    await on_reports(city.escalation, [received("FIRE")])
+    await route_reports(city.escalation, [received("FIRE")])
     assert await city.told() == ["desk:review"]
     city.clock.set(NIGHT + 31 * MINUTE)
     assert await fire_due_timers(city.escalation) == 1
@@ -118,7 +119,7 @@ async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: Ci
 
 
 async def test_an_exercise_that_nobody_answers_goes_to_the_log(city: City) -> None:
-    await on_reports(city.escalation, [received(exercise=True)])
+    await route_reports(city.escalation, [received(exercise=True)])
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
     rows = await city.rows(
@@ -153,7 +154,7 @@ async def stepped_up(city: City) -> list[str]:
 async def test_one_incident_that_cannot_be_handled_stops_no_other(
     city: City, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await on_reports(city.escalation, [received(unit=u) for u in (BA_DINH, NGOC_TRAO, DONG_THO)])
+    await route_reports(city.escalation, [received(unit=u) for u in (BA_DINH, NGOC_TRAO, DONG_THO)])
     await spoilt(city, unit=BA_DINH.code)
     city.clock.set(NIGHT + 20 * MINUTE)
     assert await fire_due_timers(city.escalation) == 2
@@ -170,10 +171,10 @@ async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
 ) -> None:
     monkeypatch.setattr(fire_timers, "AT_ONCE", 2)
     hours = [NIGHT - n * timedelta(hours=2) for n in range(1, 10)]
-    await on_reports(city.escalation, [received(occurred_at=hour) for hour in hours])
+    await route_reports(city.escalation, [received(occurred_at=hour) for hour in hours])
     await spoilt(city)
     city.clock.set(NIGHT + MINUTE)
-    await on_reports(city.escalation, [received(unit=NGOC_TRAO, occurred_at=city.clock.now())])
+    await route_reports(city.escalation, [received(unit=NGOC_TRAO, occurred_at=city.clock.now())])
     city.clock.set(NIGHT + 20 * MINUTE)
     for _ in range(6):
         await fire_due_timers(city.escalation)
@@ -183,7 +184,7 @@ async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
 async def test_what_could_not_be_handled_is_tried_again_after_a_while(
     city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     facts = await city.one("SELECT facts::text FROM escalation.report")
     await spoilt(city)
     city.clock.set(NIGHT + 20 * MINUTE)
@@ -200,7 +201,7 @@ async def test_a_database_that_is_away_is_no_fault_of_an_incident(city: City, mo
     async def away(*_: object) -> None:
         raise OperationalError("SELECT 1", None, ConnectionResetError("gone"))
 
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 20 * MINUTE)
     with monkeypatch.context() as patch:
         patch.setattr(fire_timers.timers, "pass_deadlines", away)

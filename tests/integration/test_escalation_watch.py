@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from services.escalation.application.fire_timers import fire_due_timers
-from services.escalation.application.handlers import on_reports
+from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring.heartbeat import Heartbeat, Watchman
 from services.escalation.store import tables, watch
 from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
@@ -35,7 +35,7 @@ async def counts(city: City, later: timedelta = timedelta(0)) -> tuple[int, int,
 @pytest.fixture
 async def reported(city: City) -> City:
     """Firecrackers in Ba Đình: two notices on their way, and due times that wait."""
-    await on_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received()])
     return city
 
 
@@ -105,7 +105,7 @@ async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City
 
 async def desk_told(city: City, *states: str) -> None:
     """A fire, which the desk is to verify, and what became of telling it by so many channels."""
-    await on_reports(city.escalation, [received("FIRE")])
+    await route_reports(city.escalation, [received("FIRE")])
     await city.run("DELETE FROM escalation.delivery")
     for number, state in enumerate(states):
         await city.run(
@@ -173,7 +173,7 @@ def shown(metric: str, kind: str = "unwatched") -> float:
 async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(template: Template) -> None:
     """By indexes alone: the plan is asserted, since a clock says nothing on a busy machine."""
     async with city_in(await template.clone()) as city:
-        await on_reports(city.escalation, [received()])
+        await route_reports(city.escalation, [received()])
         await multiply(city, incidents=20_000, of_which_open=200)
         assert await city.one("SELECT count(*) FROM escalation.incident") == 20_001
         plan = await plan_of(city.escalation.database, lambda c: watch.look(c, NIGHT))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from services.escalation.api.common import Wired
 from services.escalation.application import commands
 from services.escalation.application.commands import CommandResult
-from services.escalation.application.handlers import record_of
+from services.escalation.application.escalation import record_of
 from services.escalation.domain.directory.schemas import Code, Day
 from shared import events, inputs
 from shared.http.body import bounded

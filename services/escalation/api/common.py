@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.problem import Problem

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from services.escalation.api import views
 from services.escalation.api.common import DecisionReader, DirectoryReader, Page, Wired
-from services.escalation.application.handlers import Escalation, insist_on_ward
+from services.escalation.application.access import require_ward
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.rules.replay import replay
 from services.escalation.store import directory, incident_queries
 from shared.http import cursor as cursors
@@ -55,7 +56,7 @@ async def _decision(escalation: Escalation, caller: Principal, decision_id: str)
         row = await incident_queries.decision_by_id(connection, decision_id)
     if row is None:
         raise Problem(404, f"there is no decision {decision_id}")
-    insist_on_ward(caller, views.wards_of(row))
+    require_ward(caller, views.wards_of(row))
     return row
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Page, Wired
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import Imported, record
 from services.escalation.domain.directory.diff import Difference
 from services.escalation.domain.directory.schemas import Asked, ContactRow, RosterRow, Tables, TenureRow

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from services.escalation.api import views
 from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
-from services.escalation.application import handlers
+from services.escalation.application import acknowledge as acknowledging
+from services.escalation.application.access import require_ward
 from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.store import incident_queries, timeline
 from shared.http import cursor as cursors
@@ -68,7 +69,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> d
         told = await timeline.of_incident(connection, incident_id)
     if whole is None:
         raise Problem(404, f"there is no incident {incident_id}")
-    handlers.insist_on_ward(caller, views.wards_of(whole["incident"]))
+    require_ward(caller, views.wards_of(whole["incident"]))
     return views.whole_incident(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
 
 
@@ -81,6 +82,6 @@ class AcknowledgementAnswer(BaseModel):
 @router.post("/incidents/{incident_id}/acknowledgements", status_code=201)
 async def acknowledge(escalation: Wired, caller: Asked, incident_id: str, response: Response) -> AcknowledgementAnswer:
     """Say that the holder of the token's post, or the office, has seen the notice; 200 when that was said before."""
-    done = await handlers.acknowledge(escalation, incident_id, caller)
+    done = await acknowledging.acknowledge(escalation, incident_id, caller)
     response.status_code = 201 if done.is_new else 200
     return AcknowledgementAnswer(incident=done.incident, state=done.state, acknowledged=list(done.notices))

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.escalation.api.common import Wired
-from services.escalation.application import handlers
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.acknowledge import acknowledge_by_link
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner
 from services.escalation.store import signed_links as store
@@ -144,7 +144,7 @@ async def acknowledge(asked: Link) -> Response:
     async def work(asked: Asked) -> LinkedNotice | Refusal:
         found = await _valid(asked)
         if isinstance(found, LinkedNotice) and found.acknowledged_at is None:
-            await handlers.acknowledge_notice(asked.escalation, found.notice_id, by=found.recipient)
+            await acknowledge_by_link(asked.escalation, found.notice_id, by=found.recipient)
             found = await _valid(asked)
         return found
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, RulebookError, check_complete, read
 from services.escalation.store import directory

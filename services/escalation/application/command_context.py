@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.handlers import Escalation, count, insist_on_ward, record_of
+from services.escalation.application.access import require_ward
+from services.escalation.application.escalation import Escalation, count, record_of
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.engine import IncidentEngine
@@ -119,7 +120,7 @@ async def command_context(
         found = await incident_loading.with_history(connection, [case for case in locked if case.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         case = by_id.pop(incident_id)
-        insist_on_ward(caller, case.wards)
+        require_ward(caller, case.wards)
         units |= {key_of(case.successor) for case in found if case.successor}
         engine = await escalation.incident_engine(connection, units)
         for each in (case, *by_id.values()):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.escalation.application.command_context import CommandContext, command_context, insist
-from services.escalation.application.handlers import Escalation, record_of
+from services.escalation.application.escalation import Escalation, record_of
 from services.escalation.domain.directory.model import DESK, UnitKey, key_of
 from services.escalation.domain.incidents import lifecycle, timers
 from services.escalation.domain.incidents.correlation import Occurrence

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, key_of
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents.engine import IncidentEngine

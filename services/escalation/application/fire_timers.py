@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.handlers import Escalation, count
+from services.escalation.application.escalation import Escalation, count
 from services.escalation.domain.directory.model import UnitKey, key_of
 from services.escalation.domain.incidents.incident import ChangeSet
 from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire

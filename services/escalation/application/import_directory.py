@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.escalation.application.adopt_rulebooks import packaged_rulebooks
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import Imported, Progress, record
 from services.escalation.domain.directory.readers import read_directory, read_wards
 from services.escalation.domain.directory.schemas import LineError

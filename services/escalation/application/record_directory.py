@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.reroute import reroute
 from services.escalation.domain.directory import events as directory_events
 from services.escalation.domain.directory.diff import (

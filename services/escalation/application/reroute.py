@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.handlers import Escalation, record_of
+from services.escalation.application.escalation import Escalation, record_of
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.notices.notification import may_wait, rings_at

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import httpx
 import structlog
 
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
 from shared import metrics
 from shared.http.web import Check

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.delivery_results import record
-from services.escalation.application.handlers import Escalation
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.pacing import Limits, Rate, host_of
 from services.escalation.domain.rules.rulebook import Bundling, in_force, newness
 from services.escalation.sending.channels import DeliveryError, Sender
