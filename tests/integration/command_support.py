@@ -9,7 +9,7 @@ import pytest
 
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
-from services.escalation.application.commands import CommandResult
+from services.escalation.application.command_context import CommandResult
 from services.escalation.application.route_reports import route_reports
 from shared.events import (
     Harm,

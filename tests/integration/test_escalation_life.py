@@ -25,7 +25,7 @@ from sqlalchemy import text
 
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
-from services.escalation.application.commands import CommandResult
+from services.escalation.application.command_context import CommandResult
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.escalation.api.common import Wired
 from services.escalation.application import commands
-from services.escalation.application.commands import CommandResult
+from services.escalation.application.command_context import CommandResult
 from services.escalation.application.escalation import record_of
 from services.escalation.domain.directory.schemas import Code, Day
 from shared import events, inputs

@@ -26,6 +26,15 @@ from shared.http.identity import Principal
 from shared.http.problem import Problem
 
 
+@dataclass(frozen=True)
+class CommandResult:
+    """What became of a command; `is_new` is False where the same had been said before."""
+
+    case: Case
+    is_new: bool
+    new_incident: str | None = None
+
+
 @dataclass
 class CommandContext:
     """One command in its transaction: the cases it is about, and the router that writes what follows."""

@@ -1,0 +1,33 @@
+"""What people do about an incident, one file a command.
+
+Each is one transaction: refused with the reason, or recorded as a finding with its event, and the rule evaluated
+again. The same said twice is recorded once.
+"""
+
+from services.escalation.application.commands.close import close
+from services.escalation.application.commands.designate import designate
+from services.escalation.application.commands.dismiss import dismiss
+from services.escalation.application.commands.hand_off import hand_off
+from services.escalation.application.commands.merge import merge
+from services.escalation.application.commands.propose_closure import propose_closure
+from services.escalation.application.commands.reassign import reassign
+from services.escalation.application.commands.reopen import reopen
+from services.escalation.application.commands.respond import respond
+from services.escalation.application.commands.revise_severity import revise
+from services.escalation.application.commands.split import split
+from services.escalation.application.commands.verify import verify
+
+__all__ = [
+    "close",
+    "designate",
+    "dismiss",
+    "hand_off",
+    "merge",
+    "propose_closure",
+    "reassign",
+    "reopen",
+    "respond",
+    "revise",
+    "split",
+    "verify",
+]

@@ -1,0 +1,24 @@
+"""The desk confirms that an incident is over."""
+
+from services.escalation.application.command_context import CommandResult, command_context, insist
+from services.escalation.application.escalation import Escalation, record_of
+from services.escalation.domain.incidents import lifecycle, timers
+from shared.events import (
+    FindingData,
+    IncidentClosed,
+)
+from shared.http.identity import Principal
+
+
+async def close(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
+    """The city confirms that it is over."""
+    async with command_context(escalation, incident_id, caller, "close") as command:
+        case = command.case
+        found = command.finding("closure", reason)
+        if case.state == "closed" and command.said_before(found):
+            return CommandResult(case, is_new=False)
+        command.allow()
+        insist(lifecycle.may_close(record_of(case), asked="acknowledge" in case.pending))
+        command.record(found, lambda d: IncidentClosed(**command.envelope(), data=FindingData(**d)))
+        timers.end(command.engine, case, "closed")
+    return CommandResult(case, is_new=True)

@@ -1,0 +1,24 @@
+"""The desk hands an incident to the police."""
+
+from services.escalation.application.command_context import CommandResult, command_context
+from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents import timers
+from shared.events import (
+    IncidentHandedOff,
+    IncidentHandedOffData,
+)
+from shared.http.identity import Principal
+
+
+async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
+    """To the police, which ends it here."""
+    async with command_context(escalation, incident_id, caller, "hand_off") as command:
+        found = command.finding("hand_off", reason, to="police")
+        if command.case.state == "handed_off" and command.said_before(found):
+            return CommandResult(command.case, is_new=False)
+        command.allow()
+        command.record(
+            found, lambda d: IncidentHandedOff(**command.envelope(), data=IncidentHandedOffData(**d, to="police"))
+        )
+        timers.end(command.engine, command.case, "handed_off")
+    return CommandResult(command.case, is_new=True)

@@ -1,0 +1,63 @@
+"""The desk finds that two incidents are one."""
+
+from services.escalation.application.command_context import CommandContext, CommandResult, command_context
+from services.escalation.application.commands.designate import record_designation
+from services.escalation.application.commands.revise_severity import record_revision
+from services.escalation.application.commands.verify import record_verification
+from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents import timers
+from services.escalation.domain.incidents.finding import assess
+from services.escalation.domain.incidents.incident import Case
+from services.escalation.domain.rules.accountability import combined_harm, effective_harm
+from services.escalation.store import incident_loading
+from shared.events import (
+    IncidentMerged,
+    IncidentMergedData,
+)
+from shared.http.identity import Principal
+from shared.http.problem import Problem
+
+
+async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> CommandResult:
+    """Its reports are about what incident `into` is about; later ones of either join `into`."""
+    async with command_context(escalation, incident_id, caller, "merge", [into]) as command:
+        if into == incident_id:
+            raise Problem(409, "an incident cannot be merged into itself: name another")
+        case, target = command.case, command.others[into]
+        if case.state == "merged" and case.merged_into == into:
+            return CommandResult(case, is_new=False)
+        command.allow()
+        command.allow(target)
+        if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
+            raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: link them instead")
+        moved = tuple(r.report_id for r in case.reports)
+        found = command.finding("merge", reason, into=into, reports=list(moved))
+        cause = command.record(
+            found,
+            lambda d: IncidentMerged(**command.envelope(), data=IncidentMergedData(**d, into=into, reports=moved)),
+        )
+        timers.end(command.engine, case, "merged")
+        case.merged_into = into
+        await incident_loading.redirect_merged(command.connection, incident_id, into)
+        _take_over(command, case, target, reason)
+        command.move(target, moved, cause)
+        command.engine.evaluate(target, cause)
+    return CommandResult(case, is_new=True)
+
+
+def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -> None:
+    """The reports of `case`, and what was found about it: it holds of both now, so that no merge takes it away.
+
+    That firecrackers did not explode is found about its own reports only.
+    """
+    mine, theirs = assess(case.findings), assess(target.findings)
+    known = [effective_harm(command.engine.inputs(each)) for each in (case, target)]
+    target.reports += case.reports
+    if mine.harm or theirs.harm:
+        before = command.engine.policy_of(target).severity_of(known[1])
+        record_revision(command, target, reason, combined_harm(known), previous=before)
+    exploded = mine.firecrackers_exploded or None
+    if (mine.verified and not theirs.verified) or (exploded and not theirs.firecrackers_exploded):
+        record_verification(command, target, reason, exploded=exploded)
+    if mine.designated and not theirs.designated:
+        record_designation(command, target, reason, prominent=True)

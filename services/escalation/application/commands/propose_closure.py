@@ -1,0 +1,25 @@
+"""A ward holds an incident to be over."""
+
+from services.escalation.application.command_context import CommandResult, command_context
+from services.escalation.application.escalation import Escalation
+from services.escalation.domain.directory.model import DESK
+from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.notices.notification import Notice
+from shared.events import (
+    ClosureProposed,
+    FindingData,
+)
+from shared.http.identity import Principal
+
+
+async def propose_closure(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
+    """The ward holds it to be over; the desk is told, and decides."""
+    async with command_context(escalation, incident_id, caller, "propose_closure") as command:
+        found = command.finding("closure_proposal", reason)
+        if command.case.state == "closure_proposed" and command.said_before(found):
+            return CommandResult(command.case, is_new=False)
+        command.allow()
+        cause = command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
+        command.case.state = lifecycle.after("propose_closure", command.case.state)
+        command.engine.issue(command.case, Notice(DESK, "closure"), None, cause)
+    return CommandResult(command.case, is_new=True)

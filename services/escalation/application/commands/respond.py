@@ -1,0 +1,22 @@
+"""Somebody records what was done on the spot."""
+
+from services.escalation.application.command_context import CommandResult, command_context
+from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents import lifecycle
+from shared.events import (
+    FindingData,
+    ResponseRecorded,
+)
+from shared.http.identity import Principal
+
+
+async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> CommandResult:
+    """What was done on the spot."""
+    async with command_context(escalation, incident_id, caller, "respond") as command:
+        command.allow()
+        found = command.finding("response", text)
+        if command.said_before(found):
+            return CommandResult(command.case, is_new=False)
+        command.record(found, lambda d: ResponseRecorded(**command.envelope(), data=FindingData(**d)))
+        command.case.state = lifecycle.after("respond", command.case.state)
+    return CommandResult(command.case, is_new=True)

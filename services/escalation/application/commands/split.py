@@ -1,0 +1,65 @@
+"""The desk finds that some reports are about something else."""
+
+from collections.abc import Sequence
+
+from services.escalation.application.command_context import CommandContext, CommandResult, command_context
+from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents.correlation import Occurrence
+from services.escalation.domain.incidents.finding import assess, last
+from services.escalation.domain.incidents.incident import Case
+from services.escalation.store import incident_loading
+from shared.events import (
+    IncidentSplit,
+    IncidentSplitData,
+)
+from shared.http.identity import Principal
+from shared.http.problem import Problem
+
+
+async def split(
+    escalation: Escalation, incident_id: str, caller: Principal, reason: str, reports: Sequence[str]
+) -> CommandResult:
+    """These reports are about something else: a new incident of their own, decided anew, as is what remains."""
+    async with command_context(escalation, incident_id, caller, "split") as command:
+        case = command.case
+        command.allow()
+        wanted = set(reports)
+        moved = [r for r in case.reports if r.report_id in wanted]
+        earlier = last(case.findings, "split")
+        if earlier is not None and set(earlier.content["reports"]) == wanted and not moved:
+            return CommandResult(case, is_new=False, new_incident=earlier.content["new_incident"])
+        if strange := sorted(wanted - {r.report_id for r in moved}):
+            raise Problem(409, f"report {strange[0]} is not one of this incident: name reports that it holds")
+        if not moved or len(moved) == len(case.reports):
+            raise Problem(409, "a split leaves at least one report on each side: name some of its reports, not all")
+        occurrence: Occurrence = await incident_loading.occurrence_of_report(
+            command.connection, moved[0].report_id, case.anchor
+        )
+        new = command.engine.open(occurrence, case.unit, moved[0].category)
+        new.reports = moved
+        first = case.reports[0]
+        case.reports = [r for r in case.reports if r.report_id not in wanted]
+        if case.reports[0] is not first:
+            await _anchor_anew(command, case)
+        ids = tuple(r.report_id for r in moved)
+        found = command.finding("split", reason, new_incident=new.incident_id, reports=sorted(wanted))
+        cause = command.record(
+            found,
+            lambda d: IncidentSplit(
+                **command.envelope(), data=IncidentSplitData(**d, new_incident=new.incident_id, reports=ids)
+            ),
+        )
+        command.move(new, ids, cause)
+        command.move(case, (), cause)
+        command.engine.changes.related.append((new.incident_id, case.incident_id, "split"))
+        command.engine.evaluate(new, cause)
+        command.engine.evaluate(case, cause)
+    return CommandResult(case, is_new=True, new_incident=new.incident_id)
+
+
+async def _anchor_anew(command: CommandContext, case: Case) -> None:
+    """Its first report is another now: that one says when, where and what it was, and so which rulebook decides."""
+    first = case.reports[0]
+    case.anchor = await incident_loading.occurrence_of_report(command.connection, first.report_id, case.anchor)
+    case.category = assess(case.findings).reclassified or first.category
+    case.rulebook_version = None
