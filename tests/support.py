@@ -21,7 +21,7 @@ from services.escalation.domain.directory.model import Unit as EscalationUnit
 from services.escalation.domain.directory.readers import MODELS, read_directory, read_wards
 from services.escalation.domain.directory.schemas import LineError, Row, UnitRow
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
-from services.escalation.domain.incidents.grouping import attach, join
+from services.escalation.domain.incidents.grouping import assign, attach
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.intake.domain.wards import Unit
@@ -195,12 +195,11 @@ def engine(
     channels: dict[str, tuple[str, ...]] | None = None,
     rulebooks: Sequence[AdoptedRulebook] = (RULEBOOK,),
 ) -> IncidentEngine:
-    """A router over no incidents yet, in which every holder has a channel."""
+    """An engine over no incidents yet, in which every holder has a channel."""
     held = tuple(tenures)
     of_holder = {t.holder_id: (f"outbox://{t.holder_id}",) for t in held} if channels is None else channels
     contacts = {holder: tuple(Contact(url) for url in urls) for holder, urls in of_holder.items()}
     return IncidentEngine(
-        cases={},
         directory=Directory(
             tenures=held, contacts=contacts, units={key_of(BA_DINH): EscalationUnit(BA_DINH, "phường")}
         ),
@@ -213,7 +212,7 @@ def engine(
 
 def route(engine: IncidentEngine, event: ReportReceived) -> None:
     """One report alone, as `route_reports` has a batch of them routed."""
-    attach(engine, join(engine, event))
+    attach(engine, assign(engine, event))
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from services.escalation.api.common import Wired
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
-from services.escalation.application.escalation import record_of
 from services.escalation.domain.directory.schemas import Code, Day
 from shared import events, inputs
 from shared.http.body import bounded
@@ -99,7 +98,7 @@ class Answer(BaseModel):
 def _answer(done: CommandResult, response: Response) -> Answer:
     """201 when it was recorded now, 200 when the same had been said before."""
     response.status_code = 201 if done.is_new else 200
-    case, decision = done.case, record_of(done.case)
+    case, decision = done.case, done.case.standing
     return Answer(
         incident=case.incident_id,
         state=case.state,

@@ -1,24 +1,22 @@
 """Record that a post-holder or an office has seen a notice. One transaction, safe to repeat."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.access import require_ward
-from services.escalation.application.escalation import Escalation, record_of
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, answers, key_of
-from services.escalation.domain.envelope import envelope
-from services.escalation.domain.incidents import lifecycle
-from services.escalation.domain.incidents.incident import Case, about
-from services.escalation.domain.notices.notification import ASKING, to_holders
-from services.escalation.store import directory, incident_loading, timers
-from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData
+from services.escalation.domain.incidents import acknowledging
+from services.escalation.domain.incidents.acknowledging import StoredNotice
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Incident, IncidentRow
+from services.escalation.store import incident_loading, timers
 from shared.http.identity import Principal
 from shared.http.problem import Problem
+
+Choose = Callable[[IncidentEngine, Incident, Sequence[StoredNotice]], list[StoredNotice]]
 
 
 @dataclass(frozen=True)
@@ -31,97 +29,71 @@ class Acknowledged:
 
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
     """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
-    async with escalation.database.begin() as connection:
-        case = next(iter(await incident_loading.locked(connection, [incident_id])), None)
-        if case is None:
-            raise Problem(404, f"there is no incident {incident_id}")
-        require_ward(caller, case.wards)
-        notices = await timers.notices_of(connection, incident_id)
+
+    def mine(engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice]) -> list[StoredNotice]:
         if caller.role == "official":
-            mine = await _of_post(escalation, connection, case, notices, caller)
-        else:
-            office = DESK if caller.role == "desk" else LEADERSHIP
-            mine = [n for n in notices if n.recipient == office]
-            if not mine:
-                raise Problem(404, f"no notice of incident {incident_id} went to the {office}")
-        done = await _record(escalation, connection, case, notices, mine, caller.subject)
-    escalation.wake()
+            return _of_post(engine, incident, notices, caller)
+        return _of_office(incident, notices, DESK if caller.role == "desk" else LEADERSHIP)
+
+    async with escalation.database.begin() as connection:
+        row = next(iter(await incident_loading.locked(connection, [incident_id])), None)
+        if row is None:
+            raise Problem(404, f"there is no incident {incident_id}")
+        require_ward(caller, row.wards)
+        engine, done = await _acknowledge(escalation, connection, row, mine, caller.subject)
+    escalation.committed(engine.changes)
     return done
 
 
 async def acknowledge_by_link(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
-    """The same by a signed link, whose recipient is `by`; None where there is no such notice to them."""
+    """The same by a signed link, whose recipient is `by`. None where there is no such notice."""
     async with escalation.database.begin() as connection:
-        found = await timers.notice_by_id(connection, notice_id)
-        if found is None or found.recipient != by:
+        incident_id = await timers.incident_of_notice(connection, notice_id)
+        if incident_id is None:
             return None
-        (case,) = await incident_loading.locked(connection, [found.incident_id])
-        notices = await timers.notices_of(connection, case.incident_id)
-        done = await _record(escalation, connection, case, notices, [n for n in notices if n.recipient == by], by)
-    escalation.wake()
+        (row,) = await incident_loading.locked(connection, [incident_id])
+        engine, done = await _acknowledge(
+            escalation, connection, row, lambda _, __, notices: [n for n in notices if n.recipient == by], by
+        )
+    escalation.committed(engine.changes)
     return done
 
 
-async def _of_post(
-    escalation: Escalation, connection: AsyncConnection, case: Case, notices: Sequence[Row[Any]], caller: Principal
-) -> list[Row[Any]]:
-    """The notices that are the caller's to acknowledge. Raises Problem 403 or 404."""
-    of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
-    if not of_post:
-        raise Problem(404, f"no notice of incident {case.incident_id} went to post {caller.post}")
-    now = escalation.clock.now()
-    acts = case.successor or case.unit
-    held = (await directory.load(connection, {key_of(acts)}, now)).tenures
-    mine = [
-        n
-        for n in of_post
-        if n.recipient == caller.subject or all(answers(held, post, caller.subject, now, acts) for post in n.posts)
-    ]
+async def _acknowledge(
+    escalation: Escalation, connection: AsyncConnection, row: IncidentRow, choose: Choose, by: str
+) -> tuple[IncidentEngine, Acknowledged]:
+    """Acknowledge those of the notices of a locked incident that `choose` names."""
+    engine = await escalation.incident_engine(connection, {key_of(row.successor or row.unit)})
+    (incident,) = await incident_loading.with_standing(connection, [row])
+    notices = await timers.notices_of(connection, incident.incident_id)
+    mine = choose(engine, incident, notices)
+    is_new = acknowledging.acknowledge(engine, incident, notices, mine, by)
+    await escalation.save(connection, engine.changes, engine.now)
+    return engine, Acknowledged(incident.incident_id, incident.state, is_new, tuple(n.notice_id for n in mine))
+
+
+def _of_office(incident: Incident, notices: Sequence[StoredNotice], office: str) -> list[StoredNotice]:
+    """Raises Problem 404 where the office was told nothing."""
+    mine = [n for n in notices if n.recipient == office]
     if not mine:
-        raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
+        raise Problem(404, f"no notice of incident {incident.incident_id} went to the {office}")
     return mine
 
 
-async def _record(
-    escalation: Escalation,
-    connection: AsyncConnection,
-    case: Case,
-    notices: Sequence[Row[Any]],
-    mine: Sequence[Row[Any]],
-    by: str,
-) -> Acknowledged:
-    now = escalation.clock.now()
-    new = await timers.acknowledge(connection, [n.notice_id for n in mine], by, now)
-    if new:
-        asked = [n for n in notices if n.purpose in ASKING and n.round == case.round]
-        waiting = [n for n in asked if n.acknowledged_at is None and n.notice_id not in new]
-        if waiting:
-            answering = await _answering(connection, case)
-            asked, waiting = ([n for n in some if n.recipient in answering] for some in (asked, waiting))
-        if asked and not waiting and case.is_open:
-            case.state = lifecycle.after_acknowledgement(case.state)
-            await timers.stop_chain(connection, case.incident_id, now)
-        recorded = [_acknowledgement(escalation, case, n, by, now) for n in mine if n.notice_id in new]
-        await timers.set_progress(connection, case.incident_id, case.state, case.sequence)
-        await escalation.emit(connection, recorded)
-    return Acknowledged(case.incident_id, case.state, bool(new), tuple(n.notice_id for n in mine))
+def _of_post(
+    engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], caller: Principal
+) -> list[StoredNotice]:
+    """The notices that are the caller's to acknowledge. Raises Problem 403 or 404."""
+    of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
+    if not of_post:
+        raise Problem(404, f"no notice of incident {incident.incident_id} went to post {caller.post}")
+    acts, held = incident.successor or incident.unit, engine.directory.tenures
 
+    def is_theirs(notice: StoredNotice) -> bool:
+        stands_in = all(answers(held, post, caller.subject, engine.now, acts) for post in notice.posts)
+        return notice.recipient == caller.subject or stands_in
 
-async def _answering(connection: AsyncConnection, case: Case) -> set[str]:
-    """Who answers for a post by the standing decision; of who left nothing is waited for."""
-    await incident_loading.with_history(connection, [case], reports=False)
-    return {n.recipient for n in to_holders(record_of(case).parties, "accountable")}
-
-
-def _acknowledgement(
-    escalation: Escalation, case: Case, notice: Row[Any], by: str, now: datetime
-) -> AcknowledgementRecorded:
-    holders = () if notice.recipient in OFFICES else {by, notice.recipient}
-    data = AcknowledgementRecordedData(
-        **about(case, None, holders),
-        notice_id=notice.notice_id,
-        holder=by,
-        posts=tuple(notice.posts),
-        in_time=notice.due_at is None or now <= notice.due_at,
-    )
-    return AcknowledgementRecorded(**envelope(escalation.new_id(), case.incident_id, now), data=data)
+    mine = [n for n in of_post if is_theirs(n)]
+    if not mine:
+        raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
+    return mine

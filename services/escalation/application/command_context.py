@@ -8,15 +8,17 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.access import require_ward
-from services.escalation.application.escalation import Escalation, count, record_of
+from services.escalation.application.escalation import Escalation, salted
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
+from services.escalation.domain.envelope import Envelope
 from services.escalation.domain.incidents import lifecycle
-from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.engine import BuildEvent, IncidentEngine
 from services.escalation.domain.incidents.finding import Finding, FindingKind, last
-from services.escalation.domain.incidents.incident import Case, about
+from services.escalation.domain.incidents.incident import Case, EventData
 from services.escalation.domain.incidents.lifecycle import Action, Refused
 from services.escalation.domain.incidents.report_summary import summary_of
 from services.escalation.store import incident_loading
+from shared.commitment import Committed
 from shared.events import (
     Event,
     ReportCorrelated,
@@ -24,6 +26,18 @@ from shared.events import (
 )
 from shared.http.identity import Principal
 from shared.http.problem import Problem
+
+
+class FindingEventData(EventData):
+    """What the data of every event of a finding has in common."""
+
+    finding_id: str
+    author: str
+    role: str
+    reason: Committed | None
+
+
+BuildFindingEvent = Callable[[Envelope, FindingEventData], Event]
 
 
 @dataclass(frozen=True)
@@ -70,22 +84,22 @@ class CommandContext:
         since = earlier is not None and (reopened is None or earlier.made_at >= reopened.made_at)
         return earlier is not None and since and earlier.says_the_same(found)
 
-    def record(self, found: Finding, event: Callable[[dict[str, Any]], Event], case: Case | None = None) -> str:
-        """Id of the event."""
+    def record(self, found: Finding, build: BuildFindingEvent, case: Case | None = None) -> str:
+        """Put a finding on the record; the id of its event."""
         case = case or self.case
         case.findings.append(found)
         # what the desk has looked at need not be pointed out to it; a ward's own cannot switch that off
         seen = {"suggested": True} if self.caller.role == "desk" else {}
         case.summary = case.summary.model_copy(update={"assessed": True} | seen)
-        self.engine.changes.cases[case.incident_id] = case
         self.engine.changes.findings.append((case, found))
-        shared = about(case, None) | {
-            "finding_id": found.finding_id,
-            "author": found.author,
-            "role": found.role,
-            "reason": self.escalation.committed(found.reason),
-        }
-        return self.engine.emit(event(shared))
+        reason = salted(found.reason)
+        return self.engine.emit(
+            case,
+            lambda head, data: build(
+                head,
+                {**data, "finding_id": found.finding_id, "author": found.author, "role": found.role, "reason": reason},
+            ),
+        )
 
     def move(self, case: Case, report_ids: Sequence[str], cause: str) -> None:
         """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
@@ -93,11 +107,13 @@ class CommandContext:
         held = case.summary
         case.summary = summary_of(case.reports, assessed=held.assessed, suggested=held.suggested)
         for report_id in report_ids:
-            data = ReportCorrelatedData(**about(case, cause), report_id=report_id, outcome="merged")
-            self.engine.emit(ReportCorrelated(**self.envelope(case), data=data))
+            self.engine.emit(case, _correlated(report_id), cause=cause)
 
-    def envelope(self, case: Case | None = None) -> dict[str, Any]:
-        return self.engine.envelope(case or self.case)
+
+def _correlated(report_id: str) -> BuildEvent:
+    return lambda head, data: ReportCorrelated(
+        **head, data=ReportCorrelatedData(**data, report_id=report_id, outcome="merged")
+    )
 
 
 @asynccontextmanager
@@ -126,21 +142,20 @@ async def command_context(
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
         locked = await incident_loading.locked(connection, [*wanted, *merged])
-        found = await incident_loading.with_history(connection, [case for case in locked if case.incident_id in wanted])
+        found = await incident_loading.with_history(connection, [row for row in locked if row.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         case = by_id.pop(incident_id)
         require_ward(caller, case.wards)
         units |= {key_of(case.successor) for case in found if case.successor}
         engine = await escalation.incident_engine(connection, units)
         for each in (case, *by_id.values()):
-            insist(lifecycle.interested(caller.role, caller.subject, record_of(each)))
+            insist(lifecycle.interested(caller.role, caller.subject, each.standing))
         if caller.role == "official":
             _insist_on_post(engine, case, caller)
         yield CommandContext(escalation, connection, engine, caller, action, case, by_id)
-        if engine.changes.cases:
+        if engine.changes.incidents:
             await escalation.save(connection, engine.changes, engine.now)
-    count(engine.changes)
-    escalation.wake()
+    escalation.committed(engine.changes)
 
 
 def insist(refused: Refused | None) -> None:
@@ -151,5 +166,5 @@ def insist(refused: Refused | None) -> None:
 def _insist_on_post(engine: IncidentEngine, case: Case, caller: Principal) -> None:
     """Raises Problem 403 unless the caller answers for their post now; a token may outlast a tenure."""
     acts = case.successor or case.unit
-    if not answers(engine.tenures(case), str(caller.post), caller.subject, engine.now, acts):
+    if not answers(engine.tenures(case.unit, case.successor), str(caller.post), caller.subject, engine.now, acts):
         raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")

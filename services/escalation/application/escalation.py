@@ -8,9 +8,8 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.escalation.domain.directory.model import UnitKey
+from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
-from services.escalation.domain.incidents.incident import Case, ChangeSet
-from services.escalation.domain.rules.accountability import Decision
 from services.escalation.store import directory, incident_saving, tables, timeline
 from shared import metrics
 from shared.clock import Clock
@@ -22,7 +21,7 @@ from shared.messaging import ESCALATION, Outgoing, add, route
 
 @dataclass(frozen=True)
 class Escalation:
-    """What the handlers need: the database, the clock, and where offices and exercises are told."""
+    """What every use case needs: the database, the clock, and where offices and exercises are told."""
 
     database: AsyncEngine
     clock: Clock
@@ -30,6 +29,9 @@ class Escalation:
     channels: OfficeChannels
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit: the outbox relay and the delivery loop need not wait for their next poll."""
+
+    put_aside: dict[str, float] = field(default_factory=dict[str, float])
+    """Incidents whose due times this process could not act on, and until when it leaves them alone, by `monotonic`."""
 
     def new_id(self) -> str:
         return uuid7(self.clock.now())
@@ -51,7 +53,6 @@ class Escalation:
     async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
         now = self.clock.now()
         return IncidentEngine(
-            cases={},
             directory=await directory.load(connection, units, now),
             rulebooks=await directory.rulebooks(connection),
             channels=self.channels,
@@ -60,25 +61,21 @@ class Escalation:
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
+        """Write all of it, events last. The caller commits, then calls `committed`."""
         await incident_saving.save(connection, changes, now)
         await self.emit(connection, changes.events)
 
-    def committed(self, text: str | None) -> Committed | None:
-        """Free text for an event: the ledger keeps a salted commitment to it."""
-        return Committed(salt=secrets.token_hex(32), value=text) if text else None
+    def committed(self, changes: ChangeSet) -> None:
+        """Count what was written, and wake who has work now. Exercises are in no count."""
+        for assigned in changes.reports:
+            if not assigned.incident.anchor.exercise:
+                metrics.incidents.labels(assigned.outcome).inc()
+        for issued in changes.notices:
+            if not issued.incident.anchor.exercise:
+                metrics.notices.labels(issued.notice.purpose).inc()
+        self.wake()
 
 
-def count(changes: ChangeSet) -> None:
-    """Metrics of what was written; exercises are in no count."""
-    for joined in changes.reports:
-        if not joined.case.anchor.exercise:
-            metrics.incidents.labels(joined.outcome).inc()
-    for issued in changes.notices:
-        if not issued.case.anchor.exercise:
-            metrics.notices.labels(issued.notice.purpose).inc()
-
-
-def record_of(case: Case) -> Decision:
-    """The standing decision; every stored incident has one."""
-    assert case.decision is not None
-    return case.decision
+def salted(text: str | None) -> Committed | None:
+    """Free text for an event. The ledger keeps a salted commitment to it."""
+    return Committed(salt=secrets.token_hex(32), value=text) if text else None

@@ -1,15 +1,16 @@
-"""The loop over due times: each that has passed is acted on once, whoever runs it."""
+"""Fire due times that have passed: each is acted on once, whichever process does it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.escalation import Escalation, count
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import UnitKey, key_of
-from services.escalation.domain.incidents.incident import ChangeSet
-from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
+from services.escalation.domain.incidents.change_set import ChangeSet
+from services.escalation.domain.incidents.incident import Incident
+from services.escalation.domain.incidents.timers import DECIDES_ANEW, FiredTimer, fire
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
 from shared.messaging import is_transient
@@ -17,70 +18,70 @@ from shared.messaging.wire import describe
 
 log = structlog.get_logger()
 AT_ONCE = 500
-WITH_REPORTS = frozenset({"directory", "lapse", "idle", "remind"})
-"""Kinds that decide anew, and so look at all reports."""
 TRIED_AGAIN_SECONDS = 60.0
-_put_aside: dict[str, float] = {}
-"""Incidents that this process could not handle, and until when it leaves them alone, by `monotonic`."""
 
 
 async def fire_due_timers(escalation: Escalation) -> int:
-    """Act on due times that have passed; returns of how many incidents.
+    """Act on due times that have passed. Returns of how many incidents.
 
     A batch that fails for good is halved until the guilty incident is alone. Its due times stay, for the watch to
     complain of; the others' are acted on. Raises transient errors, such as a lost connection: nothing was changed.
     """
-    now = monotonic()
-    for incident_id in [i for i, until in _put_aside.items() if until <= now]:
-        del _put_aside[incident_id]
-    return await _pass(escalation, None)
+    now, put_aside = monotonic(), escalation.put_aside
+    for incident_id in [i for i, until in put_aside.items() if until <= now]:
+        del put_aside[incident_id]
+    return await _fire(escalation, None)
 
 
-async def _pass(escalation: Escalation, which: Sequence[str] | None) -> int:
+async def _fire(escalation: Escalation, which: Sequence[str] | None) -> int:
     """`which`: of these incidents only."""
     claimed: list[str] = []
     try:
         async with escalation.database.begin() as connection:
             now = escalation.clock.now()
-            claimed += await timers.claim_due(connection, now, AT_ONCE, which, _put_aside)
+            claimed += await timers.claim_due(connection, now, AT_ONCE, which, escalation.put_aside)
             if not claimed:
                 return 0
-            done, out = await _act(escalation, connection, claimed, now)
+            done, changes = await _act(escalation, connection, claimed, now)
     except Exception as error:
         if is_transient(error) or not claimed:
             raise
         if len(claimed) > 1:
             middle = len(claimed) // 2
-            return await _pass(escalation, claimed[:middle]) + await _pass(escalation, claimed[middle:])
-        _put_aside[claimed[0]] = monotonic() + TRIED_AGAIN_SECONDS
+            return await _fire(escalation, claimed[:middle]) + await _fire(escalation, claimed[middle:])
+        escalation.put_aside[claimed[0]] = monotonic() + TRIED_AGAIN_SECONDS
         again = f"{TRIED_AGAIN_SECONDS:.0f} s"
         log.error("incident cannot be handled", incident=claimed[0], error=describe(error), tried_again_in=again)
         return 0
-    count(out)
-    escalation.wake()
+    escalation.committed(changes)
     return done
 
 
 async def _act(
     escalation: Escalation, connection: AsyncConnection, ids: Sequence[str], now: datetime
 ) -> tuple[int, ChangeSet]:
-    """What has passed of these incidents, which are locked; of how many, and what came of it."""
-    passed: dict[str, list[FiredTimer]] = {}
-    decides: set[str] = set()
-    for row in await timers.fire_due_timers(connection, ids, now):
-        passed.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
-        if row.kind in WITH_REPORTS:
-            decides.add(row.incident_id)
+    """Act on what has passed of these incidents, which are locked. Returns of how many, and what came of it."""
+    fired: dict[str, list[FiredTimer]] = {}
+    for row in await timers.mark_fired(connection, ids, now):
+        fired.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
     # another process may have acted on some between our look at what is due and our lock
-    found = await incident_loading.locked(connection, list(passed))
-    await incident_loading.with_history(connection, [c for c in found if c.incident_id in decides])
-    await incident_loading.with_history(connection, [c for c in found if c.incident_id not in decides], reports=False)
-    units: set[UnitKey] = {key_of(case.unit) for case in found}
-    units |= {key_of(case.successor) for case in found if case.successor}
+    found = await _loaded(connection, fired)
+    units: set[UnitKey] = {key_of(i.unit) for i in found}
+    units |= {key_of(i.successor) for i in found if i.successor}
     engine = await escalation.incident_engine(connection, units)
-    notice_ids = [p.notice_id for rows in passed.values() for p in rows if p.notice_id]
-    told: dict[str, TimedNotice] = await timers.notices(connection, notice_ids)
-    for case in found:
-        fire(engine, case, passed[case.incident_id], told)
+    notice_ids = [t.notice_id for mine in fired.values() for t in mine if t.notice_id]
+    notices = await timers.notices(connection, notice_ids)
+    for incident in found:
+        fire(engine, incident, fired[incident.incident_id], notices)
     await escalation.save(connection, engine.changes, engine.now)
-    return len(passed), engine.changes
+    return len(fired), engine.changes
+
+
+async def _loaded(connection: AsyncConnection, fired: dict[str, list[FiredTimer]]) -> Collection[Incident]:
+    """Those that are decided anew as cases, the others without their reports, in the order of their ids."""
+    rows = await incident_loading.locked(connection, list(fired))
+    decides = {id_ for id_, mine in fired.items() if any(t.kind in DECIDES_ANEW for t in mine)}
+    cases = await incident_loading.with_history(connection, [r for r in rows if r.incident_id in decides])
+    others = await incident_loading.with_standing(connection, [r for r in rows if r.incident_id not in decides])
+    by_id: dict[str, Incident] = {i.incident_id: i for i in (*cases, *others)}
+    return [by_id[r.incident_id] for r in rows]

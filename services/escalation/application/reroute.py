@@ -5,9 +5,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.escalation import Escalation, record_of
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents.engine import IncidentEngine
-from services.escalation.domain.incidents.incident import Case
+from services.escalation.domain.incidents.incident import Incident
+from services.escalation.domain.incidents.notifying import tell_desk
 from services.escalation.domain.notices.notification import may_wait, rings_at
 from services.escalation.store import directory, incident_loading, waiting_deliveries
 from services.escalation.store.waiting_deliveries import CalledOff, PersonalChannels
@@ -32,11 +33,11 @@ async def reroute(
     lost = [c for c in called_off if c.recipient not in reached]
     if not owed and not lost:
         return
-    found = await incident_loading.locked(connection, sorted({each.incident_id for each in (*owed, *lost)}))
-    await incident_loading.with_history(connection, found, reports=False)
+    concerned = sorted({each.incident_id for each in (*owed, *lost)})
+    found = await incident_loading.with_standing(connection, await incident_loading.locked(connection, concerned))
     engine = await escalation.incident_engine(connection, ())
     if owed:
-        waits = {case.incident_id: may_wait(record_of(case), engine.policy_of(case)) for case in found}
+        waits = {i.incident_id: may_wait(i.standing, engine.policy_of(i)) for i in found}
         rings = [(each, rings_at(each.contact, now, may_wait=waits[each.incident_id])) for each in owed]
         await waiting_deliveries.queue(connection, rings, now)
     if lost:
@@ -47,12 +48,12 @@ async def _tell_desk(
     escalation: Escalation,
     connection: AsyncConnection,
     engine: IncidentEngine,
-    found: Sequence[Case],
-    lost: list[CalledOff],
+    found: Sequence[Incident],
+    lost: Sequence[CalledOff],
 ) -> None:
-    """Of who was still to be told, and has no channel any more."""
-    for case in found:
-        posts = {post for each in lost if each.incident_id == case.incident_id for post in each.posts}
-        if posts and case.is_open:
-            engine.tell_desk(case, "unreachable", posts)
+    """Tell the desk who was still to be told, and has no channel any more."""
+    for incident in found:
+        posts = {post for each in lost if each.incident_id == incident.incident_id for post in each.posts}
+        if posts and incident.is_open:
+            tell_desk(engine, incident, "unreachable", posts)
     await escalation.save(connection, engine.changes, engine.now)

@@ -1,42 +1,68 @@
 """Route a batch of reports: which incident each is about, and what follows for it. One transaction, safe to repeat."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
-from services.escalation.application.escalation import Escalation, count
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import grouping
-from services.escalation.domain.incidents.incident import occurrence_of
+from services.escalation.domain.incidents.change_set import AssignedReport
+from services.escalation.domain.incidents.correlation import Occurrence
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Case
+from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.store import incident_loading
 from shared.events import ReportReceived
 
 
 async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
     """Route a batch of reports in its order. A report that is known already is left alone."""
-    by_id = {event.id: event for event in reversed(events)}
+    occurrences = {event.id: occurrence_of(event) for event in events}
     async with escalation.database.begin() as connection:
-        occurrences = {id_: occurrence_of(event) for id_, event in by_id.items()}
-        await incident_loading.lock_units(connection, [h.unit[0] for h in occurrences.values()])
-        for known in await incident_loading.known_events(connection, list(by_id)):
-            del by_id[known]
-        fresh = [event for event in events if by_id.pop(event.id, None)]
+        await incident_loading.lock_units(connection, [o.unit[0] for o in occurrences.values()])
+        fresh = await _fresh(connection, events)
         if not fresh:
             return
         near = [occurrences[event.id] for event in fresh]
-        engine = await escalation.incident_engine(connection, {h.unit for h in near})
-        rules = [a.rulebook for a in engine.rulebooks]
-        window = timedelta(minutes=max(r.correlation.window_minutes for r in rules))
-        for case in await incident_loading.cases_near(connection, near, window):
-            for key in {anchor.key for anchor in (case.anchor, *case.aliases)}:
-                engine.cases.setdefault(key, []).append(case)
-        wide = max(max(r.patterns.ward_window_minutes, r.patterns.related_window_minutes) for r in rules)
-        joined = [grouping.join(engine, event) for event in fresh]
-        opened = [j.case.anchor for j in joined if j.case.is_new]
-        if opened:
-            engine.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
-        stored = {j.case.incident_id: j.case for j in joined if j.matters and not j.case.has_history}
-        await incident_loading.with_history(connection, list(stored.values()))
-        for each in joined:
+        engine = await escalation.incident_engine(connection, {o.unit for o in near})
+        await _load_open(connection, engine, near)
+        assigned = [grouping.assign(engine, event) for event in fresh]
+        await _load_neighbours(connection, engine, assigned)
+        for each in await _with_history(connection, assigned):
             grouping.attach(engine, each)
         await escalation.save(connection, engine.changes, engine.now)
-    count(engine.changes)
-    escalation.wake()
+    escalation.committed(engine.changes)
+
+
+async def _fresh(connection: AsyncConnection, events: Sequence[ReportReceived]) -> list[ReportReceived]:
+    """Those that are not known yet, each once."""
+    by_id = {event.id: event for event in reversed(events)}
+    known = await incident_loading.known_events(connection, list(by_id))
+    return [event for event in events if by_id.pop(event.id, None) and event.id not in known]
+
+
+async def _load_open(connection: AsyncConnection, engine: IncidentEngine, near: Sequence[Occurrence]) -> None:
+    """The open incidents that these could belong to, by the windows of all rulebooks."""
+    window = max(a.rulebook.correlation.window_minutes for a in engine.rulebooks)
+    for row in await incident_loading.incidents_near(connection, near, timedelta(minutes=window)):
+        for key in {anchor.key for anchor in (row.anchor, *row.aliases)}:
+            engine.open_incidents.setdefault(key, []).append(row)
+
+
+async def _load_neighbours(
+    connection: AsyncConnection, engine: IncidentEngine, assigned: Sequence[AssignedReport]
+) -> None:
+    opened = [a.incident.anchor for a in assigned if a.outcome == "new"]
+    if opened:
+        policies = [a.rulebook.patterns for a in engine.rulebooks]
+        wide = max(max(p.ward_window_minutes, p.related_window_minutes) for p in policies)
+        engine.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
+
+
+async def _with_history(connection: AsyncConnection, assigned: Sequence[AssignedReport]) -> list[AssignedReport]:
+    """The same, each incident that has to be decided anew as a case."""
+    rows = {a.incident.incident_id: a.incident for a in assigned if a.matters and not isinstance(a.incident, Case)}
+    cases = {case.incident_id: case for case in await incident_loading.with_history(connection, list(rows.values()))}
+    return [replace(a, incident=cases.get(a.incident.incident_id, a.incident)) for a in assigned]

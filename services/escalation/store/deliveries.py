@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -27,9 +27,16 @@ from sqlalchemy import case as sql_case
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices import pacing
+from services.escalation.domain.notices.delivery_state import (
+    CANCELLED,
+    FAILED,
+    GOT_THROUGH,
+    SENDING,
+    UNFINISHED,
+    AttemptOutcome,
+)
 from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.pacing import Limits, Waiting
 from services.escalation.domain.notices.wording import Listed
@@ -118,7 +125,7 @@ class Attempt:
     """How the sending of a message ended."""
 
     message: Message
-    outcome: Literal["sent", "delivered", "failed", "given_up"]
+    outcome: AttemptOutcome
     at: datetime
     error: str | None = None
     wait: timedelta = timedelta(0)
@@ -165,7 +172,7 @@ async def _due(connection: AsyncConnection, now: datetime, window: int) -> Seque
     """Locked, the longest due first; what another transaction holds is passed over."""
     due = (
         select(delivery)
-        .where(delivery.c.state.in_(("queued", "sending", "failed")), delivery.c.next_at <= now)
+        .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= now)
         .order_by(delivery.c.next_at)
         .limit(window)
         .with_for_update(skip_locked=True)
@@ -206,7 +213,7 @@ def _waiting(row: Any) -> Waiting:
 
 async def _cancel(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
     await connection.execute(
-        update(delivery).where(delivery.c.delivery_id.in_(delivery_ids)).values(state="cancelled", finished_at=now)
+        update(delivery).where(delivery.c.delivery_id.in_(delivery_ids)).values(state=CANCELLED, finished_at=now)
     )
 
 
@@ -263,7 +270,7 @@ async def _lease(
         update(delivery)
         .where(delivery.c.delivery_id == new.c.id)
         .where(notice.c.notice_id == delivery.c.notice_id, incident.c.incident_id == notice.c.incident_id)
-        .values(state="sending", attempts=delivery.c.attempts + 1, next_at=now + LEASE, bundle_id=new.c.value)
+        .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, bundle_id=new.c.value)
         .returning(*(delivery.c[name] for name in OF_DELIVERY), *(notice.c[name] for name in OF_NOTICE), *OF_INCIDENT)
     )
     parts: list[list[DueDelivery]] = [[] for _ in messages]
@@ -308,18 +315,18 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
         ended_at=(DateTime(timezone=True), [attempt.at for _, attempt in ended]),
         next_at=(DateTime(timezone=True), [attempt.at + attempt.wait for _, attempt in ended]),
     )
-    failed = new.c.outcome == "failed"
+    failed = new.c.outcome == FAILED
     over = and_(failed, notice.c.acknowledged_at.is_not(None))
     rows = await connection.execute(
         update(delivery)
         .where(
             delivery.c.delivery_id == new.c.id,
-            delivery.c.state == "sending",
+            delivery.c.state == SENDING,
             delivery.c.attempts == new.c.attempts,
             notice.c.notice_id == delivery.c.notice_id,
         )
         .values(
-            state=sql_case((over, "cancelled"), else_=new.c.outcome),
+            state=sql_case((over, CANCELLED), else_=new.c.outcome),
             finished_at=sql_case((or_(not_(failed), over), new.c.ended_at)),
             next_at=new.c.next_at,
             error=new.c.error,
@@ -334,13 +341,5 @@ async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) 
     through = select(notice.c.notice_id).where(
         notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)
     )
-    taken = select(delivery.c.notice_id).where(
-        delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(("sent", "delivered"))
-    )
+    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(GOT_THROUGH))
     return set(await connection.scalars(through.union(taken)))
-
-
-async def set_sequences(connection: AsyncConnection, cases: Sequence[Case]) -> None:
-    """Store the sequence numbers of cases that were loaded and locked."""
-    new = _pairs({case.incident_id: case.sequence for case in cases}, Integer())
-    await connection.execute(update(incident).where(incident.c.incident_id == new.c.id).values(sequence=new.c.value))

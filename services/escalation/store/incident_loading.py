@@ -1,28 +1,28 @@
-"""Loading incidents as cases, locked for the transaction that changes them."""
+"""Loading incidents, locked for the transaction that changes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 from zlib import crc32
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
-from services.escalation.domain.incidents.incident import Case, DueKind
+from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
-from services.escalation.domain.incidents.report_summary import ReportSummary, summary_of
+from services.escalation.domain.incidents.report_summary import summary_of
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
+from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import any_of
-from shared.events import UnitRef
 from shared.taxonomy import categories
 
 UNIT_LOCK = 0x7472
@@ -43,21 +43,20 @@ async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) ->
     return {row.event_id for row in rows}
 
 
-async def cases_near(connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta) -> list[Case]:
-    """Open incidents that any of `occurrences` could belong to, locked; of merged ones those that they went into.
-
-    Without their history, which most reports do not need.
-    """
+async def incidents_near(
+    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
+) -> list[IncidentRow]:
+    """Open incidents that any of `occurrences` could belong to, locked; of merged ones those that they went into."""
     near = _near(occurrences, window)
     targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
     query = select(incident).where(
         or_(near, incident.c.incident_id.in_(targets)), incident.c.state.not_in(sorted(FINAL))
     )
     found = await _locked(connection, query)
-    cases = {case.incident_id: case for case in found}
-    merged = await connection.execute(select(incident).where(near, any_of(incident.c.merged_into, list(cases))))
+    found_by_id = {row.incident_id: row for row in found}
+    merged = await connection.execute(select(incident).where(near, any_of(incident.c.merged_into, list(found_by_id))))
     for row in merged:
-        cases[row.merged_into].aliases.append(_anchor(row))
+        found_by_id[row.merged_into].aliases.append(anchor_of(row))
     return found
 
 
@@ -114,55 +113,69 @@ async def neighbours(
     return found
 
 
-async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[Case]:
-    """These incidents, locked for this transaction, without what `with_history` adds."""
+async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[IncidentRow]:
+    """These incidents, locked for this transaction."""
     return await _locked(connection, select(incident).where(any_of(incident.c.incident_id, incident_ids)))
 
 
 # FOR NO KEY UPDATE: a row that only refers to an incident, such as a link, waits for nobody: no deadlock
-async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[Case]:
+async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[IncidentRow]:
     rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update(key_share=True))
-    return [_case(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
-async def with_history(connection: AsyncConnection, found: list[Case], *, reports: bool = True) -> list[Case]:
-    """The same cases with their latest decision, who was told and what falls due, and all that a decision looks at.
+async def with_standing(connection: AsyncConnection, rows: Collection[IncidentRow]) -> list[Incident]:
+    """The same incidents with their standing decision, who was notified and what falls due."""
+    found = [Incident(**row.row_fields()) for row in rows]
+    await _add_standing(connection, found)
+    return found
 
-    Without `reports` the latter is left out: such a case cannot be evaluated.
-    """
+
+async def with_history(connection: AsyncConnection, rows: Collection[IncidentRow]) -> list[Case]:
+    """The same incidents with all that a decision looks at as well: their reports and findings."""
+    found = [Case(**row.row_fields()) for row in rows]
     cases = {case.incident_id: case for case in found}
-    if not cases:
-        return found
-    if reports:
+    if cases:
         await _add_reports(connection, cases)
         await _add_findings(connection, cases)
-        for case in found:
-            case.has_history = True
-            if case.summary.count == 0:  # stored before there was one
-                case.summary = summary_of(case.reports, assessed=bool(case.findings))
-    await _add_decisions(connection, cases)
-    ids = list(cases)
-    told = await connection.execute(
-        select(
-            *(notice.c[name] for name in ("incident_id", "recipient", "purpose", "posts", "round", "acknowledged_by"))
-        ).where(any_of(notice.c.incident_id, ids))
+    for case in found:
+        if case.summary.count == 0:  # stored before there was one
+            case.summary = summary_of(case.reports, assessed=bool(case.findings))
+    await _add_standing(connection, found)
+    return found
+
+
+async def _add_standing(connection: AsyncConnection, found: Sequence[Incident]) -> None:
+    incidents = {i.incident_id: i for i in found}
+    if incidents:
+        await _add_decisions(connection, incidents)
+        await _add_notified(connection, incidents)
+        await _add_pending(connection, incidents)
+
+
+async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
+    names = ("incident_id", "recipient", "purpose", "posts", "round", "acknowledged_by")
+    rows = await connection.execute(
+        select(*(notice.c[name] for name in names)).where(any_of(notice.c.incident_id, list(incidents)))
     )
-    for row in told:
-        case = cases[row.incident_id]
-        if row.round == case.round and row.acknowledged_by is not None:
-            case.acknowledged |= {row.recipient, row.acknowledged_by}
-        if row.round == case.round and row.purpose in ASKING:
-            case.ack_requested.add(row.recipient)
-        if row.purpose not in EACH_ROUND or row.round == case.round:
-            case.record_notified(row.recipient, row.purpose, row.posts)
-    pending = await connection.execute(
+    for row in rows:
+        found = incidents[row.incident_id]
+        if row.round == found.round and row.acknowledged_by is not None:
+            found.acknowledged |= {row.recipient, row.acknowledged_by}
+        if row.round == found.round and row.purpose in ASKING:
+            found.ack_requested.add(row.recipient)
+        if row.purpose not in EACH_ROUND or row.round == found.round:
+            found.record_notified(row.recipient, row.purpose, row.posts)
+
+
+async def _add_pending(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
+    rows = await connection.execute(
         select(deadline.c.incident_id, deadline.c.kind).where(
-            any_of(deadline.c.incident_id, ids), deadline.c.state == "pending"
+            any_of(deadline.c.incident_id, list(incidents)), deadline.c.state == "pending"
         )
     )
-    for row in pending:
-        cases[row.incident_id].pending.add(cast("DueKind", row.kind))
-    return found
+    for row in rows:
+        incidents[row.incident_id].pending.add(cast("TimerKind", row.kind))
 
 
 async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> None:
@@ -186,48 +199,17 @@ async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> 
         cases[row.incident_id].findings.append(Finding(**fields))
 
 
-async def _add_decisions(connection: AsyncConnection, cases: dict[str, Case]) -> None:
+async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
     latest = await connection.execute(
         select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
-        .where(any_of(decision.c.incident_id, list(cases)))
+        .where(any_of(decision.c.incident_id, list(incidents)))
         .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
     )
     for row in latest:
-        case = cases[row.incident_id]
-        case.decision_id, case.decision_number = row.decision_id, row.number
-        case.decision = Decision.model_validate_json(row.record)
-
-
-def _anchor(row: Row[Any]) -> Occurrence:
-    return Occurrence(
-        unit=(row.unit_code, row.unit_valid_from),
-        family=row.family,
-        exercise=row.exercise,
-        at=row.occurred_at,
-        point=Point(row.latitude, row.longitude) if row.latitude is not None else None,
-    )
-
-
-def _case(row: Row[Any]) -> Case:
-    return Case(
-        incident_id=row.incident_id,
-        unit=UnitRef(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name),
-        unit_kind=row.unit_kind,
-        category=row.category,
-        anchor=_anchor(row),
-        opened_at=row.opened_at,
-        state=row.state,
-        sequence=row.sequence,
-        rulebook_version=row.rulebook_version,
-        round=row.round,
-        level=row.level,
-        successor=UnitRef.model_validate(row.successor) if row.successor else None,
-        merged_into=row.merged_into,
-        summary=ReportSummary.model_validate_json(row.digest),
-        decided_at=row.decided_at,
-        has_history=False,
-    )
+        found = incidents[row.incident_id]
+        found.decision_id, found.decision_number = row.decision_id, row.number
+        found.decision = Decision.model_validate_json(row.record)
 
 
 async def merged_into(connection: AsyncConnection, incident_id: str) -> list[str]:

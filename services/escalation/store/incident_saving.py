@@ -8,73 +8,57 @@ from sqlalchemy import ColumnElement, bindparam, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.incidents.finding import Finding
-from services.escalation.domain.incidents.incident import (
+from services.escalation.domain.incidents.change_set import (
+    Acknowledgement,
     AssignedReport,
-    Case,
     ChangeSet,
     IssuedNotice,
     MadeDecision,
-    NewDeadline,
+    NewTimer,
 )
+from services.escalation.domain.incidents.finding import Finding
+from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow
+from services.escalation.domain.notices.delivery_state import CANCELLED, QUEUED, WAITING
 from services.escalation.domain.rules.accountability import record_bytes
+from services.escalation.store.incident_row import CHANGING, summary_text, to_row
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
-from shared.database import copy
+from shared.database import any_of, copy
 from shared.ids import uuid7
-
-CHANGING = (
-    "family",
-    "category",
-    "occurred_at",
-    "latitude",
-    "longitude",
-    "state",
-    "outcome",
-    "limb",
-    "standing",
-    "severity",
-    "sequence",
-    "rulebook_version",
-    "round",
-    "level",
-    "successor",
-    "merged_into",
-    "digest",
-    "decided_at",
-)
-WAITING = ("queued", "failed")
-"""Deliveries that may still be called off."""
 
 
 async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-    """All of it but the events, which `Escalation.emit` puts into the outbox of the same transaction."""
-    await _save_cases(connection, [case for case in changes.cases.values() if case.decision is not None])
-    await _save_filed(connection, [case for case in changes.cases.values() if case.decision is None])
+    """Write all of it but the events, which `Escalation.emit` puts into the outbox of the same transaction."""
+    decided = [i for i in changes.incidents.values() if isinstance(i, Incident)]
+    await _save_decided(connection, decided)
+    await _save_filed(connection, [i for i in changes.incidents.values() if not isinstance(i, Incident)])
+    for acknowledgement in changes.acknowledgements:
+        await _acknowledge(connection, acknowledgement)
     await _call_off(connection, changes, now)
     for case, report_ids in changes.moved:
         await _move_reports(connection, case.incident_id, report_ids)
-    await copy(connection, report, [_report_row(joined) for joined in changes.reports])
+    await copy(connection, report, [_report_row(assigned) for assigned in changes.reports])
     await copy(connection, finding, _finding_rows(changes.findings))
     await copy(connection, decision, [_decision_row(made, now) for made in changes.decisions])
     await copy(connection, notice, [_notice_row(n) for n in changes.notices])
     await copy(connection, delivery, _delivery_rows(changes.notices, now))
-    await copy(connection, deadline, [_deadline_row(d, now) for d in changes.deadlines])
+    await copy(connection, deadline, [_deadline_row(timer, now) for timer in changes.timers])
     links = [{"incident_id": a, "other_id": b, "reason": reason, "made_at": now} for a, b, reason in changes.related]
     if links:
         await connection.execute(upsert(link).on_conflict_do_nothing(), links)
 
 
-async def _save_cases(connection: AsyncConnection, cases: Sequence[Case]) -> None:
-    await copy(connection, incident, [_incident_row(case) for case in cases if case.is_new])
-    if changed := [_incident_row(case) for case in cases if not case.is_new]:
+async def _save_decided(connection: AsyncConnection, found: Sequence[Incident]) -> None:
+    new = [to_row(i) for i in found if isinstance(i, Case) and i.is_new]
+    await copy(connection, incident, new)
+    if changed := [to_row(i) for i in found if not (isinstance(i, Case) and i.is_new)]:
         statement = update(incident).where(incident.c.incident_id == bindparam("id"))
         rows = [{"id": row["incident_id"]} | {f"new_{name}": row[name] for name in CHANGING} for row in changed]
         await connection.execute(statement.values({name: bindparam(f"new_{name}") for name in CHANGING}), rows)
 
 
-async def _save_filed(connection: AsyncConnection, cases: Sequence[Case]) -> None:
-    """Incidents to which reports came that can change nothing."""
-    if not cases:
+async def _save_filed(connection: AsyncConnection, found: Sequence[IncidentRow]) -> None:
+    """Incidents of which nothing was decided anew: their next sequence number, and what their reports say."""
+    if not found:
         return
     await connection.execute(
         text(
@@ -83,60 +67,70 @@ async def _save_filed(connection: AsyncConnection, cases: Sequence[Case]) -> Non
             " AS filed (id, sequence, digest) WHERE incident_id = filed.id"
         ),
         {
-            "ids": [case.incident_id for case in cases],
-            "sequences": [case.sequence for case in cases],
-            "digests": [case.summary.model_dump_json(exclude_defaults=True) for case in cases],
+            "ids": [i.incident_id for i in found],
+            "sequences": [i.sequence for i in found],
+            "digests": [summary_text(i) for i in found],
         },
     )
 
 
+async def _acknowledge(connection: AsyncConnection, given: Acknowledgement) -> None:
+    await connection.execute(
+        update(notice)
+        .where(any_of(notice.c.notice_id, given.notice_ids), notice.c.acknowledged_at.is_(None))
+        .values(acknowledged_at=given.at, acknowledged_by=given.by)
+    )
+    await _cancel_timers(connection, any_of(deadline.c.notice_id, given.notice_ids))
+    await _cancel_deliveries(connection, given.notice_ids, given.at)
+
+
 async def _call_off(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-    """Due times and messages that what was decided has overtaken."""
+    """Cancel the due times and messages that what was decided has overtaken."""
     by_kinds: dict[tuple[str, ...], list[str]] = {}
     for incident_id, kinds in changes.cancelled_timers.items():
         by_kinds.setdefault(tuple(sorted(kinds)), []).append(incident_id)
     for kinds, incident_ids in by_kinds.items():
-        await connection.execute(
-            update(deadline)
-            .where(deadline.c.incident_id.in_(incident_ids), deadline.c.kind.in_(kinds))
-            .where(deadline.c.state == "pending")
-            .values(state="cancelled")
-        )
+        await _cancel_timers(connection, deadline.c.incident_id.in_(incident_ids) & deadline.c.kind.in_(kinds))
     if changes.ended:
-        await connection.execute(
-            update(deadline)
-            .where(deadline.c.incident_id.in_(changes.ended), deadline.c.state == "pending")
-            .values(state="cancelled")
+        await _cancel_timers(connection, deadline.c.incident_id.in_(changes.ended))
+    of_persons = _of_persons(changes)
+    ended = [notice.c.incident_id.in_(changes.ended) & not_(_goes_all_the_same(changes))] if changes.ended else []
+    if ended or of_persons:
+        notices = select(notice.c.notice_id).where(or_(*ended, *of_persons))
+        if of_persons:
+            await connection.execute(update(notice).where(or_(*of_persons)).values(withdrawn_at=now))
+        await _cancel_timers(connection, deadline.c.notice_id.in_(notices))
+        await _cancel_deliveries(connection, notices, now)
+    for incident_id, purposes in changes.superseded_purposes.items():
+        late = select(notice.c.notice_id).where(
+            notice.c.incident_id == incident_id, notice.c.purpose.in_(sorted(purposes))
         )
-    of_ended = [notice.c.incident_id.in_(changes.ended) & not_(_goes_all_the_same(changes))] if changes.ended else []
-    of_persons = [
+        await _cancel_deliveries(connection, late, now)
+
+
+def _of_persons(changes: ChangeSet) -> list[ColumnElement[bool]]:
+    return [
         (notice.c.incident_id == incident_id) & notice.c.recipient.in_(persons)
         for incident_id, persons in changes.withdrawn.items()
     ]
-    if of_ended or of_persons:
-        notices = select(notice.c.notice_id).where(or_(*of_ended, *of_persons))
-        if of_persons:
-            await connection.execute(update(notice).where(or_(*of_persons)).values(withdrawn_at=now))
-        await connection.execute(
-            update(deadline)
-            .where(deadline.c.notice_id.in_(notices), deadline.c.state == "pending")
-            .values(state="cancelled")
-        )
-        await call_off_deliveries(connection, notices, now)
 
 
 def _goes_all_the_same(changes: ChangeSet) -> ColumnElement[bool]:
-    """That the rule applies to it, of what went to the police: they have it, and the post-holders answer for it."""
-    to_police = [id_ for id_ in changes.ended if changes.cases[id_].state == "handed_off"]
+    """Of what went to the police, the post-holders are told all the same that the rule applies to it."""
+    to_police = [id_ for id_ in changes.ended if changes.incidents[id_].state == "handed_off"]
     return notice.c.incident_id.in_(to_police) & (notice.c.purpose == "accountable")
 
 
-async def call_off_deliveries(connection: AsyncConnection, notice_ids: Any, now: datetime) -> None:
+async def _cancel_timers(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    await connection.execute(update(deadline).where(which, deadline.c.state == "pending").values(state="cancelled"))
+
+
+async def _cancel_deliveries(connection: AsyncConnection, notice_ids: Any, now: datetime) -> None:
     """`notice_ids`: a collection or a query of them."""
     await connection.execute(
         update(delivery)
         .where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(WAITING))
-        .values(state="cancelled", finished_at=now)
+        .values(state=CANCELLED, finished_at=now)
     )
 
 
@@ -151,49 +145,16 @@ async def _move_reports(connection: AsyncConnection, incident_id: str, report_id
     )
 
 
-def _incident_row(case: Case) -> dict[str, Any]:
-    made = case.decision
-    assert made is not None
-    point = case.anchor.point
-    return {
-        "incident_id": case.incident_id,
-        "unit_code": case.unit.code,
-        "unit_valid_from": case.unit.valid_from,
-        "unit_name": case.unit.name,
-        "unit_kind": case.unit_kind,
-        "family": case.anchor.family,
-        "category": case.category,
-        "exercise": case.anchor.exercise,
-        "occurred_at": case.anchor.at,
-        "latitude": point.latitude if point else None,
-        "longitude": point.longitude if point else None,
-        "state": case.state,
-        "outcome": made.outcome,
-        "limb": made.limb,
-        "standing": made.standing,
-        "severity": made.severity,
-        "sequence": case.sequence,
-        "opened_at": case.opened_at,
-        "rulebook_version": case.rulebook_version,
-        "round": case.round,
-        "level": case.level,
-        "successor": case.successor.model_dump(mode="json") if case.successor else None,
-        "merged_into": case.merged_into,
-        "digest": case.summary.model_dump_json(exclude_defaults=True),
-        "decided_at": case.decided_at,
-    }
-
-
-def _report_row(joined: AssignedReport) -> dict[str, Any]:
-    data = joined.event.data
+def _report_row(assigned: AssignedReport) -> dict[str, Any]:
+    data = assigned.event.data
     texts = {"description": data.description, "neighbourhood": data.neighbourhood, "location": data.location}
     personal = {name: committed.value for name, committed in texts.items() if committed is not None}
     return {
         "report_id": data.report_id,
-        "event_id": joined.event.id,
-        "incident_id": joined.case.incident_id,
-        "position": joined.position,
-        "facts": joined.facts.model_dump_json(exclude_none=True),
+        "event_id": assigned.event.id,
+        "incident_id": assigned.incident.incident_id,
+        "position": assigned.position,
+        "facts": assigned.facts.model_dump_json(exclude_none=True),
         "personal": personal or None,
     }
 
@@ -226,14 +187,14 @@ def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
 def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
     return {
         "notice_id": issued.notice_id,
-        "incident_id": issued.case.incident_id,
+        "incident_id": issued.incident.incident_id,
         "decision_id": issued.decision_id,
         "recipient": issued.notice.recipient,
         "purpose": issued.notice.purpose,
         "posts": list(issued.notice.posts),
         "title": issued.title,
         "body": issued.body,
-        "exercise": issued.case.anchor.exercise,
+        "exercise": issued.incident.anchor.exercise,
         "issued_at": issued.issued_at,
         "due_at": issued.due_at,
         "round": issued.round,
@@ -242,16 +203,16 @@ def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
 
 def _delivery_rows(notices: Sequence[IssuedNotice], now: datetime) -> list[dict[str, Any]]:
     return [
-        {"delivery_id": uuid7(now), "notice_id": n.notice_id, "channel": channel, "state": "queued", "next_at": at}
+        {"delivery_id": uuid7(now), "notice_id": n.notice_id, "channel": channel, "state": QUEUED, "next_at": at}
         for n in notices
         for channel, at in n.channels
     ]
 
 
-def _deadline_row(new: NewDeadline, now: datetime) -> dict[str, Any]:
+def _deadline_row(new: NewTimer, now: datetime) -> dict[str, Any]:
     return {
         "deadline_id": uuid7(now),
-        "incident_id": new.case.incident_id,
+        "incident_id": new.incident.incident_id,
         "notice_id": new.notice_id,
         "kind": new.kind,
         "due_at": new.due_at,

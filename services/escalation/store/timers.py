@@ -1,4 +1,4 @@
-"""Queries on due times that have passed, and the acknowledgements that call them off."""
+"""Queries on due times, and on the notices that they are about."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.timers import TimedNotice
-from services.escalation.store.incident_saving import call_off_deliveries
+from services.escalation.domain.notices.delivery_state import SENDING, WAITING
 from services.escalation.store.tables import deadline, delivery, incident, notice
 from shared.database import any_of
 
@@ -40,9 +41,7 @@ async def claim_due(
     return [row.incident_id for row in rows]
 
 
-async def fire_due_timers(
-    connection: AsyncConnection, incident_ids: Sequence[str], now: datetime
-) -> Sequence[Row[Any]]:
+async def mark_fired(connection: AsyncConnection, incident_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
     """Mark the passed deadlines of locked incidents; returns them in order of their due times."""
     rows = await connection.execute(
         update(deadline)
@@ -66,60 +65,32 @@ async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dic
     return {row.notice_id: TimedNotice(row.recipient, tuple(row.posts), row.due_at) for row in rows}
 
 
-async def notices_of(connection: AsyncConnection, incident_id: str) -> Sequence[Row[Any]]:
+async def notices_of(connection: AsyncConnection, incident_id: str) -> list[StoredNotice]:
     rows = await connection.execute(
         select(notice).where(notice.c.incident_id == incident_id).order_by(notice.c.notice_id)
     )
-    return rows.all()
+    return [
+        StoredNotice(
+            notice_id=row.notice_id,
+            recipient=row.recipient,
+            purpose=row.purpose,
+            posts=tuple(row.posts),
+            round=row.round,
+            due_at=row.due_at,
+            acknowledged_at=row.acknowledged_at,
+        )
+        for row in rows
+    ]
 
 
-async def notice_by_id(connection: AsyncConnection, notice_id: str) -> Row[Any] | None:
-    return (await connection.execute(select(notice).where(notice.c.notice_id == notice_id))).one_or_none()
-
-
-async def acknowledge(connection: AsyncConnection, notice_ids: Sequence[str], by: str, at: datetime) -> set[str]:
-    """Acknowledge what is not yet; cancel its deadlines and what is still to be sent. Returns what was new."""
-    rows = await connection.execute(
-        update(notice)
-        .where(any_of(notice.c.notice_id, notice_ids), notice.c.acknowledged_at.is_(None))
-        .values(acknowledged_at=at, acknowledged_by=by)
-        .returning(notice.c.notice_id)
-    )
-    new = {row.notice_id for row in rows}
-    await connection.execute(
-        update(deadline)
-        .where(any_of(deadline.c.notice_id, new), deadline.c.state == "pending")
-        .values(state="cancelled")
-    )
-    await call_off_deliveries(connection, new, at)
-    return new
-
-
-async def stop_chain(connection: AsyncConnection, incident_id: str, at: datetime) -> None:
-    """Every post-holder has answered: nobody further up is asked, nor told that nobody answers."""
-    await connection.execute(
-        update(deadline)
-        .where(deadline.c.incident_id == incident_id, deadline.c.state == "pending")
-        .where(deadline.c.kind.in_(("acknowledge", "remind")))
-        .values(state="cancelled")
-    )
-    late = select(notice.c.notice_id).where(
-        notice.c.incident_id == incident_id, notice.c.purpose.in_(("not_acknowledged", "exhausted"))
-    )
-    await call_off_deliveries(connection, late, at)
-
-
-async def set_progress(connection: AsyncConnection, incident_id: str, state: str, sequence: int) -> None:
-    """Store the state and the sequence number of a case that was loaded and locked."""
-    await connection.execute(
-        update(incident).where(incident.c.incident_id == incident_id).values(state=state, sequence=sequence)
-    )
+async def incident_of_notice(connection: AsyncConnection, notice_id: str) -> str | None:
+    return await connection.scalar(select(notice.c.incident_id).where(notice.c.notice_id == notice_id))
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
     """When the next deadline falls due or delivery may go; the sample night moves its clock there."""
     falls_due = select(func.min(deadline.c.due_at).label("at")).where(deadline.c.state == "pending")
-    goes = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(("queued", "failed")))
+    goes = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(WAITING))
     rows = falls_due.union_all(goes).subquery()
     return await connection.scalar(select(func.min(rows.c.at)))
 
@@ -129,9 +100,7 @@ async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
     sending = await connection.scalar(
         select(func.count())
         .select_from(delivery)
-        .where(
-            (delivery.c.state == "sending") | (delivery.c.state.in_(("queued", "failed")) & (delivery.c.next_at <= now))
-        )
+        .where((delivery.c.state == SENDING) | (delivery.c.state.in_(WAITING) & (delivery.c.next_at <= now)))
     )
     passed = await connection.scalar(
         select(func.count()).select_from(deadline).where(deadline.c.state == "pending", deadline.c.due_at <= now)

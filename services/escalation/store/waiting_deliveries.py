@@ -9,9 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import Contact, UnitKey
 from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.notices.delivery_state import (
+    CANCELLED,
+    FAILED,
+    GOT_THROUGH,
+    QUEUED,
+    UNFINISHED,
+    WAITING,
+)
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.store.directory import contact_of
-from services.escalation.store.incident_saving import WAITING
 from services.escalation.store.reevaluation import open_of
 from services.escalation.store.tables import contact, delivery, incident, notice
 from shared.database import any_of
@@ -19,7 +26,6 @@ from shared.ids import uuid7
 
 PersonalChannels = Sequence[tuple[str, str]]
 """Of people: (holder id, channel)."""
-THROUGH = ("sent", "delivered")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ async def call_off(
         update(delivery)
         .where(delivery.c.notice_id == notice.c.notice_id, any_of(notice.c.incident_id, incident_ids), _is_among(gone))
         .where(delivery.c.state.in_(WAITING))
-        .values(state="cancelled", finished_at=now)
+        .values(state=CANCELLED, finished_at=now)
         .returning(notice.c.notice_id, notice.c.incident_id, notice.c.recipient, notice.c.posts)
     )
     return [CalledOff(row.notice_id, row.incident_id, row.recipient, frozenset(row.posts)) for row in rows]
@@ -77,10 +83,10 @@ async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[
     )
     await connection.execute(
         update(delivery)
-        .where(any_of(delivery.c.delivery_id, delivery_ids), delivery.c.state == "failed")
+        .where(any_of(delivery.c.delivery_id, delivery_ids), delivery.c.state == FAILED)
         .where(delivery.c.notice_id == notice.c.notice_id, notice.c.exercise.is_(False))
         .where(theirs.exists(), ~theirs.where(contact.c.superseded_at.is_(None)).exists())
-        .values(state="cancelled", finished_at=now)
+        .values(state=CANCELLED, finished_at=now)
     )
 
 
@@ -90,8 +96,8 @@ async def owed(
     """What people are still to be told at the channels that were recorded then: of open incidents, and the notices
     that were `called_off`. Of an earlier round nothing is asked any more."""
     ours = delivery.c.notice_id == notice.c.notice_id
-    under_way = and_(delivery.c.channel == contact.c.channel, delivery.c.state.in_((*WAITING, "sending")))
-    settled = select(literal(1)).where(ours, or_(delivery.c.state.in_(THROUGH), under_way))
+    under_way = and_(delivery.c.channel == contact.c.channel, delivery.c.state.in_(UNFINISHED))
+    has_it_already = select(literal(1)).where(ours, or_(delivery.c.state.in_(GOT_THROUGH), under_way))
     told_once = notice.c.purpose.not_in(sorted(ASKING | EACH_ROUND))
     of_contact = (contact.c[name] for name in ("channel", "quiet_from", "quiet_to"))
     rows = await connection.execute(
@@ -102,7 +108,7 @@ async def owed(
         .where(notice.c.acknowledged_at.is_(None), notice.c.withdrawn_at.is_(None))
         .where(or_(incident.c.state.not_in(sorted(FINAL)), any_of(notice.c.notice_id, called_off)))
         .where(or_(notice.c.round == incident.c.round, told_once))
-        .where(contact.c.recorded_at == recorded_at, contact.c.superseded_at.is_(None), ~settled.exists())
+        .where(contact.c.recorded_at == recorded_at, contact.c.superseded_at.is_(None), ~has_it_already.exists())
         .order_by(notice.c.notice_id, contact.c.channel)
     )
     return [Owed(row.notice_id, row.incident_id, contact_of(row)) for row in rows]
@@ -115,7 +121,7 @@ async def queue(connection: AsyncConnection, new: Iterable[tuple[Owed, datetime]
             "delivery_id": uuid7(now),
             "notice_id": owed.notice_id,
             "channel": owed.contact.channel,
-            "state": "queued",
+            "state": QUEUED,
             "next_at": at,
         }
         for owed, at in new

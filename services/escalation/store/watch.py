@@ -1,5 +1,6 @@
 """Who watches the watch: whether anything was forgotten, asked of the database itself and in one query."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.notices.delivery_state import GIVEN_UP, GOT_THROUGH, UNFINISHED
 from services.escalation.store.deliveries import LEASE
 from services.escalation.store.tables import deadline, delivery, incident, notice
 
@@ -102,9 +104,7 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
         .subquery()
     )
     other = delivery.alias()
-    through = select(other.c.delivery_id).where(
-        other.c.notice_id == notice.c.notice_id, other.c.state.in_(("sent", "delivered"))
-    )
+    through = select(other.c.delivery_id).where(other.c.notice_id == notice.c.notice_id, other.c.state.in_(GOT_THROUGH))
     offices = (
         select(func.count(notice.c.notice_id.distinct()).label("n"), func.min(delivery.c.finished_at).label("oldest"))
         .join_from(delivery, notice, notice.c.notice_id == delivery.c.notice_id)
@@ -125,12 +125,12 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
     ).select_from(unwatched.join(deadlines, true()).join(deliveries, true()).join(offices, true()))
 
 
-def _written(states: list[str]) -> list[ColumnElement[str]]:
+def _written(states: Iterable[str]) -> list[ColumnElement[str]]:
     """Into the statement itself: PostgreSQL uses a partial index only for a condition that it can read."""
     return [literal(state, literal_execute=True) for state in states]
 
 
 _OPEN = incident.c.state.not_in(_written(sorted(FINAL)))
 _PENDING = deadline.c.state.in_(_written(["pending"]))
-_GIVEN_UP = delivery.c.state.in_(_written(["given_up"]))
-_UNDER_WAY = delivery.c.state.in_(_written(["queued", "sending", "failed"]))
+_GIVEN_UP = delivery.c.state.in_(_written([GIVEN_UP]))
+_UNDER_WAY = delivery.c.state.in_(_written(UNFINISHED))

@@ -1,7 +1,7 @@
 """The desk confirms that an incident is over."""
 
 from services.escalation.application.command_context import CommandResult, command_context, insist
-from services.escalation.application.escalation import Escalation, record_of
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import lifecycle, timers
 from shared.events import (
     FindingData,
@@ -18,7 +18,7 @@ async def close(escalation: Escalation, incident_id: str, caller: Principal, rea
         if case.state == "closed" and command.said_before(found):
             return CommandResult(case, is_new=False)
         command.allow()
-        insist(lifecycle.may_close(record_of(case), asked="acknowledge" in case.pending))
-        command.record(found, lambda d: IncidentClosed(**command.envelope(), data=FindingData(**d)))
+        insist(lifecycle.may_close(case.standing, asked="acknowledge" in case.pending))
+        command.record(found, lambda head, data: IncidentClosed(**head, data=FindingData(**data)))
         timers.end(command.engine, case, "closed")
     return CommandResult(case, is_new=True)

@@ -2,6 +2,7 @@
 
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.incident import Case
 from shared.events import (
     IncidentDesignated,
@@ -18,7 +19,7 @@ async def designate(
         command.allow()
         cause = record_designation(command, command.case, reason, prominent=prominent)
         if cause is not None:
-            command.engine.evaluate(command.case, cause)
+            evaluate(command.engine, command.case, cause)
     return CommandResult(command.case, cause is not None)
 
 
@@ -29,6 +30,6 @@ def record_designation(command: CommandContext, case: Case, reason: str, *, prom
         return None
     return command.record(
         found,
-        lambda d: IncidentDesignated(**command.envelope(case), data=IncidentDesignatedData(**d, prominent=prominent)),
+        lambda head, data: IncidentDesignated(**head, data=IncidentDesignatedData(**data, prominent=prominent)),
         case,
     )

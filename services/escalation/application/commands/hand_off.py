@@ -18,7 +18,7 @@ async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, 
             return CommandResult(command.case, is_new=False)
         command.allow()
         command.record(
-            found, lambda d: IncidentHandedOff(**command.envelope(), data=IncidentHandedOffData(**d, to="police"))
+            found, lambda head, data: IncidentHandedOff(**head, data=IncidentHandedOffData(**data, to="police"))
         )
         timers.end(command.engine, command.case, "handed_off")
     return CommandResult(command.case, is_new=True)

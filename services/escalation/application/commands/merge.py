@@ -6,6 +6,7 @@ from services.escalation.application.commands.revise_severity import record_revi
 from services.escalation.application.commands.verify import record_verification
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import timers
+from services.escalation.domain.incidents.evaluation import evaluate, inputs_of
 from services.escalation.domain.incidents.finding import assess
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.rules.accountability import combined_harm, effective_harm
@@ -34,14 +35,14 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         found = command.finding("merge", reason, into=into, reports=list(moved))
         cause = command.record(
             found,
-            lambda d: IncidentMerged(**command.envelope(), data=IncidentMergedData(**d, into=into, reports=moved)),
+            lambda head, data: IncidentMerged(**head, data=IncidentMergedData(**data, into=into, reports=moved)),
         )
         timers.end(command.engine, case, "merged")
         case.merged_into = into
         await incident_loading.redirect_merged(command.connection, incident_id, into)
         _take_over(command, case, target, reason)
         command.move(target, moved, cause)
-        command.engine.evaluate(target, cause)
+        evaluate(command.engine, target, cause)
     return CommandResult(case, is_new=True)
 
 
@@ -51,7 +52,7 @@ def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -
     That firecrackers did not explode is found about its own reports only.
     """
     mine, theirs = assess(case.findings), assess(target.findings)
-    known = [effective_harm(command.engine.inputs(each)) for each in (case, target)]
+    known = [effective_harm(inputs_of(command.engine, each)) for each in (case, target)]
     target.reports += case.reports
     if mine.harm or theirs.harm:
         before = command.engine.policy_of(target).severity_of(known[1])

@@ -4,6 +4,7 @@ from services.escalation.application.command_context import CommandResult, comma
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.notifying import issue
 from services.escalation.domain.notices.notification import Notice
 from shared.events import (
     ClosureProposed,
@@ -19,7 +20,7 @@ async def propose_closure(escalation: Escalation, incident_id: str, caller: Prin
         if command.case.state == "closure_proposed" and command.said_before(found):
             return CommandResult(command.case, is_new=False)
         command.allow()
-        cause = command.record(found, lambda d: ClosureProposed(**command.envelope(), data=FindingData(**d)))
+        cause = command.record(found, lambda head, data: ClosureProposed(**head, data=FindingData(**data)))
         command.case.state = lifecycle.after("propose_closure", command.case.state)
-        command.engine.issue(command.case, Notice(DESK, "closure"), None, cause)
+        issue(command.engine, command.case, Notice(DESK, "closure"), None, cause)
     return CommandResult(command.case, is_new=True)

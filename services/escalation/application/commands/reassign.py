@@ -4,6 +4,7 @@ from services.escalation.application.command_context import CommandResult, comma
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import UnitKey, key_of
 from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.incident import Case
 from shared.events import (
     IncidentHandedOff,
@@ -27,11 +28,11 @@ async def reassign(
             return CommandResult(case, is_new=False)
         cause = command.record(
             found,
-            lambda d: IncidentHandedOff(
-                **command.envelope(), data=IncidentHandedOffData(**d, to="unit", successor=successor)
+            lambda head, data: IncidentHandedOff(
+                **head, data=IncidentHandedOffData(**data, to="unit", successor=successor)
             ),
         )
-        command.engine.evaluate(case, cause)
+        evaluate(command.engine, case, cause)
     return CommandResult(case, is_new=True)
 
 

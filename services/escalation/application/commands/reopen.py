@@ -1,9 +1,10 @@
 """The desk finds that an incident is not over, or was not false."""
 
 from services.escalation.application.command_context import CommandResult, command_context
-from services.escalation.application.escalation import Escalation, record_of
+from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.incidents import lifecycle, timers
+from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from shared.events import (
     FindingData,
     IncidentReopened,
@@ -19,11 +20,11 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         if case.is_open and command.said_before(found):
             return CommandResult(case, is_new=False)
         command.allow()
-        cause = command.record(found, lambda d: IncidentReopened(**command.envelope(), data=FindingData(**d)))
+        cause = command.record(found, lambda head, data: IncidentReopened(**head, data=FindingData(**data)))
         case.state = lifecycle.after("reopen", case.state)
-        command.engine.begin_round(case)
+        begin_round(command.engine, case)
         case.notified.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
-        command.engine.evaluate(case, cause)
-        if record_of(case).outcome != "does_not_apply":
+        evaluate(command.engine, case, cause)
+        if case.standing.outcome != "does_not_apply":
             timers.ask_again(command.engine, case, cause)
     return CommandResult(case, is_new=True)

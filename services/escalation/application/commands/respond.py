@@ -17,6 +17,6 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
         found = command.finding("response", text)
         if command.said_before(found):
             return CommandResult(command.case, is_new=False)
-        command.record(found, lambda d: ResponseRecorded(**command.envelope(), data=FindingData(**d)))
+        command.record(found, lambda head, data: ResponseRecorded(**head, data=FindingData(**data)))
         command.case.state = lifecycle.after("respond", command.case.state)
     return CommandResult(command.case, is_new=True)

@@ -3,6 +3,7 @@
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.evaluation import evaluate, inputs_of
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.rules.accountability import combined_harm, effective_harm, lowered
 from shared.events import (
@@ -20,7 +21,7 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
         command.allow()
         case = command.case
         rulebook = command.engine.policy_of(case)
-        known = effective_harm(command.engine.inputs(case))
+        known = effective_harm(inputs_of(command.engine, case))
         before = rulebook.severity_of(known)
         if caller.role != "desk":
             if less := lowered(harm, known):
@@ -31,14 +32,14 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
             raise Problem(403, f"severity {severity} is below {before or 'unknown'}: only the desk may lower it")
         cause = record_revision(command, case, reason, harm, previous=before)
         if cause is not None:
-            command.engine.evaluate(case, cause)
+            evaluate(command.engine, case, cause)
     return CommandResult(case, cause is not None)
 
 
 def record_revision(
     command: CommandContext, case: Case, reason: str, harm: Harm, *, previous: int | None
 ) -> str | None:
-    """Id of the event; None where the same had been said before. The figures stand for all reports that the case holds."""
+    """Id of the event; None where the same had been said before. The figures stand for all reports that it holds."""
     until = max(r.received_at for r in case.reports).isoformat()
     found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
     if command.said_before(found, case):
@@ -46,8 +47,8 @@ def record_revision(
     severity = command.engine.policy_of(case).severity_of(harm)
     return command.record(
         found,
-        lambda d: SeverityRevised(
-            **command.envelope(case), data=SeverityRevisedData(**d, harm=harm, severity=severity, previous=previous)
+        lambda head, data: SeverityRevised(
+            **head, data=SeverityRevisedData(**data, harm=harm, severity=severity, previous=previous)
         ),
         case,
     )

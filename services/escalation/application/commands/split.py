@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents.correlation import Occurrence
+from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.finding import assess, last
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.store import incident_loading
@@ -45,15 +46,15 @@ async def split(
         found = command.finding("split", reason, new_incident=new.incident_id, reports=sorted(wanted))
         cause = command.record(
             found,
-            lambda d: IncidentSplit(
-                **command.envelope(), data=IncidentSplitData(**d, new_incident=new.incident_id, reports=ids)
+            lambda head, data: IncidentSplit(
+                **head, data=IncidentSplitData(**data, new_incident=new.incident_id, reports=ids)
             ),
         )
         command.move(new, ids, cause)
         command.move(case, (), cause)
         command.engine.changes.related.append((new.incident_id, case.incident_id, "split"))
-        command.engine.evaluate(new, cause)
-        command.engine.evaluate(case, cause)
+        evaluate(command.engine, new, cause)
+        evaluate(command.engine, case, cause)
     return CommandResult(case, is_new=True, new_incident=new.incident_id)
 
 

@@ -2,6 +2,7 @@
 
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.incident import Case
 from shared.events import (
     IncidentVerified,
@@ -30,7 +31,7 @@ async def verify(
             raise Problem(409, f"category {reclassified} is of another kind: one of {', '.join(same)}, or dismiss it")
         cause = record_verification(command, case, reason, exploded=firecrackers_exploded, reclassified=reclassified)
         if cause is not None:
-            command.engine.evaluate(case, cause)
+            evaluate(command.engine, case, cause)
     return CommandResult(case, cause is not None)
 
 
@@ -44,9 +45,9 @@ def record_verification(
     case.category = reclassified or case.category
     return command.record(
         found,
-        lambda d: IncidentVerified(
-            **command.envelope(case),
-            data=IncidentVerifiedData(**d, firecrackers_exploded=exploded, reclassified=reclassified),
+        lambda head, data: IncidentVerified(
+            **head,
+            data=IncidentVerifiedData(**data, firecrackers_exploded=exploded, reclassified=reclassified),
         ),
         case,
     )

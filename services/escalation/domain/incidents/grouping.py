@@ -1,79 +1,95 @@
-"""What reports do: which incident each joins, and what is to be seen in several together. In memory, without I/O.
+"""Grouping reports into incidents: which incident a report is assigned to, and what is seen in several together. Pure.
 
-`handlers` loads the cases that a batch can touch, has it joined and admitted here, and saves what came of it.
+The use case `route_reports` loads the incidents that a batch can touch, has each report assigned and then attached
+here, and saves the changes.
 """
 
 from datetime import timedelta
 
 from services.escalation.domain.incidents import correlation, patterns
+from services.escalation.domain.incidents.change_set import AssignedReport
 from services.escalation.domain.incidents.engine import IncidentEngine
-from services.escalation.domain.incidents.incident import AssignedReport, Case, about, facts_of, occurrence_of
+from services.escalation.domain.incidents.evaluation import evaluate
+from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, as_case
+from services.escalation.domain.incidents.notifying import tell_desk
 from services.escalation.domain.incidents.patterns import Neighbour, Pattern
+from services.escalation.domain.incidents.report import facts_of, occurrence_of
 from services.escalation.domain.rules.rulebook import in_force
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, SuggestionRaised, SuggestionRaisedData
 
 
-def join(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
-    """Which incident the report belongs to, an open one or a new one. Nothing is on the record yet."""
+def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
+    """Find the incident that the report belongs to, an open one or a new one. Nothing is on the record yet."""
     occurrence, facts = occurrence_of(event), facts_of(event)
     adopted = in_force(engine.rulebooks, occurrence.at)
-    policy = (adopted or engine.newest()).rulebook.correlation
-    alike = engine.cases.get(occurrence.key, ())
-    anchors = [(c.incident_id, anchor) for c in alike for anchor in (c.anchor, *c.aliases)]
+    policy = (adopted or engine.newest_rulebook()).rulebook.correlation
+    alike = engine.open_incidents.get(occurrence.key, ())
+    anchors = [(i.incident_id, anchor) for i in alike for anchor in (i.anchor, *i.aliases)]
     found = correlation.find(occurrence, anchors, policy)
-    case = next(c for c in alike if c.incident_id == found) if found else None
-    if case is None:
-        case = engine.new_case(occurrence, event.data.unit, str(event.data.category))
-    settled = case.summary.already_says(facts) and engine.is_held_as_before(case)
-    case.summary = case.summary.plus(facts)
-    matters = not settled or _pattern(engine, case) is not None
-    return AssignedReport(event, facts, case, "merged" if found else "new", case.summary.count, matters)
+    incident = next(i for i in alike if i.incident_id == found) if found else None
+    if incident is None:
+        assert event.data.unit is not None
+        incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
+    says_nothing_new = incident.summary.already_says(facts) and engine.is_held_as_decided(incident)
+    incident.summary = incident.summary.plus(facts)
+    matters = not says_nothing_new or _pattern(engine, incident) is not None
+    return AssignedReport(event, facts, incident, "merged" if found else "new", incident.summary.count, matters)
 
 
-def attach(engine: IncidentEngine, joined: AssignedReport) -> None:
-    """Put a report on the record. If it `matters`, its case is decided anew, and must have its history."""
-    case, cause = joined.case, joined.event.id
-    if joined.outcome == "new":
-        engine.announce(case, cause)
-        _relate(engine, case)
-    case.reports.append(joined.facts)
-    engine.changes.cases[case.incident_id] = case
-    engine.changes.reports.append(joined)
-    correlated = ReportCorrelatedData(**about(case, cause), report_id=joined.facts.report_id, outcome=joined.outcome)
-    engine.emit(ReportCorrelated(**engine.envelope(case), data=correlated))
-    if joined.matters:
-        engine.evaluate(case, cause)
-    _look_for_patterns(engine, case, cause)
+def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
+    """Put a report on the record. Where it `matters`, its incident is decided anew, and must be a case."""
+    incident, cause = assigned.incident, assigned.event.id
+    if assigned.outcome == "new":
+        engine.announce(as_case(incident), cause)
+        _relate(engine, incident)
+    if isinstance(incident, Case):
+        incident.reports.append(assigned.facts)
+    engine.changes.reports.append(assigned)
+    engine.emit(
+        incident,
+        lambda head, data: ReportCorrelated(
+            **head,
+            data=ReportCorrelatedData(**data, report_id=assigned.facts.report_id, outcome=assigned.outcome),
+        ),
+        cause=cause,
+    )
+    if assigned.matters:
+        evaluate(engine, as_case(incident), cause)
+    if isinstance(incident, Incident):
+        _suggest(engine, incident, cause)
 
 
-def _relate(engine: IncidentEngine, case: Case) -> None:
-    """Link a new incident with those of its ward near in time; exercises are no pattern."""
-    if case.anchor.exercise:
+def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:
+    """Link a new incident with those of its ward near in time. Exercises are no pattern."""
+    if incident.anchor.exercise:
         return
-    near = engine.neighbours.setdefault(case.anchor.unit, [])
-    window = timedelta(minutes=engine.policy_of(case).patterns.related_window_minutes)
-    for other in patterns.related(case.anchor.at, near, window):
-        engine.changes.related.append((case.incident_id, other, "same ward, near in time"))
-    near.append(Neighbour(case.incident_id, case.anchor.at))
+    near = engine.neighbours.setdefault(incident.anchor.unit, [])
+    window = timedelta(minutes=engine.policy_of(incident).patterns.related_window_minutes)
+    for other in patterns.related(incident.anchor.at, near, window):
+        engine.changes.related.append((incident.incident_id, other, "same ward, near in time"))
+    near.append(Neighbour(incident.incident_id, incident.anchor.at))
 
 
-def _look_for_patterns(engine: IncidentEngine, case: Case, cause: str | None) -> None:
-    """Suggest "nổi cộm" to the desk, once; of a case without its history at the next report that needs it."""
-    found = _pattern(engine, case) if case.decision is not None else None
+def _suggest(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
+    """Suggest to the desk, once, that the incident is "nổi cộm" (prominent), where it shows a pattern."""
+    found = _pattern(engine, incident)
     if found is None:
         return
-    case.summary = case.summary.model_copy(update={"suggested": True})
-    near = engine.neighbours.get(case.anchor.unit, [])
-    near[:] = [n.with_suggestion() if n.incident_id == case.incident_id else n for n in near]
+    incident.summary = incident.summary.model_copy(update={"suggested": True})
+    near = engine.neighbours.get(incident.anchor.unit, [])
+    near[:] = [n.with_suggestion() if n.incident_id == incident.incident_id else n for n in near]
     pattern, count = found
-    data = SuggestionRaisedData(**about(case, cause), pattern=pattern, count=count)
-    engine.emit(SuggestionRaised(**engine.envelope(case), data=data))
-    engine.tell_desk(case, "prominence", (), cause)
+    engine.emit(
+        incident,
+        lambda head, data: SuggestionRaised(**head, data=SuggestionRaisedData(**data, pattern=pattern, count=count)),
+        cause=cause,
+    )
+    tell_desk(engine, incident, "prominence", (), cause)
 
 
-def _pattern(engine: IncidentEngine, case: Case) -> tuple[Pattern, int] | None:
-    if case.anchor.exercise or case.summary.suggested or not case.is_open:
+def _pattern(engine: IncidentEngine, incident: IncidentRow) -> tuple[Pattern, int] | None:
+    if incident.anchor.exercise or incident.summary.suggested or not incident.is_open:
         return None
-    near = engine.neighbours.get(case.anchor.unit, [])
-    policy = engine.policy_of(case).patterns
-    return patterns.suggestion(case.incident_id, case.anchor.at, len(case.summary.sources), near, policy)
+    near = engine.neighbours.get(incident.anchor.unit, [])
+    policy = engine.policy_of(incident).patterns
+    return patterns.suggestion(incident.incident_id, incident.anchor.at, len(incident.summary.sources), near, policy)

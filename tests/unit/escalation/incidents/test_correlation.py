@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.incidents.correlation import Occurrence, Point, distance_m, find, same_incident
-from services.escalation.domain.incidents.incident import facts_of, occurrence_of
+from services.escalation.domain.incidents.report import facts_of, occurrence_of
 from shared.taxonomy import categories
 from tests.support import BA_DINH, NIGHT, RULEBOOK, at, received
 from tests.unit.escalation.drawn import instants

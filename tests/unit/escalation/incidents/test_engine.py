@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Case, as_case
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.events import Data, DecisionMade, Event, Firecracker, Harm, ReportReceived, encode, parse
 from tests.support import (
@@ -33,6 +34,11 @@ def routed(*events: ReportReceived, using: IncidentEngine | None = None) -> Inci
     return found
 
 
+def only_case(found: IncidentEngine) -> Case:
+    (incident,) = found.changes.incidents.values()
+    return as_case(incident)
+
+
 def told(found: IncidentEngine) -> list[str]:
     return [f"{n.notice.recipient}:{n.notice.purpose}" for n in found.changes.notices]
 
@@ -51,7 +57,7 @@ def test_a_first_report_opens_an_incident_decides_and_tells_both_holders() -> No
         "notice.issued",
     ]
     assert told(found) == ["mau-bi-thu:accountable", "mau-chu-tich:accountable"]
-    (case,) = found.changes.cases.values()
+    case = only_case(found)
     assert (case.state, case.is_new, case.sequence) == ("notified", True, 5)
 
 
@@ -59,7 +65,7 @@ def test_five_neighbours_and_a_sensor_are_one_incident_six_reports_two_notices()
     sensor = received(subject="cam-bien-7")
     neighbours = [received(kind="desk", subject="tong-dai", occurred_at=NIGHT + n * MINUTE) for n in range(1, 6)]
     found = routed(sensor, *neighbours)
-    assert len(found.changes.cases) == 1
+    assert len(found.changes.incidents) == 1
     assert len(found.changes.reports) == 6
     assert len(found.changes.notices) == 2
     assert [m.decision.standing for m in found.changes.decisions] == ["provisional", "confirmed"]
@@ -67,7 +73,7 @@ def test_five_neighbours_and_a_sensor_are_one_incident_six_reports_two_notices()
 
 def test_two_hours_later_is_another_incident_with_notices_of_its_own() -> None:
     found = routed(received(), received(occurred_at=NIGHT + timedelta(hours=2)))
-    assert len(found.changes.cases) == 2
+    assert len(found.changes.incidents) == 2
     assert len(found.changes.notices) == 4
 
 
@@ -94,7 +100,7 @@ def test_events_of_an_incident_are_numbered_without_a_gap_and_name_their_cause()
     data: list[Data] = [e.data for e in found.changes.events]
     assert [d.sequence for d in data] == list(range(1, len(data) + 1))
     assert {d.cause for d in data} == {sensor.id, officer.id}
-    assert {d.incident for d in data} == {next(iter(found.changes.cases))}
+    assert {d.incident for d in data} == {next(iter(found.changes.incidents))}
     assert all(d.unit == BA_DINH and d.category == "FIRECRACKER_SET_OFF" for d in data)
 
 
@@ -106,12 +112,12 @@ def test_every_event_survives_the_wire() -> None:
 
 def test_an_exercise_never_joins_a_real_incident_and_goes_to_the_log_only() -> None:
     found = routed(received(), received(exercise=True))
-    real, exercise = found.changes.cases.values()
+    real, exercise = found.changes.incidents.values()
     assert (real.anchor.exercise, exercise.anchor.exercise) == (False, True)
-    channels = {n.case.incident_id: [url for url, _ in n.channels] for n in found.changes.notices}
+    channels = {n.incident.incident_id: [url for url, _ in n.channels] for n in found.changes.notices}
     assert channels[exercise.incident_id] == ["outbox://log"]
     assert channels[real.incident_id] == ["outbox://mau-chu-tich"]
-    titles = [n.title for n in found.changes.notices if n.case is exercise]
+    titles = [n.title for n in found.changes.notices if n.incident is exercise]
     assert titles
     assert all(title.startswith("DIỄN TẬP") for title in titles)
 
@@ -133,13 +139,13 @@ def test_each_holder_has_a_due_time_and_the_desk_none() -> None:
 def test_a_review_has_a_due_time_of_its_own() -> None:
     found = routed(received("FIRE"))
     assert told(found) == ["desk:review"]
-    assert [(d.kind, d.due_at) for d in found.changes.deadlines] == [("review", NIGHT + 30 * MINUTE)]
+    assert [(d.kind, d.due_at) for d in found.changes.timers] == [("review", NIGHT + 30 * MINUTE)]
 
 
 def test_what_an_officer_denies_is_not_confirmed_by_that_and_the_desk_decides() -> None:
     lawful = Firecracker(explosion_sound=False, licensed=True)
     found = routed(received(), received(kind="officer", subject="cb-1", firecracker=lawful))
-    (case,) = found.changes.cases.values()
+    case = only_case(found)
     assert case.decision is not None
     assert (case.decision.outcome, case.decision.standing, case.decision.disputed) == ("applies", "provisional", True)
     assert "desk:review" in told(found)
@@ -148,7 +154,7 @@ def test_what_an_officer_denies_is_not_confirmed_by_that_and_the_desk_decides() 
 def test_a_review_ends_when_the_decision_leaves_nothing_to_review() -> None:
     found = routed(received("FIRE"), received("FIRE", kind="officer", subject="cb-1", harm=Harm(deaths=2)))
     assert list(found.changes.cancelled_timers.values()) == [{"review"}]
-    assert "review" not in {d.kind for d in found.changes.deadlines}
+    assert "review" not in {d.kind for d in found.changes.timers}
 
 
 def test_a_new_holder_is_told_when_a_later_report_comes_and_the_old_one_is_not_told_again() -> None:
@@ -183,7 +189,7 @@ def test_before_the_rule_was_announced_a_report_is_undetermined_and_goes_to_the_
 def test_how_far_apart_reports_may_be_is_the_rulebooks_to_say(minutes: int, incidents: int) -> None:
     adopted: AdoptedRulebook = rulebook(("window_minutes: 30", f"window_minutes: {minutes}"))
     events = received(), received(occurred_at=NIGHT + 10 * MINUTE)
-    assert len(routed(*events, using=engine(rulebooks=[adopted])).changes.cases) == incidents
+    assert len(routed(*events, using=engine(rulebooks=[adopted])).changes.incidents) == incidents
 
 
 def test_every_decision_is_made_under_the_rulebook_in_force_at_the_incident() -> None:

@@ -52,14 +52,14 @@ def test_related_are_the_nearest_within_the_window(minutes: list[int], window: i
 
 def test_incidents_of_a_ward_near_in_time_are_linked_each_pair_once() -> None:
     found = routed(*night(0), *night(40, category="EXPLOSION"), *night(120, category="THEFT_ROBBERY"))
-    first, second, _ = found.changes.cases
+    first, second, _ = found.changes.incidents
     assert [(a, b) for a, b, _ in found.changes.related] == [(second, first)]
-    assert len(found.changes.cases) == 3
+    assert len(found.changes.incidents) == 3
 
 
 def test_neither_an_exercise_nor_another_ward_is_related() -> None:
     found = routed(*night(0), *night(1, exercise=True), received("FIRE", unit=NGOC_TRAO))
-    assert len(found.changes.cases) == 3
+    assert len(found.changes.incidents) == 3
     assert not found.changes.related
 
 
@@ -106,7 +106,7 @@ def test_a_night_of_incidents_is_suggested_at_the_third_and_not_again_within_the
     events = [night(5 * n, category=c)[0] for n, c in enumerate(categories)]
     found = routed(*events)
     assert suggested(found) == [("ward_incidents", 3)]
-    assert [n.case.category for n in found.changes.notices if n.notice.purpose == "prominence"] == ["THEFT_ROBBERY"]
+    assert [n.incident.category for n in found.changes.notices if n.notice.purpose == "prominence"] == ["THEFT_ROBBERY"]
 
 
 def test_a_suggestion_changes_no_decision() -> None:

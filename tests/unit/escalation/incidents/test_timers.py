@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
+from services.escalation.domain.incidents.acknowledging import StoredNotice, acknowledge
+from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
 from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
-from services.escalation.domain.incidents.incident import Case, ChangeSet, IssuedNotice, NewDeadline
-from services.escalation.domain.incidents.lifecycle import after_acknowledgement
+from services.escalation.domain.incidents.incident import Case, as_case
 from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
@@ -65,7 +67,7 @@ class Night:
 
     def __init__(self, *events: ReportReceived, using: IncidentEngine | None = None) -> None:
         self.engine = using or engine()
-        self.rows: list[NewDeadline] = []
+        self.rows: list[NewTimer] = []
         self.notices: list[IssuedNotice] = []
         self.acknowledged: set[str] = set()
         self.events: list[Event] = []
@@ -75,22 +77,23 @@ class Night:
     def report(self, *events: ReportReceived) -> None:
         for event in events:
             route(self.engine, event)
-        (self.case,) = self.engine.changes.cases.values()
+        (incident,) = self.engine.changes.incidents.values()
+        self.case = as_case(incident)
         self._saved()
 
     def change(self, *tenures: Tenure, **more: Any) -> None:
         """The directory is changed now, which makes a due time for each incident that it concerns."""
         held = {"tenures": tenures or self.engine.directory.tenures} | more
         self._look_up(replace(self.engine.directory, **held))
-        self.rows.append(NewDeadline(self.case, "directory", self.engine.now))
+        self.rows.append(NewTimer(self.case, "directory", self.engine.now))
         self.case.pending.add("directory")
 
     def _look_up(self, directory: Directory) -> None:
-        """As the next transaction does, which has a router of its own."""
+        """As the next transaction does, which has an engine of its own."""
         used = self.engine
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
-        self.engine = IncidentEngine({}, found, used.rulebooks, used.channels, used.now, used.new_id)
+        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id)
 
     def go(self, until: datetime) -> list[str]:
         """Run until then, each due time acted on when it falls due. Who was told what."""
@@ -128,28 +131,36 @@ class Night:
             made_at=self.engine.now,
         )
         self.case.findings.append(made)
-        self.engine.evaluate(self.case, None)
+        evaluate(self.engine, self.case, None)
         self._saved()
 
     def acknowledge(self, recipient: str) -> None:
-        mine = {n.notice_id for n in self.notices if n.notice.recipient == recipient}
-        self.acknowledged |= mine
-        self.rows = [r for r in self.rows if r.notice_id not in mine]
-        asked = [n for n in self.notices if n.notice.purpose in ASKING and n.round == self.case.round]
-        if all(n.notice_id in self.acknowledged for n in asked):
-            self.case.state = after_acknowledgement(self.case.state)
-            self.rows = [r for r in self.rows if r.kind not in {"acknowledge", "remind"}]
-        self.case.pending = {r.kind for r in self.rows}
+        stored = [
+            StoredNotice(
+                notice_id=n.notice_id,
+                recipient=n.notice.recipient,
+                purpose=n.notice.purpose,
+                posts=n.notice.posts,
+                round=n.round,
+                due_at=n.due_at,
+                acknowledged_at=n.issued_at if n.notice_id in self.acknowledged else None,
+            )
+            for n in self.notices
+        ]
+        acknowledge(self.engine, self.case, stored, [n for n in stored if n.recipient == recipient], recipient)
         self._saved()
 
     def _saved(self) -> None:
         out, id_ = self.engine.changes, self.case.incident_id
+        answered = {notice_id for given in out.acknowledgements for notice_id in given.notice_ids}
+        self.acknowledged |= answered
+        self.rows = [r for r in self.rows if r.notice_id not in answered]
         gone = out.withdrawn.get(id_, set())
         withdrawn = {n.notice_id for n in self.notices if n.notice.recipient in gone}
         kept = [
             r for r in self.rows if r.kind not in out.cancelled_timers.get(id_, ()) and r.notice_id not in withdrawn
         ]
-        self.rows = [*(kept if id_ not in out.ended else []), *out.deadlines]
+        self.rows = [*(kept if id_ not in out.ended else []), *out.timers]
         self.notices += out.notices
         self.events += out.events
         self.case.pending = {r.kind for r in self.rows}

@@ -1,0 +1,72 @@
+"""What an acknowledgement does: it is recorded, and once all have answered, nobody further up is asked. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.escalation.domain.directory.model import OFFICES
+from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.change_set import Acknowledgement
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Incident
+from services.escalation.domain.notices.notification import ASKING, to_holders
+from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData
+
+WHEN_ALL_ANSWERED = frozenset({"not_acknowledged", "exhausted"})
+"""Purposes of notices that say that somebody does not answer."""
+
+
+@dataclass(frozen=True)
+class StoredNotice:
+    """A notice that was issued, and whether it was acknowledged."""
+
+    notice_id: str
+    recipient: str
+    purpose: str
+    posts: tuple[str, ...]
+    round: int
+    due_at: datetime | None
+    acknowledged_at: datetime | None
+
+
+def acknowledge(
+    engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], mine: Sequence[StoredNotice], by: str
+) -> bool:
+    """Acknowledge `mine` of the incident's `notices`. Returns whether any of them was not acknowledged before."""
+    new = [n for n in mine if n.acknowledged_at is None]
+    if not new:
+        return False
+    ids = tuple(n.notice_id for n in new)
+    engine.changes.acknowledgements.append(Acknowledgement(ids, by, engine.now))
+    if incident.is_open and _all_answered(incident, notices, ids):
+        incident.state = lifecycle.after_acknowledgement(incident.state)
+        engine.cancel_stored(incident, "acknowledge", "remind")
+        engine.changes.superseded_purposes[incident.incident_id] = WHEN_ALL_ANSWERED
+    for notice in new:
+        _record(engine, incident, notice, by)
+    return True
+
+
+def _all_answered(incident: Incident, notices: Sequence[StoredNotice], new: Sequence[str]) -> bool:
+    """Whether all who were asked in this round have answered. Who answers for no post any more is not waited for."""
+    asked = [n for n in notices if n.purpose in ASKING and n.round == incident.round]
+    waiting = [n for n in asked if n.acknowledged_at is None and n.notice_id not in new]
+    if waiting:
+        answering = {n.recipient for n in to_holders(incident.standing.parties, "accountable")}
+        asked = [n for n in asked if n.recipient in answering]
+        waiting = [n for n in waiting if n.recipient in answering]
+    return bool(asked) and not waiting
+
+
+def _record(engine: IncidentEngine, incident: Incident, notice: StoredNotice, by: str) -> None:
+    in_time = notice.due_at is None or engine.now <= notice.due_at
+    engine.emit(
+        incident,
+        lambda head, data: AcknowledgementRecorded(
+            **head,
+            data=AcknowledgementRecordedData(
+                **data, notice_id=notice.notice_id, holder=by, posts=notice.posts, in_time=in_time
+            ),
+        ),
+        officials=() if notice.recipient in OFFICES else {by, notice.recipient},
+    )

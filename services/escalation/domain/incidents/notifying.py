@@ -1,0 +1,133 @@
+"""Telling people: a notice is worded, queued on each channel of its recipient and put on the record. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from services.escalation.domain.directory.model import DESK, OFFICES, Contact, key_of
+from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.change_set import IssuedNotice
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Incident, IncidentRow
+from services.escalation.domain.notices import notification
+from services.escalation.domain.notices.notification import Notice, Purpose, Subject
+from services.escalation.domain.notices.wording import words
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
+from shared.events import NoticeIssued, NoticeIssuedData
+
+
+def issue(
+    engine: IncidentEngine, incident: Incident, notice: Notice, due_at: datetime | None, cause: str | None
+) -> IssuedNotice:
+    """Issue a notice about the standing decision."""
+    adopted = engine.rulebook_of(incident)
+    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at)
+    title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
+    issued = IssuedNotice(
+        notice_id=engine.new_id(),
+        incident=incident,
+        notice=notice,
+        decision_id=incident.decision_id,
+        title=title,
+        body=body,
+        issued_at=engine.now,
+        due_at=due_at,
+        round=incident.round,
+        channels=_reach(engine, incident, notice.recipient),
+    )
+    engine.changes.notices.append(issued)
+    incident.record_notified(notice.recipient, notice.purpose, notice.posts)
+    if notice.purpose in notification.ASKING:
+        incident.ack_requested.add(notice.recipient)
+    engine.emit(
+        incident,
+        lambda head, data: NoticeIssued(
+            **head,
+            data=NoticeIssuedData(
+                **data,
+                notice_id=issued.notice_id,
+                recipient=notice.recipient,
+                purpose=notice.purpose,
+                posts=notice.posts,
+                decision_id=incident.decision_id,
+                due_at=due_at,
+                exercise=incident.anchor.exercise,
+            ),
+        ),
+        cause=cause,
+        officials=() if notice.recipient in OFFICES else (notice.recipient,),
+    )
+    return issued
+
+
+def request_acknowledgements(
+    engine: IncidentEngine, incident: Incident, notices: Iterable[Notice], cause: str | None
+) -> None:
+    """Tell post-holders, who have to acknowledge: each gets a due time, and a reminder before it."""
+    policy = engine.policy_of(incident)
+    time_given = timedelta(minutes=policy.acknowledge_minutes(incident.standing.severity))
+    unreachable: set[str] = set()
+    for notice in notices:
+        rings = min((at for _, at in _reach(engine, incident, notice.recipient)), default=None)
+        asked_at = rings or engine.now
+        due_at = asked_at + time_given
+        issued = issue(engine, incident, notice, due_at, cause)
+        engine.schedule(incident, "acknowledge", due_at, issued.notice_id)
+        remind_at = asked_at + time_given * policy.chain.remind_percent / 100
+        engine.schedule(incident, "remind", remind_at, issued.notice_id)
+        incident.state = lifecycle.after_notice(incident.state)
+        unreachable.update(notice.posts if rings is None else ())
+    if unreachable:
+        tell_desk(engine, incident, "unreachable", unreachable, cause)
+
+
+def tell_desk(
+    engine: IncidentEngine, incident: Incident, purpose: Purpose, posts: Iterable[str] = (), cause: str | None = None
+) -> None:
+    """Tell the desk about these posts, once for each of them."""
+    told = incident.notified.get((DESK, purpose))
+    new = set(posts) - (told or frozenset())
+    if new or told is None:
+        issue(engine, incident, Notice(DESK, purpose, tuple(sorted(new))), None, cause)
+
+
+def on_duty(engine: IncidentEngine, incident: IncidentRow) -> list[str]:
+    """Holder ids of those on duty now in the ward that acts for the incident."""
+    acts = key_of(incident.successor or incident.unit)
+    return [
+        d.holder_id
+        for d in engine.directory.duties
+        if d.level == "ward" and d.unit_key == acts and d.valid_from <= engine.now < d.valid_to
+    ]
+
+
+def _reach(engine: IncidentEngine, incident: Incident, recipient: str) -> tuple[tuple[str, datetime], ...]:
+    """Channels of a recipient and when each may ring. Exercises go to the log channel and nowhere else."""
+    if incident.anchor.exercise:
+        return ((engine.channels.log, engine.now),)
+    waits = recipient not in OFFICES and notification.may_wait(incident.standing, engine.policy_of(incident))
+    found: dict[str, datetime] = {}
+    for contact in _contacts(engine, recipient):
+        found.setdefault(contact.channel, notification.rings_at(contact, engine.now, may_wait=waits))
+    return tuple(found.items())
+
+
+def _contacts(engine: IncidentEngine, recipient: str) -> list[Contact]:
+    contacts = engine.directory.contacts
+    if recipient not in OFFICES:
+        return list(contacts.get(recipient, ()))
+    own = engine.channels.desk if recipient == DESK else engine.channels.leadership
+    there = (
+        contact
+        for d in engine.directory.duties
+        if d.level == recipient and d.valid_from <= engine.now < d.valid_to
+        for contact in contacts.get(d.holder_id, ())
+    )
+    return [Contact(own), *there]
+
+
+def _category_of(incident: Incident, adopted: AdoptedRulebook | None) -> str:
+    """The category to speak of: setting off where that limb applies, else the incident's own."""
+    if incident.standing.limb != "firecracker" or adopted is None:
+        return incident.category
+    rules = adopted.rulebook.categories.items()
+    return next((code for code, rule in rules if rule.firecracker == "yes"), incident.category)
