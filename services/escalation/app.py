@@ -13,7 +13,8 @@ from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.monitoring.broadcast import Broadcast
-from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeat, Watchman
+from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
 from services.escalation.sending.channels import Sender, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables

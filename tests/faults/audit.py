@@ -11,10 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.auditing import verify_source
+from services.escalation.domain.notices.message import LEASE
 from services.escalation.domain.rules.replay import replay
 from services.escalation.store import decisions, directory, timers
 from services.escalation.store import tables as escalation_tables
-from services.escalation.store.deliveries import LEASE
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import signer
 from shared import messaging

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from services.escalation.domain.notices.message import DueDelivery, Message
 from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
 from services.escalation.sending.channels import DeliveryError, Sender, channel_error
 from services.escalation.sending.channels import through_apprise as apprise_channels
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.webhook import Webhooks, retry_after
-from services.escalation.store.deliveries import DueDelivery, Message
 from tests.integration.delivery_peers import mail_server, receiving
 from tests.support import CHAIR, NIGHT, new_id
 

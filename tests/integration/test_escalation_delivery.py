@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from services.escalation.application.acknowledge import acknowledge
+from services.escalation.application.claim_deliveries import claim
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.channels.webhook import Webhooks
@@ -24,7 +26,6 @@ from services.escalation.sending.delivery_loop import (
     DeliveryLoop,
 )
 from services.escalation.store import deliveries, watch
-from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared.events import DeliveryFinished, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
@@ -41,7 +42,7 @@ SECRET = base64.b64encode(bytes(24)).decode()
 async def claimed(city: City, at: datetime | None = None, limits: Limits = LIMITS) -> list[Message]:
     """Leased by somebody who is then killed."""
     async with city.escalation.database.begin() as connection:
-        found = await deliveries.claim_deliveries(connection, at or city.clock.now(), limits)
+        found = await claim(connection, at or city.clock.now(), limits, {})
     return found.messages
 
 
@@ -555,9 +556,9 @@ async def test_a_rate_is_kept_without_keeping_the_address(city: City, loop: Deli
 async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(city: City) -> None:
     await route_reports(city.escalation, [received(), received(unit=DONG_THO)])
     async with city.escalation.database.begin() as one, city.escalation.database.begin() as other:
-        first = await deliveries.claim_deliveries(one, city.clock.now(), LIMITS, window=3)
+        first = await claim(one, city.clock.now(), LIMITS, {}, window=3)
         async with asyncio.timeout(5):
-            second = await deliveries.claim_deliveries(other, city.clock.now(), LIMITS, window=3)
+            second = await claim(other, city.clock.now(), LIMITS, {}, window=3)
     ids = [d.delivery_id for claim in (first, second) for m in claim.messages for d in m.deliveries]
     assert (len(first.messages), len(second.messages)) == (3, 1)
     assert len(set(ids)) == 4, "no delivery is claimed twice"
@@ -600,8 +601,8 @@ async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) 
     for _ in range(6):
         async with city.escalation.database.begin() as connection:
             busy = {"json://ban": PER_HOST_AT_ONCE}
-            claim = await deliveries.claim_deliveries(connection, city.clock.now(), LIMITS, busy, window=6)
-        seen += [message.deliveries[0].recipient for message in claim.messages]
+            found = await claim(connection, city.clock.now(), LIMITS, busy, window=6)
+        seen += [message.deliveries[0].recipient for message in found.messages]
     assert {"mau-14758-bi-thu", "mau-14758-chu-tich"} <= set(seen)
 
 

@@ -11,9 +11,9 @@ from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.record_directory import record
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.schemas import Asked, ContactRow, Tables
+from services.escalation.domain.notices.message import Message
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
-from services.escalation.store.deliveries import Message
 from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.command_support import designate

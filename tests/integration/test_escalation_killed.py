@@ -16,9 +16,9 @@ from hypothesis import settings
 
 from services.escalation.application import commands
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.notices.message import LEASE, Message
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
-from services.escalation.store.deliveries import LEASE, Message
 from tests.integration.escalation_support import City, Template
 from tests.integration.killed_scenes import CHAIR_HERE, DESK, SCENES, WHY, reported
 from tests.integration.killing import DIRECTORY, TABLES, Mortal, StoppedClock, differences, mortal_process, rows_of

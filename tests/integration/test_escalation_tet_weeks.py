@@ -17,9 +17,9 @@ from services.escalation.application.acknowledge import acknowledge, acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.notices.message import Message
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
-from services.escalation.store.deliveries import Message
 from services.intake.domain.wards import Unit
 from shared.clock import local
 from shared.events import Firecracker, Harm, ReportReceived, UnitRef

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
-from services.escalation.monitoring.heartbeat import Heartbeat, Watchman
+from services.escalation.monitoring.heartbeat import Heartbeat
+from services.escalation.monitoring.watchman import Watchman, health_failures
 from services.escalation.store import tables, watch
 from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
 from shared.http.web import Check, checks_of
@@ -50,7 +51,7 @@ async def test_where_nothing_was_reported_nothing_is_forgotten(city: City) -> No
 async def test_an_incident_that_is_looked_after_is_no_complaint(reported: City) -> None:
     found = await seen(reported)
     assert (found.unwatched.count, found.deadlines.count, found.deliveries.count) == (0, 0, 0)
-    assert set(found.health_failures(NIGHT).values()) == {None}
+    assert set(health_failures(found, NIGHT).values()) == {None}
 
 
 async def test_an_open_incident_without_a_pending_due_time_is_found(reported: City) -> None:
@@ -58,7 +59,7 @@ async def test_an_open_incident_without_a_pending_due_time_is_found(reported: Ci
     opened = await reported.one("SELECT opened_at FROM escalation.incident")
     found = await seen(reported)
     assert found.unwatched == Forgotten(1, opened)
-    said = found.health_failures(opened + timedelta(minutes=7))["watch.unwatched"]
+    said = health_failures(found, opened + timedelta(minutes=7))["watch.unwatched"]
     assert said is not None
     assert said.startswith("1 open incidents have nothing that falls due, the oldest opened 7 min ago")
 
@@ -98,7 +99,7 @@ async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City
     assert (await counts(reported, DELIVERIES_LATE))[2] == 0
     found = await seen(reported, DELIVERIES_LATE + SECOND)
     assert found.deliveries == Forgotten(2, NIGHT)
-    said = found.health_failures(NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
+    said = health_failures(found, NIGHT + DELIVERIES_LATE + SECOND)["watch.deliveries"]
     assert said is not None
     assert said.startswith("2 deliveries are overdue, the oldest by 21 s")
 
@@ -121,7 +122,7 @@ async def test_a_notice_that_no_channel_of_an_office_took_is_a_complaint(city: C
     await desk_told(city, "given_up", "given_up")
     found = await seen(city, timedelta(minutes=5))
     assert found.offices == Forgotten(1, NIGHT), "one notice, whatever it was tried by"
-    said = found.health_failures(NIGHT + timedelta(minutes=5))["watch.offices"]
+    said = health_failures(found, NIGHT + timedelta(minutes=5))["watch.offices"]
     assert said is not None
     assert said.startswith("1 notices to the desk or the leadership reached nobody, the oldest given up 5 min ago")
 

@@ -1,11 +1,19 @@
-"""Adopting rulebooks: each version once, and never another content under its name."""
+"""Adopt rulebooks: each version once, and never another content under its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.envelope import envelope
-from services.escalation.domain.rules.rulebook import AdoptedRulebook, RulebookError, check_complete, read
+from services.escalation.domain.rules.rulebook import (
+    AdoptedRulebook,
+    Bundling,
+    RulebookError,
+    check_complete,
+    in_force,
+    newness,
+    read,
+)
 from services.escalation.store import directory
 from shared.events import Event, RulebookAdopted, RulebookAdoptedData
 
@@ -46,3 +54,11 @@ async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRuleboo
         await escalation.emit(connection, events)
     escalation.wake()
     return len(new)
+
+
+async def bundling_now(escalation: Escalation) -> Bundling:
+    """How the rulebook in force bundles messages; the newest says so where none is in force."""
+    async with escalation.database.connect() as connection:
+        books = await directory.rulebooks(connection)
+    book = in_force(books, escalation.clock.now()) or max(books, key=newness, default=None)
+    return book.rulebook.bundling if book else Bundling()

@@ -11,10 +11,10 @@ from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
 from services.escalation.domain.incidents.notifying import issue, tell_desk
+from services.escalation.domain.notices.message import Attempt, DueDelivery
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.store import deliveries, incident_loading, waiting_deliveries
-from services.escalation.store.deliveries import Attempt, DueDelivery
 from shared.events import DeliveryFinished, DeliveryFinishedData
 
 

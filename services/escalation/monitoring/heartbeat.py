@@ -1,40 +1,16 @@
-"""The watch over the watch: what was forgotten, as metrics and complaints; and a sign of life to somebody outside."""
+"""A sign of life to somebody outside, while every check is well."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
 import structlog
 
-from services.escalation.application.escalation import Escalation
-from services.escalation.store import watch
 from shared import metrics
 from shared.http.web import Check
 
 log = structlog.get_logger()
-WATCH_SECONDS = 15.0
 HEARTBEAT_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
-
-
-class Watchman:
-    """`step` is for a loop, so that the metrics are true whoever asks for them."""
-
-    def __init__(self, escalation: Escalation) -> None:
-        self._escalation = escalation
-
-    async def step(self) -> bool:
-        await self.health_failures()
-        return False
-
-    async def health_failures(self) -> dict[str, str | None]:
-        """By name, None for what is well; looked at now."""
-        async with self._escalation.database.connect() as connection:
-            now = self._escalation.clock.now()
-            seen = await watch.look(connection, now)
-        for kind, found in seen.kinds.items():
-            metrics.forgotten.labels(kind).set(found.count)
-            metrics.forgotten_seconds.labels(kind).set(found.age(now).total_seconds())
-        return seen.health_failures(now)
 
 
 class Heartbeat:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.application.adopt_rulebooks import bundling_now
+from services.escalation.application.claim_deliveries import claim_deliveries
 from services.escalation.application.delivery_results import record
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate, host_of
-from services.escalation.domain.rules.rulebook import Bundling, in_force, newness
+from services.escalation.domain.rules.rulebook import Bundling
 from services.escalation.sending.channels import DeliveryError, Sender
-from services.escalation.store import deliveries, directory
-from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared import metrics
 from shared.clock import monotonic
 from shared.group import Group
@@ -52,10 +52,7 @@ class DeliveryLoop:
 
     async def step(self) -> bool:
         """Whether more is due that can be claimed at once."""
-        async with self._escalation.database.begin() as connection:
-            limits = await self._limits(connection)
-            now = self._escalation.clock.now()
-            claimed = await deliveries.claim_deliveries(connection, now, limits, self._under_way)
+        claimed = await claim_deliveries(self._escalation, await self._limits(), self._under_way)
         for message in claimed.messages:
             self._under_way[host_of(message.channel)] += 1
             task = asyncio.create_task(self._deliver(message))
@@ -70,11 +67,9 @@ class DeliveryLoop:
         await asyncio.wait(self._sending, timeout=LEASE.total_seconds())
         return True
 
-    async def _limits(self, connection: AsyncConnection) -> Limits:
+    async def _limits(self) -> Limits:
         if self._bundling is None or monotonic() - self._bundling[0] > BUNDLING_SECONDS:
-            books = await directory.rulebooks(connection)
-            book = in_force(books, self._escalation.clock.now()) or max(books, key=newness, default=None)
-            self._bundling = monotonic(), book.rulebook.bundling if book else Bundling()
+            self._bundling = monotonic(), await bundling_now(self._escalation)
         bundling = self._bundling[1]
         contact = Rate(bundling.at_once, timedelta(seconds=bundling.then_every_seconds))
         return Limits(contact, GATEWAY, messages=MESSAGES_A_CLAIM, per_host=PER_HOST_AT_ONCE)

@@ -1,10 +1,8 @@
-"""Deliveries that are due: leased message by message, and what became of them."""
+"""Queries on deliveries: those that are due, their leases, and what became of them."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -28,28 +26,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from services.escalation.domain.incidents.lifecycle import FINAL
-from services.escalation.domain.notices import pacing
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
     FAILED,
     GOT_THROUGH,
     SENDING,
     UNFINISHED,
-    AttemptOutcome,
 )
+from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
 from services.escalation.domain.notices.notification import ASKING
-from services.escalation.domain.notices.pacing import Limits, Waiting
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import delivery, incident, notice, pace
-from shared.ids import uuid7
 
-LEASE = timedelta(seconds=20)
-"""How long a delivery may be under way before its outcome counts as unknown and it is sent again."""
-WINDOW = 2_000
-"""As many due deliveries are looked at in one claim, and go out in one message at most."""
 SAYING_IT_APPLIES = ASKING | {"reminder"}
-UNPACED_GATEWAYS = frozenset({"outbox"})
-"""A local file."""
 OF_DELIVERY = ("delivery_id", "channel", "attempts", "bundle_id")
 OF_NOTICE = (
     "notice_id",
@@ -76,105 +65,27 @@ OF_INCIDENT = (
 )
 
 
-@dataclass(frozen=True)
-class DueDelivery:
+class DueRow(NamedTuple):
+    """A delivery that is due."""
+
     delivery_id: str
-    notice_id: str
-    incident_id: str
-    recipient: str
-    purpose: str
-    posts: list[str]
     channel: str
-    title: str
-    body: str
-    exercise: bool
-    issued_at: datetime
     attempts: int
-    """Including the one that this claim begins."""
-    listed: Listed
-    bundle_id: str | None = None
+    """Made so far."""
+    bundle_id: str | None
+    exercise: bool
+    severity: int | None
+    stale: bool
+    """Nobody need be told any more: it was acknowledged, or its recipient left, or its incident ended meanwhile."""
 
 
-@dataclass(frozen=True)
-class Message:
-    """What goes out at once to one contact: one notice, or several that share a bundle."""
-
-    deliveries: tuple[DueDelivery, ...]
-
-    @property
-    def channel(self) -> str:
-        return self.deliveries[0].channel
-
-    @property
-    def bundle_id(self) -> str | None:
-        return self.deliveries[0].bundle_id
-
-    @property
-    def message_id(self) -> str:
-        """The same whenever the same is sent again. Not the bundle's: who got it whole drops no part of it unread."""
-        ids = sorted(d.delivery_id for d in self.deliveries)
-        return ids[0] if len(ids) == 1 else f"bundle-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:32]}"
-
-    @property
-    def attempts(self) -> int:
-        return max(d.attempts for d in self.deliveries)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """How the sending of a message ended."""
-
-    message: Message
-    outcome: AttemptOutcome
-    at: datetime
-    error: str | None = None
-    wait: timedelta = timedelta(0)
-    """Of a failed one: until it is tried again."""
-
-
-@dataclass(frozen=True)
-class Claimed:
-    messages: list[Message] = field(default_factory=list[Message])
-    more: bool = False
-    """Others are due that this claim did not come to."""
-
-
-async def claim_deliveries(
-    connection: AsyncConnection,
-    now: datetime,
-    limits: Limits,
-    under_way: Mapping[str, int] | None = None,
-    window: int = WINDOW,
-) -> Claimed:
-    """Lease due deliveries to the caller, who commits before sending. What its contact or gateway cannot take yet is
-    postponed; what was acknowledged, or whose recipient left or incident ended while it was tried, is cancelled.
-
-    `under_way`: messages of the caller that are being sent, by host.
-    """
-    seen = await _due(connection, now, window)
-    stale = [row.delivery_id for row in seen if row.stale]
-    waiting = [_waiting(row) for row in seen if not row.stale]
-    if stale:
-        await _cancel(connection, stale, now)
-    if not waiting:
-        return Claimed(more=len(seen) == window)
-    keys = {key for w in waiting for key in (w.contact, w.gateway) if key is not None}
-    allowed = await _allowed(connection, sorted(keys), now)
-    crowded = len(seen) == window
-    shares = pacing.share(waiting, allowed, now, limits, under_way or {}, crowded=crowded)
-    await _set_times(connection, delivery.c.next_at, shares.postponed)
-    await _set_times(connection, pace.c.allowed_at, shares.charged)
-    messages = await _lease(connection, shares.messages, {row.delivery_id: row.bundle_id for row in seen}, now)
-    return Claimed(messages, crowded or len(messages) == limits.messages)
-
-
-async def _due(connection: AsyncConnection, now: datetime, window: int) -> Sequence[Any]:
-    """Locked, the longest due first; what another transaction holds is passed over."""
+async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> list[DueRow]:
+    """Lock due deliveries, the longest due first. What another transaction holds is passed over."""
     due = (
         select(delivery)
         .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= now)
         .order_by(delivery.c.next_at)
-        .limit(window)
+        .limit(limit)
         .with_for_update(skip_locked=True)
         .subquery()
     )
@@ -195,39 +106,36 @@ async def _due(connection: AsyncConnection, now: datetime, window: int) -> Seque
         .join(incident, incident.c.incident_id == notice.c.incident_id)
         .order_by(due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
-    return rows.all()
+    return [DueRow(*row) for row in rows]
 
 
-def _waiting(row: Any) -> Waiting:
-    channel: str = row.channel
-    free = pacing.scheme(channel) in UNPACED_GATEWAYS
-    return Waiting(
-        delivery_id=row.delivery_id,
-        host=pacing.host_of(channel),
-        contact=None if row.exercise else pacing.contact_key(channel),
-        gateway=None if free else pacing.gateway_key(channel),
-        message=(row.bundle_id or row.delivery_id) if row.attempts else None,
-        severity=row.severity,
-    )
-
-
-async def _cancel(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
+async def cancel(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
     await connection.execute(
         update(delivery).where(delivery.c.delivery_id.in_(delivery_ids)).values(state=CANCELLED, finished_at=now)
     )
 
 
-async def _allowed(connection: AsyncConnection, keys: Sequence[str], now: datetime) -> dict[str, datetime]:
-    """Locked in the order of keys, so that two claims never wait for one another."""
+async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, datetime]:
+    """Up to when the traffic of each key is accounted for. Locked in the order of keys: two claims never deadlock."""
     rows = await connection.execute(
         text(
             "INSERT INTO escalation.pace (key, allowed_at)"
             " SELECT key, :now FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key"
             " ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING key, allowed_at"
         ),
-        {"now": now, "keys": list(keys)},
+        {"now": now, "keys": sorted(keys)},
     )
     return {row.key: row.allowed_at for row in rows}
+
+
+async def postpone(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
+    """Deliveries, by id, that wait until then."""
+    await _set_times(connection, delivery.c.next_at, times)
+
+
+async def charge(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
+    """Up to when the traffic of each key is accounted for from now on."""
+    await _set_times(connection, pace.c.allowed_at, times)
 
 
 async def _set_times(connection: AsyncConnection, column: Column[Any], times: Mapping[str, datetime]) -> None:
@@ -249,23 +157,14 @@ def _rows(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
     return func.unnest(*arrays).table_valued(*columns).render_derived()
 
 
-async def _lease(
-    connection: AsyncConnection,
-    messages: Sequence[Sequence[Waiting]],
-    bundles: Mapping[str, str | None],
-    now: datetime,
+async def lease(
+    connection: AsyncConnection, messages: Sequence[Sequence[str]], bundles: Mapping[str, str | None], now: datetime
 ) -> list[Message]:
-    """Those that are sent for the first time together get a bundle; what was one already stays one."""
-    place: dict[str, int] = {}
-    bundle: dict[str, str | None] = {}
-    for number, message in enumerate(messages):
-        shared = uuid7(now) if len(message) > 1 and message[0].message is None else None
-        for waiting in message:
-            place[waiting.delivery_id] = number
-            bundle[waiting.delivery_id] = shared or bundles[waiting.delivery_id]
+    """Take these deliveries, message by message, in hand until their lease runs out. `bundles`: by delivery id."""
+    place = {delivery_id: number for number, message in enumerate(messages) for delivery_id in message}
     if not place:
         return []
-    new = _pairs(bundle, Text())
+    new = _pairs({delivery_id: bundles[delivery_id] for delivery_id in place}, Text())
     rows = await connection.execute(
         update(delivery)
         .where(delivery.c.delivery_id == new.c.id)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import GIVEN_UP, GOT_THROUGH, UNFINISHED
-from services.escalation.store.deliveries import LEASE
+from services.escalation.domain.notices.message import LEASE
 from services.escalation.store.tables import deadline, delivery, incident, notice
 
 DEADLINES_LATE = timedelta(seconds=30)
@@ -51,29 +51,6 @@ class Watch:
             "deliveries": self.deliveries,
             "offices": self.offices,
         }
-
-    def health_failures(self, now: datetime) -> dict[str, str | None]:
-        """For `/readyz`, under names of their own; None is well."""
-        said = {
-            "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "
-            "would be asked again; GET /escalation/v1/incidents, act on each",
-            "deadlines": "{count} due times passed without anything being done, the oldest {age} ago: see the log for "
-            "'incident cannot be handled', and for 'loop step failed', then start the service again",
-            "deliveries": "{count} deliveries are overdue, the oldest by {age}: see the log for 'loop step failed', "
-            "and whether their channels answer",
-            "offices": "{count} notices to the desk or the leadership reached nobody, the oldest given up {age} ago: "
-            "correct the channel of the office, then acknowledge each at POST /escalation/v1/incidents/{{id}}"
-            "/acknowledgements",
-        }
-        return {
-            f"watch.{kind}": said[kind].format(count=found.count, age=_words(found.age(now))) if found.count else None
-            for kind, found in self.kinds.items()
-        }
-
-
-def _words(age: timedelta) -> str:
-    seconds = int(age.total_seconds())
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
 
 
 async def look(connection: AsyncConnection, now: datetime) -> Watch:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 UNKNOWN_SEVERITY = 2
 """Where what is not known stands among the known."""
+UNPACED = frozenset({"outbox"})
 CROWDED = timedelta(seconds=1)
 """What waits for a gateway that is busy steps aside so long, so that others are seen."""
 
@@ -34,7 +35,10 @@ def contact_key(channel: str) -> str:
     return hashlib.sha256(channel.encode()).hexdigest()
 
 
-def gateway_key(channel: str) -> str:
+def gateway_key(channel: str) -> str | None:
+    """Key of the rate of a channel's server. None for a local file, which takes all."""
+    if scheme(channel) in UNPACED:
+        return None
     return f"{scheme(channel)}:{hashlib.sha256(host_of(channel).encode()).hexdigest()}"
 
 

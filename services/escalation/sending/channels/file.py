@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from services.escalation.domain.notices.message import DueDelivery
 from services.escalation.sending.channels.message import LONG, Outgoing, SendOutcome
-from services.escalation.store.deliveries import DueDelivery
 from shared.group import Group
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices import wording
-from services.escalation.store.deliveries import DueDelivery, Message
+from services.escalation.domain.notices.message import DueDelivery, Message
 
 SendOutcome = Literal["sent", "delivered"]
 """Handed over; or received, as the peer says."""

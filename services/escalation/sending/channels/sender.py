@@ -4,13 +4,13 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from services.escalation.domain.notices.message import Message
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.sending.channels.file import FileChannel
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.message import Outgoing, SendOutcome, asks_to_acknowledge
 from services.escalation.sending.channels.through_apprise import ThroughApprise
 from services.escalation.sending.channels.webhook import Webhooks
-from services.escalation.store.deliveries import Message
 
 Link = Callable[[str, str, datetime], str | None]
 """Of a notice id, its recipient and the time of its issue: the address at which it can be acknowledged."""

@@ -20,9 +20,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import httpx
 import orjson
 
+from services.escalation.domain.notices.message import DueDelivery
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
-from services.escalation.store.deliveries import DueDelivery
 from shared.clock import local
 
 TYPE = "vn.trucban.notice.v1"

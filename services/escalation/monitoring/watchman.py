@@ -1,0 +1,56 @@
+"""The watch over the watch: what was forgotten, as metrics and as sentences for the operator."""
+
+from datetime import datetime, timedelta
+
+from services.escalation.application.escalation import Escalation
+from services.escalation.store import watch
+from services.escalation.store.watch import Watch
+from shared import metrics
+
+WATCH_SECONDS = 15.0
+SENTENCES = {
+    "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "
+    "would be asked again; GET /escalation/v1/incidents, act on each",
+    "deadlines": "{count} due times passed without anything being done, the oldest {age} ago: see the log for "
+    "'incident cannot be handled', and for 'loop step failed', then start the service again",
+    "deliveries": "{count} deliveries are overdue, the oldest by {age}: see the log for 'loop step failed', "
+    "and whether their channels answer",
+    "offices": "{count} notices to the desk or the leadership reached nobody, the oldest given up {age} ago: "
+    "correct the channel of the office, then acknowledge each at POST /escalation/v1/incidents/{{id}}"
+    "/acknowledgements",
+}
+"""What is wrong and what to do, by the kind of what was forgotten."""
+
+
+class Watchman:
+    """`step` is for a loop, so that the metrics are true whoever asks for them."""
+
+    def __init__(self, escalation: Escalation) -> None:
+        self._escalation = escalation
+
+    async def step(self) -> bool:
+        await self.health_failures()
+        return False
+
+    async def health_failures(self) -> dict[str, str | None]:
+        """By name, None for what is well; looked at now."""
+        async with self._escalation.database.connect() as connection:
+            now = self._escalation.clock.now()
+            seen = await watch.look(connection, now)
+        for kind, found in seen.kinds.items():
+            metrics.forgotten.labels(kind).set(found.count)
+            metrics.forgotten_seconds.labels(kind).set(found.age(now).total_seconds())
+        return health_failures(seen, now)
+
+
+def health_failures(seen: Watch, now: datetime) -> dict[str, str | None]:
+    """For `/readyz`, under names of their own. None is well."""
+    return {
+        f"watch.{kind}": SENTENCES[kind].format(count=found.count, age=_words(found.age(now))) if found.count else None
+        for kind, found in seen.kinds.items()
+    }
+
+
+def _words(age: timedelta) -> str:
+    seconds = int(age.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
