@@ -28,7 +28,7 @@ async def import_file(
     keep_going: bool,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> import_directory.Imported:
+) -> import_directory.ImportSummary:
     """A dry run prepares the database if need be, and records nothing. Raises CommandError for a file out of reach."""
     content = await asyncio.to_thread(content_of, f"{what} file", file, MAX_BYTES + 1)  # enough to know it is too large
     async with joined(settings) as ready:
@@ -43,7 +43,7 @@ async def import_file(
             await escalation.database.dispose()
 
 
-def print_import(console: Console, file: Path, done: import_directory.Imported) -> None:
+def print_import(console: Console, file: Path, done: import_directory.ImportSummary) -> None:
     """What a file changes: a table for a person, errors and notes as `file:line: text`."""
     workbook = file.suffix.lower() == ".xlsx"
     for error in done.errors:
@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
     return "—" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def import_as_json(done: import_directory.Imported) -> dict[str, Any]:
+def import_as_json(done: import_directory.ImportSummary) -> dict[str, Any]:
     def shown(change: str) -> list[dict[str, Any]]:
         return [
             {"kind": d.kind, "line": d.place[1], "record": d.record}

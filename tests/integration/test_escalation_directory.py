@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory, import_wards
-from services.escalation.application.record_directory import Imported
+from services.escalation.application.record_directory import ImportSummary
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.model import Contact
 from services.escalation.domain.rules.rulebook import RulebookError
@@ -36,7 +36,7 @@ HAC_THANH = "14797,2025-07-01,Hạc Thành,phường,,,\n"
 REFORM = date(2025, 7, 1)
 
 
-async def imported(city: City, *lines: str, keep_going: bool = False) -> Imported:
+async def imported(city: City, *lines: str, keep_going: bool = False) -> ImportSummary:
     return await import_directory(city.escalation, (HEAD + "".join(lines)).encode(), keep_going=keep_going)
 
 

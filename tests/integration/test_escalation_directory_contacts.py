@@ -10,7 +10,7 @@ from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.record_directory import record
 from services.escalation.application.route_reports import route_reports
-from services.escalation.domain.directory.schemas import Asked, ContactRow, Tables
+from services.escalation.domain.directory.schemas import ContactRow, RequestedChanges, Tables
 from services.escalation.domain.notices.message import Message
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
@@ -35,7 +35,7 @@ async def changed(city: City, *channels: str | None, quiet: tuple[str, str] | No
         (n, ContactRow.model_validate({"holder_id": WHO, "channel": url, "quiet_from": start, "quiet_to": end}))
         for n, url in enumerate(channels)
     ]
-    assert not (await record(city.escalation, Asked(Tables(contacts=rows), len(rows)))).errors
+    assert not (await record(city.escalation, RequestedChanges(Tables(contacts=rows), len(rows)))).errors
 
 
 async def to_chair(city: City) -> list[tuple[str, str, str]]:
@@ -124,7 +124,7 @@ async def test_a_second_channel_leaves_the_first_as_it_is(city: City) -> None:
         (1, ContactRow(holder_id=WHO, channel=NEW)),
     ]
     for _ in range(2):  # the second time it changes nothing
-        await record(city.escalation, Asked(Tables(contacts=rows), 2))
+        await record(city.escalation, RequestedChanges(Tables(contacts=rows), 2))
         assert await to_chair(city) == [("accountable", OLD, "queued"), ("accountable", NEW, "queued")]
 
 
@@ -208,7 +208,7 @@ async def test_what_need_not_be_told_any_more_is_told_nowhere(city: City, over: 
 async def test_a_dry_run_sends_nobody_anything(city: City) -> None:
     await slight(city)
     rows = [(0, ContactRow(holder_id=WHO, channel=NEW))]
-    await record(city.escalation, Asked(Tables(contacts=rows), 1), dry_run=True)
+    await record(city.escalation, RequestedChanges(Tables(contacts=rows), 1), dry_run=True)
     assert await to_chair(city) == [("accountable", OLD, "queued")]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.record_directory import record
-from services.escalation.domain.directory.schemas import Asked, Tables
+from services.escalation.domain.directory.schemas import RequestedChanges, Tables
 from services.escalation.store import directory
 from shared.clock import Clock
 from tests.integration.escalation_support import City
@@ -23,7 +23,7 @@ DUTY = at("2023-01-21 20:00")
 
 
 async def imported(city: City, tables: Tables, *, dry_run: bool = False) -> Any:
-    return await record(city.escalation, Asked(tables, len(tables)), dry_run=dry_run)
+    return await record(city.escalation, RequestedChanges(tables, len(tables)), dry_run=dry_run)
 
 
 async def known(city: City, known_at: datetime) -> list[Any]:

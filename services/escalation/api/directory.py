@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Page, Wired
 from services.escalation.application.escalation import Escalation
-from services.escalation.application.record_directory import Imported, record
+from services.escalation.application.record_directory import ImportSummary, record
 from services.escalation.domain.directory.diff import Difference
-from services.escalation.domain.directory.schemas import Asked, ContactRow, RosterRow, Tables, TenureRow
+from services.escalation.domain.directory.schemas import ContactRow, RequestedChanges, RosterRow, Tables, TenureRow
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -199,14 +199,14 @@ async def put_contacts(
 
 
 async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
-    done = await record(escalation, Asked(tables, len(tables)), dry_run=dry_run)
+    done = await record(escalation, RequestedChanges(tables, len(tables)), dry_run=dry_run)
     if done.errors:
         pointers = [(f"#/rows/{e.line}" + (f"/{e.field}" if e.field else ""), e.detail) for e in done.errors]
         raise invalid([FieldError(pointer, detail) for pointer, detail in pointers])
     return _changed(done)
 
 
-def _changed(done: Imported) -> Changed:
+def _changed(done: ImportSummary) -> Changed:
     return Changed(
         dry_run=done.dry_run,
         rows=done.lines,

@@ -67,7 +67,7 @@ async def _acknowledge(
     (incident,) = await incident_loading.with_standing(connection, [row])
     notices = await timers.notices_of(connection, incident.incident_id)
     mine = choose(engine, incident, notices)
-    is_new = acknowledging.acknowledge(engine, incident, notices, mine, by)
+    is_new = acknowledging.record_acknowledgement(engine, incident, notices, mine, by)
     await escalation.save(connection, engine.changes, engine.now)
     return engine, Acknowledged(incident.incident_id, incident.state, is_new, tuple(n.notice_id for n in mine))
 

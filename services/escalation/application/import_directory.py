@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.escalation.application.adopt_rulebooks import packaged_rulebooks
 from services.escalation.application.escalation import Escalation
-from services.escalation.application.record_directory import Imported, Progress, record
+from services.escalation.application.record_directory import ImportSummary, Progress, record
 from services.escalation.domain.directory.readers import read_directory, read_wards
 from services.escalation.domain.directory.schemas import LineError
 
@@ -23,7 +23,7 @@ async def import_wards(
     keep_going: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportSummary:
     """Units from CSV or XLSX. With an error in any line nothing is recorded, unless `keep_going`."""
     return await record(escalation, read_wards(content), keep_going=keep_going, dry_run=dry_run, progress=progress)
 
@@ -35,7 +35,7 @@ async def import_directory(
     keep_going: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportSummary:
     """Tenures, rosters or contacts from CSV, or all of them from a workbook. A row supersedes what it contradicts."""
     posts = {post.key for book in packaged_rulebooks() for post in book.rulebook.posts}
     return await record(

@@ -29,7 +29,7 @@ from services.escalation.domain.directory.diff import (
     shown_unit,
 )
 from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
-from services.escalation.domain.directory.schemas import Asked, LineError, Note, Tables
+from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Tables
 from services.escalation.domain.directory.validation import (
     Units,
     check,
@@ -49,7 +49,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportSummary:
     """How many lines there were, how many of them change something, and what was wrong with which line."""
 
     lines: int
@@ -99,13 +99,13 @@ class Plans:
 
 async def record(
     escalation: Escalation,
-    asked: Asked,
+    requested: RequestedChanges,
     *,
     posts: Collection[str] = (),
     keep_going: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportSummary:
     """Record what is asked. With an error in any line nothing is recorded, unless `keep_going`.
 
     A dry run does all of it and takes it back: its answer is what the real run would give. `posts`: those to go by
@@ -114,16 +114,16 @@ async def record(
     async with _changing(escalation, dry_run=dry_run) as connection:
         units = await directory.units(connection)
         posts = {p.key for a in await directory.rulebooks(connection) for p in a.rulebook.posts} or posts
-        tables, errors = _checked(asked, units, posts)
+        tables, errors = _checked(requested, units, posts)
         if errors and not keep_going:
-            return Imported(asked.lines, 0, errors, notes=asked.notes, dry_run=dry_run)
+            return ImportSummary(requested.lines, 0, errors, notes=requested.notes, dry_run=dry_run)
         now = directory.after(await directory.newest(connection), escalation.clock.now())
         recorded = await _recorded(connection, tables, units, posts, now)
         plans = _plan(tables, recorded, now, escalation.new_id)
         await _write(escalation, connection, plans, with_recorded(tables.units, units), now, progress)
-    notes = [*asked.notes, *_notes(tables, recorded, plans)]
+    notes = [*requested.notes, *_notes(tables, recorded, plans)]
     unchanged = len(tables) - plans.lines
-    return Imported(asked.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged)
+    return ImportSummary(requested.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged)
 
 
 @asynccontextmanager
@@ -137,9 +137,9 @@ async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[
         escalation.wake()
 
 
-def _checked(asked: Asked, units: Units, posts: Collection[str]) -> tuple[Tables, list[LineError]]:
+def _checked(requested: RequestedChanges, units: Units, posts: Collection[str]) -> tuple[Tables, list[LineError]]:
     """The lines that can be recorded beside one another, and what is wrong with the others."""
-    tables, errors = asked.tables, [*asked.errors]
+    tables, errors = requested.tables, [*requested.errors]
     while found := check(tables, units, posts):  # a line may rest on one that falls away
         errors += found
         tables = tables.without(found)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from services.cli.importing import import_as_json, print_import
-from services.escalation.application.record_directory import Imported
+from services.escalation.application.record_directory import ImportSummary
 from services.escalation.domain.directory.diff import (
     Reach,
     differences,
@@ -28,7 +28,7 @@ FILE = Path("so.xlsx")
 
 
 @pytest.fixture
-def done() -> Imported:
+def done() -> ImportSummary:
     """A handover that is entered late, and another channel for who left."""
     before = plan_tenures([(2, row())], UNITS, (), NOW, new_id).recorded
     tenures = plan_tenures([(2, row("mau-2", "2023-01-20"))], UNITS, before, NOW, new_id)
@@ -36,16 +36,16 @@ def done() -> Imported:
     contacts = plan_contacts(tables, {"mau-1": [Contact("outbox://mau-1")]})
     found = [*differences("tenure", tenures, shown_tenure), *differences("contact", contacts, shown_reach)]
     errors = [LineError(3, "unit 99999 of 2021-02-01 is unknown: import its ward first", "unit_code", "tenures")]
-    return Imported(3, 2, errors, found, [Note("post chair has no holder", 2, "tenures")], dry_run=True)
+    return ImportSummary(3, 2, errors, found, [Note("post chair has no holder", 2, "tenures")], dry_run=True)
 
 
-def printed(done: Imported, *, terminal: bool) -> str:
+def printed(done: ImportSummary, *, terminal: bool) -> str:
     out = io.StringIO()
     print_import(Console(file=out, force_terminal=terminal, width=200), FILE, done)
     return out.getvalue()
 
 
-def test_lines_for_a_pipe_name_file_sheet_and_line(done: Imported, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_for_a_pipe_name_file_sheet_and_line(done: ImportSummary, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(done, terminal=False).splitlines()
     assert lines[0].startswith("so.xlsx:tenures:2: tenure added 14776 2021-02-01 chair holder mau-2")
     assert lines[1].startswith("so.xlsx:tenures:2: tenure superseded 14776 2021-02-01 chair holder mau-1")
@@ -61,13 +61,13 @@ def test_lines_for_a_pipe_name_file_sheet_and_line(done: Imported, capsys: pytes
     ]
 
 
-def test_a_person_is_shown_a_table(done: Imported) -> None:
+def test_a_person_is_shown_a_table(done: ImportSummary) -> None:
     table = printed(done, terminal=True)
     assert "old → new" in table
     assert "valid_to: — → 2023-01-20" in table
 
 
-def test_a_machine_is_told_the_same(done: Imported) -> None:
+def test_a_machine_is_told_the_same(done: ImportSummary) -> None:
     told = json.loads(json.dumps(import_as_json(done)))
     assert (told["dry_run"], told["lines"], told["recorded"], told["unchanged"]) == (True, 3, 2, 0)
     assert [(a["kind"], a["line"]) for a in told["added"]] == [("tenure", 2), ("contact", 2)]
@@ -75,7 +75,7 @@ def test_a_machine_is_told_the_same(done: Imported) -> None:
     assert [(e["table"], e["line"]) for e in told["errors"]] == [("tenures", 3)]
 
 
-def test_nobody_is_shown_more_of_a_channel_than_its_scheme(done: Imported) -> None:
+def test_nobody_is_shown_more_of_a_channel_than_its_scheme(done: ImportSummary) -> None:
     for shown in (printed(done, terminal=False), printed(done, terminal=True), json.dumps(import_as_json(done))):
         assert "mailto" in shown
         assert "mat-khau" not in shown

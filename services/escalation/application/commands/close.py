@@ -18,7 +18,7 @@ async def close(escalation: Escalation, incident_id: str, caller: Principal, rea
         if case.state == "closed" and command.said_before(found):
             return CommandResult(case, is_new=False)
         command.allow()
-        insist(lifecycle.may_close(case.standing, asked="acknowledge" in case.pending))
+        insist(lifecycle.may_close(case.standing, is_ack_pending="acknowledge" in case.pending))
         command.record(found, lambda head, data: IncidentClosed(**head, data=FindingData(**data)))
         timers.end(command.engine, case, "closed")
     return CommandResult(case, is_new=True)

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from services.escalation.domain.directory.schemas import (
-    Asked,
     ContactRow,
     LineError,
     Note,
     Read,
+    RequestedChanges,
     RosterRow,
     Row,
     Table,
@@ -57,12 +57,12 @@ class Sheet:
     errors: Sequence[LineError] = ()
 
 
-def read_wards(content: bytes) -> Asked:
+def read_wards(content: bytes) -> RequestedChanges:
     """The units of a CSV file, or of a workbook's first sheet."""
     return _gather([("units", _sheets(content)[0])], [])
 
 
-def read_directory(content: bytes) -> Asked:
+def read_directory(content: bytes) -> RequestedChanges:
     """A table of tenures, rosters or contacts, told apart by its header; or a workbook with a sheet for each."""
     sheets = _sheets(content)
     named: list[tuple[Table, Sheet]] = [
@@ -71,7 +71,7 @@ def read_directory(content: bytes) -> Asked:
     if not named:
         return _gather([(_table_of(sheets[0]), sheets[0])], sheets[1:])
     if len({table for table, _ in named}) < len(named):
-        return Asked(lines=1, errors=[LineError(1, "two sheets have the same name: keep one of them")])
+        return RequestedChanges(lines=1, errors=[LineError(1, "two sheets have the same name: keep one of them")])
     return _gather(named, [s for s in sheets if all(s is not sheet for _, sheet in named)])
 
 
@@ -85,7 +85,7 @@ def _table_of(sheet: Sheet) -> Table:
     return "contacts" if "channel" in sheet.header and not {"post", "unit_code"} & {*sheet.header} else "tenures"
 
 
-def _gather(tables: Sequence[tuple[Table, Sheet]], unread: Sequence[Sheet]) -> Asked:
+def _gather(tables: Sequence[tuple[Table, Sheet]], unread: Sequence[Sheet]) -> RequestedChanges:
     found: dict[str, Sequence[Any]] = {}
     errors: list[LineError] = []
     for table, sheet in tables:
@@ -95,7 +95,7 @@ def _gather(tables: Sequence[tuple[Table, Sheet]], unread: Sequence[Sheet]) -> A
     rows = Tables(**found)
     lines = len(rows) + len({(e.table, e.line) for e in errors})
     notes = [Note(f"sheet {s.name} is not read: sheets are called {', '.join(DIRECTORY)}") for s in unread if s.header]
-    return Asked(rows, lines, errors, notes)
+    return RequestedChanges(rows, lines, errors, notes)
 
 
 def _sheets(content: bytes) -> list[Sheet]:

@@ -270,7 +270,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedChanges:
     """What a file or a request asks to be recorded. `lines`: how many there were; `errors`: of those not understood."""
 
     tables: Tables = field(default_factory=Tables)

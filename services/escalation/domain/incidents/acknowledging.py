@@ -29,7 +29,7 @@ class StoredNotice:
     acknowledged_at: datetime | None
 
 
-def acknowledge(
+def record_acknowledgement(
     engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], mine: Sequence[StoredNotice], by: str
 ) -> bool:
     """Acknowledge `mine` of the incident's `notices`. Returns whether any of them was not acknowledged before."""

@@ -115,15 +115,15 @@ def refusal(action: Action, role: str, state: State) -> Refused | None:
     return None
 
 
-def may_close(decision: Decision, *, asked: bool) -> Refused | None:
-    """Nothing is closed that nobody looked at, or while somebody is still `asked` for an answer."""
+def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
+    """Nothing is closed that nobody looked at, or while an acknowledgement is pending."""
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
     if decision.outcome == "does_not_apply":
         return None
     if decision.standing == "provisional":
         return Refused(409, "the incident is not verified: verify or dismiss it first")
-    if asked:
+    if is_ack_pending:
         return Refused(409, "a post-holder is still asked to acknowledge: close it when they have, or the chain ended")
     return None
 

@@ -14,7 +14,7 @@ from openpyxl import Workbook
 
 from services.escalation.domain.directory import channel_schemes
 from services.escalation.domain.directory.readers import MAX_BYTES, MAX_ROWS, read_directory, read_wards
-from services.escalation.domain.directory.schemas import Asked, ContactRow, RosterRow, TenureRow, UnitRow
+from services.escalation.domain.directory.schemas import ContactRow, RequestedChanges, RosterRow, TenureRow, UnitRow
 from tests.support import CHAIR, at, read_rows
 
 COLUMNS = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample"
@@ -293,7 +293,7 @@ def changed(column: str, value: Any) -> bytes:
     return workbook(tenures=[TENURES[0], row])
 
 
-def lines_of(asked: Asked) -> list[tuple[str | None, int, str]]:
+def lines_of(asked: RequestedChanges) -> list[tuple[str | None, int, str]]:
     return [(e.table, e.line, e.detail) for e in asked.errors]
 
 

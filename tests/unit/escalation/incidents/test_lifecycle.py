@@ -136,9 +136,9 @@ def decided(*reports: object, **more: object) -> Decision:
     ids=str,
 )
 def test_nothing_is_closed_that_nobody_looked_at_or_while_somebody_is_asked(
-    decision: Decision, asked: bool, reason: str | None
+    decision: Decision, is_ack_pending: bool, reason: str | None
 ) -> None:
-    refused = may_close(decision, asked=asked)
+    refused = may_close(decision, is_ack_pending=is_ack_pending)
     if reason is None:
         assert refused is None
     else:

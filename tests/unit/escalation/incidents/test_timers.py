@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
-from services.escalation.domain.incidents.acknowledging import StoredNotice, acknowledge
+from services.escalation.domain.incidents.acknowledging import StoredNotice, record_acknowledgement
 from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import evaluate
@@ -147,7 +147,9 @@ class Night:
             )
             for n in self.notices
         ]
-        acknowledge(self.engine, self.case, stored, [n for n in stored if n.recipient == recipient], recipient)
+        record_acknowledgement(
+            self.engine, self.case, stored, [n for n in stored if n.recipient == recipient], recipient
+        )
         self._saved()
 
     def _saved(self) -> None:
