@@ -123,7 +123,7 @@ def decided(*reports: object, **more: object) -> Decision:
 
 
 @pytest.mark.parametrize(
-    ("decision", "asked", "reason"),
+    ("decision", "is_ack_pending", "reason"),
     [
         (decided(facts("FIRE")), False, "not determined"),
         (decided(facts("FIRE"), verified=True), False, "not determined"),
