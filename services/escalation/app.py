@@ -24,7 +24,7 @@ from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
 from shared.loop import Loop
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
+from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -109,13 +109,13 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     async def checks() -> Sequence[Check]:
         complaints = {
-            "relay": relay.complaint(),
-            "consumer": consumer.complaint(),
+            "relay": relay.health_failure(),
+            "consumer": consumer.health_failure(),
             "delivery": delivery.complaint(),
             "deadlines": passing.complaint(),
             "stream": broadcast.complaint(),
             **await watchman.complaints(),
-            "dead_letters": await dead_letter_complaint(escalation.engine, tables.dead_letter),
+            "dead_letters": await dead_letter_health_failure(escalation.engine, tables.dead_letter),
         }
         return checks_of(complaints)
 

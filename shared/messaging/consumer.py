@@ -20,7 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.delivery import Delivery, Entry
-from shared.messaging.wire import Backoff, connect, connection_options, describe, ensure_groups, pause
+from shared.messaging.wire import Backoff, connect, connection_options, describe_error, ensure_groups, pause
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -38,7 +38,7 @@ end
 
 
 @dataclass
-class _Lane(Generic[T]):
+class _StreamReading(Generic[T]):
     """One stream: its deliveries, and where reading it stands."""
 
     delivery: Delivery[T]
@@ -82,7 +82,7 @@ class Consumer(Generic[T]):
     ) -> None:
         """`name` is unique among the group's consumers, and stays over a restart. `block`: seconds that a read
         waits in Redis. `gather`: seconds from one read to the next, unless it was full: larger batches where nobody
-        waits for the outcome. `stall_after`: seconds without progress before a complaint. `grace`: seconds that a
+        waits for the outcome. `stall_after`: seconds without progress until it is not healthy. `grace`: seconds that a
         handler gets to finish when we stop. `stale_after`: seconds until an idle consumer without entries is deleted.
         """
         self._url = url
@@ -99,23 +99,23 @@ class Consumer(Generic[T]):
         self._redis = connect(url)
         self._delete_stale = self._redis.register_script(_DELETE_STALE)
 
-        def lane(stream: str) -> _Lane[T]:
+        def reading(stream: str) -> _StreamReading[T]:
             delivery = Delivery(
                 self._redis, stream, group, name, parse, handle, engine, dead_letters, dead_after, self._stop
             )
-            return _Lane(delivery, Backoff(self._stop))
+            return _StreamReading(delivery, Backoff(self._stop))
 
-        self._lanes = {stream: lane(stream) for stream in streams}
+        self._readings = {stream: reading(stream) for stream in streams}
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Starts whether Redis is there or not. On leaving, a batch in hand is finished. For one use."""
         every = self._claim_idle / 3
         tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group}")]
-        for lane in self._lanes.values():
-            lane.read_at = lane.claimed_at = monotonic()
-            tasks.append(asyncio.create_task(self._repeat(lane, self._hold, every)))
-            tasks.append(asyncio.create_task(self._repeat(lane, self._claim, every)))
+        for reading in self._readings.values():
+            reading.read_at = reading.claimed_at = monotonic()
+            tasks.append(asyncio.create_task(self._repeat(reading, self._hold, every)))
+            tasks.append(asyncio.create_task(self._repeat(reading, self._claim, every)))
         try:
             yield
         finally:
@@ -127,14 +127,14 @@ class Consumer(Generic[T]):
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._redis.aclose()
 
-    def complaint(self) -> str | None:
-        """What keeps events from being handled, or None."""
+    def health_failure(self) -> str | None:
+        """Why events are not being handled, or None."""
         now = monotonic()
-        for stream, lane in self._lanes.items():
-            silent = now - max(lane.read_at, lane.delivery.finished_at)
-            unclaimed = now - max(lane.claimed_at, lane.delivery.finished_at) - self._claim_idle
+        for stream, reading in self._readings.items():
+            silent = now - max(reading.read_at, reading.delivery.finished_at)
+            unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
             if max(silent, unclaimed) > self._stall_after:
-                error = lane.delivery.last_error or "none; is Redis reachable?"
+                error = reading.delivery.last_error or "none; is Redis reachable?"
                 return f"{self._group} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
         return None
 
@@ -144,25 +144,25 @@ class Consumer(Generic[T]):
             try:
                 await self._read_with(self._broker())
             except Exception as error:
-                log.warning("consumer waits", group=self._group, error=describe(error), attempt=backoff.attempt)
+                log.warning("consumer waits", group=self._group, error=describe_error(error), attempt=backoff.attempt)
                 await backoff.wait()
 
     async def _read_with(self, broker: RedisBroker) -> None:
         try:
-            for stream in self._lanes:
+            for stream in self._readings:
                 await ensure_groups(self._redis, stream, [self._group])
             client = await broker.connect()
             client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
             await broker.start()
             await self._stop.wait()
-            await asyncio.gather(*(lane.parked.wait() for lane in self._lanes.values()))
+            await asyncio.gather(*(reading.parked.wait() for reading in self._readings.values()))
         finally:
             await broker.stop()
 
     def _broker(self) -> RedisBroker:
         quiet: dict[str, Any] = {"logger": None, "apply_types": False, "graceful_timeout": None}
         broker = RedisBroker(self._url, **quiet, **connection_options())
-        for stream, lane in self._lanes.items():
+        for stream, reading in self._readings.items():
             subscriber = broker.subscriber(
                 # last_id: where FastStream creates a group that is gone; where to read, `_read` decides
                 stream=StreamSub(
@@ -177,81 +177,85 @@ class Consumer(Generic[T]):
                 parser=_unparsed,
                 decoder=_entries,
             )
-            subscriber(lane.delivery.take)
+            subscriber(reading.delivery.take)
         return broker
 
     async def _read(self, *, streams: dict[str, str], **_: Any) -> list[tuple[bytes, list[Entry]]]:
         """In place of the client's `xreadgroup`: raises nothing, and never returns nothing without having waited."""
         ((stream, _from),) = streams.items()
-        lane = self._lanes[stream]
+        reading = self._readings[stream]
         if self._stop.is_set():
-            lane.parked.set()
+            reading.parked.set()
             await asyncio.sleep(self._grace)
             return []
         try:
-            entries = await self._own_pending(lane) or await self._new(lane)
+            entries = await self._own_pending(reading) or await self._new(reading)
         except Exception as error:
-            await self._recover(lane, error)
+            await self._recover(reading, error)
             return []
-        lane.read_at = monotonic()
-        lane.backoff.reset()
+        reading.read_at = monotonic()
+        reading.backoff.reset()
         return [(stream.encode(), entries)] if entries else []
 
-    async def _own_pending(self, lane: _Lane[T]) -> list[Entry]:
+    async def _own_pending(self, reading: _StreamReading[T]) -> list[Entry]:
         """What this consumer had in hand when it was killed comes first, so that its order is kept."""
-        if lane.own is None:
+        if reading.own is None:
             return []
-        entries = await lane.delivery.claim(0, lane.own, self._name)
-        lane.own = f"({entries[-1][0].decode()}" if entries else None
+        entries = await reading.delivery.claim(0, reading.own, self._name)
+        reading.own = f"({entries[-1][0].decode()}" if entries else None
         return entries
 
-    async def _new(self, lane: _Lane[T]) -> list[Entry]:
-        if not lane.was_full and (early := lane.read_at + self._gather - monotonic()) > 0:
+    async def _new(self, reading: _StreamReading[T]) -> list[Entry]:
+        if not reading.was_full and (early := reading.read_at + self._gather - monotonic()) > 0:
             await pause(self._stop, early)
-        streams: dict[Any, Any] = {lane.delivery.stream: ">"}
+        streams: dict[Any, Any] = {reading.delivery.stream: ">"}
         reply: Any = await self._redis.xreadgroup(
             self._group, self._name, streams, count=self._max_records, block=round(self._block * 1000)
         )
         entries: list[Entry] = reply[0][1] if reply else []
-        lane.was_full = len(entries) == self._max_records
+        reading.was_full = len(entries) == self._max_records
         return entries
 
-    async def _recover(self, lane: _Lane[T], error: Exception) -> None:
-        lane.delivery.last_error = describe(error)
-        stream = lane.delivery.stream
-        log.warning("stream does not answer", stream=stream, group=self._group, error=lane.delivery.last_error)
-        await lane.backoff.wait()
+    async def _recover(self, reading: _StreamReading[T], error: Exception) -> None:
+        reading.delivery.last_error = describe_error(error)
+        stream = reading.delivery.stream
+        log.warning("stream does not answer", stream=stream, group=self._group, error=reading.delivery.last_error)
+        await reading.backoff.wait()
         if "NOGROUP" in str(error):
             try:
                 await ensure_groups(self._redis, stream, [self._group])
             except (RedisError, OSError) as again:
-                log.warning("group is gone", stream=stream, group=self._group, error=describe(again))
+                log.warning("group is gone", stream=stream, group=self._group, error=describe_error(again))
 
-    async def _repeat(self, lane: _Lane[T], step: Callable[[_Lane[T]], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(
+        self, reading: _StreamReading[T], step: Callable[[_StreamReading[T]], Awaitable[None]], seconds: float
+    ) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
             try:
-                await step(lane)
+                await step(reading)
                 backoff.reset()
                 await pause(self._stop, seconds)
             except Exception as error:
-                log.warning("claiming waits", stream=lane.delivery.stream, group=self._group, error=describe(error))
+                log.warning(
+                    "claiming waits", stream=reading.delivery.stream, group=self._group, error=describe_error(error)
+                )
                 await backoff.wait()
 
-    async def _hold(self, lane: _Lane[T]) -> None:
-        await lane.delivery.hold()
+    async def _hold(self, reading: _StreamReading[T]) -> None:
+        await reading.delivery.hold()
 
-    async def _claim(self, lane: _Lane[T]) -> None:
-        if lane.own is not None:
+    async def _claim(self, reading: _StreamReading[T]) -> None:
+        if reading.own is not None:
             return  # what is its own comes first; and before anything was read, there may be no group yet
-        while entries := await lane.delivery.claim(round(self._claim_idle * 1000)):
-            await lane.delivery.take(entries)
+        while entries := await reading.delivery.claim(round(self._claim_idle * 1000)):
+            await reading.delivery.take(entries)
             if self._stop.is_set():
                 return
         await self._delete_stale(
-            keys=[lane.delivery.stream], args=[self._group, self._name, round(self._stale_after * 1000)]
+            keys=[reading.delivery.stream], args=[self._group, self._name, round(self._stale_after * 1000)]
         )
-        lane.claimed_at = monotonic()
+        reading.claimed_at = monotonic()
 
 
 async def _unparsed(message: BatchStreamMessage) -> RedisBatchStreamMessage:

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.topology import dead_stream
-from shared.messaging.wire import FIELD, Backoff, describe, is_transient
+from shared.messaging.wire import FIELD, Backoff, describe_error, is_transient
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def dead_letter_table(metadata: MetaData) -> Table:
     )
 
 
-async def dead_letter_complaint(engine: AsyncEngine, dead_letters: Table) -> str | None:
+async def dead_letter_health_failure(engine: AsyncEngine, dead_letters: Table) -> str | None:
     """For /readyz: a dead letter stays until somebody has looked at it."""
     async with engine.connect() as connection:
         count = await connection.scalar(select(func.count()).select_from(dead_letters))
@@ -112,7 +112,7 @@ class Delivery(Generic[T]):
                 self.finished_at = monotonic()
         except Exception as error:
             # FastStream, which calls this, would say nothing
-            self.last_error = describe(error)
+            self.last_error = describe_error(error)
             log.error("delivery failed, its entries stay pending", **self._context(), error=self.last_error)
         finally:
             self._held -= ids
@@ -160,7 +160,7 @@ class Delivery(Generic[T]):
                 await self._handle([letter.event for letter in letters])
                 return [letter.entry_id for letter in letters]
             except Exception as error:
-                self.last_error = describe(error)
+                self.last_error = describe_error(error)
                 if not is_transient(error):
                     failure = error
                     break
@@ -182,7 +182,7 @@ class Delivery(Generic[T]):
 
     async def _bury(self, entry_id: bytes, body: bytes, error: Exception) -> None:
         """The row first: Redis may lose its half. If this fails, the entry stays pending and its turn comes again."""
-        letter: dict[Any, Any] = {"group": self._group, "entry_id": entry_id.decode(), "error": describe(error)}
+        letter: dict[Any, Any] = {"group": self._group, "entry_id": entry_id.decode(), "error": describe_error(error)}
         row = {
             "stream": self.stream,
             "digest": sha256(body).hexdigest(),
@@ -198,7 +198,7 @@ class Delivery(Generic[T]):
                 pipe.xack(self.stream, self._group, entry_id)
                 await pipe.execute()
         except Exception as failure:
-            log.warning("dead letter waits", **self._context(entry_id), error=describe(failure))
+            log.warning("dead letter waits", **self._context(entry_id), error=describe_error(failure))
         else:
             log.error("event is dead", **self._context(entry_id), error=letter["error"])
 
@@ -209,7 +209,7 @@ class Delivery(Generic[T]):
                 await self._redis.xack(self.stream, self._group, *ids)
                 return
             except (RedisError, OSError) as error:
-                log.warning("acknowledgement waits", **self._context(), error=describe(error))
+                log.warning("acknowledgement waits", **self._context(), error=describe_error(error))
                 if self._stop.is_set():
                     return
                 await backoff.wait()

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.outbox import Outbox
 from shared.messaging.topology import dead_stream
-from shared.messaging.wire import describe, is_transient, number_of, stream_state
+from shared.messaging.wire import describe_error, is_transient, number_of, stream_state
 
 
 @dataclass(frozen=True)
@@ -53,35 +53,35 @@ async def progress(redis: Redis, streams: Mapping[str, Sequence[str]]) -> list[G
     return found
 
 
-async def settled(
+async def is_drained(
     redis: Redis, outboxes: Sequence[tuple[AsyncEngine, Outbox]], streams: Mapping[str, Sequence[str]]
 ) -> bool:
     """Whether nothing is on its way: all published, delivered and acknowledged."""
-    return await _unsettled(redis, outboxes, streams) is None
+    return await _under_way(redis, outboxes, streams) is None
 
 
-async def wait_settled(
+async def wait_drained(
     redis: Redis, outboxes: Sequence[tuple[AsyncEngine, Outbox]], streams: Mapping[str, Sequence[str]], timeout: float
 ) -> None:
     """Raises TimeoutError that names what has not come to rest after `timeout` seconds; an outage is waited out."""
-    delay, unsettled = 0.002, None
+    delay, under_way = 0.002, None
     try:
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    if (unsettled := await _unsettled(redis, outboxes, streams)) is None:
+                    if (under_way := await _under_way(redis, outboxes, streams)) is None:
                         return
                 except Exception as error:
                     if not is_transient(error):
                         raise
-                    unsettled = describe(error)
+                    under_way = describe_error(error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 1.5, 0.05)
     except TimeoutError:
-        raise TimeoutError(f"not settled after {timeout:g} s: {unsettled}") from None
+        raise TimeoutError(f"not drained after {timeout:g} s: {under_way}") from None
 
 
-async def _unsettled(
+async def _under_way(
     redis: Redis, outboxes: Sequence[tuple[AsyncEngine, Outbox]], streams: Mapping[str, Sequence[str]]
 ) -> str | None:
     """Groups, outboxes, groups again. At the first look nobody handled an event, after it nothing waited to be

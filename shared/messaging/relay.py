@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.messaging.outbox import Outbox
-from shared.messaging.wire import FIELD, Backoff, describe, ensure_groups, number_of, pause, stream_state
+from shared.messaging.wire import FIELD, Backoff, describe_error, ensure_groups, number_of, pause, stream_state
 
 log = structlog.get_logger()
 _LOCK_CLASS = 0x7472_7562
@@ -103,8 +103,8 @@ class Relay:
         for event in self._woken.values():
             event.set()
 
-    def complaint(self) -> str | None:
-        """What keeps events from being published, or None. A relay that waits for another's lock is well."""
+    def health_failure(self) -> str | None:
+        """Why events are not being published, or None. A relay that waits for another's lock is healthy."""
         for stream, beat in self._beat.items():
             if (silent := monotonic() - beat) > self._stall_after:
                 return f"relay of {stream} has done nothing for {silent:.0f} s: see its last warning in the log"
@@ -125,7 +125,7 @@ class Relay:
                 self._beat[stream] = monotonic()
                 await pause(self._stop, 10 * self._poll)
             except Exception as error:
-                log.warning("relay waits", stream=stream, error=describe(error), attempt=backoff.attempt)
+                log.warning("relay waits", stream=stream, error=describe_error(error), attempt=backoff.attempt)
                 await backoff.wait()
 
     def _lock_key(self, stream: str) -> int:

@@ -69,7 +69,7 @@ def is_transient(error: BaseException) -> bool:
     return str(getattr(cause, "sqlstate", "") or "").startswith(_TRANSIENT_SQLSTATES)
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Type of the error and where it arose; never its text, which may quote a person's words."""
     name = type(error).__name__
     if isinstance(error, ValidationError):

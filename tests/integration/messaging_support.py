@@ -89,8 +89,8 @@ class World:
         async with self.engine.begin() as connection:
             await messaging.add(connection, self.outbox, events)
 
-    async def settled(self, seconds: float = 15.0) -> None:
-        await messaging.wait_settled(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
+    async def drained(self, seconds: float = 15.0) -> None:
+        await messaging.wait_drained(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
 
     async def waiting(self) -> list[int | None]:
         """Numbers of the rows that are still in the outbox."""

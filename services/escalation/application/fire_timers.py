@@ -12,8 +12,7 @@ from services.escalation.domain.incidents.incident import Outcome
 from services.escalation.domain.incidents.timers import Passed, Told, pass_due
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
-from shared.messaging import is_transient
-from shared.messaging.wire import describe
+from shared.messaging import describe_error, is_transient
 
 log = structlog.get_logger()
 AT_ONCE = 500
@@ -54,7 +53,7 @@ async def _pass(escalation: Escalation, which: Sequence[str] | None) -> int:
             return await _pass(escalation, claimed[:middle]) + await _pass(escalation, claimed[middle:])
         _put_aside[claimed[0]] = monotonic() + TRIED_AGAIN_SECONDS
         again = f"{TRIED_AGAIN_SECONDS:.0f} s"
-        log.error("incident cannot be handled", incident=claimed[0], error=describe(error), tried_again_in=again)
+        log.error("incident cannot be handled", incident=claimed[0], error=describe_error(error), tried_again_in=again)
         return 0
     count(out)
     escalation.wake()
