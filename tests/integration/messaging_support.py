@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import MetaData, Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
@@ -55,7 +54,7 @@ class Seen:
 class World:
     servers: Servers
     engine: AsyncEngine
-    redis: Redis
+    redis: messaging.Client
     stream: str
     outbox: Outbox
     dead: Table

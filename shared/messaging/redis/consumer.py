@@ -19,45 +19,42 @@ from redis.exceptions import RedisError
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.messaging.backoff import Backoff, pause
 from shared.messaging.delivery import Delivery, Entry
-from shared.messaging.wire import Backoff, connect, connection_options, describe_error, ensure_groups, pause
+from shared.messaging.errors import describe_error
+from shared.messaging.redis.client import connect, connection_options
+from shared.messaging.redis.consumer_group import RedisConsumerGroup
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_DELETE_STALE = """
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local known = {}
-  for i = 1, #consumer, 2 do known[consumer[i]] = consumer[i + 1] end
-  if known.pending == 0 and known.idle > tonumber(ARGV[3]) and known.name ~= ARGV[2] then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], known.name)
-  end
-end
-"""
-# A script: deleting a consumer that has just read something would lose what it read.
-
 
 @dataclass
 class _StreamReading(Generic[T]):
-    """One stream: its deliveries, and where reading it stands."""
+    """One stream of a consumer: where its entries come from and go to, and how far reading and claiming are."""
 
+    group: RedisConsumerGroup
     delivery: Delivery[T]
     backoff: Backoff
-    own: str | None = "-"
-    """From this id on, entries are still pending from this consumer's earlier life; None: all read."""
+    own_from: str | None = "-"
+    """From this id on, entries may be pending from this consumer's earlier life. None: all of them were read."""
     read_at: float = field(default_factory=monotonic)
+    """When Redis last answered a read."""
     was_full: bool = False
+    """Whether the last read brought as many entries as it may."""
     claimed_at: float = field(default_factory=monotonic)
+    """When the last round of claiming ended."""
     parked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once we stop and no read is under way."""
 
 
 class Consumer(Generic[T]):
     """Gives each event of `streams` to `handle` at least once, in the order of its stream.
 
-    `handle` gets the parsed events of one stream, commits them itself, and must ignore an event id that it has
-    seen. A transient error (database or broker away, deadlock) is met by the same batch again, in place, as long as
-    it takes. After any other, the guilty event is singled out, tried again every `claim_idle` seconds and laid among
-    the dead letters at its delivery number `dead_after`; what `parse` rejects goes there at once.
+    `handle` gets the parsed events of one stream, commits them itself, and must ignore an event id that it has seen.
+    After a transient error (database or broker away, deadlock) it gets the same batch again, as long as it takes.
+    After any other error, the guilty event is singled out and tried again every `claim_idle` seconds. At its delivery
+    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once.
     """
 
     def __init__(
@@ -80,13 +77,15 @@ class Consumer(Generic[T]):
         grace: float = 15.0,
         stale_after: float = 3600.0,
     ) -> None:
-        """`name` is unique among the group's consumers, and stays over a restart. `block`: seconds that a read
-        waits in Redis. `gather`: seconds from one read to the next, unless it was full: larger batches where nobody
-        waits for the outcome. `stall_after`: seconds without progress until it is not healthy. `grace`: seconds that a
-        handler gets to finish when we stop. `stale_after`: seconds until an idle consumer without entries is deleted.
+        """`name`: unique among the group's consumers, and the same after a restart. `max_records`: entries a read.
+
+        The rest is in seconds. `block`: how long a read waits in Redis. `gather`: from one read to the next, unless
+        it was full; so batches are larger where nobody waits for the outcome. `stall_after`: without progress, until
+        the consumer is not healthy. `grace`: for a handler to finish when we stop. `stale_after`: until an idle
+        consumer without entries is deleted.
         """
         self._url = url
-        self._group = group
+        self._group_name = group
         self._name = name
         self._max_records = max_records
         self._claim_idle = claim_idle
@@ -97,13 +96,11 @@ class Consumer(Generic[T]):
         self._stale_after = stale_after
         self._stop = asyncio.Event()
         self._redis = connect(url)
-        self._delete_stale = self._redis.register_script(_DELETE_STALE)
 
         def reading(stream: str) -> _StreamReading[T]:
-            delivery = Delivery(
-                self._redis, stream, group, name, parse, handle, engine, dead_letters, dead_after, self._stop
-            )
-            return _StreamReading(delivery, Backoff(self._stop))
+            redis_group = RedisConsumerGroup(self._redis, stream, group, name)
+            delivery = Delivery(redis_group, parse, handle, engine, dead_letters, dead_after, self._stop)
+            return _StreamReading(redis_group, delivery, Backoff(self._stop))
 
         self._readings = {stream: reading(stream) for stream in streams}
 
@@ -111,7 +108,7 @@ class Consumer(Generic[T]):
     async def running(self) -> AsyncGenerator[None]:
         """Starts whether Redis is there or not. On leaving, a batch in hand is finished. For one use."""
         every = self._claim_idle / 3
-        tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group}")]
+        tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group_name}")]
         for reading in self._readings.values():
             reading.read_at = reading.claimed_at = monotonic()
             tasks.append(asyncio.create_task(self._repeat(reading, self._hold, every)))
@@ -122,7 +119,7 @@ class Consumer(Generic[T]):
             self._stop.set()
             _, late = await asyncio.wait(tasks, timeout=self._grace)
             for task in late:
-                log.warning("consumer does not finish in time", group=self._group, task=task.get_name())
+                log.warning("consumer does not finish in time", group=self._group_name, task=task.get_name())
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._redis.aclose()
@@ -135,39 +132,42 @@ class Consumer(Generic[T]):
             unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
             if max(silent, unclaimed) > self._stall_after:
                 error = reading.delivery.last_error or "none; is Redis reachable?"
-                return f"{self._group} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
+                return f"{self._group_name} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
         return None
 
     async def _read_on(self) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
             try:
-                await self._read_with(self._broker())
+                await self._read_with(self._subscribed())
             except Exception as error:
-                log.warning("consumer waits", group=self._group, error=describe_error(error), attempt=backoff.attempt)
+                log.warning(
+                    "consumer waits", group=self._group_name, error=describe_error(error), attempt=backoff.attempt
+                )
                 await backoff.wait()
 
-    async def _read_with(self, broker: RedisBroker) -> None:
+    async def _read_with(self, faststream: RedisBroker) -> None:
         try:
-            for stream in self._readings:
-                await ensure_groups(self._redis, stream, [self._group])
-            client = await broker.connect()
+            for reading in self._readings.values():
+                await reading.group.create()
+            client = await faststream.connect()
             client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
-            await broker.start()
+            await faststream.start()
             await self._stop.wait()
             await asyncio.gather(*(reading.parked.wait() for reading in self._readings.values()))
         finally:
-            await broker.stop()
+            await faststream.stop()
 
-    def _broker(self) -> RedisBroker:
+    def _subscribed(self) -> RedisBroker:
+        """FastStream's broker, with a subscriber for each stream."""
         quiet: dict[str, Any] = {"logger": None, "apply_types": False, "graceful_timeout": None}
-        broker = RedisBroker(self._url, **quiet, **connection_options())
+        faststream = RedisBroker(self._url, **quiet, **connection_options())
         for stream, reading in self._readings.items():
-            subscriber = broker.subscriber(
+            subscriber = faststream.subscriber(
                 # last_id: where FastStream creates a group that is gone; where to read, `_read` decides
                 stream=StreamSub(
                     stream,
-                    group=self._group,
+                    group=self._group_name,
                     consumer=self._name,
                     batch=True,
                     max_records=self._max_records,
@@ -178,10 +178,10 @@ class Consumer(Generic[T]):
                 decoder=_entries,
             )
             subscriber(reading.delivery.take)
-        return broker
+        return faststream
 
-    async def _read(self, *, streams: dict[str, str], **_: Any) -> list[tuple[bytes, list[Entry]]]:
-        """In place of the client's `xreadgroup`: raises nothing, and never returns nothing without having waited."""
+    async def _read(self, *, streams: dict[str, str], **_: Any) -> list[tuple[bytes, list[tuple[bytes, Entry]]]]:
+        """In place of the client's `xreadgroup`. Raises nothing. Waits before it returns an empty list."""
         ((stream, _from),) = streams.items()
         reading = self._readings[stream]
         if self._stop.is_set():
@@ -195,37 +195,34 @@ class Consumer(Generic[T]):
             return []
         reading.read_at = monotonic()
         reading.backoff.reset()
-        return [(stream.encode(), entries)] if entries else []
+        # FastStream takes pairs of an id and anything
+        return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])] if entries else []
 
     async def _own_pending(self, reading: _StreamReading[T]) -> list[Entry]:
         """What this consumer had in hand when it was killed comes first, so that its order is kept."""
-        if reading.own is None:
+        if reading.own_from is None:
             return []
-        entries = await reading.delivery.claim(0, reading.own, self._name)
-        reading.own = f"({entries[-1][0].decode()}" if entries else None
+        entries = await reading.group.claim_own(reading.own_from)
+        reading.own_from = f"({entries[-1].id}" if entries else None
         return entries
 
     async def _new(self, reading: _StreamReading[T]) -> list[Entry]:
         if not reading.was_full and (early := reading.read_at + self._gather - monotonic()) > 0:
             await pause(self._stop, early)
-        streams: dict[Any, Any] = {reading.delivery.stream: ">"}
-        reply: Any = await self._redis.xreadgroup(
-            self._group, self._name, streams, count=self._max_records, block=round(self._block * 1000)
-        )
-        entries: list[Entry] = reply[0][1] if reply else []
+        entries = await reading.group.read_new(self._max_records, round(self._block * 1000))
         reading.was_full = len(entries) == self._max_records
         return entries
 
     async def _recover(self, reading: _StreamReading[T], error: Exception) -> None:
         reading.delivery.last_error = describe_error(error)
-        stream = reading.delivery.stream
-        log.warning("stream does not answer", stream=stream, group=self._group, error=reading.delivery.last_error)
+        context = {"stream": reading.group.stream, "group": self._group_name}
+        log.warning("stream does not answer", **context, error=reading.delivery.last_error)
         await reading.backoff.wait()
         if "NOGROUP" in str(error):
             try:
-                await ensure_groups(self._redis, stream, [self._group])
+                await reading.group.create()
             except (RedisError, OSError) as again:
-                log.warning("group is gone", stream=stream, group=self._group, error=describe_error(again))
+                log.warning("group is gone", **context, error=describe_error(again))
 
     async def _repeat(
         self, reading: _StreamReading[T], step: Callable[[_StreamReading[T]], Awaitable[None]], seconds: float
@@ -237,24 +234,21 @@ class Consumer(Generic[T]):
                 backoff.reset()
                 await pause(self._stop, seconds)
             except Exception as error:
-                log.warning(
-                    "claiming waits", stream=reading.delivery.stream, group=self._group, error=describe_error(error)
-                )
+                error_text = describe_error(error)
+                log.warning("claiming waits", stream=reading.group.stream, group=self._group_name, error=error_text)
                 await backoff.wait()
 
     async def _hold(self, reading: _StreamReading[T]) -> None:
-        await reading.delivery.hold()
+        await reading.group.hold(reading.delivery.in_hand)
 
     async def _claim(self, reading: _StreamReading[T]) -> None:
-        if reading.own is not None:
+        if reading.own_from is not None:
             return  # what is its own comes first; and before anything was read, there may be no group yet
-        while entries := await reading.delivery.claim(round(self._claim_idle * 1000)):
+        while entries := await reading.group.claim_idle(round(self._claim_idle * 1000)):
             await reading.delivery.take(entries)
             if self._stop.is_set():
                 return
-        await self._delete_stale(
-            keys=[reading.delivery.stream], args=[self._group, self._name, round(self._stale_after * 1000)]
-        )
+        await reading.group.delete_stale(round(self._stale_after * 1000))
         reading.claimed_at = monotonic()
 
 
@@ -263,6 +257,6 @@ async def _unparsed(message: BatchStreamMessage) -> RedisBatchStreamMessage:
     return RedisBatchStreamMessage(message, b"", consumer=FAKE_CONSUMER, group=None)
 
 
-async def _entries(message: RedisBatchStreamMessage) -> list[Entry]:
-    raw = message.raw_message
-    return list(zip(raw["message_ids"], raw["data"], strict=True))
+async def _entries(message: RedisBatchStreamMessage) -> Any:
+    """The second parts of the pairs that `_read` returned."""
+    return message.raw_message["data"]
