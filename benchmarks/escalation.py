@@ -27,7 +27,7 @@ from shared.commitment import Committed, new_salt
 from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef, encode
 from shared.ids import uuid7
 from shared.messaging import INTAKE, streams
-from shared.messaging.wire import FIELD
+from shared.messaging.redis.entry import FIELD
 from shared.settings import Settings
 
 NIGHT = datetime.fromisoformat("2023-01-21T23:50:00+07:00")

@@ -207,7 +207,7 @@ async def settle(running: Running) -> None:
         while not await _is_idle(escalation):
             running.services["escalation"].parts["deadlines"].wake()
             await asyncio.sleep(POLL_SECONDS)
-        await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
+        await messaging.wait_drained(redis, outboxes, streams, SETTLE_SECONDS)
 
 
 async def _is_idle(escalation: Escalation) -> bool:

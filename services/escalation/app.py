@@ -26,7 +26,7 @@ from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
 from shared.loop import Loop
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
+from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -111,13 +111,13 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     async def checks() -> Sequence[Check]:
         health_failures = {
-            "relay": relay.complaint(),
-            "consumer": consumer.complaint(),
+            "relay": relay.health_failure(),
+            "consumer": consumer.health_failure(),
             "delivery": delivery.health_failure(),
             "deadlines": passing.health_failure(),
             "stream": broadcast.health_failure(),
             **await watchman.health_failures(),
-            "dead_letters": await dead_letter_complaint(escalation.database, tables.dead_letter),
+            "dead_letters": await dead_letter_health_failure(escalation.database, tables.dead_letter),
         }
         return checks_of(health_failures)
 

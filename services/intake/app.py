@@ -16,7 +16,7 @@ from shared.events import parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_complaint
+from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 NAME = "intake"
@@ -64,11 +64,11 @@ def build(settings: Settings, clock: Clock) -> Service:
     async def checks() -> Sequence[Check]:
         known = await intake.units()
         complaints = {
-            "relay": relay.complaint(),
-            "consumer": consumer.complaint(),
+            "relay": relay.health_failure(),
+            "consumer": consumer.health_failure(),
             "commits": intake.health_failure(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
-            "dead_letters": await dead_letter_complaint(intake.engine, store.dead_letter),
+            "dead_letters": await dead_letter_health_failure(intake.engine, store.dead_letter),
         }
         return checks_of(complaints)
 

@@ -13,7 +13,7 @@ from shared.events import Event, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import signing_key
-from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_complaint, streams
+from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_health_failure, streams
 from shared.settings import Settings
 
 GROUP = "ledger"
@@ -62,8 +62,8 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     async def checks() -> Sequence[Check]:
         complaints = {
-            "consumer": consumer.complaint(),
-            "dead_letters": await dead_letter_complaint(ledger.engine, dead_letters),
+            "consumer": consumer.health_failure(),
+            "dead_letters": await dead_letter_health_failure(ledger.engine, dead_letters),
         }
         return checks_of(complaints)
 

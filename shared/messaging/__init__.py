@@ -1,17 +1,23 @@
-"""The only place that knows the broker. PostgreSQL is the truth, Redis Streams are the wire."""
+"""Messaging for the services: an outbox, a relay and consumers, over a broker that only `redis/` knows.
 
-from shared.messaging.consumer import Consumer
-from shared.messaging.delivery import dead_letter_complaint, dead_letter_table
+PostgreSQL is the truth, the broker is the wire. Services import from here only.
+"""
+
+from shared.messaging.dead_letters import dead_letter_health_failure, dead_letter_table
+from shared.messaging.draining import is_drained, wait_drained
+from shared.messaging.errors import describe_error, is_transient
+from shared.messaging.group_progress import GroupProgress, progress
 from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
-from shared.messaging.progress import GroupProgress, progress, settled, wait_settled
+from shared.messaging.redis.client import Client, connect
+from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
 from shared.messaging.topology import ESCALATION, GROUPS, INTAKE, dead_stream, partition_of, route, stream_name, streams
-from shared.messaging.wire import connect, is_transient
 
 __all__ = [
     "ESCALATION",
     "GROUPS",
     "INTAKE",
+    "Client",
     "Consumer",
     "GroupProgress",
     "Outbox",
@@ -19,16 +25,17 @@ __all__ = [
     "Relay",
     "add",
     "connect",
-    "dead_letter_complaint",
+    "dead_letter_health_failure",
     "dead_letter_table",
     "dead_stream",
+    "describe_error",
+    "is_drained",
     "is_transient",
     "outbox_tables",
     "partition_of",
     "progress",
     "route",
-    "settled",
     "stream_name",
     "streams",
-    "wait_settled",
+    "wait_drained",
 ]

@@ -1,11 +1,10 @@
-"""Events that a service's own transaction has decided to publish, and the relay that brings them to Redis.
+"""Events that a service's own transaction has decided to publish, until every group has acknowledged them.
 
-A row stays until every group has acknowledged it, for Redis may lose anything at any moment.
-
-An entry's id in its stream is ours: `<number>-0`. The relay that holds the stream's lock gives the rows numbers,
-in order, and commits that *before* it sends them. What Redis has is then never remembered, only read: it is the
-stream's own last id. A FLUSHALL (last id 0), a lost tail of the append-only file (last id lower than before) and a
-relay killed before it sent are one case: send the rows with a number above the last id. No clock, no run id.
+An entry's id in its stream is made of a number of ours. The relay that holds the stream's lock gives the rows
+numbers, in order, and commits them *before* it appends. What the broker has is then never remembered, only read: it
+is the stream's own last id. The broker may lose anything at any moment. A stream that is empty, a stream that ends
+earlier than before, and a relay killed before it appended are one case: append the rows with a number above the last
+id. No clock is needed, and no mark of the broker's life.
 """
 
 from collections.abc import Sequence
@@ -20,10 +19,12 @@ from shared.database import copy_records
 
 @dataclass(frozen=True)
 class Outbox:
-    """`rows`: the events still owed to some group. `streams`: the highest number ever given, by stream."""
+    """The tables of one service's outbox."""
 
     rows: Table
+    """The events still owed to some group."""
     streams: Table
+    """The highest number ever given, by stream."""
 
 
 class Outgoing(NamedTuple):
@@ -56,6 +57,8 @@ def outbox_tables(metadata: MetaData) -> Outbox:
 
 
 async def add(connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing]) -> None:
-    """In the caller's transaction; the order of `events` becomes their order in the stream. Wake the relay after
-    the commit. Raises IntegrityError for an event id that waits already."""
+    """Add events in the caller's transaction. Their order becomes their order in the stream.
+
+    Wake the relay after the commit. Raises IntegrityError for an event id that waits already.
+    """
     await copy_records(connection, outbox.rows, Outgoing._fields, events)

@@ -1,4 +1,4 @@
-"""Which streams there are, who must acknowledge them, and where a key goes. Pure names, no broker."""
+"""Names: the streams, the groups that must acknowledge them, and the stream that a key belongs to."""
 
 from collections.abc import Mapping
 from zlib import crc32

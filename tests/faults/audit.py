@@ -74,7 +74,7 @@ async def unsettled(house: House) -> list[str]:
     outboxes = ((engine, intake_outbox), (engine, escalation_tables.outbox))
     try:
         found = await house.not_ready()
-        if not await messaging.settled(redis, outboxes, streams):
+        if not await messaging.is_drained(redis, outboxes, streams):
             groups = [str(group) for group in await messaging.progress(redis, streams) if not group.caught_up]
             found.append(f"events are not yet with everybody: {'; '.join(groups) or 'some are not published'}")
         async with engine.connect() as connection:

@@ -242,9 +242,9 @@ class WholeCity(City):
         engine = self.escalation.database
         outboxes = [(engine, intake.outbox), (engine, tables.outbox)]
         redis = self.services["escalation"].parts["redis"]
-        await messaging.wait_settled(redis, outboxes, streams, seconds)
+        await messaging.wait_drained(redis, outboxes, streams, seconds)
         await until(self._is_idle, "nothing is due", seconds)
-        await messaging.wait_settled(redis, outboxes, streams, seconds)
+        await messaging.wait_drained(redis, outboxes, streams, seconds)
 
     async def _is_idle(self) -> bool:
         self.services["escalation"].parts["deadlines"].wake()

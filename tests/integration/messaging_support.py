@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import MetaData, Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
@@ -55,7 +54,7 @@ class Seen:
 class World:
     servers: Servers
     engine: AsyncEngine
-    redis: Redis
+    redis: messaging.Client
     stream: str
     outbox: Outbox
     dead: Table
@@ -89,8 +88,8 @@ class World:
         async with self.engine.begin() as connection:
             await messaging.add(connection, self.outbox, events)
 
-    async def settled(self, seconds: float = 15.0) -> None:
-        await messaging.wait_settled(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
+    async def drained(self, seconds: float = 15.0) -> None:
+        await messaging.wait_drained(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
 
     async def waiting(self) -> list[int | None]:
         """Numbers of the rows that are still in the outbox."""

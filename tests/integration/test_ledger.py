@@ -247,7 +247,7 @@ async def test_killed_between_commit_and_acknowledgement(ledger: Ledger, databas
         servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.engine, dead_letters
     )
     async with consumer.running():
-        await messaging.wait_settled(redis, [], {STREAM: ("ledger",)}, timeout=20)
+        await messaging.wait_drained(redis, [], {STREAM: ("ledger",)}, timeout=20)
     await redis.aclose()
     assert list((await indexes_by_event(ledger)).values()) == list(range(31))
     assert (await verified(ledger)).ok

@@ -241,7 +241,7 @@ async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path
         assert (empty.size, empty.root) == (0, merkle.EMPTY_ROOT)
         for place, stream in enumerate(both):
             await redis.xadd(stream, {"__data__": encode(EVENTS[place])}, id="1-0")
-        await messaging.wait_settled(redis, [], dict.fromkeys(both, ("ledger",)), timeout=20)
+        await messaging.wait_drained(redis, [], dict.fromkeys(both, ("ledger",)), timeout=20)
         full = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
         assert full.size == 2
         async with AsyncClient(transport=ASGITransport(whole), base_url="http://all") as health:

@@ -62,7 +62,7 @@ async def test_no_event_is_lost_in_the_middle_of_a_load_when(world: World, loss:
         else:
             os.kill(world.servers.redis_pid, signal.SIGKILL)
         await load
-        await world.settled(20)
+        await world.drained(20)
     assert seen.order == list(range(2000)), "every event, first seen in order"
     assert not await world.dead_rows()
 
@@ -82,7 +82,7 @@ async def test_what_redis_lost_while_no_relay_ran_is_published_again(world: Worl
     await world.redis.flushall()
     seen = Seen()
     async with world.relay().running(), world.consumer(seen.handle).running():
-        await world.settled()
+        await world.drained()
     assert seen.order == list(range(10))
 
 
@@ -107,7 +107,7 @@ async def test_an_outbox_older_than_its_stream_publishes_all_it_has(world: World
     seen = Seen()
     async with world.relay().running(), world.consumer(seen.handle).running():
         await world.emit(10, 11)
-        await world.settled()
+        await world.drained()
     assert seen.order == list(range(12))
 
 
@@ -167,9 +167,9 @@ async def test_a_lost_group_starts_from_the_beginning(world: World) -> None:
         await until(lambda: _at_least(world, 10), "published")
     seen = Seen()
     async with world.consumer(seen.handle).running():
-        await world.settled()
+        await world.drained()
         await world.redis.xgroup_destroy(world.stream, "escalation")
-        await world.settled()
+        await world.drained()
     assert [n for batch in seen.given for n in batch] == [*range(10), *range(10)]
 
 
@@ -178,7 +178,7 @@ async def test_a_redis_that_refuses_is_asked_seldom_and_served_when_it_is_back(w
     seen = Seen()
     async with world.relay().running(), world.consumer(seen.handle).running():
         await world.emit(1)
-        await world.settled()
+        await world.drained()
         tasks = len(asyncio.all_tasks())
         await world.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
@@ -190,19 +190,19 @@ async def test_a_redis_that_refuses_is_asked_seldom_and_served_when_it_is_back(w
             assert len(asyncio.all_tasks()) <= tasks + 2, "nothing piles up"
         finally:
             await world.redis.execute_command("REPLICAOF", "NO", "ONE")
-        await world.settled()
+        await world.drained()
     assert seen.order == [1, 2]
 
 
-async def test_a_consumer_starts_without_redis_complains_and_stops(world: World) -> None:
+async def test_a_consumer_starts_without_redis_says_so_and_stops(world: World) -> None:
     consumer = world.consumer(Seen().handle, url="unix:///tmp/no-such-redis.sock", stall_after=0.1)
-    assert consumer.complaint() is None
+    assert consumer.health_failure() is None
     async with consumer.running():
-        await until(lambda: _complains(consumer), "a complaint")
-    assert "no progress" in (consumer.complaint() or "")
+        await until(lambda: _is_unhealthy(consumer), "a health failure")
+    assert "no progress" in (consumer.health_failure() or "")
 
 
-async def test_a_handler_that_hangs_is_a_complaint_though_redis_answers(world: World) -> None:
+async def test_a_handler_that_hangs_is_a_health_failure_though_redis_answers(world: World) -> None:
     forever = asyncio.Event()
 
     async def handle(events: Sequence[Event]) -> None:
@@ -212,10 +212,10 @@ async def test_a_handler_that_hangs_is_a_complaint_though_redis_answers(world: W
     await world.emit(1)
     async with world.relay().running(), consumer.running():
         assert await world.redis.ping()
-        await until(lambda: _complains(consumer), "a complaint")
+        await until(lambda: _is_unhealthy(consumer), "a health failure")
     seen = Seen()
     async with world.relay().running(), world.consumer(seen.handle, claim_idle=60.0).running():
-        await world.settled()
+        await world.drained()
     assert seen.order == [1], "cut off, it is handled first after the restart"
 
 
@@ -226,7 +226,7 @@ async def test_a_consumer_killed_in_a_batch_handles_it_first_after_its_restart(w
         await world.read("escalation", "one", 4)
         seen = Seen()
         async with world.consumer(seen.handle, claim_idle=60.0).running():
-            await world.settled()
+            await world.drained()
     assert seen.given == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 
 
@@ -250,5 +250,5 @@ async def _numbered(world: World, count: int) -> bool:
     return sum(number is not None for number in await world.waiting()) == count
 
 
-async def _complains(consumer: messaging.Consumer[Event]) -> bool:
-    return consumer.complaint() is not None
+async def _is_unhealthy(consumer: messaging.Consumer[Event]) -> bool:
+    return consumer.health_failure() is not None

@@ -13,8 +13,8 @@ from services.escalation.domain.incidents.incident import Incident
 from services.escalation.domain.incidents.timers import DECIDES_ANEW, FiredTimer, fire
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
+from shared.halving import work_in_halves
 from shared.messaging import is_transient
-from shared.messaging.wire import describe
 
 log = structlog.get_logger()
 AT_ONCE = 500
@@ -30,29 +30,29 @@ async def fire_due_timers(escalation: Escalation) -> int:
     now, put_aside = monotonic(), escalation.put_aside
     for incident_id in [i for i, until in put_aside.items() if until <= now]:
         del put_aside[incident_id]
-    return await _fire(escalation, None)
-
-
-async def _fire(escalation: Escalation, which: Sequence[str] | None) -> int:
-    """`which`: of these incidents only."""
     claimed: list[str] = []
     try:
-        async with escalation.database.begin() as connection:
-            now = escalation.clock.now()
-            claimed += await timers.claim_due(connection, now, AT_ONCE, which, escalation.put_aside)
-            if not claimed:
-                return 0
-            done, changes = await _act(escalation, connection, claimed, now)
+        return await _fire(escalation, claimed)
     except Exception as error:
         if is_transient(error) or not claimed:
             raise
-        if len(claimed) > 1:
-            middle = len(claimed) // 2
-            return await _fire(escalation, claimed[:middle]) + await _fire(escalation, claimed[middle:])
-        escalation.put_aside[claimed[0]] = monotonic() + TRIED_AGAIN_SECONDS
+
+    async def leave_alone(incident_id: str, error: Exception) -> None:
+        put_aside[incident_id] = monotonic() + TRIED_AGAIN_SECONDS
         again = f"{TRIED_AGAIN_SECONDS:.0f} s"
-        log.error("incident cannot be handled", incident=claimed[0], error=describe(error), tried_again_in=again)
-        return 0
+        log.error("incident cannot be handled", incident=incident_id, error=describe(error), tried_again_in=again)
+
+    return sum(await work_in_halves(claimed, lambda ids: _fire(escalation, [], ids), leave_alone, is_transient))
+
+
+async def _fire(escalation: Escalation, claimed: list[str], which: Sequence[str] | None = None) -> int:
+    """One transaction. `claimed` gets the incidents that it works on; `which`: those it may take, None for all."""
+    async with escalation.database.begin() as connection:
+        now = escalation.clock.now()
+        claimed += await timers.claim_due(connection, now, AT_ONCE, which, escalation.put_aside)
+        if not claimed:
+            return 0
+        done, changes = await _act(escalation, connection, claimed, now)
     escalation.committed(changes)
     return done
 

@@ -1,0 +1,1 @@
+"""Redis Streams as the broker: the one room that knows Redis and FastStream."""

@@ -1,0 +1,262 @@
+"""A consumer of streams in a group: FastStream reads, and what it does not survive is caught around it.
+
+FastStream 0.7 stops for good when its group is gone, spins when Redis answers READONLY or the like, and has no
+dead letters. So its client's `xreadgroup` is replaced by one that never raises, and claiming is our own loop.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+import structlog
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
+from redis.exceptions import RedisError
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.messaging.backoff import Backoff, pause
+from shared.messaging.delivery import Delivery, Entry
+from shared.messaging.errors import describe_error
+from shared.messaging.redis.client import connect, connection_options
+from shared.messaging.redis.consumer_group import RedisConsumerGroup
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass
+class _StreamReading(Generic[T]):
+    """One stream of a consumer: where its entries come from and go to, and how far reading and claiming are."""
+
+    group: RedisConsumerGroup
+    delivery: Delivery[T]
+    backoff: Backoff
+    own_from: str | None = "-"
+    """From this id on, entries may be pending from this consumer's earlier life. None: all of them were read."""
+    read_at: float = field(default_factory=monotonic)
+    """When Redis last answered a read."""
+    was_full: bool = False
+    """Whether the last read brought as many entries as it may."""
+    claimed_at: float = field(default_factory=monotonic)
+    """When the last round of claiming ended."""
+    parked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once we stop and no read is under way."""
+
+
+class Consumer(Generic[T]):
+    """Gives each event of `streams` to `handle` at least once, in the order of its stream.
+
+    `handle` gets the parsed events of one stream, commits them itself, and must ignore an event id that it has seen.
+    After a transient error (database or broker away, deadlock) it gets the same batch again, as long as it takes.
+    After any other error, the guilty event is singled out and tried again every `claim_idle` seconds. At its delivery
+    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        streams: Sequence[str],
+        group: str,
+        name: str,
+        parse: Callable[[bytes], T],
+        handle: Callable[[Sequence[T]], Awaitable[None]],
+        engine: AsyncEngine,
+        dead_letters: Table,
+        *,
+        max_records: int = 500,
+        claim_idle: float = 30.0,
+        dead_after: int = 5,
+        block: float = 0.5,
+        gather: float = 0.0,
+        stall_after: float = 30.0,
+        grace: float = 15.0,
+        stale_after: float = 3600.0,
+    ) -> None:
+        """`name`: unique among the group's consumers, and the same after a restart. `max_records`: entries a read.
+
+        The rest is in seconds. `block`: how long a read waits in Redis. `gather`: from one read to the next, unless
+        it was full; so batches are larger where nobody waits for the outcome. `stall_after`: without progress, until
+        the consumer is not healthy. `grace`: for a handler to finish when we stop. `stale_after`: until an idle
+        consumer without entries is deleted.
+        """
+        self._url = url
+        self._group_name = group
+        self._name = name
+        self._max_records = max_records
+        self._claim_idle = claim_idle
+        self._block = block
+        self._gather = gather
+        self._stall_after = stall_after
+        self._grace = grace
+        self._stale_after = stale_after
+        self._stop = asyncio.Event()
+        self._redis = connect(url)
+
+        def reading(stream: str) -> _StreamReading[T]:
+            redis_group = RedisConsumerGroup(self._redis, stream, group, name)
+            delivery = Delivery(redis_group, parse, handle, engine, dead_letters, dead_after, self._stop)
+            return _StreamReading(redis_group, delivery, Backoff(self._stop))
+
+        self._readings = {stream: reading(stream) for stream in streams}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Starts whether Redis is there or not. On leaving, a batch in hand is finished. For one use."""
+        every = self._claim_idle / 3
+        tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group_name}")]
+        for reading in self._readings.values():
+            reading.read_at = reading.claimed_at = monotonic()
+            tasks.append(asyncio.create_task(self._repeat(reading, self._hold, every)))
+            tasks.append(asyncio.create_task(self._repeat(reading, self._claim, every)))
+        try:
+            yield
+        finally:
+            self._stop.set()
+            _, late = await asyncio.wait(tasks, timeout=self._grace)
+            for task in late:
+                log.warning("consumer does not finish in time", group=self._group_name, task=task.get_name())
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._redis.aclose()
+
+    def health_failure(self) -> str | None:
+        """Why events are not being handled, or None."""
+        now = monotonic()
+        for stream, reading in self._readings.items():
+            silent = now - max(reading.read_at, reading.delivery.finished_at)
+            unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
+            if max(silent, unclaimed) > self._stall_after:
+                error = reading.delivery.last_error or "none; is Redis reachable?"
+                return f"{self._group_name} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
+        return None
+
+    async def _read_on(self) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                await self._read_with(self._subscribed())
+            except Exception as error:
+                log.warning(
+                    "consumer waits", group=self._group_name, error=describe_error(error), attempt=backoff.attempt
+                )
+                await backoff.wait()
+
+    async def _read_with(self, faststream: RedisBroker) -> None:
+        try:
+            for reading in self._readings.values():
+                await reading.group.create()
+            client = await faststream.connect()
+            client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
+            await faststream.start()
+            await self._stop.wait()
+            await asyncio.gather(*(reading.parked.wait() for reading in self._readings.values()))
+        finally:
+            await faststream.stop()
+
+    def _subscribed(self) -> RedisBroker:
+        """FastStream's broker, with a subscriber for each stream."""
+        quiet: dict[str, Any] = {"logger": None, "apply_types": False, "graceful_timeout": None}
+        faststream = RedisBroker(self._url, **quiet, **connection_options())
+        for stream, reading in self._readings.items():
+            subscriber = faststream.subscriber(
+                # last_id: where FastStream creates a group that is gone; where to read, `_read` decides
+                stream=StreamSub(
+                    stream,
+                    group=self._group_name,
+                    consumer=self._name,
+                    batch=True,
+                    max_records=self._max_records,
+                    last_id="0",
+                ),
+                ack_policy=AckPolicy.MANUAL,
+                parser=_unparsed,
+                decoder=_entries,
+            )
+            subscriber(reading.delivery.take)
+        return faststream
+
+    async def _read(self, *, streams: dict[str, str], **_: Any) -> list[tuple[bytes, list[tuple[bytes, Entry]]]]:
+        """In place of the client's `xreadgroup`. Raises nothing. Waits before it returns an empty list."""
+        ((stream, _from),) = streams.items()
+        reading = self._readings[stream]
+        if self._stop.is_set():
+            reading.parked.set()
+            await asyncio.sleep(self._grace)
+            return []
+        try:
+            entries = await self._own_pending(reading) or await self._new(reading)
+        except Exception as error:
+            await self._recover(reading, error)
+            return []
+        reading.read_at = monotonic()
+        reading.backoff.reset()
+        # FastStream takes pairs of an id and anything
+        return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])] if entries else []
+
+    async def _own_pending(self, reading: _StreamReading[T]) -> list[Entry]:
+        """What this consumer had in hand when it was killed comes first, so that its order is kept."""
+        if reading.own_from is None:
+            return []
+        entries = await reading.group.claim_own(reading.own_from)
+        reading.own_from = f"({entries[-1].id}" if entries else None
+        return entries
+
+    async def _new(self, reading: _StreamReading[T]) -> list[Entry]:
+        if not reading.was_full and (early := reading.read_at + self._gather - monotonic()) > 0:
+            await pause(self._stop, early)
+        entries = await reading.group.read_new(self._max_records, round(self._block * 1000))
+        reading.was_full = len(entries) == self._max_records
+        return entries
+
+    async def _recover(self, reading: _StreamReading[T], error: Exception) -> None:
+        reading.delivery.last_error = describe_error(error)
+        context = {"stream": reading.group.stream, "group": self._group_name}
+        log.warning("stream does not answer", **context, error=reading.delivery.last_error)
+        await reading.backoff.wait()
+        if "NOGROUP" in str(error):
+            try:
+                await reading.group.create()
+            except (RedisError, OSError) as again:
+                log.warning("group is gone", **context, error=describe_error(again))
+
+    async def _repeat(
+        self, reading: _StreamReading[T], step: Callable[[_StreamReading[T]], Awaitable[None]], seconds: float
+    ) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                await step(reading)
+                backoff.reset()
+                await pause(self._stop, seconds)
+            except Exception as error:
+                error_text = describe_error(error)
+                log.warning("claiming waits", stream=reading.group.stream, group=self._group_name, error=error_text)
+                await backoff.wait()
+
+    async def _hold(self, reading: _StreamReading[T]) -> None:
+        await reading.group.hold(reading.delivery.in_hand)
+
+    async def _claim(self, reading: _StreamReading[T]) -> None:
+        if reading.own_from is not None:
+            return  # what is its own comes first; and before anything was read, there may be no group yet
+        while entries := await reading.group.claim_idle(round(self._claim_idle * 1000)):
+            await reading.delivery.take(entries)
+            if self._stop.is_set():
+                return
+        await reading.group.delete_stale(round(self._stale_after * 1000))
+        reading.claimed_at = monotonic()
+
+
+async def _unparsed(message: BatchStreamMessage) -> RedisBatchStreamMessage:
+    # FastStream's own parser would decode, encode and decode the JSON of the whole batch
+    return RedisBatchStreamMessage(message, b"", consumer=FAKE_CONSUMER, group=None)
+
+
+async def _entries(message: RedisBatchStreamMessage) -> Any:
+    """The second parts of the pairs that `_read` returned."""
+    return message.raw_message["data"]

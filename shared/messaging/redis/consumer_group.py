@@ -1,0 +1,99 @@
+"""One consumer's commands to its group of one stream: read, claim, acknowledge, bury."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from shared.messaging.delivery import Entry
+from shared.messaging.redis.entry import entry_of
+from shared.messaging.topology import dead_stream
+
+_CLAIM_AT_ONCE = 100
+_DEAD_KEPT = 10_000
+
+_DELETE_STALE = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local known = {}
+  for i = 1, #consumer, 2 do known[consumer[i]] = consumer[i + 1] end
+  if known.pending == 0 and known.idle > tonumber(ARGV[3]) and known.name ~= ARGV[2] then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], known.name)
+  end
+end
+"""
+# A script: deleting a consumer that has just read something would lose what it read.
+
+
+async def create_group(redis: Redis, stream: str, group: str) -> None:
+    """Create the group, and the stream, unless it exists. It begins with the first entry, never at the end: what was
+    published before the group existed is owed to it too."""
+    try:
+        await redis.xgroup_create(stream, group, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+
+
+class RedisConsumerGroup:
+    """`shared.messaging.delivery.ConsumerGroup` in Redis, as the consumer of this name sees it."""
+
+    def __init__(self, redis: Redis, stream: str, name: str, consumer: str) -> None:
+        self.stream = stream
+        self.name = name
+        self._redis = redis
+        self._consumer = consumer
+        self._delete_stale = redis.register_script(_DELETE_STALE)
+
+    async def create(self) -> None:
+        await create_group(self._redis, self.stream, self.name)
+
+    async def read_new(self, count: int, block_ms: int) -> list[Entry]:
+        """Up to `count` entries that nobody in the group has had. Redis waits up to `block_ms` for the first."""
+        streams: dict[Any, Any] = {self.stream: ">"}
+        reply: Any = await self._redis.xreadgroup(self.name, self._consumer, streams, count=count, block=block_ms)
+        return [entry_of(entry_id, fields, 1) for entry_id, fields in reply[0][1]] if reply else []
+
+    async def claim_own(self, start: str) -> list[Entry]:
+        """Up to 100 entries from the id `start` on that are pending from this consumer's earlier life."""
+        return await self._claim(0, start, self._consumer)
+
+    async def claim_idle(self, idle_ms: int) -> list[Entry]:
+        """Up to 100 entries that are pending with any consumer and untouched for `idle_ms`. They are ours then."""
+        return await self._claim(idle_ms, "-", None)
+
+    async def _claim(self, idle_ms: int, start: str, consumer: str | None) -> list[Entry]:
+        found: list[Any] = await self._redis.xpending_range(
+            self.stream, self.name, start, "+", _CLAIM_AT_ONCE, consumername=consumer, idle=idle_ms or None
+        )
+        if not found:
+            return []
+        counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] for entry in found}
+        replies: list[Any] = await self._redis.xclaim(self.stream, self.name, self._consumer, idle_ms, list(counts))
+        claimed = {entry_id: fields for entry_id, fields in replies if entry_id is not None}
+        for entry_id in counts.keys() - claimed.keys():
+            # another consumer was quicker; or it is deleted, and Redis 6.2 would keep it pending for ever
+            if not await self._redis.xrange(self.stream, entry_id, entry_id):
+                await self._redis.xack(self.stream, self.name, entry_id)
+        return [entry_of(entry_id, fields, counts[entry_id] + 1) for entry_id, fields in claimed.items()]
+
+    async def hold(self, ids: Collection[str]) -> None:
+        """Keep other consumers from claiming these entries, which this consumer is working on."""
+        held: list[Any] = list(ids)
+        if held:
+            await self._redis.xclaim(self.stream, self.name, self._consumer, 0, held, justid=True)
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        await self._redis.xack(self.stream, self.name, *ids)
+
+    async def bury(self, entry_id: str, error: str) -> None:
+        # no body: a stream cannot forget one person's words
+        letter: dict[Any, Any] = {"group": self.name, "entry_id": entry_id, "error": error}
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(dead_stream(self.stream), letter, maxlen=_DEAD_KEPT)
+            pipe.xack(self.stream, self.name, entry_id)
+            await pipe.execute()
+
+    async def delete_stale(self, idle_ms: int) -> None:
+        """Delete other consumers of the group that have no pending entry and were idle for `idle_ms`."""
+        await self._delete_stale(keys=[self.stream], args=[self.name, self._consumer, idle_ms])

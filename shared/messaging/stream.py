@@ -1,0 +1,75 @@
+"""What the relay, and whoever asks how far the groups are, need of a broker."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """How far one group is, in entry numbers."""
+
+    delivered: int
+    """The highest number that was handed to the group."""
+    pending: int
+    """How many entries were handed to the group and are not acknowledged."""
+    first_pending: int | None
+    """The lowest number among those; None if there are none."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Every entry up to this number has been acknowledged."""
+        return self.delivered if self.first_pending is None else self.first_pending - 1
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """A stream and its groups at one moment. A stream that does not exist ends at number 0 and has no groups."""
+
+    last_id: str
+    last_number: int
+    """The number in `last_id`. Two ids may share a number when somebody else has written to the stream."""
+    groups: Mapping[str, GroupState]
+    """Those that exist."""
+
+
+class Stream(Protocol):
+    """One stream and the groups that must acknowledge its entries. Methods raise what the broker's client raises."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def groups(self) -> Sequence[str]: ...
+
+    async def create_groups(self) -> None:
+        """Create the groups that are missing, and the stream. A new group begins with the stream's first entry."""
+        ...
+
+    async def state(self) -> StreamState: ...
+
+    async def append(self, after: str, events: Sequence[tuple[int, bytes]]) -> str | None:
+        """Append events, given as numbers and bodies, to the stream whose last id is `after`.
+
+        Returns the new last id. Returns None, with nothing appended, if the last id was another. If this raises, the
+        first of the events may have been appended, never one without those before it.
+        """
+        ...
+
+    async def trim(self, up_to: int) -> None:
+        """Delete all entries up to this number."""
+        ...
+
+    async def count_dead(self) -> int:
+        """Dead letters of this stream that the broker holds, of all groups."""
+        ...
+
+    async def idle_ms(self, group: str) -> int:
+        """Since the group's oldest pending entry was last handed out; 0 if nothing is pending."""
+        ...
+
+
+class Broker(Protocol):
+    def stream(self, name: str, groups: Sequence[str]) -> Stream:
+        """The stream of this name, whether it exists or not. Asks the broker nothing."""
+        ...
