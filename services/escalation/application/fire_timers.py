@@ -14,7 +14,7 @@ from services.escalation.domain.incidents.timers import DECIDES_ANEW, FiredTimer
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
 from shared.halving import work_in_halves
-from shared.messaging import is_transient
+from shared.messaging import describe_error, is_transient
 
 log = structlog.get_logger()
 AT_ONCE = 500
@@ -40,7 +40,7 @@ async def fire_due_timers(escalation: Escalation) -> int:
     async def leave_alone(incident_id: str, error: Exception) -> None:
         put_aside[incident_id] = monotonic() + TRIED_AGAIN_SECONDS
         again = f"{TRIED_AGAIN_SECONDS:.0f} s"
-        log.error("incident cannot be handled", incident=incident_id, error=describe(error), tried_again_in=again)
+        log.error("incident cannot be handled", incident=incident_id, error=describe_error(error), tried_again_in=again)
 
     return sum(await work_in_halves(claimed, lambda ids: _fire(escalation, [], ids), leave_alone, is_transient))
 
