@@ -1,7 +1,7 @@
 # Trực Ban. `make run` and `make test` need Python >= 3.11, make and a package registry, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-# A process of tests for each core, each with servers of its own; files in their order, the long ones first.
+# Two processes of tests for each core (tests/conftest.py); files in their order, the long ones first.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)

@@ -1,25 +1,21 @@
-"""What all tests share: how deep Hypothesis looks, and one pair of real servers for what crosses a process.
+"""What all tests share: how deep Hypothesis looks, and one pair of real servers for all processes of a run.
 
 HYPOTHESIS_PROFILE=full (`make test-full`) is the full depth; `ci`, the default, takes minutes on two cores.
 """
 
 import os
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.workermanage import WorkerController
 
-from services.cli.embedded import Servers, embedded_servers
-from tests.integration.escalation_support import (
-    City,
-    Template,
-    WholeCity,
-    city_in,
-    migrated_template,
-    whole_city_in,
-    without_fsync,
-)
-from tests.support import NIGHT, passable_folder
+from services.cli.embedded import Servers
+from tests.integration.escalation_support import City, Template, WholeCity, city_in, migrated_template, whole_city_in
+from tests.keeper import Keeper
+from tests.servers import shared_servers
+from tests.support import NIGHT
 
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 """No failures on a machine that is busy with other work too."""
@@ -28,13 +24,34 @@ settings.register_profile("full", max_examples=1_000, deadline=None, suppress_he
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+KEEPER = pytest.StashKey[Keeper]()
+WORKERS_PER_CORE = 2
+"""Tests wait for servers and other processes half of their time."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[KEEPER] = Keeper()
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    node.workerinput["keeper"] = str(node.config.stash[KEEPER].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if KEEPER in config.stash:
+        config.stash[KEEPER].end()
+
+
 @pytest.fixture(scope="session")
-async def servers() -> AsyncGenerator[Servers]:
-    """Redis and PostgreSQL, the embedded ones. A module that harms its servers has a pair of its own."""
-    with passable_folder("tests") as folder:
-        async with embedded_servers(folder) as running:
-            await without_fsync(running)
-            yield running
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """The Redis and the PostgreSQL of the test run. A module that harms its servers has some of its own."""
+    worker: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
+    return shared_servers(Path(worker["keeper"]) if worker else pytestconfig.stash[KEEPER].folder)
 
 
 @pytest.fixture(scope="session")

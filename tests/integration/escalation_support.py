@@ -1,7 +1,6 @@
 """Escalation on real servers: its core alone on a database of its own, or the whole city with all its services."""
 
 import asyncio
-import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -32,10 +31,11 @@ from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import Service, compose
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
+from tests.servers import administer, new_database, new_redis
 from tests.support import CHANNELS, NIGHT, SAMPLES, at
 
 BEFORE_THE_NIGHT = at("2023-01-06 08:00")
-REDIS_DATABASES = 16
+TEMPLATE_LOCK = 0x7465_7374
 DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
 """Tables that the template keeps a copy of."""
 EMPTIED = (
@@ -53,7 +53,6 @@ EMPTIED = (
     "outbox_stream",
     "dead_letter",
 )
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Template:
 
     async def clone(self) -> str:
         """URL of a new database that holds what the template holds."""
-        return await _create(self.servers, f"city_{next(_numbers)}", f"TEMPLATE {self.name}")
+        return await new_database(self.servers, self.name)
 
 
 def _emptying() -> str:
@@ -78,29 +77,22 @@ def _emptying() -> str:
 _EMPTY = _emptying()
 
 
-async def _create(servers: Servers, name: str, options: str = "") -> str:
-    engine = connect(servers.database_url, pool_size=1)
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(text(f"CREATE DATABASE {name} {options}"))
-    await engine.dispose()
-    return make_url(servers.database_url).set(database=name).render_as_string(hide_password=False)
-
-
-async def without_fsync(servers: Servers) -> None:
-    """For tests that crash nothing: what is on disk need not survive the machine, and the disk is the slow part."""
-    engine = connect(servers.database_url, pool_size=1)
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
-        await connection.execute(text("SELECT pg_reload_conf()"))
-    await engine.dispose()
-
-
 async def migrated_template(servers: Servers) -> Template:
+    """The one of these servers, made by the process that comes first."""
     template = Template(servers, "city_template")
-    url = await _create(servers, template.name)
+    engine = connect(servers.database_url, pool_size=1)
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": TEMPLATE_LOCK})
+        known = text("SELECT count(*) FROM pg_database WHERE datname = :name")
+        if not await connection.scalar(known, {"name": template.name}):
+            draft = await new_database(servers)
+            await _furnish(draft)
+            await administer(servers, f"ALTER DATABASE {make_url(draft).database} RENAME TO {template.name}")
+    await engine.dispose()
+    return template
+
+
+async def _furnish(url: str) -> None:
     for service in SERVICES:
         await migrate(url, service)
     async with _escalation(url, Clock(BEFORE_THE_NIGHT)) as escalation:
@@ -114,7 +106,6 @@ async def migrated_template(servers: Servers) -> Template:
             await connection.execute(text("CREATE SCHEMA kept"))
             for name in DIRECTORY:
                 await connection.execute(text(f"CREATE TABLE kept.{name} AS TABLE escalation.{name}"))
-    return template
 
 
 @asynccontextmanager
@@ -263,13 +254,10 @@ async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any
     """Every service on a database and a Redis database of its own. `more`: settings."""
     clock = Clock(start)
     database_url = await template.clone()
-    redis_url = f"{template.servers.redis_url}?db={next(_numbers) % REDIS_DATABASES}"
+    redis_url = await new_redis(template.servers)
     folder = Path(tempfile.mkdtemp(prefix="city-"))
     given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None} | more
     settings = Settings().model_copy(update=given)
-    redis = messaging.connect(redis_url)
-    await redis.flushdb()
-    await redis.aclose()
     services = {service.name: service for service in build(settings, clock, SERVICES)}
     app = compose(list(services.values()), verifier(settings.keys_dir))
     transport = ASGITransport(app, client=("203.0.113.7", 4000))

@@ -23,10 +23,8 @@ from shared.http.identity import Principal, Role, issuer, verifier
 from shared.http.web import compose
 from shared.ids import uuid7
 from shared.settings import Settings
-from tests.integration.ledger_support import new_database
+from tests.servers import new_database, new_redis
 from tests.unit.intake.sample import AT, UNITS
-
-REDIS_DATABASE = 15
 
 
 @dataclass
@@ -93,9 +91,9 @@ class Place:
 
 @asynccontextmanager
 async def place_on(servers: Servers, keys: Path) -> AsyncGenerator[Place]:
-    database_url = await new_database(servers.database_url)
+    database_url = await new_database(servers)
     await migrate(database_url, "intake")
-    place = Place(database_url, f"{servers.redis_url}?db={REDIS_DATABASE}", keys)
+    place = Place(database_url, await new_redis(servers), keys)
     yield place
     await place.emptied()
 

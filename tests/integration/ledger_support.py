@@ -1,11 +1,9 @@
 """A ledger of its own, in an empty database of a real PostgreSQL, for each test."""
 
-import itertools
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
 from services.ledger.api import export_lines
 from services.ledger.application import Ledger
@@ -14,19 +12,6 @@ from services.ledger.store import queries
 from shared.clock import Clock
 from shared.database import connect, migrate
 from tests.unit.ledger.sample import AT, SIGNER
-
-_numbers = itertools.count()
-
-
-async def new_database(server_url: str) -> str:
-    """The URL of a new, empty database on the server."""
-    name = f"ledger_{next(_numbers)}"
-    engine = connect(server_url, pool_size=1)
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 @asynccontextmanager

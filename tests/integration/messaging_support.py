@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import MetaData, Table, select
@@ -16,6 +16,7 @@ from services.cli.embedded import Servers, embedded_servers
 from shared import messaging
 from shared.database import connect
 from shared.messaging import Consumer, Outbox, Outgoing, Relay
+from tests.servers import new_database
 from tests.support import passable_folder
 
 _numbers = itertools.count()
@@ -121,10 +122,11 @@ class World:
 
 
 @asynccontextmanager
-async def running_servers() -> AsyncGenerator[Servers]:
+async def own_redis(shared: Servers) -> AsyncGenerator[Servers]:
+    """A Redis to be flushed, killed and counted on, beside a database of its own on the shared PostgreSQL."""
     with passable_folder("messaging") as folder:
-        async with embedded_servers(folder) as servers:
-            yield servers
+        async with embedded_servers(folder, postgres=False) as own:
+            yield replace(own, database_url=await new_database(shared))
 
 
 @asynccontextmanager

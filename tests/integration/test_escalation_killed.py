@@ -25,7 +25,9 @@ from tests.integration.killing import DIRECTORY, TABLES, Mortal, StoppedClock, d
 from tests.support import NIGHT, received
 
 STRIDE = 1 if settings.get_current_profile_name() == "full" else 3
-"""Every so many statements; of a delivery, for which each takes a city of its own, fewer."""
+"""Every so many statements, beginning at another one in each scene."""
+DELIVERY_STRIDE = 2 * STRIDE - 1
+"""Fewer, for each takes a city of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ async def test_killed_at_any_statement_all_of_it_is_done_or_nothing(
     act = await SCENES[name](city)
     before = await rows(city, name)
     assert differences(before, expected), "the scene changes something"
-    for statement in places(statements):
+    for statement in places(statements, first(list(SCENES).index(name), STRIDE)):
         process.arm(statement)
         assert not await process.does(act, escalation)
         now = await rows(city, name)
@@ -97,9 +99,14 @@ async def test_killed_at_any_statement_all_of_it_is_done_or_nothing(
     assert not differences(await rows(city, name), expected), "done again"
 
 
-def places(statements: int) -> list[int]:
+def places(statements: int, start: int) -> list[int]:
     """Where to be killed: at full depth at each; before and after the commit, which are the last two, in any case."""
-    return sorted({*range(1, statements + 1, STRIDE), statements - 1, statements})
+    return sorted({*range(start, statements + 1, STRIDE), statements - 1, statements})
+
+
+def first(scene: int, stride: int) -> int:
+    """Where the scene of this number is killed first."""
+    return 1 + scene % stride
 
 
 # --- deliveries: in two transactions, with the sending in between ---
@@ -161,14 +168,20 @@ async def a_notice_that_nothing_takes(city: City) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "sender"),
-    [(two_notices, Sender), (two_notices, Reluctant), (a_bundle, Sender), (a_notice_that_nothing_takes, Sender)],
+    ("scene", "prepare", "sender"),
+    [
+        (0, two_notices, Sender),
+        (1, two_notices, Reluctant),
+        (2, a_bundle, Sender),
+        (3, a_notice_that_nothing_takes, Sender),
+    ],
     ids=["sent", "sent at the second attempt", "bundled", "given up"],
 )
 async def test_killed_at_any_statement_a_delivery_comes_to_its_end_and_is_recorded_once(
     city: City,
     victim: tuple[Mortal, Escalation],
     tmp_path: Path,
+    scene: int,
     prepare: Callable[[City], Awaitable[None]],
     sender: type[Sender],
 ) -> None:
@@ -189,7 +202,7 @@ async def test_killed_at_any_statement_a_delivery_comes_to_its_end_and_is_record
 
     await run(0)
     expected = await rows(city, "")
-    for statement in itertools.count(1, 2 * STRIDE - 1):
+    for statement in itertools.count(first(scene, DELIVERY_STRIDE), DELIVERY_STRIDE):
         outbox, lived = await run(statement)
         assert not differences(await rows(city, ""), expected, OTHERWISE), f"killed at statement {statement}"
         await has_gone_out(city, outbox)
@@ -233,7 +246,7 @@ async def test_a_connection_that_is_lost_at_any_statement_makes_nobody_be_told_t
         await sent(escalation, channels)
         return outbox, lived
 
-    for statement in itertools.count(1, 2 * STRIDE - 1):
+    for statement in itertools.count(first(4, DELIVERY_STRIDE), DELIVERY_STRIDE):
         outbox, lived = await run(statement)
         assert sorted((await lines_of(outbox)).values()) == [1, 1], f"lost at statement {statement}"
         await has_gone_out(city, outbox)

@@ -157,7 +157,8 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
 
 
 async def waits_for_a_ward(city: City) -> bool:
-    return bool(await city.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+    here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    return bool(await city.rows(f"SELECT 1 FROM pg_locks WHERE {here} AND locktype = 'advisory' AND NOT granted"))
 
 
 async def test_a_due_time_that_passes_while_the_directory_changes_is_due_again(city: City) -> None:

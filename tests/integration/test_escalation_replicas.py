@@ -21,6 +21,7 @@ HOUR = timedelta(hours=1)
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document,sample\n"
 LATE = "14776,2021-02-01,chair,mau-moi,(mẫu),2023-01-20,QĐ mẫu số 9,true\n"
 BEHIND = timedelta(seconds=2)
+OF_THE_CITY = "FROM pg_stat_activity WHERE datname = current_database()"
 
 
 async def test_a_process_whose_clock_is_behind_tells_who_was_just_recorded_by_another(city: City) -> None:
@@ -64,11 +65,11 @@ def _slowly(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tupl
 
 
 async def sleeps(city: City) -> bool:
-    return await city.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") > 0
+    return await city.one(f"SELECT count(*) {OF_THE_CITY} AND wait_event = 'PgSleep'") > 0
 
 
 async def waits(city: City) -> bool:
-    return await city.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0
+    return await city.one(f"SELECT count(*) {OF_THE_CITY} AND wait_event_type = 'Lock'") > 0
 
 
 async def reported(city: City, report: ReportReceived) -> str:

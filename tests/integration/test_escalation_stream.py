@@ -26,9 +26,10 @@ from services.escalation.store import timeline
 from services.escalation.store.timeline import START, Line, Place
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import service_app
-from tests.integration.escalation_support import City, Template, city_in, until
+from tests.integration.escalation_support import City, Template, city_in, migrated_template, until
 from tests.integration.plans import plan_of
-from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, received
+from tests.servers import quick_servers
+from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, passable_folder, received
 
 URL = "/escalation/v1/stream"
 SECONDS = 10.0
@@ -147,6 +148,20 @@ async def serving(app: FastAPI, leaving: Callable[[], None]) -> AsyncGenerator[t
         server.should_exit = True
         async with asyncio.timeout(SECONDS):
             await task
+
+
+@pytest.fixture(scope="module")
+async def template() -> AsyncGenerator[Template]:
+    """On servers of its own: an event waits for every older transaction, of whatever database."""
+    with passable_folder("stream") as folder:
+        async with quick_servers(folder) as servers:
+            yield await migrated_template(servers)
+
+
+@pytest.fixture(scope="module")
+async def shared_city(template: Template) -> AsyncGenerator[City]:
+    async with city_in(await template.clone()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from httpx import AsyncClient
 
 from services.cli.process import build, listening_socket, serving
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
-from shared import messaging
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer
 from shared.keys import secret
 from shared.settings import Settings
 from tests.integration.escalation_support import Template, WholeCity
+from tests.servers import new_redis
 from tests.support import NIGHT, body
 
 SECONDS = 20.0
@@ -24,12 +24,9 @@ SECONDS = 20.0
 async def city(template: Template, tmp_path: Path) -> AsyncGenerator[WholeCity]:
     """Every service behind the server that `trucban` starts."""
     clock = Clock(NIGHT)
-    database_url, redis_url = await template.clone(), f"{template.servers.redis_url}?db=15"
+    database_url, redis_url = await template.clone(), await new_redis(template.servers)
     given = {"database_url": database_url, "redis_url": redis_url, "data": tmp_path, "keys": None}
     settings = Settings().model_copy(update=given)
-    redis = messaging.connect(redis_url)
-    await redis.flushdb()
-    await redis.aclose()
     services = build(settings, clock, ("intake", "escalation", "ledger"))
     by_name = {service.name: service for service in services}
     sock = listening_socket("127.0.0.1", 0)

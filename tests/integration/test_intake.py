@@ -147,7 +147,10 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
             return sum(s.is_new for s in (await store.add_reports(connection, order)).values())
 
     async def both_wait() -> bool:
-        waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%report%'"
+        waiting = (
+            "SELECT count(*) AS n FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%report%'"
+        )
         return (await house.rows(waiting))[0].n == 2
 
     async with house.engine.connect() as third:

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import sys
-from collections.abc import AsyncGenerator, Generator
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from services.cli.embedded import Servers, embedded_servers
+from services.cli.embedded import Servers
 from services.ledger.application import Ledger
 from services.ledger.domain.canonical import CanonicalError
 from services.ledger.domain.checkpoint import Signer
@@ -25,31 +25,24 @@ from tests.integration.ledger_support import (
     as_intruder,
     exported,
     indexes_by_event,
-    new_database,
     opened,
     verified,
 )
-from tests.support import passable_folder
+from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import ORIGIN, SALT, report
 
 STREAM = messaging.stream_name(messaging.INTAKE, 0)
 
 
 @pytest.fixture(scope="module")
-def folder() -> Generator[Path]:
-    with passable_folder("ledger") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def servers(folder: Path) -> AsyncGenerator[Servers]:
-    async with embedded_servers(folder) as running:
-        yield running
+async def servers(servers: Servers) -> Servers:
+    """With streams of its own."""
+    return replace(servers, redis_url=await new_redis(servers))
 
 
 @pytest.fixture
 async def database_url(servers: Servers) -> str:
-    return await new_database(servers.database_url)
+    return await new_database(servers)
 
 
 @pytest.fixture
@@ -206,7 +199,7 @@ async def test_log_of_another_key_is_not_continued(ledger: Ledger) -> None:
 async def publish(redis_url: str, events: list[Event]) -> None:
     """As the relay publishes: numbered from 1."""
     redis = messaging.connect(redis_url)
-    await redis.flushall()
+    await redis.flushdb()
     for number, event in enumerate(events, 1):
         await redis.xadd(STREAM, {"__data__": encode(event)}, id=f"{number}-0")
     await redis.aclose()

@@ -1,7 +1,8 @@
 """The ledger over HTTP: what an auditor can ask, and that nobody else can."""
 
 import base64
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
-from services.cli.embedded import Servers, embedded_servers
+from services.cli.embedded import Servers
 from services.ledger import app as ledger_app
 from services.ledger.api import router
 from services.ledger.application import Ledger
@@ -26,8 +27,8 @@ from shared.events import encode
 from shared.http.identity import ROLES, Principal, Role, TokenIssuer, TokenVerifier
 from shared.http.web import compose, service_app
 from shared.settings import Settings
-from tests.integration.ledger_support import new_database, opened
-from tests.support import passable_folder
+from tests.integration.ledger_support import opened
+from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import AT, ORIGIN, SIGNER, report
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -41,21 +42,15 @@ def bearer(role: Role) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Generator[Path]:
-    with passable_folder("ledger") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def servers(folder: Path) -> AsyncGenerator[Servers]:
-    async with embedded_servers(folder) as running:
-        yield running
+async def servers(servers: Servers) -> Servers:
+    """With streams of its own."""
+    return replace(servers, redis_url=await new_redis(servers))
 
 
 @pytest.fixture(scope="module")
 async def ledger(servers: Servers) -> AsyncGenerator[Ledger]:
     """A log of 57 entries in batches of 10: read only by the tests below."""
-    async with opened(await new_database(servers.database_url)) as found:
+    async with opened(await new_database(servers)) as found:
         for start in range(0, len(EVENTS), 10):
             await found.record(EVENTS[start : start + 10])
         yield found
@@ -227,11 +222,11 @@ async def test_bad_requests_name_the_field(client: AsyncClient, path: str, statu
 
 async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path: Path) -> None:
     """Wired as it runs: an empty log has a checkpoint, events of both streams become entries, and it is ready."""
-    url = await new_database(servers.database_url)
+    url = await new_database(servers)
     await migrate(url, "ledger")
     settings = Settings(redis_url=servers.redis_url, database_url=url, keys=tmp_path, consumer="one")
     redis = messaging.connect(servers.redis_url)
-    await redis.flushall()
+    await redis.flushdb()
     service = ledger_app.build(settings, Clock(AT))
     whole = compose([service], TOKENS)
     both = messaging.streams(messaging.INTAKE, 1) | messaging.streams(messaging.ESCALATION, 1)

@@ -14,12 +14,12 @@ from services.cli.embedded import Servers
 from shared import messaging
 from shared.database import connect
 from shared.messaging import dead_stream
-from tests.integration.messaging_support import Event, Seen, World, new_world, running_servers, until
+from tests.integration.messaging_support import Event, Seen, World, new_world, own_redis, until
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def servers() -> AsyncGenerator[Servers]:
-    async with running_servers() as running:
+async def servers(servers: Servers) -> AsyncGenerator[Servers]:
+    async with own_redis(servers) as running:
         yield running
 
 

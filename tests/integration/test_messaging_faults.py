@@ -15,12 +15,12 @@ from sqlalchemy import update
 
 from services.cli.embedded import Servers
 from shared import messaging
-from tests.integration.messaging_support import Event, Seen, World, new_world, running_servers, until
+from tests.integration.messaging_support import Event, Seen, World, new_world, own_redis, until
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def servers() -> AsyncGenerator[Servers]:
-    async with running_servers() as running:
+async def servers(servers: Servers) -> AsyncGenerator[Servers]:
+    async with own_redis(servers) as running:
         yield running
 
 

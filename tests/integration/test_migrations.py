@@ -9,6 +9,7 @@ from sqlalchemy import Connection, MetaData
 
 from services.cli.embedded import Servers
 from shared.database import SERVICES, connect, migrate
+from tests.servers import new_database
 
 METADATA = {
     "intake": "services.intake.store",
@@ -27,10 +28,11 @@ def _differences(connection: Connection, schema: str, metadata: MetaData) -> lis
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_migrations_make_the_tables_of_the_code(service: str, servers: Servers) -> None:
-    await migrate(servers.database_url, service)
-    await migrate(servers.database_url, service)
+    url = await new_database(servers)
+    await migrate(url, service)
+    await migrate(url, service)
     metadata: MetaData = import_module(METADATA[service]).metadata
-    engine = connect(servers.database_url)
+    engine = connect(url)
     try:
         async with engine.connect() as connection:
             assert await connection.run_sync(_differences, service, metadata) == []

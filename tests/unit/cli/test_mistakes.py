@@ -283,7 +283,7 @@ def test_a_token_is_for_a_number_of_days(trucban: Trucban, days: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("up",),
+        ("up", "--port", "0"),
         ("migrate",),
         ("ledger", "key"),
         ("token", "issue", "--role", "desk", "--subject", "x"),

@@ -1,9 +1,8 @@
-"""`trucban` from outside: the demo, starting and stopping, and what each command says and returns."""
+"""`trucban` from outside: starting and stopping, and what each command says and returns."""
 
 import json
 import re
 import signal
-import subprocess
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +14,9 @@ import pytest
 
 from services.cli.process import listening_socket
 from shared.http.identity import Principal, Role, issuer
-from tests.e2e.running import TRUCBAN, Up, alive, environment, trucban
+from tests.e2e.running import Up, alive, trucban
 from tests.support import SAMPLES, passable_folder
 
-CLOSING_LINE = re.compile(
-    r"demo: (\d+) reports, (\d+) incidents, (\d+) decisions, (\d+) notices delivered, ledger of (\d+) entries verified"
-)
 REPORT = {"category": "FIRE", "ward": "Ba Đình", "occurred_at": "2023-01-21T23:50:00+07:00"}
 
 
@@ -28,17 +24,6 @@ REPORT = {"category": "FIRE", "ward": "Ba Đình", "occurred_at": "2023-01-21T23
 def folder() -> Generator[Path]:
     with passable_folder("e2e") as data:
         yield data
-
-
-@pytest.fixture(scope="module", autouse=True)
-def demo() -> Generator[subprocess.Popen[str]]:
-    """`trucban up --demo`, which plays while the other tests run."""
-    with passable_folder("e2e") as data:
-        command = [TRUCBAN, "up", "--demo"]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, env=environment(data), stdout=pipe, stderr=pipe, text=True) as process:
-            yield process
-            process.terminate()
 
 
 @dataclass(frozen=True)
@@ -186,17 +171,6 @@ def test_an_export_with_one_byte_changed_does_not_verify(system: System, tmp_pat
     assert found.returncode == 1
     assert f"entry {changed - 1}" in found.stderr, "the header is line 0, so entries are numbered one less"
     assert "NOT verified" in found.stdout
-
-
-def test_the_demo_ends_with_its_line_and_exit_code_0(demo: subprocess.Popen[str]) -> None:
-    """Every row of the sample came to what it should, and the ledger verified."""
-    said, complained = demo.communicate(timeout=110)
-    assert demo.returncode == 0, f"{said[-2000:]}\n{complained[-2000:]}"
-    assert re.search(r"^\d+ rows played: .*; 0 differences$", said, re.MULTILINE)
-    last = said.splitlines()[-1]
-    found = CLOSING_LINE.fullmatch(last)
-    assert found, f"the closing line is {last!r}"
-    assert all(int(figure) > 0 for figure in found.groups())
 
 
 def assert_failed_with_one_line(code: int, said: str, *names: str) -> None:
