@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,10 @@ END_OF_THE_SAMPLE = "2023-01-29T20:00:00+07:00"
 """Where `make run` leaves the clock."""
 READY_SECONDS = 60
 _BLOCK = re.compile(r"(<!-- tested -->\n)?```sh\n(.*?)```", re.DOTALL)
+_DECISION = re.compile(
+    r"# (?P<number>\d+)\. (?P<title>.+)\n\nDate: (?P<date>\d{4}-\d\d-\d\d)\. "
+    r"Status: (?P<status>accepted|superseded(?: in part)?)(?: \(.+\))?\.\n"
+)
 _COMMENT = re.compile(r"[ \t]+# .*$", re.MULTILINE)
 
 
@@ -110,6 +115,21 @@ def test_what_a_page_points_to_is_there(page: str) -> None:
     named = {ROOT / path for path in re.findall(r"`((?:services|shared|tests|docs|samples|deploy)/[\w./-]+)`", text)}
     missing = sorted(str(path.relative_to(ROOT)) for path in links | named if not path.exists())
     assert not missing, f"{page} points to {', '.join(missing)}"
+
+
+def test_the_index_lists_every_decision_as_it_is_headed() -> None:
+    """Number, title, date and status; numbers run from 1 without a gap."""
+    folder = ROOT / "docs/decisions"
+    expected: list[str] = []
+    for number, path in enumerate(sorted(folder.glob("[0-9]*.md")), start=1):
+        head = _DECISION.match(path.read_text(encoding="utf-8"))
+        assert head, f"{path.name} has no line such as 'Date: 2026-11-24. Status: accepted.' below its title"
+        assert path.name.startswith(f"{number:04}-"), f"{path.name} is number {number} of the folder"
+        assert int(head["number"]) == number, f"{path.name} is headed as number {head['number']}"
+        date.fromisoformat(head["date"])
+        expected.append(f"| {number} | [{head['title']}]({path.name}) | {head['date']} | {head['status']} |")
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if re.match(r"\| \d", line)] == expected
 
 
 @pytest.mark.timeout(300)
