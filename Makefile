@@ -1,4 +1,5 @@
 # Trực Ban. `make run` and `make test` need Python >= 3.11, make and a package registry, nothing else.
+# `make help` lists what else there is.
 PYTHON ?= python3
 BIN := .venv/bin
 # A process of tests for each core, each with servers of its own; files in their order, the long ones first.
@@ -6,7 +7,7 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)
 
-.PHONY: run demo test test-full faults bench bench-quick lint compose-test lock docs clean
+.PHONY: run demo test test-full faults bench bench-quick lint compose-test lock docs clean help
 
 run: .venv/ready ## everything on this machine, with the sample night; http://127.0.0.1:8080
 	@exec $(BIN)/trucban up
@@ -47,8 +48,12 @@ lock: .venv/dev ## resolve dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade -c requirements.lock -o requirements-dev.lock --extra dev pyproject.toml build-requirements.txt
 
-clean:
+clean: ## remove .venv and var, with all data and keys under it
 	rm -rf .venv var
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \
+	  printf 'make %-13s %s\n' "$$name" "$$text"; done
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

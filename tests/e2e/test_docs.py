@@ -132,6 +132,21 @@ def test_the_index_lists_every_decision_as_it_is_headed() -> None:
     assert [line for line in index.splitlines() if re.match(r"\| \d", line)] == expected
 
 
+def test_make_help_lists_every_target_in_the_order_of_the_file() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)
+    listed = re.findall(r"^make (\S+) +\S", _make_help(), re.MULTILINE)
+    assert listed == targets
+    declared = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    assert sorted(" ".join(declared).split()) == sorted(targets)
+
+
+def _make_help() -> str:
+    # without what a `make test` around this hands down: it would print the folder that it enters
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(["make", "help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="the commands use bash and curl")
 def test_the_first_five_minutes(system: System) -> None:
