@@ -25,6 +25,9 @@ READMES = ("README.md", "README.vi.md")
 PAGES = [
     *READMES,
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     *sorted(f"docs/decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("*.md")),
 ]
 END_OF_THE_SAMPLE = "2023-01-29T20:00:00+07:00"
