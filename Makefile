@@ -1,4 +1,5 @@
 # Trực Ban. `make run` and `make test` need Python >= 3.11, make and a package registry, nothing else.
+# `make help` lists what else there is.
 PYTHON ?= python3
 BIN := .venv/bin
 # Two processes of tests for each core (tests/conftest.py); files in their order, the long ones first.
@@ -6,7 +7,7 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)
 
-.PHONY: run demo test test-full faults bench bench-quick lint compose-test lock docs clean
+.PHONY: run demo test test-full faults coverage bench bench-quick lint compose-test lock docs clean help
 
 run: .venv/ready ## everything on this machine, with the sample night; http://127.0.0.1:8080
 	@exec $(BIN)/trucban up
@@ -22,6 +23,16 @@ test-full: .venv/dev ## the same at full depth
 
 faults: .venv/dev ## long fault runs
 	$(BIN)/pytest -m fault -s
+
+coverage: .venv/dev ## lines and branches that `make test` runs, in its own processes and those it starts; twice as slow
+	@rm -rf var/coverage && mkdir -p var/coverage
+	@failed=0; $(BIN)/coverage run -m pytest -m "not full and not fault" $(PARALLEL) || failed=$$?; \
+	$(BIN)/coverage combine -q || exit; \
+	echo "The ten least covered files, and all of services/ and shared/ together:"; \
+	$(BIN)/coverage report --sort=cover | sed -n '1,12p;/^TOTAL/p'; \
+	echo "Cover: the share of lines and branches that ran. That a line ran does not say that a test checks it."; \
+	echo "Not counted: what ran in a process that a test killed (kill -9), and the part of a failed test that did not run."; \
+	exit $$failed
 
 bench: .venv/dev ## every benchmark against a floor measured in the same run; writes var/bench.json
 	$(BIN)/python -m benchmarks
@@ -47,8 +58,12 @@ lock: .venv/dev ## resolve dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade -c requirements.lock -o requirements-dev.lock --extra dev pyproject.toml build-requirements.txt
 
-clean:
+clean: ## remove .venv and var, with all data and keys under it
 	rm -rf .venv var
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \
+	  printf 'make %-13s %s\n' "$$name" "$$text"; done
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

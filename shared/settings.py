@@ -2,10 +2,12 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(BaseSettings):
@@ -41,6 +43,8 @@ class Settings(BaseSettings):
     """How post-holders reach this system from their telephones; links in notices begin with it."""
     heartbeat_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     """An outside watcher that raises the alarm when it is not called for some minutes; called while all is well."""
+    log_level: LogLevel = "info"
+    """Lines of the log below this level are dropped; uvicorn's own log follows."""
     print_notices: bool = False
     """Print each notice that was handed to a channel, for the demo."""
     ledger_origin: str = "trucban.local/ledger"

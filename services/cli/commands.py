@@ -5,7 +5,6 @@ The services are imported by the commands that need them, since importing them t
 
 import io
 import json
-import logging
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import httpx
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -21,6 +19,7 @@ from rich.progress import Progress
 from services.cli import sending
 from services.cli.auditing import verify_source
 from services.cli.errors import CommandError
+from services.cli.log import start_log
 from services.cli.options import address, bearer, settings_of, text_of
 from shared.clock import Clock
 from shared.http.identity import Principal, Role, issuer
@@ -60,15 +59,7 @@ ROUTING_SECONDS = 5
 
 
 def main() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    start_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be none that can be written
     try:

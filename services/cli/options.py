@@ -7,11 +7,15 @@ import httpx
 from pydantic import ValidationError
 
 from services.cli.errors import CommandError, UsageError
+from services.cli.log import set_log_level
 from shared.settings import Settings
 
 
 def settings_of(data: Path | None = None) -> Settings:
-    """Raises UsageError that names each setting that is wrong, without its value."""
+    """The settings of this process, whose log begins at their level from now on.
+
+    Raises UsageError that names each setting that is wrong, without its value.
+    """
     try:
         settings = Settings()
     except ValidationError as error:
@@ -21,6 +25,7 @@ def settings_of(data: Path | None = None) -> Settings:
         raise UsageError(f".env cannot be read ({reason_of(error)}): write it anew in UTF-8") from None
     _check("REDIS_URL", settings.redis_url, _redis, "redis://host:6379/0")
     _check("DATABASE_URL", settings.database_url, _database, "postgresql://user@host/database")
+    set_log_level(settings.log_level)
     return settings.model_copy(update={"data": data}) if data else settings
 
 

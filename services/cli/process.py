@@ -16,6 +16,7 @@ import uvicorn
 
 from services.cli.embedded import InUseError, embedded_servers
 from services.cli.errors import CommandError
+from services.cli.log import uvicorn_level
 from shared.clock import Clock
 from shared.database import SERVICES, migrate
 from shared.http.identity import verifier
@@ -115,7 +116,10 @@ async def serving(
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Serve the services on `sock`; yields the server's task once requests are answered."""
     config = uvicorn.Config(
-        compose(services, verifier(settings.keys_dir)), log_level="warning", access_log=False, lifespan="on"
+        compose(services, verifier(settings.keys_dir)),
+        log_level=uvicorn_level(settings.log_level),
+        access_log=False,
+        lifespan="on",
     )
     server = Server(config)
     server.closing = [service.parts["stream"].close for service in services if "stream" in service.parts]

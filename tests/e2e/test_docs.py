@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -24,12 +25,19 @@ READMES = ("README.md", "README.vi.md")
 PAGES = [
     *READMES,
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     *sorted(f"docs/decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("*.md")),
 ]
 END_OF_THE_SAMPLE = "2023-01-29T20:00:00+07:00"
 """Where `make run` leaves the clock."""
 READY_SECONDS = 60
 _BLOCK = re.compile(r"(<!-- tested -->\n)?```sh\n(.*?)```", re.DOTALL)
+_DECISION = re.compile(
+    r"# (?P<number>\d+)\. (?P<title>.+)\n\nDate: (?P<date>\d{4}-\d\d-\d\d)\. "
+    r"Status: (?P<status>accepted|superseded(?: in part)?)(?: \(.+\))?\.\n"
+)
 _COMMENT = re.compile(r"[ \t]+# .*$", re.MULTILINE)
 
 
@@ -110,6 +118,36 @@ def test_what_a_page_points_to_is_there(page: str) -> None:
     named = {ROOT / path for path in re.findall(r"`((?:services|shared|tests|docs|samples|deploy)/[\w./-]+)`", text)}
     missing = sorted(str(path.relative_to(ROOT)) for path in links | named if not path.exists())
     assert not missing, f"{page} points to {', '.join(missing)}"
+
+
+def test_the_index_lists_every_decision_as_it_is_headed() -> None:
+    """Number, title, date and status; numbers run from 1 without a gap."""
+    folder = ROOT / "docs/decisions"
+    expected: list[str] = []
+    for number, path in enumerate(sorted(folder.glob("[0-9]*.md")), start=1):
+        head = _DECISION.match(path.read_text(encoding="utf-8"))
+        assert head, f"{path.name} has no line such as 'Date: 2026-11-24. Status: accepted.' below its title"
+        assert path.name.startswith(f"{number:04}-"), f"{path.name} is number {number} of the folder"
+        assert int(head["number"]) == number, f"{path.name} is headed as number {head['number']}"
+        date.fromisoformat(head["date"])
+        expected.append(f"| {number} | [{head['title']}]({path.name}) | {head['date']} | {head['status']} |")
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if re.match(r"\| \d", line)] == expected
+
+
+def test_make_help_lists_every_target_in_the_order_of_the_file() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)
+    listed = re.findall(r"^make (\S+) +\S", _make_help(), re.MULTILINE)
+    assert listed == targets
+    declared = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    assert sorted(" ".join(declared).split()) == sorted(targets)
+
+
+def _make_help() -> str:
+    # without what a `make test` around this hands down: it would print the folder that it enters
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(["make", "help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.timeout(300)
