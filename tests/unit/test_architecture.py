@@ -10,7 +10,7 @@ INDEX = ROOT / "docs/architecture/README.md"
 PAGES = [ROOT / "ARCHITECTURE.md", *ROOT.glob("CONTRIBUTING.md"), *sorted(INDEX.parent.glob("*.md"))]
 _CODE = [path for folder in ("services", "shared") for path in (ROOT / folder).rglob("*.py")]
 _NAMED = re.compile(
-    r"`((?:services|shared|tests|benchmarks|docs|samples|deploy)/[\w./-]+|\w+\.py)`(?:\s`([A-Za-z_][\w.]*)`)?"
+    r"`((?:services|shared|tests|benchmarks|docs|samples|deploy)/[\w./-]+|\w+\.py)`(?:\s+`([A-Za-z_][\w.]*)`)?"
 )
 """A path, or the name of a file whose folder the text has named before; and what follows it directly: its function."""
 
