@@ -30,8 +30,8 @@ PAGES = [
     "SECURITY.md",
     *sorted(f"docs/decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("*.md")),
 ]
-END_OF_THE_SAMPLE = "2023-01-29T20:00:00+07:00"
-"""Where `make run` leaves the clock."""
+END_OF_THE_SAMPLE = "2025-07-01T09:40:00+07:00"
+"""Where `make run` leaves the clock: on the day on which the wards of `wards-2025.csv` begin."""
 READY_SECONDS = 60
 _BLOCK = re.compile(r"(<!-- tested -->\n)?```sh\n(.*?)```", re.DOTALL)
 _DECISION = re.compile(
@@ -62,7 +62,7 @@ class System:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """As after `make run`: the sample's wards and post-holders, and the clock at the end of the sample."""
+    """As after `make run`: the wards and post-holders in force at the end of the sample, and the clock there."""
     data = tmp_path_factory.mktemp("docs") / "data"
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith("TRUCBAN_") and k not in ("REDIS_URL", "DATABASE_URL")
@@ -75,7 +75,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         said = iter(process.stdout.readline, b"")
         url = next(found[0].decode() for line in said if (found := re.search(rb"http://[\d.:]+", line)))
         for kind in ("wards", "directory"):
-            imported = [BIN / "trucban", "import", kind, ROOT / "samples" / f"{kind}.csv"]
+            imported = [BIN / "trucban", "import", kind, ROOT / "samples" / f"{kind}-2025.csv"]
             subprocess.run(imported, cwd=ROOT, env=env, check=True, capture_output=True)
         _until_wards_are_known(url)
         yield System(url, data, env)
@@ -173,9 +173,10 @@ def test_the_first_five_minutes(system: System) -> None:
         '"state":"routed"',  # its receipt
         '"outcome":"merged"',  # the sensor joins the incident
         '"state":"notified"',  # one of two has acknowledged
-        '"acknowledged_by": "mau-14776-chu-tich"',  # as the desk sees it
+        '"acknowledged_by": "mau-2025-14797-chu-tich"',  # as the desk sees it
         '"state":"acknowledged"',  # both have
         "the desk does, for the city confirms",  # no ward closes its own
+        '"state":"closure_proposed"',
         '"state":"closed"',
         '"kind":"vn.trucban.decision.made.v1"',  # as the auditor finds it
         '"outcome":"duplicate"',  # the sensor again
@@ -185,6 +186,6 @@ def test_the_first_five_minutes(system: System) -> None:
     told = [orjson.loads(line) for line in (system.data / "outbox.ndjson").read_bytes().splitlines()]
     assert sorted((line["recipient"], line["purpose"]) for line in told) == [
         ("desk", "closure"),
-        ("mau-14776-bi-thu", "accountable"),
-        ("mau-14776-chu-tich", "accountable"),
+        ("mau-2025-14797-bi-thu", "accountable"),
+        ("mau-2025-14797-chu-tich", "accountable"),
     ], "nobody is told twice of one incident"
