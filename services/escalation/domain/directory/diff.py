@@ -254,7 +254,7 @@ def _plan_channels(
             plan.ended.append(Ended(place, Reach(holder, contact), by=Reach(holder, new)))
 
 
-# --- what the incidents have to know ---
+# --- changes that concern incidents ---
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def changes_of_tenures(plan: Plan[Tenure]) -> list[Change]:
     return found
 
 
-# --- what a person is shown ---
+# --- differences for people to read ---
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class IncidentEngine:
         decided_at = incident.decided_at
         return decided_at is not None and not any(decided_at < at <= self.now for at in self.changes_of_hands(incident))
 
-    # --- due times ---
+    # --- timers ---
 
     def schedule(
         self, incident: Incident, kind: TimerKind, at: datetime, notice_id: str | None = None, *, level: int = 0

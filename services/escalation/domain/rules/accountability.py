@@ -46,7 +46,7 @@ class Inputs(Frozen):
     evaluated_at: AwareDatetime
     reports: tuple[ReportFacts, ...]
     tenures: tuple[Tenure, ...]
-    """The unit's tenures as recorded at `evaluated_at`."""
+    """Tenures of the unit and of its successor, as recorded at `evaluated_at`."""
     rulebook_version: str | None
     exercise: bool = False
     designated: bool = False
@@ -310,7 +310,7 @@ def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
     if facts.explosion_sound is False:
         # Fireworks (pháo hoa) make no explosion sound. Without a licence, somebody has to find out what it was.
         return "review" if facts.licensed is False else "no"
-    # A licensed display may explode, as the city's own does at giao thừa (New Year's Eve): the desk decides.
+    # A licensed display may explode, as the city's own does on Lunar New Year's Eve (giao thừa): the desk decides.
     return "review" if facts.licensed else "yes"
 
 
