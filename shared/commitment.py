@@ -1,7 +1,7 @@
-"""Salted commitments: how free text travels with an event, and what the ledger's body keeps of it.
+"""Salted commitments: the form in which free text travels with an event, and what the ledger's body keeps of it.
 
-Source: LEDGER design; a commitment is HMAC-SHA256 under a random 256-bit salt, so that it says nothing once value and
-salt are deleted, and binds event, field and value while they are there.
+A commitment is an HMAC-SHA256 (RFC 2104) under a random 256-bit salt. While value and salt exist, it binds event, field
+and value. Once they are deleted, it says nothing about them.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Committed(BaseModel):
-    """A personal value with the salt of its commitment: stays deletable wherever it is stored."""
+    """A personal value with the salt of its commitment. It can be deleted wherever it is stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,10 +21,14 @@ class Committed(BaseModel):
 
 
 def new_salt() -> str:
+    """Return 256 random bits as 64 hex digits."""
     return secrets.token_hex(32)
 
 
 def commitment(event_id: str, field: str, committed: Committed) -> str:
-    """64 hex digits. `field` is the dotted path of the value inside the event's data."""
+    """Return the commitment to a value, as 64 hex digits.
+
+    `field`: the dotted path of the value inside the data of the event.
+    """
     message = b"\0".join((b"ledger/commit/v1", event_id.encode(), field.encode(), committed.value.encode()))
     return hmac.new(bytes.fromhex(committed.salt), message, hashlib.sha256).hexdigest()

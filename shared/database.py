@@ -1,4 +1,4 @@
-"""PostgreSQL: one engine a process, one schema and one alembic history a service."""
+"""PostgreSQL: one engine for each process, one schema and one alembic history for each service."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,14 @@ _MIGRATION_LOCK = 0x7472_6261
 
 
 class DatabaseError(Exception):
-    """A database that cannot be used; one line with the way out."""
+    """A database cannot be used. The text is one line, with the way out."""
 
 
 def async_url(url: str) -> str:
-    """`postgres://` and `postgresql://` as operators write them, with the driver that we use."""
+    """Return the URL with the driver that we use. Takes `postgres://` and `postgresql://`, as operators write them.
+
+    Raises DatabaseError for any other URL.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in {"postgres", "postgresql"}:
         raise DatabaseError(f"DATABASE_URL {scheme}://… is not PostgreSQL: use postgresql://user@host/database")
@@ -50,14 +53,15 @@ def _json_text(value: object) -> str:
 
 
 def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-    """`column = ANY(values)`: one parameter, where `IN` would have one for each value."""
+    """Return `column = ANY(values)`, which has one parameter. `IN` would have one for each value."""
     return column == any_(literal(list(values), ARRAY(Text)))
 
 
 async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert many rows by COPY, in the caller's transaction. Raises as an INSERT would.
+    """Insert rows by COPY in the caller's transaction. All rows have the same keys.
 
-    Text given for a JSON column is JSON already.
+    A str for a JSON column must already be JSON. Raises IntegrityError as an INSERT would, and ConnectionError if the
+    connection is lost.
     """
     if rows:
         columns = list(rows[0])
@@ -69,12 +73,12 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping
 async def copy_records(
     connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
 ) -> None:
-    """The same of tuples, which are as the driver takes them."""
+    """Insert tuples by COPY, as `copy` does. Their values must be of the types that asyncpg takes."""
     if not records:
         return
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
-    if not driver.is_in_transaction():  # SQLAlchemy's begins with its first statement
+    if not driver.is_in_transaction():  # SQLAlchemy begins the transaction with its first statement
         await connection.execute(text("SELECT 1"))
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
@@ -85,9 +89,9 @@ async def copy_records(
 
 
 async def migrate(url: str, service: str) -> None:
-    """Bring one service's schema to its newest version. Idempotent, and safe to run twice at once.
+    """Bring the schema of one service to its newest version. Idempotent, and safe to run twice at once.
 
-    Raises DatabaseError for a database that is not in UTF-8.
+    Raises DatabaseError if the database is not encoded in UTF-8.
     """
     engine = connect(url, pool_size=1)
     try:
@@ -110,7 +114,7 @@ def _upgrade(connection: Connection, service: str) -> None:
 
 
 def run_migrations(schema: str, metadata: MetaData) -> None:
-    """What each service's `migrations/env.py` calls."""
+    """Run the migrations of a schema. The `migrations/env.py` of each service calls it."""
     connection: Connection = context.config.attributes["connection"]
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     context.configure(

@@ -1,7 +1,7 @@
-"""The events: CloudEvents 1.0 in structured JSON, one frozen model a type, discriminated on `type`.
+"""The events: CloudEvents 1.0 in structured JSON, one frozen model for each type, discriminated on `type`.
 
-JSON Schemas and the AsyncAPI document under docs/ are generated from here. Everything is in the body; stream headers
-carry nothing. Personal free text is a `Committed` inside `data`, and is nowhere else.
+The JSON Schemas and the AsyncAPI document under docs/ are generated from these models. The body holds everything;
+stream headers hold nothing. Personal free text is always a `Committed` inside `data`.
 """
 
 from datetime import date
@@ -27,7 +27,10 @@ class Frozen(BaseModel):
 
 
 class UnitRef(Frozen):
-    """A ward or commune (phường, xã). Codes and names are reused over the years: `(code, valid_from)` is the key."""
+    """A ward or commune (phường, xã). The key is `(code, valid_from)`.
+
+    Codes and names are reused over the years.
+    """
 
     code: str
     valid_from: date
@@ -35,19 +38,22 @@ class UnitRef(Frozen):
 
 
 class Harm(Frozen):
-    """What is known of the harm. A field that is missing is unknown, which is not zero."""
+    """What is known about the harm. A field that is missing is unknown, which is not zero."""
 
     deaths: Annotated[int, Field(ge=0, le=10_000)] | None = None
     injured: Annotated[int, Field(ge=0, le=100_000)] | None = None
     injury_percent: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Sum of the bodily injury rates (tỷ lệ tổn thương cơ thể) of all injured, in percent."""
+    """Sum of the bodily injury rates (tỷ lệ tổn thương cơ thể) of all injured persons, in percent."""
     life_threatening: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Persons with a life-threatening injury."""
     property_vnd: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
 
 class Firecracker(Frozen):
-    """Tells pháo nổ from lawful pháo hoa, which makes no explosion sound: "có tiếng nổ không?"."""
+    """What tells firecrackers (pháo nổ) from lawful fireworks (pháo hoa), which make no explosion sound.
+
+    The reporter is asked "có tiếng nổ không?" (was there an explosion sound?).
+    """
 
     explosion_sound: bool | None = None
     licensed: bool | None = None
@@ -60,28 +66,33 @@ class Evidence(Frozen):
 
 
 class Source(Frozen):
-    """Who sent a report: a credential, never the person who saw it. An officer's report is verified by itself."""
+    """Who sent a report: a credential, never the person who saw something.
+
+    A report by an officer is verified by itself.
+    """
 
     kind: Literal["officer", "device", "desk", "admin"]
     subject: str
 
 
 class Data(Frozen):
-    """What every event's data may carry, so that the ledger can project any of them alike."""
+    """The data that an event of any type may carry. The ledger indexes all events by it."""
 
     incident: str | None = None
     sequence: int | None = None
-    """The incident's own counter, from 1 without a gap."""
+    """The incident's own counter, from 1, without gaps."""
     cause: str | None = None
     """Id of the event that caused this one."""
     unit: UnitRef | None = None
     category: str | None = None
     occurred_at: AwareDatetime | None = None
     officials: tuple[str, ...] = ()
-    """Holder ids of the office-holders that the event names."""
+    """Holder ids of the officials that the event names."""
 
 
 class Envelope(Frozen):
+    """The attributes of a CloudEvent. Each event type is a subclass."""
+
     specversion: Literal["1.0"] = "1.0"
     id: str
     source: str
@@ -108,10 +119,10 @@ class ReportReceivedData(Data):
     """JSON text `{"latitude", "longitude", "accuracy_m"?}`, degrees WGS 84 and metres."""
     description: Committed | None = None
     reporter_commitment: str | None = None
-    """Commitment to name and phone; value and salt stay encrypted in intake."""
+    """Commitment to the reporter's name and phone number. Value and salt stay encrypted in intake."""
     exercise: bool = False
     clock_ahead: bool = False
-    """`occurred_at` is later than our clock allowed at receipt: the sender's clock is off."""
+    """At receipt `occurred_at` was later than our clock allows: the sender's clock is wrong."""
 
 
 class ReportReceived(Envelope):
@@ -123,7 +134,7 @@ class UnitRecordedData(Data):
     kind: Literal["phường", "xã"]
     valid_to: date | None = None
     successors: tuple[UnitRef, ...] = ()
-    """Of a unit that ended: one took it over whole, several took parts of it."""
+    """For a unit that ended: one successor took its place whole, or several took parts of it."""
     legal_act: str | None = None
 
 
@@ -139,7 +150,7 @@ class TenureRecordedData(Data):
     holder_name: str
     acting: bool
     capacity: Literal["holder", "deputy"] = "holder"
-    """A deputy (người được ủy quyền) stands in for the holder, who stays accountable."""
+    """A deputy (người được ủy quyền) is notified in the holder's place; the holder stays accountable."""
     reason: str | None = None
     document: str
     valid_from: AwareDatetime
@@ -147,7 +158,7 @@ class TenureRecordedData(Data):
     sample: bool
     supersedes: str | None = None
     withdrawn: bool = False
-    """The tenure is recorded no longer, and nothing is in its place."""
+    """The record of the tenure is withdrawn, and nothing takes its place."""
 
 
 class TenureRecorded(Envelope):
@@ -156,7 +167,10 @@ class TenureRecorded(Envelope):
 
 
 class RosterRecordedData(Data):
-    """A turn of duty (lịch trực): of a ward, which the event then names as its unit, of the desk or the leadership."""
+    """A turn of duty (lịch trực) in a ward, at the desk or in the leadership.
+
+    For a turn in a ward, `unit` is that ward.
+    """
 
     roster_id: str
     level: Literal["ward", "desk", "leadership"]
@@ -177,7 +191,7 @@ class RosterRecorded(Envelope):
 class ContactRecordedData(Data):
     holder_id: str
     channel: str
-    """Scheme of the channel only: an address or a number is personal."""
+    """Only the scheme of the channel: an address or a number is personal."""
     quiet_from: str | None = None
     quiet_to: str | None = None
     withdrawn: bool = False
@@ -252,11 +266,11 @@ class DeliveryFinishedData(Data):
     notice_id: str
     delivery_id: str
     channel: str
-    """Scheme of the channel only."""
+    """Only the scheme of the channel."""
     outcome: Literal["sent", "delivered", "given_up"]
     attempts: int
     bundle_id: str | None = None
-    """The same for all that went out as one message."""
+    """The same for all deliveries that went out as one message."""
 
 
 class DeliveryFinished(Envelope):
@@ -277,7 +291,7 @@ class AcknowledgementRecorded(Envelope):
 
 
 class AcknowledgementLapsedData(Data):
-    """The incident was acknowledged and is open still: its post-holders are asked again."""
+    """The incident was acknowledged and is still open. Its post-holders are asked again."""
 
     round: int
     """The round that begins."""
@@ -300,7 +314,7 @@ class StepRaised(Envelope):
 
 
 class ChainExhaustedData(Data):
-    """Nobody of the last level answered either."""
+    """The last level of the chain did not act either."""
 
     reason: Literal["not_acknowledged", "not_reviewed"]
     round: int
@@ -312,7 +326,7 @@ class ChainExhausted(Envelope):
 
 
 class FindingData(Data):
-    """What a person found or did about an incident. `author` is a credential's subject."""
+    """What a person found or did about an incident. `author` is the subject of a credential."""
 
     finding_id: str
     author: str
@@ -334,7 +348,7 @@ class SeverityRevised(Envelope):
 class IncidentVerifiedData(FindingData):
     firecrackers_exploded: bool | None = None
     reclassified: str | None = None
-    """The category that the desk found it to be."""
+    """The category that the desk found the incident to be."""
 
 
 class IncidentVerified(Envelope):
@@ -343,7 +357,7 @@ class IncidentVerified(Envelope):
 
 
 class IncidentDesignatedData(FindingData):
-    """ "Nổi cộm", by a person's recorded designation."""
+    """A person designated the incident "nổi cộm" (prominent), or no longer."""
 
     prominent: bool
 
@@ -374,7 +388,10 @@ class IncidentSplit(Envelope):
 
 
 class IncidentHandedOffData(FindingData):
-    """To the police, which ends it here; or to the unit that took the place of one that was divided."""
+    """The incident was handed to the police, which ends it here, or to another unit.
+
+    That unit is one of several that took parts of the incident's own.
+    """
 
     to: Literal["police", "unit"]
     successor: UnitRef | None = None
@@ -401,7 +418,7 @@ class IncidentClosed(Envelope):
 
 
 class IncidentDismissed(Envelope):
-    """Found false, with the reason."""
+    """The incident was found to be false. The data has the reason."""
 
     type: Literal["vn.trucban.incident.dismissed.v1"] = "vn.trucban.incident.dismissed.v1"
     data: FindingData
@@ -413,7 +430,7 @@ class IncidentReopened(Envelope):
 
 
 class SuggestionRaisedData(Data):
-    """The desk may want to call this "nổi cộm"; nothing follows from it by itself."""
+    """The desk may want to designate the incident "nổi cộm" (prominent). Nothing else follows from this."""
 
     pattern: Literal["independent_reports", "ward_incidents"]
     count: int
@@ -459,7 +476,7 @@ _adapter: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def parse(body: bytes) -> Event:
-    """Raises pydantic.ValidationError, whose text must not be logged: it quotes the input."""
+    """Parse an event. Raises pydantic.ValidationError; do not log its text, which quotes the input."""
     return _adapter.validate_json(body)
 
 
@@ -468,12 +485,12 @@ def encode(event: Event) -> bytes:
 
 
 def type_name(model: type[Envelope]) -> str:
-    """Such as `report.received.v1`."""
+    """Return the type without its prefix, such as `report.received.v1`."""
     return str(model.model_fields["type"].default).removeprefix(TYPE_PREFIX)
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schema (2020-12) of each event type, by type name without the prefix."""
+    """Return the JSON Schema (2020-12) of each event type, by type name without the prefix."""
     found: dict[str, dict[str, Any]] = {}
     for model in Envelope.__subclasses__():
         found[type_name(model)] = model.model_json_schema(mode="serialization")

@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 (RFC 9562), sortable by the time of the clock that was passed in."""
+"""Identifiers: UUIDv7 (RFC 9562). They sort by the time that was passed in."""
 
 import secrets
 from collections.abc import Callable
@@ -10,14 +10,20 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def uuid7(at: datetime) -> str:
-    """Milliseconds, then twelve bits of the millisecond (RFC 9562 section 6.2, method 3), then 62 random bits."""
+    """Return a UUIDv7 for the instant `at`, which must be aware.
+
+    It has milliseconds, then twelve bits of the millisecond (RFC 9562, section 6.2, method 3), then 62 random bits.
+    """
     milliseconds, microseconds = divmod((at - _EPOCH) // _MICROSECOND, 1_000)
     fraction = microseconds * 4_096 // 1_000
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)))
 
 
 def ids(at: datetime) -> Callable[[], str]:
-    """Gives ids for one transaction, a microsecond apart: they sort as they were made."""
+    """Return a function that makes the ids of one transaction.
+
+    They are a microsecond apart, and so sort in the order in which they were made.
+    """
     made = 0
 
     def new_id() -> str:

@@ -1,4 +1,7 @@
-"""Key files: made at first start, mode 0600, never logged. Verifiers are given the public half only."""
+"""Key files: made at first start with mode 0600, and never logged.
+
+Verifiers are given only the public half.
+"""
 
 import os
 import secrets
@@ -15,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 class KeyFileError(Exception):
-    """A key file is unreadable or of the wrong kind; the text says which and what to do."""
+    """A key file is unreadable or of the wrong kind. The text says which, and what to do."""
 
 
 def signing_key(folder: Path, name: str) -> Ed25519PrivateKey:
-    """The Ed25519 key of `folder`/`name`.pem, made if absent. Raises KeyFileError."""
+    """Return the Ed25519 key in `folder`/`name`.pem. Makes it if there is none. Raises KeyFileError."""
     new = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path = folder / f"{name}.pem"
     try:
@@ -32,7 +35,10 @@ def signing_key(folder: Path, name: str) -> Ed25519PrivateKey:
 
 
 def public_key(folder: Path, name: str) -> bytes:
-    """PEM of the public half. A folder with `name`.pub and no private key serves a verifier that has no more."""
+    """Return the public half as PEM. Raises KeyFileError.
+
+    A verifier's folder holds `name`.pub without a private key: then that file is read.
+    """
     public = folder / f"{name}.pub"
     if public.exists() and not (folder / f"{name}.pem").exists():
         return public.read_bytes()
@@ -41,12 +47,12 @@ def public_key(folder: Path, name: str) -> bytes:
 
 
 def publish(folder: Path, name: str) -> None:
-    """Write `name`.pub, for those who are given the public half only."""
+    """Write `name`.pub for those who are given only the public half."""
     (folder / f"{name}.pub").write_bytes(public_key(folder, name))
 
 
 def secret(folder: Path, name: str) -> bytes:
-    """The 32 random bytes of `folder`/`name`.key, made if absent. Raises KeyFileError."""
+    """Return the 32 random bytes in `folder`/`name`.key. Makes them if there are none. Raises KeyFileError."""
     path = folder / f"{name}.key"
     content = _read_or_create(path, secrets.token_bytes(32))
     if len(content) != 32:
@@ -55,7 +61,10 @@ def secret(folder: Path, name: str) -> bytes:
 
 
 def _read_or_create(path: Path, new: bytes) -> bytes:
-    """Whoever links first wins, so that several processes that start at once agree on one key."""
+    """Return what the file holds, which is `new` if there was no file.
+
+    The first process to link its draft wins, so that processes that start at once agree on one key.
+    """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

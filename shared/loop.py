@@ -1,4 +1,4 @@
-"""A background loop: safe to run twice, wakes when told, backs off on errors, and says when it makes no progress."""
+"""A background loop. It wakes when told, backs off on errors, and reports when it makes no progress."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,7 +13,10 @@ LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class Loop:
-    """Repeats `step` until it returns False (nothing left), then waits for `wake` or `poll` seconds."""
+    """Repeats `step` until it returns False (nothing is left), then waits for `wake`, but at most `poll` seconds.
+
+    `stall_after`: after so many seconds without a successful step, `health_failure` reports it.
+    """
 
     def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 30.0) -> None:
         self._name, self._step, self._poll, self._stall_after = name, step, poll, stall_after
@@ -24,12 +27,13 @@ class Loop:
         self._awake.set()
 
     def health_failure(self) -> str | None:
-        """None while the loop does its work; else what is wrong."""
+        """Return what is wrong, or None while steps succeed."""
         silent = monotonic() - self._last_good
         return f"{self._name} has not succeeded for {silent:.0f} s" if silent > self._stall_after else None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
+        """Run the loop until the context is left. A step that is under way is then cancelled."""
         task = asyncio.create_task(self._run(), name=self._name)
         try:
             yield

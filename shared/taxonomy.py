@@ -1,6 +1,6 @@
-"""The 13 categories of incident: harm to life, health, property and public safety, and nothing else.
+"""The 13 categories of incident (loại vụ việc): harm to life, health, property and public safety, and nothing else.
 
-Which limb of the rule a category can meet is the rulebook's business, not the taxonomy's.
+Which limb of the rule a category can meet is in the rulebook, not here.
 """
 
 import csv
@@ -13,11 +13,11 @@ from pathlib import Path
 class Category:
     code: str
     family: str
-    """Reports of one family can be about one incident."""
+    """Only reports of one family can belong to the same incident."""
     label_vi: str
     label_en: str
     needs_harm: bool
-    """The two catch-all categories are taken only with a structured harm field."""
+    """A report of this category must have structured figures of harm. This holds for the two catch-all categories."""
     emergency_number: str
     legal_anchor: str
 

@@ -1,4 +1,4 @@
-"""Vietnamese text: one normal form at the boundary, and one folded form to search by."""
+"""Vietnamese text: one normal form at the boundary, and one folded form for searching."""
 
 import re
 import unicodedata
@@ -10,21 +10,27 @@ _LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\
 
 
 def nfc(text: str) -> str:
-    """NFC with outer space dropped: the form in which text is kept and compared."""
+    """Return text in NFC without outer space. Text is stored and compared in this form."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 def prose(text: str) -> str:
-    """`nfc` of what may have several lines. Raises ValueError for other control characters; NUL no database takes."""
-    return _without(nfc(text), {"Cc"}, but="\n\t\r")
+    """Return `nfc` of a text that may have several lines.
+
+    Raises ValueError for any other control character. PostgreSQL, for one, stores no NUL.
+    """
+    return _refuse(nfc(text), {"Cc"}, but="\n\t\r")
 
 
 def line(text: str) -> str:
-    """`nfc` of a name or an id. Raises ValueError for what cannot be seen: two ids that look alike must be alike."""
-    return nfc(_without(text, {"Cc", "Cf", "Cs"}))
+    """Return `nfc` of a name or an id. Raises ValueError for characters that cannot be seen.
+
+    So two ids that look alike are equal.
+    """
+    return nfc(_refuse(text, {"Cc", "Cf", "Cs"}))
 
 
-def _without(text: str, kinds: Container[str], but: str = "") -> str:
+def _refuse(text: str, kinds: Container[str], but: str = "") -> str:
     bad = next((c for c in text if unicodedata.category(c) in kinds and c not in but), None)
     if bad is not None:
         raise ValueError(f"holds U+{ord(bad):04X}, which cannot be seen: leave it out")
@@ -32,9 +38,9 @@ def _without(text: str, kinds: Container[str], but: str = "") -> str:
 
 
 def fold(text: str) -> str:
-    """What two spellings of one place have in common: no case, no marks, đ as d, single spaces.
+    """Return what different spellings of a place have in common: no case, no marks, đ as d, single spaces.
 
-    đ/Đ and the Icelandic eth that stands in for it (U+00F0, U+00D0) do not decompose, so they are mapped by hand.
+    đ/Đ, and the Icelandic eth that is written for it (U+00F0, U+00D0), do not decompose, so they are mapped by hand.
     """
     decomposed = unicodedata.normalize("NFD", text.casefold().translate(_D_WITH_STROKE))
     bare = "".join(c for c in decomposed if not unicodedata.combining(c))
@@ -43,5 +49,5 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=4_096)
 def fold_place(text: str) -> str:
-    """`fold` without a leading Phường/P./Xã/X./TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
+    """Return `fold` without a leading Phường/P./Xã/X./TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
     return _LEADING_KIND.sub("", fold(text))

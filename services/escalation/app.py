@@ -33,13 +33,14 @@ log = structlog.get_logger()
 GROUP = "escalation"
 POLL_SECONDS = 0.2
 GATHER_SECONDS = 0.05
-"""What is told on the record only, to the ledger and for receipts, is told in larger batches."""
+"""How long the relay waits to fill a batch. Its events only inform the ledger and the receipts, so that larger batches
+are worth it."""
 REPORTS_AT_ONCE = 2_000
-"""In a storm the reports of one incident come in one transaction, which is what makes it quick."""
+"""How many reports one transaction takes. In a storm many are of one incident, which makes them fast together."""
 
 
 def wired(settings: Settings, clock: Clock) -> Escalation:
-    """The service's core against `settings.database_url`, for the running service and for the command line."""
+    """Return the service's core on `settings.database_url`. The running service and the command line use it."""
     assert settings.database_url is not None
     return Escalation(
         database=connect(settings.database_url),
@@ -73,10 +74,10 @@ def build(settings: Settings, clock: Clock) -> Service:
     async def fire_due_timers() -> bool:
         return await fire_timers.fire_due_timers(escalation) > 0
 
-    passing = Loop("deadlines", fire_due_timers, POLL_SECONDS)
+    timer_loop = Loop("deadlines", fire_due_timers, POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
     watchman = Watchman(escalation)
-    watching = Loop("watch", watchman.step, WATCH_SECONDS)
+    watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
     async def handle(events: Sequence[Event]) -> None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
@@ -105,7 +106,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, passing, consumer, watching, broadcast, *heartbeat):
+            for part in (relay, delivery, timer_loop, consumer, watch_loop, broadcast, *heartbeat):
                 await stack.enter_async_context(part.running())
             yield
 
@@ -114,7 +115,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "delivery": delivery.health_failure(),
-            "deadlines": passing.health_failure(),
+            "deadlines": timer_loop.health_failure(),
             "stream": broadcast.health_failure(),
             **await watchman.health_failures(),
             "dead_letters": await dead_letter_health_failure(escalation.database, tables.dead_letter),
@@ -123,5 +124,5 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     url = settings.heartbeat_url
     heartbeat = [Loop("heartbeat", Heartbeat(url, checks).step, HEARTBEAT_SECONDS)] if url else []
-    parts = {"escalation": escalation, "deadlines": passing, "redis": redis, "stream": broadcast}
+    parts = {"escalation": escalation, "deadlines": timer_loop, "redis": redis, "stream": broadcast}
     return Service(GROUP, app, running, checks, parts)

@@ -1,4 +1,4 @@
-"""Record that a post-holder or an office has seen a notice. One transaction, safe to repeat."""
+"""Record that a post-holder or an office acknowledges a notice. One transaction, safe to repeat."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,13 @@ from shared.http.identity import Principal
 from shared.http.problem import Problem
 
 Choose = Callable[[IncidentEngine, Incident, Sequence[StoredNotice]], list[StoredNotice]]
+"""Chooses among the notices of an incident those that the caller acknowledges."""
 
 
 @dataclass(frozen=True)
 class Acknowledged:
+    """The result. `is_new`: whether any of the notices had not been acknowledged before."""
+
     incident: str
     state: str
     is_new: bool
@@ -28,7 +31,11 @@ class Acknowledged:
 
 
 async def acknowledge(escalation: Escalation, incident_id: str, caller: Principal) -> Acknowledged:
-    """Record that the holder of a post, or the office, has seen the notice. Raises Problem 403 or 404."""
+    """Acknowledge notices of an incident. Raises Problem 403 or 404.
+
+    An official acknowledges the notices to their post. Anybody else acknowledges those to the desk or to the
+    leadership, according to their role.
+    """
 
     def mine(engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice]) -> list[StoredNotice]:
         if caller.role == "official":
@@ -46,7 +53,10 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
 
 
 async def acknowledge_by_link(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
-    """The same by a signed link, whose recipient is `by`. None where there is no such notice."""
+    """Acknowledge one notice by its signed link. `by`: its recipient.
+
+    Returns None if there is no such notice. The caller must have checked the link.
+    """
     async with escalation.database.begin() as connection:
         incident_id = await timers.incident_of_notice(connection, notice_id)
         if incident_id is None:
@@ -62,7 +72,7 @@ async def acknowledge_by_link(escalation: Escalation, notice_id: str, by: str) -
 async def _acknowledge(
     escalation: Escalation, connection: AsyncConnection, row: IncidentRow, choose: Choose, by: str
 ) -> tuple[IncidentEngine, Acknowledged]:
-    """Acknowledge those of the notices of a locked incident that `choose` names."""
+    """Acknowledge the notices that `choose` returns. The incident must be locked."""
     engine = await escalation.incident_engine(connection, {key_of(row.successor or row.unit)})
     (incident,) = await incident_loading.with_standing(connection, [row])
     notices = await timers.notices_of(connection, incident.incident_id)
@@ -73,7 +83,7 @@ async def _acknowledge(
 
 
 def _of_office(incident: Incident, notices: Sequence[StoredNotice], office: str) -> list[StoredNotice]:
-    """Raises Problem 404 where the office was told nothing."""
+    """Return the notices to the office. Raises Problem 404 if there are none."""
     mine = [n for n in notices if n.recipient == office]
     if not mine:
         raise Problem(404, f"no notice of incident {incident.incident_id} went to the {office}")
@@ -83,7 +93,7 @@ def _of_office(incident: Incident, notices: Sequence[StoredNotice], office: str)
 def _of_post(
     engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], caller: Principal
 ) -> list[StoredNotice]:
-    """The notices that are the caller's to acknowledge. Raises Problem 403 or 404."""
+    """Return the notices that the caller may acknowledge for their post. Raises Problem 403 or 404."""
     of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
     if not of_post:
         raise Problem(404, f"no notice of incident {incident.incident_id} went to post {caller.post}")

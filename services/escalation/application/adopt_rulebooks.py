@@ -1,4 +1,4 @@
-"""Adopt rulebooks: each version once, and never another content under its name."""
+"""Adopt rulebooks. A version is adopted once, and its content never changes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,10 @@ def packaged_rulebooks() -> list[AdoptedRulebook]:
 
 
 async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRulebook]) -> int:
-    """Adopt versions that are new. Raises RulebookError when an adopted version has other content now."""
+    """Adopt the versions that are new, and return how many there were.
+
+    Raises RulebookError if an adopted version has other content now, or if a new one is incomplete.
+    """
     async with escalation.database.begin() as connection:
         await directory.lock(connection)
         adopted = {a.rulebook.version: a.sha256 for a in await directory.rulebooks(connection)}
@@ -57,7 +60,7 @@ async def adopt_rulebooks(escalation: Escalation, books: Sequence[AdoptedRuleboo
 
 
 async def bundling_now(escalation: Escalation) -> Bundling:
-    """How the rulebook in force bundles messages; the newest says so where none is in force."""
+    """Return how messages are bundled: as the rulebook in force says, or else the newest one."""
     async with escalation.database.connect() as connection:
         books = await directory.rulebooks(connection)
     book = in_force(books, escalation.clock.now()) or max(books, key=newness, default=None)

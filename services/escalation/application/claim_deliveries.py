@@ -1,4 +1,4 @@
-"""Claim deliveries that are due: what goes now and in which messages, and what waits. One transaction."""
+"""Claim due deliveries: which go now, in which messages, and which wait. One transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from services.escalation.store.deliveries import DueRow
 from shared.ids import uuid7
 
 WINDOW = 2_000
-"""As many due deliveries are looked at in one claim, and go out in one message at most."""
+"""How many due deliveries one claim looks at. A bundle cannot hold more."""
 
 
 @dataclass(frozen=True)
 class Claimed:
     messages: list[Message] = field(default_factory=list[Message])
     more: bool = False
-    """Others are due that this claim did not come to."""
+    """Whether others are due that this claim did not take."""
 
 
 async def claim_deliveries(
     escalation: Escalation, limits: Limits, under_way: Mapping[str, int] | None = None
 ) -> Claimed:
-    """Lease due deliveries to the caller, who sends them after this has committed.
+    """Lease due deliveries to the caller, who sends them after this returns.
 
-    `under_way`: messages of the caller that are being sent, by host.
+    `under_way`: number of messages that the caller is sending, by host.
     """
     async with escalation.database.begin() as connection:
         return await claim(connection, escalation.clock.now(), limits, under_way or {})
@@ -39,9 +39,9 @@ async def claim_deliveries(
 async def claim(
     connection: AsyncConnection, now: datetime, limits: Limits, under_way: Mapping[str, int], window: int = WINDOW
 ) -> Claimed:
-    """The same in the caller's transaction.
+    """Claim in the caller's transaction. The caller must commit before it sends anything.
 
-    What a contact or gateway cannot take yet is postponed. What nobody need be told any more is cancelled.
+    What a contact or a gateway cannot take yet is postponed. What need not be sent any more is cancelled.
     """
     due = await deliveries.lock_due(connection, now, window)
     is_crowded = len(due) == window
@@ -73,7 +73,10 @@ def _waiting(row: DueRow) -> Waiting:
 
 
 def _bundles(messages: Sequence[Sequence[Waiting]], due: Sequence[DueRow], now: datetime) -> dict[str, str | None]:
-    """By delivery id. Deliveries that are sent for the first time together get a new bundle; an old one is kept."""
+    """Return the bundle of each delivery, by delivery id.
+
+    Deliveries that are first sent together get a new bundle. Others keep what they have.
+    """
     found = {row.delivery_id: row.bundle_id for row in due}
     for message in messages:
         if len(message) > 1 and message[0].message is None:

@@ -1,4 +1,7 @@
-"""One command in its transaction: who may give it, what it is about, and how it is put on the record."""
+"""The context of a command: check the caller, lock and load the incidents, record what was done, and save it.
+
+A command is one transaction.
+"""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +32,7 @@ from shared.http.problem import Problem
 
 
 class FindingEventData(EventData):
-    """What the data of every event of a finding has in common."""
+    """The data that all events of a finding have in common."""
 
     finding_id: str
     author: str
@@ -38,11 +41,12 @@ class FindingEventData(EventData):
 
 
 BuildFindingEvent = Callable[[Envelope, FindingEventData], Event]
+"""Builds the event of a finding from its envelope and the common data."""
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What became of a command; `is_new` is False where the same had been said before."""
+    """The result of a command. `is_new`: False if the same was recorded before."""
 
     case: Case
     is_new: bool
@@ -51,7 +55,7 @@ class CommandResult:
 
 @dataclass
 class CommandContext:
-    """One command in its transaction: the cases it is about, and the router that writes what follows."""
+    """One command in its transaction: its incidents, and the engine that collects the changes."""
 
     escalation: Escalation
     connection: AsyncConnection
@@ -62,7 +66,7 @@ class CommandContext:
     others: dict[str, Case]
 
     def allow(self, case: Case | None = None) -> None:
-        """Raises Problem 409 with the reason if the incident is not in a state for the action."""
+        """Raise Problem 409 with the reason if the incident's state does not allow the action."""
         insist(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
 
     def finding(self, kind: FindingKind, reason: str | None, **content: Any) -> Finding:
@@ -77,7 +81,7 @@ class CommandContext:
         )
 
     def said_before(self, found: Finding, case: Case | None = None) -> bool:
-        """The latest of its kind says the same, and nothing was reopened since."""
+        """Return whether the latest finding of this kind says the same, with no reopening since."""
         findings = (case or self.case).findings
         earlier = last(findings, found.kind)
         reopened = last(findings, "reopening")
@@ -85,10 +89,10 @@ class CommandContext:
         return earlier is not None and since and earlier.says_the_same(found)
 
     def record(self, found: Finding, build: BuildFindingEvent, case: Case | None = None) -> str:
-        """Put a finding on the record; the id of its event."""
+        """Record a finding. Returns the id of its event."""
         case = case or self.case
         case.findings.append(found)
-        # what the desk has looked at need not be pointed out to it; a ward's own cannot switch that off
+        # no suggestion to the desk for what it has looked at; a finding by the ward does not prevent one
         seen = {"suggested": True} if self.caller.role == "desk" else {}
         case.summary = case.summary.model_copy(update={"assessed": True} | seen)
         self.engine.changes.findings.append((case, found))
@@ -102,7 +106,10 @@ class CommandContext:
         )
 
     def move(self, case: Case, report_ids: Sequence[str], cause: str) -> None:
-        """`report_ids` are now among the reports of `case`, which are stored in their order; receipts follow."""
+        """Store the reports of `case` under it in their order, and record that it now has `report_ids`.
+
+        Intake updates the receipts by these events. `cause`: id of the event that led to the move.
+        """
         self.engine.changes.moved.append((case, tuple(r.report_id for r in case.reports)))
         held = case.summary
         case.summary = summary_of(case.reports, assessed=held.assessed, suggested=held.suggested)
@@ -125,9 +132,10 @@ async def command_context(
     others: Sequence[str] = (),
     *more: UnitKey,
 ) -> AsyncGenerator[CommandContext]:
-    """The incident and `others`, locked with their units; leaving writes what was done.
+    """Lock the incident, `others` and their units, and yield the context. Leaving it saves the changes.
 
-    Raises Problem 403 for a role that never may, and 404.
+    `more`: further units to lock and load. Raises Problem 403 if the caller may not give the command, and 404 for an
+    unknown incident.
     """
     insist(lifecycle.forbidden(action, caller.role))
     async with escalation.database.begin() as connection:
@@ -138,7 +146,7 @@ async def command_context(
                 raise Problem(404, f"there is no incident {id_}")
             units.add(unit)
         await incident_loading.lock_units(connection, [code for code, _ in units])
-        # merging changes these too: locked in one order with the others, so that nothing deadlocks
+        # A merge changes these as well. All are locked in one order, so that nothing deadlocks.
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
         locked = await incident_loading.locked(connection, [*wanted, *merged])
@@ -159,12 +167,13 @@ async def command_context(
 
 
 def insist(refused: Refused | None) -> None:
+    """Raise a refusal as a Problem. Does nothing for None."""
     if refused is not None:
         raise Problem(refused.status, refused.reason)
 
 
 def _insist_on_post(engine: IncidentEngine, case: Case, caller: Principal) -> None:
-    """Raises Problem 403 unless the caller answers for their post now; a token may outlast a tenure."""
+    """Raise Problem 403 unless the caller answers for their post now. A token may outlast a tenure."""
     acts = case.successor or case.unit
     if not answers(engine.tenures(case.unit, case.successor), str(caller.post), caller.subject, engine.now, acts):
         raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")

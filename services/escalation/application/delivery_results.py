@@ -1,4 +1,4 @@
-"""What became of messages that were sent: recorded in one transaction for all that ended meanwhile."""
+"""Record how attempts to send messages ended. One transaction for all that ended meanwhile."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -19,11 +19,14 @@ from shared.events import DeliveryFinished, DeliveryFinishedData
 
 
 async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
-    """Safe to repeat: an attempt that is recorded, or that another worker's lease overtook, changes nothing."""
+    """Record attempts. Safe to repeat.
+
+    An attempt that is recorded already, or whose delivery another worker has leased since, changes nothing.
+    """
     changes = ChangeSet()
     async with escalation.database.begin() as connection:
         now = escalation.clock.now()
-        # Locked, as an acknowledgement locks them: either it comes before and is seen, or it cancels the retry.
+        # An acknowledgement takes the same locks: it came before, or it comes later and cancels the retry.
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         rows = {row.incident_id: row for row in await incident_loading.locked(connection, concerned)}
         ours = await deliveries.end_attempts(connection, attempts)
@@ -63,7 +66,7 @@ async def _tell_of_lost(
     rows: dict[str, IncidentRow],
     given_up: Collection[DueDelivery],
 ) -> None:
-    """Tell somebody else of notices that got through by no other channel."""
+    """Notify somebody else of notices that were given up and got through by no other channel."""
     through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
     lost = [d for d in given_up if d.notice_id not in through and rows[d.incident_id].is_open]
     if not lost:
@@ -76,7 +79,10 @@ async def _tell_of_lost(
 
 
 def _tell(engine: IncidentEngine, incident: Incident, lost: Sequence[DueDelivery]) -> None:
-    """Tell the desk. If the lost notice was the desk's, tell the leadership. If that is lost too, /readyz says so."""
+    """Tell the desk. If the lost notice was the desk's, tell the leadership.
+
+    If that is lost too, only /readyz reports it.
+    """
     to_desk = [due for due in lost if due.recipient == DESK]
     others = [d for d in lost if d.recipient != DESK and (d.recipient, d.purpose) != (LEADERSHIP, "undeliverable")]
     if others:

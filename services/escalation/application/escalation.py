@@ -1,4 +1,4 @@
-"""What every use case needs: the database, the clock, the engine over the directory, and how changes are saved."""
+"""What every use case needs: the database, the clock, the incident engine, and how changes are saved."""
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -21,17 +21,17 @@ from shared.messaging import ESCALATION, Outgoing, add, route
 
 @dataclass(frozen=True)
 class Escalation:
-    """What every use case needs: the database, the clock, and where offices and exercises are told."""
+    """The dependencies of all use cases. One for each process."""
 
     database: AsyncEngine
     clock: Clock
     partitions: int
     channels: OfficeChannels
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    """Called after each commit: the outbox relay and the delivery loop need not wait for their next poll."""
+    """Called after each commit, so that the relay and the loops need not wait for their next poll."""
 
     put_aside: dict[str, float] = field(default_factory=dict[str, float])
-    """Incidents whose due times this process could not act on, and until when it leaves them alone, by `monotonic`."""
+    """Incidents whose timers this process could not act on, and the `monotonic` time until which it skips them."""
 
     def new_id(self) -> str:
         return uuid7(self.clock.now())
@@ -41,7 +41,7 @@ class Escalation:
             wake()
 
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
-        """Put events into the outbox and the timeline of the caller's transaction, in this order."""
+        """Write events to the outbox and the timeline, in this order, in the caller's transaction."""
         bodies = [encode(e) for e in events]
         rows = [
             Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
@@ -51,6 +51,7 @@ class Escalation:
         await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
 
     async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
+        """Return an engine on what is recorded now of these units and their successors."""
         now = self.clock.now()
         return IncidentEngine(
             directory=await directory.load(connection, units, now),
@@ -61,12 +62,12 @@ class Escalation:
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-        """Write all of it, events last. The caller commits, then calls `committed`."""
+        """Write a change set, its events last. The caller commits, and then calls `committed`."""
         await incident_saving.save(connection, changes, now)
         await self.emit(connection, changes.events)
 
     def committed(self, changes: ChangeSet) -> None:
-        """Count what was written, and wake who has work now. Exercises are in no count."""
+        """Count what was written, without exercises, and wake the loops. Call it after the commit."""
         for assigned in changes.reports:
             if not assigned.incident.anchor.exercise:
                 metrics.incidents.labels(assigned.outcome).inc()
@@ -77,5 +78,5 @@ class Escalation:
 
 
 def salted(text: str | None) -> Committed | None:
-    """Free text for an event. The ledger keeps a salted commitment to it."""
+    """Return free text with a new salt, or None if there is none. The ledger keeps a commitment to it."""
     return Committed(salt=secrets.token_hex(32), value=text) if text else None

@@ -1,4 +1,4 @@
-"""Fire due times that have passed: each is acted on once, whichever process does it."""
+"""Fire timers that are due. Each is acted on once, whichever process does it."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -19,13 +19,15 @@ from shared.messaging import describe_error, is_transient
 log = structlog.get_logger()
 AT_ONCE = 500
 TRIED_AGAIN_SECONDS = 60.0
+"""How long an incident that fails is skipped."""
 
 
 async def fire_due_timers(escalation: Escalation) -> int:
-    """Act on due times that have passed. Returns of how many incidents.
+    """Act on timers that are due. Returns the number of incidents that had any.
 
-    A batch that fails for good is halved until the guilty incident is alone. Its due times stay, for the watch to
-    complain of; the others' are acted on. Raises transient errors, such as a lost connection: nothing was changed.
+    A batch that fails for good is halved until the failing incident is alone. Its timers stay due, and the watch
+    reports them; those of the other incidents are acted on. Raises transient errors, such as a lost connection; their
+    batch is rolled back.
     """
     now, put_aside = monotonic(), escalation.put_aside
     for incident_id in [i for i, until in put_aside.items() if until <= now]:
@@ -60,11 +62,11 @@ async def _fire(escalation: Escalation, claimed: list[str], which: Sequence[str]
 async def _act(
     escalation: Escalation, connection: AsyncConnection, ids: Sequence[str], now: datetime
 ) -> tuple[int, ChangeSet]:
-    """Act on what has passed of these incidents, which are locked. Returns of how many, and what came of it."""
+    """Act on the due timers of locked incidents. Returns the number of incidents that had any, and the change set."""
     fired: dict[str, list[FiredTimer]] = {}
     for row in await timers.mark_fired(connection, ids, now):
         fired.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
-    # another process may have acted on some between our look at what is due and our lock
+    # another process may have fired some of them before we held the lock
     found = await _loaded(connection, fired)
     units: set[UnitKey] = {key_of(i.unit) for i in found}
     units |= {key_of(i.successor) for i in found if i.successor}
@@ -78,7 +80,10 @@ async def _act(
 
 
 async def _loaded(connection: AsyncConnection, fired: dict[str, list[FiredTimer]]) -> Collection[Incident]:
-    """Those that are decided anew as cases, the others without their reports, in the order of their ids."""
+    """Load incidents, in order of id.
+
+    Those that must be evaluated are cases. The others come without their reports.
+    """
     rows = await incident_loading.locked(connection, list(fired))
     decides = {id_ for id_, mine in fired.items() if any(t.kind in DECIDES_ANEW for t in mine)}
     cases = await incident_loading.with_history(connection, [r for r in rows if r.incident_id in decides])

@@ -1,4 +1,4 @@
-"""Bringing wards and the directory in from files."""
+"""Import wards and the directory from files."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from services.escalation.domain.directory.schemas import LineError
 
 
 class ImportingError(Exception):
-    """A file of which nothing was imported; the text gives each line that is wrong."""
+    """Nothing was imported from a file. The text gives each line that is wrong."""
 
     def __init__(self, name: str, errors: Sequence[LineError]) -> None:
         super().__init__("; ".join(f"{name} line {e.line}: {e.detail}" for e in errors))
@@ -24,7 +24,7 @@ async def import_wards(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
-    """Units from CSV or XLSX. With an error in any line nothing is recorded, unless `keep_going`."""
+    """Import units from CSV or XLSX. If any line has an error nothing is recorded, unless `keep_going`."""
     return await record(escalation, read_wards(content), keep_going=keep_going, dry_run=dry_run, progress=progress)
 
 
@@ -36,7 +36,10 @@ async def import_directory(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
-    """Tenures, rosters or contacts from CSV, or all of them from a workbook. A row supersedes what it contradicts."""
+    """Import tenures, rosters or contacts from CSV, or all of them from a workbook.
+
+    A row supersedes the records that it contradicts. If any line has an error nothing is recorded, unless `keep_going`.
+    """
     posts = {post.key for book in packaged_rulebooks() for post in book.rulebook.posts}
     return await record(
         escalation,

@@ -1,4 +1,7 @@
-"""Recording changes of the directory: checked as a whole, in one transaction, with an event for each change."""
+"""Record changes of the directory.
+
+They are validated together and written in one transaction, with an event for each change.
+"""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -45,12 +48,12 @@ from services.escalation.store.reevaluation import schedule_reevaluation
 T = TypeVar("T")
 AT_ONCE = 500
 Progress = Callable[[int, int], None]
-"""Called with how many events are written, and how many there are."""
+"""Called with the number of events written, and their total."""
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """How many lines there were, how many of them change something, and what was wrong with which line."""
+    """The result: how many lines there were, how many of them change something, and what was wrong."""
 
     lines: int
     recorded: int
@@ -59,12 +62,12 @@ class ImportSummary:
     notes: Sequence[Note] = ()
     dry_run: bool = False
     unchanged: int = 0
-    """Lines that say what is recorded already."""
+    """How many lines say what is recorded already."""
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What is recorded now of all that the rows are about."""
+    """What is recorded now about everything that the rows name."""
 
     units: Units
     posts: Collection[str]
@@ -72,11 +75,13 @@ class _Recorded:
     duties: Sequence[Duty]
     contacts: Mapping[str, Sequence[Contact]]
     holders: Collection[str]
-    """Everybody who has a post or a turn, those of these rows among them."""
+    """Ids of all people with a post or a turn, including those in these rows."""
 
 
 @dataclass(frozen=True)
 class Plans:
+    """The planned changes of all tables."""
+
     units: Plan[Unit]
     tenures: Plan[Tenure]
     rosters: Plan[Duty]
@@ -106,10 +111,10 @@ async def record(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
-    """Record what is asked. With an error in any line nothing is recorded, unless `keep_going`.
+    """Record what is asked. If any line has an error nothing is recorded, unless `keep_going`.
 
-    A dry run does all of it and takes it back: its answer is what the real run would give. `posts`: those to go by
-    where no rulebook is adopted yet.
+    A dry run does everything and rolls it back, so that it returns what the real run would return. `posts`: the known
+    posts while no rulebook is adopted.
     """
     async with _changing(escalation, dry_run=dry_run) as connection:
         units = await directory.units(connection)
@@ -138,9 +143,9 @@ async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[
 
 
 def _checked(requested: RequestedChanges, units: Units, posts: Collection[str]) -> tuple[Tables, list[LineError]]:
-    """The lines that can be recorded beside one another, and what is wrong with the others."""
+    """Return the rows that can be recorded together, and the errors of the others."""
     tables, errors = requested.tables, [*requested.errors]
-    while found := check(tables, units, posts):  # a line may rest on one that falls away
+    while found := check(tables, units, posts):  # a line may depend on one that was just taken out
         errors += found
         tables = tables.without(found)
     return tables, sorted(errors, key=lambda e: (e.table or "", e.line))
@@ -182,10 +187,10 @@ async def _write(
     progress: Progress | None,
 ) -> None:
     changes = _with_predecessors([*changes_of_units(plans.units), *changes_of_tenures(plans.tenures)], units)
-    told_in = await _told_in(connection, plans.contacts, units)
-    # from here on nobody correlates there: who did has committed, so that marking finds what they opened
+    notified_in = await _units_with_notices(connection, plans.contacts, units)
+    # From here on no report is correlated in these units. Earlier batches have committed: their incidents are found.
     await incident_loading.lock_units(
-        connection, {change.unit[0] for change in changes} | {code for code, _ in told_in}
+        connection, {change.unit[0] for change in changes} | {code for code, _ in notified_in}
     )
     await directory.supersede_units(connection, [e.old for e in plans.units.ended], now)
     await directory.add_units(connection, plans.units.recorded, now)
@@ -198,9 +203,9 @@ async def _write(
     new = [(reach.holder_id, reach.contact) for reach in plans.contacts.recorded]
     await directory.add_contacts(connection, new, now)
     gone = [(holder, old.channel) for holder, old in ended]
-    told = await waiting_deliveries.concerned(connection, told_in, gone)
-    await schedule_reevaluation(connection, changes, now, also=told)
-    await reroute(escalation, connection, told, gone, now)
+    incident_ids = await waiting_deliveries.concerned(connection, notified_in, gone)
+    await schedule_reevaluation(connection, changes, now, also=incident_ids)
+    await reroute(escalation, connection, incident_ids, gone, now)
     events = [
         *directory_events.of_units(plans.units, now, escalation.new_id),
         *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
@@ -214,15 +219,15 @@ async def _write(
             progress(start + len(part), len(events))
 
 
-async def _told_in(connection: AsyncConnection, plan: Plan[Reach], units: Units) -> set[UnitKey]:
-    """The units of whose incidents those may be told whose channels change."""
+async def _units_with_notices(connection: AsyncConnection, plan: Plan[Reach], units: Units) -> set[UnitKey]:
+    """Return the units whose incidents may notify somebody whose channels change."""
     holders = {reach.holder_id for reach in (*plan.recorded, *(e.old for e in plan.ended))}
     theirs = await directory.units_of(connection, holders) if holders else set[UnitKey]()
     return {change.unit for change in _with_predecessors([Change(unit) for unit in sorted(theirs)], units)}
 
 
 def _with_predecessors(changes: Sequence[Change], units: Units) -> list[Change]:
-    """A change of the unit that took another's place concerns what is open in that one too."""
+    """Add a change for each predecessor of these units: its open incidents are concerned as well."""
     before: dict[UnitKey, set[UnitKey]] = {}
     for key, unit in units.items():
         for successor in unit.successors:
@@ -243,13 +248,13 @@ def _notes(tables: Tables, recorded: _Recorded, plans: Plans) -> list[Note]:
     return [
         *note_units(tables.units, recorded.units),
         *plans.tenures.notes,
-        *note_tenures(tables.tenures, units, recorded.posts, _after(recorded.tenures, plans.tenures)),
+        *note_tenures(tables.tenures, units, recorded.posts, _as_planned(recorded.tenures, plans.tenures)),
         *plans.rosters.notes,
-        *note_rosters(tables.rosters, _after(recorded.duties, plans.rosters)),
+        *note_rosters(tables.rosters, _as_planned(recorded.duties, plans.rosters)),
         *note_contacts(tables.contacts, recorded.holders),
     ]
 
 
-def _after(recorded: Iterable[T], plan: Plan[T]) -> list[T]:
+def _as_planned(recorded: Iterable[T], plan: Plan[T]) -> list[T]:
     gone = {id(e.old) for e in plan.ended}
     return [*(old for old in recorded if id(old) not in gone), *plan.recorded]

@@ -1,4 +1,4 @@
-"""When the channels of people change: what waits for them goes where they are reached from now on, and nowhere else."""
+"""Reroute what waits for people whose channels change."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -21,10 +21,12 @@ async def reroute(
     gone: PersonalChannels,
     recorded_at: datetime,
 ) -> None:
-    """`incident_ids`: of what these people may be told, locked; `gone`: channels that they have no more, or not with
-    these quiet hours; `recorded_at`: of the channels in their place.
+    """Cancel what waits on channels that are gone, and queue on the new ones what people still have to get.
 
-    A message that is under way ends where it was sent; whoever is told twice is told.
+    `incident_ids`: the incidents that these people may be notified of, which the caller has locked. `gone`: channels
+    that people no longer have, or have with other quiet hours. `recorded_at`: when their new channels were recorded.
+    The desk is told of people who have no channel left. A message under way is not stopped, so somebody may be notified
+    twice.
     """
     now = escalation.clock.now()
     called_off = await waiting_deliveries.call_off(connection, incident_ids, gone, now)
@@ -51,7 +53,7 @@ async def _tell_desk(
     found: Sequence[Incident],
     lost: Sequence[CalledOff],
 ) -> None:
-    """Tell the desk who was still to be told, and has no channel any more."""
+    """Tell the desk about posts whose holder still had to be notified and has no channel any more."""
     for incident in found:
         posts = {post for each in lost if each.incident_id == incident.incident_id for post in each.posts}
         if posts and incident.is_open:

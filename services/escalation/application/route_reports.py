@@ -1,4 +1,4 @@
-"""Route a batch of reports: which incident each is about, and what follows for it. One transaction, safe to repeat."""
+"""Route a batch of reports: find the incident of each, and do what follows. One transaction, safe to repeat."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from shared.events import ReportReceived
 
 
 async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
-    """Route a batch of reports in its order. A report that is known already is left alone."""
+    """Route reports in the given order. A report that was routed before is skipped."""
     occurrences = {event.id: occurrence_of(event) for event in events}
     async with escalation.database.begin() as connection:
         await incident_loading.lock_units(connection, [o.unit[0] for o in occurrences.values()])
@@ -37,14 +37,14 @@ async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]
 
 
 async def _fresh(connection: AsyncConnection, events: Sequence[ReportReceived]) -> list[ReportReceived]:
-    """Those that are not known yet, each once."""
+    """Return the reports that are not known yet, each once."""
     by_id = {event.id: event for event in reversed(events)}
     known = await incident_loading.known_events(connection, list(by_id))
     return [event for event in events if by_id.pop(event.id, None) and event.id not in known]
 
 
 async def _load_open(connection: AsyncConnection, engine: IncidentEngine, near: Sequence[Occurrence]) -> None:
-    """The open incidents that these could belong to, by the windows of all rulebooks."""
+    """Load the open incidents that these reports could belong to, by the widest window of all rulebooks."""
     window = max(a.rulebook.correlation.window_minutes for a in engine.rulebooks)
     for row in await incident_loading.incidents_near(connection, near, timedelta(minutes=window)):
         for key in {anchor.key for anchor in (row.anchor, *row.aliases)}:
@@ -62,7 +62,7 @@ async def _load_neighbours(
 
 
 async def _with_history(connection: AsyncConnection, assigned: Sequence[AssignedReport]) -> list[AssignedReport]:
-    """The same, each incident that has to be decided anew as a case."""
+    """Return the same assignments. Incidents that must be evaluated are now cases."""
     rows = {a.incident.incident_id: a.incident for a in assigned if a.matters and not isinstance(a.incident, Case)}
     cases = {case.incident_id: case for case in await incident_loading.with_history(connection, list(rows.values()))}
     return [replace(a, incident=cases.get(a.incident.incident_id, a.incident)) for a in assigned]

@@ -1,4 +1,4 @@
-"""What every event of this service carries around its data (CloudEvents 1.0)."""
+"""The CloudEvents 1.0 attributes that every event of this service carries beside its data."""
 
 from datetime import datetime
 from typing import TypedDict
@@ -7,7 +7,7 @@ SOURCE = "/trucban/escalation"
 
 
 class Envelope(TypedDict):
-    """The attributes of a CloudEvent beside its type and data."""
+    """The attributes of a CloudEvent except its type and data."""
 
     id: str
     source: str

@@ -1,4 +1,4 @@
-"""Following the timeline: one reader a process, whose entries go to everybody who listens there."""
+"""Following the timeline: one reader a process, which gives its entries to all listeners there."""
 
 import asyncio
 from collections import deque
@@ -13,25 +13,26 @@ from shared import metrics
 from shared.loop import Loop
 
 POLL_SECONDS = 0.5
-"""What other processes write wakes nobody here."""
+"""A commit of another process does not wake this one."""
 SPACING_SECONDS = 0.05
-"""Between two readings, however often we are woken."""
+"""Least time between two reads, however often the reader is woken."""
 PAGE = 500
 BACKLOG = 2_000
-"""Entries that may wait for one listener; whoever is slower has to come again, and loses nothing."""
+"""How many entries may wait for one listener. A slower one is sent away; it loses nothing when it comes back."""
 
 
 class Listener:
-    """One who follows the timeline: of one `ward`, or all of it."""
+    """Somebody who follows the timeline: the entries of one `ward`, or all of them."""
 
     def __init__(self, ward: str | None) -> None:
         self.ward = ward
         self.ended = asyncio.Event()
-        """Set when it is to be sent away: too slow, or the service stops."""
+        """Set when the listener must be sent away: it is too slow, or the service stops."""
         self._waiting: deque[TimelineEntry] = deque()
         self._changed = asyncio.Event()
 
     def offer(self, entry: TimelineEntry) -> None:
+        """Give an entry to the listener, if it is one of its ward."""
         if self.ward is not None and self.ward not in entry.wards:
             return
         if len(self._waiting) >= BACKLOG:
@@ -42,7 +43,7 @@ class Listener:
         self._changed.set()
 
     async def take(self, patience: float) -> list[TimelineEntry]:
-        """All that wait, once any do; none if none came within `patience` seconds."""
+        """Wait until entries are there, and return all of them. Returns none after `patience` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):  # wait_for may swallow a cancellation (Python 3.11)
                 await self._changed.wait()
@@ -53,7 +54,10 @@ class Listener:
 
 
 class Broadcast:
-    """Reads only while somebody listens. `wake` after a commit; `close` before the server waits for its connections."""
+    """Reads the timeline while somebody listens.
+
+    Call `wake` after each commit. Call `close` before the server waits for its connections to end.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -61,7 +65,7 @@ class Broadcast:
         self._listeners: set[Listener] = set()
         self._live: set[Listener] = set()
         self._read: Place | None = None
-        """Up to where all has been given to the live listeners; None while there are none."""
+        """The place up to which all live listeners have been given everything. None while there are none."""
         self._is_closed = False
 
     @property
@@ -70,7 +74,7 @@ class Broadcast:
 
     @property
     def live(self) -> int:
-        """Those among them who have caught up."""
+        """Number of listeners that have caught up."""
         return len(self._live)
 
     @property
@@ -85,7 +89,7 @@ class Broadcast:
         return self._loop.health_failure()
 
     def close(self) -> None:
-        """Send everybody away, and whoever comes later."""
+        """Send all listeners away, and all that come later."""
         self._is_closed = True
         for listener in self._listeners:
             listener.ended.set()
@@ -113,7 +117,10 @@ class Broadcast:
             self._live.discard(listener)
 
     async def begin(self, seen: Place | None) -> Place:
-        """Where a listener begins: behind what it has `seen`, or now. Raises ValueError if that is yet to come."""
+        """Return where a listener begins: after what it has `seen`, or else now.
+
+        Raises ValueError if that place is not of this database.
+        """
         async with self._engine.connect() as connection:
             if seen is None:
                 return await timeline.newest(connection)
@@ -124,20 +131,20 @@ class Broadcast:
     async def follow(
         self, listener: Listener, begin: Place, patience: float
     ) -> AsyncIterator[tuple[list[TimelineEntry], Place]]:
-        """What comes after `begin`, each entry once and in order, with the place up to which nothing is left out.
+        """Yield entries after `begin`, each once and in order, with the place up to which none is left out.
 
-        What is there already is read from the database; then what this process reads for all. When nothing came for
-        `patience` seconds, no entries, but the place.
+        Earlier entries are read from the database. Later ones are those that this process reads for all listeners. If
+        none comes for `patience` seconds, no entries are yielded, with the place.
         """
         async with self._engine.connect() as connection:
             there = await timeline.newest(connection)
         async for found in self._between(listener, begin, there):
             yield found
         begin = max(begin, there)
-        joined = await self._join(listener)
-        async for found in self._between(listener, begin, joined):
+        live_from = await self._go_live(listener)
+        async for found in self._between(listener, begin, live_from):
             yield found
-        begin = max(begin, joined)
+        begin = max(begin, live_from)
         while True:
             taken = await listener.take(patience)
             fresh = [entry for entry in taken if entry.place > begin]
@@ -156,8 +163,11 @@ class Broadcast:
             seen = found[-1].place if len(found) == PAGE else until
             yield found, seen
 
-    async def _join(self, listener: Listener) -> Place:
-        """From here on the listener is given what is read; returns the place up to which it was not."""
+    async def _go_live(self, listener: Listener) -> Place:
+        """Make the listener live: it is given whatever is read from here on.
+
+        Returns the place up to which it was not given anything.
+        """
         if self._read is None:
             async with self._engine.connect() as connection:
                 newest = await timeline.newest(connection)

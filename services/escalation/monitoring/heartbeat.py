@@ -1,4 +1,4 @@
-"""A sign of life to somebody outside, while every check is well."""
+"""A sign of life to a watcher outside, while every check is well."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -14,14 +14,17 @@ ANSWER_SECONDS = 10.0
 
 
 class Heartbeat:
-    """Calls `url` while every check is well, and keeps silent otherwise: so whoever watches it outside raises the alarm
-    when we fail, and as well when we are gone. The address is a secret, and in no log."""
+    """Calls `url` while every check is well, and is silent otherwise.
+
+    So the watcher outside raises the alarm when we fail, and also when we are gone. The address is a secret, and is
+    never logged.
+    """
 
     def __init__(self, url: str, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
         self._url, self._checks = url, checks
 
     async def step(self) -> bool:
-        """Raises nothing: that the watcher cannot be reached is what it is there to notice."""
+        """Send a heartbeat or withhold it. Raises nothing: the watcher notices if it cannot be reached."""
         outcome = "sent"
         try:
             if all(check.ok for check in await self._checks()):

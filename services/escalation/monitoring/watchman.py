@@ -1,4 +1,4 @@
-"""The watch over the watch: what was forgotten, as metrics and as sentences for the operator."""
+"""The watch over the service itself: what it forgot to do, as metrics and as sentences for the operator."""
 
 from datetime import datetime, timedelta
 
@@ -23,7 +23,7 @@ SENTENCES = {
 
 
 class Watchman:
-    """`step` is for a loop, so that the metrics are true whoever asks for them."""
+    """Looks for what was forgotten. A loop calls `step`, so that the metrics are true whoever asks for them."""
 
     def __init__(self, escalation: Escalation) -> None:
         self._escalation = escalation
@@ -33,7 +33,7 @@ class Watchman:
         return False
 
     async def health_failures(self) -> dict[str, str | None]:
-        """By name, None for what is well; looked at now."""
+        """Look now, and set the metrics. Returns what is wrong by name, None where all is well."""
         async with self._escalation.database.connect() as connection:
             now = self._escalation.clock.now()
             seen = await watch.look(connection, now)
@@ -44,7 +44,7 @@ class Watchman:
 
 
 def health_failures(seen: Watch, now: datetime) -> dict[str, str | None]:
-    """For `/readyz`, under names of their own. None is well."""
+    """Return what is wrong, for `/readyz`, under names that begin with `watch.`. None where all is well."""
     return {
         f"watch.{kind}": SENTENCES[kind].format(count=found.count, age=_words(found.age(now))) if found.count else None
         for kind, found in seen.kinds.items()

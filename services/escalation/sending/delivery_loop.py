@@ -1,6 +1,7 @@
-"""The delivery loop: leases due messages, sends them, and has recorded what became of them.
+"""The delivery loop: it leases due messages, sends them, and has the results recorded.
 
-A kill between sending and recording leaves an unknown outcome: the lease runs out and the same message is sent again.
+If the process is killed between sending and recording, the outcome is unknown. The lease then runs out, and the same
+message is sent again.
 """
 
 import asyncio
@@ -26,22 +27,22 @@ from shared.messaging import is_transient
 
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
-"""Waits between attempts; after the last one the delivery is given up and the desk is told."""
+"""Waits between attempts. After the last attempt the delivery is given up, and the desk is notified."""
 SEND_SECONDS = 15.0
-"""Shorter than the lease, so that a slow send is over before it is sent again."""
+"""Shorter than the lease, so that a slow attempt ends before the message is sent again."""
 RECORD_AGAIN_SECONDS = 0.2
 MESSAGES_A_CLAIM = 256
 PER_HOST_AT_ONCE = 16
-"""Messages under way to one server. What hangs there takes no other's place: over all servers there is no limit."""
+"""Messages under way to one server. There is no limit over all servers, so that one that hangs delays no other."""
 GATEWAY = Rate(burst=20, every=timedelta(milliseconds=50))
-"""What a server is given at most. One that wants less says so (429, Retry-After), and its own limit is what counts:
-so this is no setting, only the end of a storm on one server."""
+"""The most that one server is given. A server that wants less says so (429, Retry-After), and its own limit counts. So
+this is no setting: it only limits a storm on one server."""
 BUNDLING_SECONDS = 5.0
-"""So long the rulebook's word on bundling is not read again."""
+"""How long the bundling of the rulebook in force is cached."""
 
 
 class DeliveryLoop:
-    """`step` claims what may go now, and sends it beside what is still under way."""
+    """Sends deliveries. `step` claims what may go now, and sends it beside what is still under way."""
 
     def __init__(self, escalation: Escalation, sender: Sender, *, seconds: float = SEND_SECONDS) -> None:
         self._escalation, self._sender, self._seconds = escalation, sender, seconds
@@ -51,7 +52,7 @@ class DeliveryLoop:
         self._recording = Group[Attempt](self._record)
 
     async def step(self) -> bool:
-        """Whether more is due that can be claimed at once."""
+        """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
         claimed = await claim_deliveries(self._escalation, await self._limits(), self._under_way)
         for message in claimed.messages:
             self._under_way[host_of(message.channel)] += 1
@@ -61,7 +62,10 @@ class DeliveryLoop:
         return claimed.more
 
     async def drain(self) -> bool:
-        """Let what is under way finish and be recorded; called when the service stops. False if nothing was."""
+        """Wait until what is under way is sent and recorded. Returns False if nothing was.
+
+        Call it when the service stops, after the last step.
+        """
         if not self._sending:
             return False
         await asyncio.wait(self._sending, timeout=LEASE.total_seconds())
@@ -84,7 +88,7 @@ class DeliveryLoop:
         try:
             async with asyncio.timeout(self._seconds):
                 outcome = await self._sender.send(message)
-        except Exception as error:  # whatever a channel's plug-in may raise, the attempt has failed
+        except Exception as error:  # a channel's plug-in may raise anything
             metrics.deliveries.labels("failed").inc(len(message.deliveries))
             known = error if isinstance(error, DeliveryError) else DeliveryError(type(error).__name__)
             return _failed(message, known, self._escalation.clock.now())
@@ -92,7 +96,10 @@ class DeliveryLoop:
         return Attempt(message, outcome, self._escalation.clock.now())
 
     async def _record(self, ended: Sequence[Attempt]) -> None:
-        """Again while the database is away and a lease may last: what was sent and is not recorded is sent twice."""
+        """Record attempts. Tries again while the database is away and a lease may last.
+
+        What was sent and is not recorded is sent twice.
+        """
         until = monotonic() + LEASE.total_seconds()
         while True:
             try:
@@ -102,10 +109,10 @@ class DeliveryLoop:
                     await asyncio.sleep(RECORD_AGAIN_SECONDS)
                     continue
                 if len(ended) == 1 or is_transient(error):
-                    # The lease stays: whoever finds it run out sends again.
+                    # The lease stays. Once it has run out, the message is sent again.
                     log.warning("delivery outcomes not stored", messages=len(ended), error=type(error).__name__)
                     return None
-            for attempt in ended:  # one that cannot be recorded takes no other with it
+            for attempt in ended:  # an attempt that cannot be recorded must not hold up the others
                 await self._record([attempt])
             return None
 

@@ -1,1 +1,1 @@
-"""Tables of the escalation service and every query on them, by subject."""
+"""The tables of the escalation service, and all queries on them, by subject."""

@@ -1,4 +1,4 @@
-"""Reading decisions one after the other, however many there are: for replay, and for the trial of a rulebook."""
+"""Queries that read decisions one by one, however many there are: for replay and for backtests."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -17,7 +17,7 @@ async def count(connection: AsyncConnection) -> int:
 
 
 async def every(connection: AsyncConnection) -> AsyncIterator[Any]:
-    """All decisions, the oldest first: decision_id, incident_id, record, inputs."""
+    """Yield all decisions, the oldest first, as rows: decision_id, incident_id, record, inputs."""
     columns = (decision.c.decision_id, decision.c.incident_id, decision.c.record, decision.c.inputs)
     query = select(*columns).order_by(decision.c.decision_id).limit(PAGE)
     last: str | None = None
@@ -37,7 +37,10 @@ async def count_incidents(connection: AsyncConnection, since: datetime | None) -
 
 
 async def latest(connection: AsyncConnection, since: datetime | None) -> AsyncIterator[Any]:
-    """The latest decision of each incident opened since then, in order of opening: decision_id, record, inputs."""
+    """Yield the latest decision of each incident that was opened at `since` or later, in order of opening.
+
+    Rows: incident_id, opened_at, decision_id, record, inputs.
+    """
     newest = (
         select(decision.c.decision_id, decision.c.record, decision.c.inputs)
         .where(decision.c.incident_id == incident.c.incident_id)

@@ -1,4 +1,4 @@
-"""Queries on deliveries: those that are due, their leases, and what became of them."""
+"""Queries on deliveries: those that are due, their leases, and how their attempts ended."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -39,6 +39,7 @@ from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import delivery, incident, notice, pace
 
 SAYING_IT_APPLIES = ASKING | {"reminder"}
+"""Purposes of notices that say that the rule applies."""
 OF_DELIVERY = ("delivery_id", "channel", "attempts", "bundle_id")
 OF_NOTICE = (
     "notice_id",
@@ -71,16 +72,16 @@ class DueRow(NamedTuple):
     delivery_id: str
     channel: str
     attempts: int
-    """Made so far."""
+    """Number of attempts made so far."""
     bundle_id: str | None
     exercise: bool
     severity: int | None
     stale: bool
-    """Nobody need be told any more: it was acknowledged, or its recipient left, or its incident ended meanwhile."""
+    """It need not be sent: its notice was acknowledged or withdrawn, or its incident ended after an attempt."""
 
 
 async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> list[DueRow]:
-    """Lock due deliveries, the longest due first. What another transaction holds is passed over."""
+    """Lock due deliveries, the longest due first. Rows that another transaction has locked are skipped."""
     due = (
         select(delivery)
         .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= now)
@@ -89,8 +90,8 @@ async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> li
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    told_all_the_same = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    over = and_(incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable", not_(told_all_the_same))
+    still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
+    over = and_(incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable", not_(still_sent))
     ended = and_(due.c.attempts > 0, over)
     rows = await connection.execute(
         select(
@@ -116,7 +117,10 @@ async def cancel(connection: AsyncConnection, delivery_ids: Collection[str], now
 
 
 async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, datetime]:
-    """Up to when the traffic of each key is accounted for. Locked in the order of keys: two claims never deadlock."""
+    """Return the instant up to which the traffic of each key is accounted for. New keys start at `now`.
+
+    The rows are locked in order of key, so that two claims never deadlock.
+    """
     rows = await connection.execute(
         text(
             "INSERT INTO escalation.pace (key, allowed_at)"
@@ -129,12 +133,12 @@ async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: dat
 
 
 async def postpone(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
-    """Deliveries, by id, that wait until then."""
+    """Set from when each delivery is due, by delivery id."""
     await _set_times(connection, delivery.c.next_at, times)
 
 
 async def charge(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
-    """Up to when the traffic of each key is accounted for from now on."""
+    """Set the instant up to which the traffic of each key is accounted for."""
     await _set_times(connection, pace.c.allowed_at, times)
 
 
@@ -147,12 +151,12 @@ async def _set_times(connection: AsyncConnection, column: Column[Any], times: Ma
 
 
 def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
-    """A table of (id, value)."""
+    """Return a table of (id, value)."""
     return _rows(id=(Text(), list(values)), value=(kind, list(values.values())))
 
 
 def _rows(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
-    """A table in as many parameters as it has columns, however long it is."""
+    """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
     arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
     return func.unnest(*arrays).table_valued(*columns).render_derived()
 
@@ -160,7 +164,10 @@ def _rows(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
 async def lease(
     connection: AsyncConnection, messages: Sequence[Sequence[str]], bundles: Mapping[str, str | None], now: datetime
 ) -> list[Message]:
-    """Take these deliveries, message by message, in hand until their lease runs out. `bundles`: by delivery id."""
+    """Lease these deliveries until `now` + LEASE, and count an attempt for each. Returns their messages.
+
+    `messages`: the delivery ids of each message. `bundles`: bundle id by delivery id.
+    """
     place = {delivery_id: number for number, message in enumerate(messages) for delivery_id in message}
     if not place:
         return []
@@ -200,10 +207,10 @@ def _delivery(row: Row[Any]) -> DueDelivery:
 
 
 async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt]) -> set[str]:
-    """Store the outcomes; the ids of deliveries that are over with it. A failed one is sent again after its wait, but
-    for notices that were acknowledged while they were being sent.
+    """Store how the attempts ended. Returns the ids of deliveries that were sent or given up by them.
 
-    What another worker, whose lease overtook ours, has taken since is left to it.
+    A failed delivery is due again after its wait. It is cancelled if its notice was acknowledged during the attempt. A
+    delivery that another worker has leased since is not touched.
     """
     ended = [(due, attempt) for attempt in attempts for due in attempt.message.deliveries]
     new = _rows(
@@ -236,7 +243,7 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
 
 
 async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
-    """Those of the notices that got through otherwise: acknowledged, or taken by another channel."""
+    """Return those of the notices that were acknowledged, or that some channel took."""
     through = select(notice.c.notice_id).where(
         notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)
     )

@@ -40,8 +40,8 @@ _WANTED = (
     .render_derived("wanted")
 )
 _NOW = bindparam("now", type_=DateTime(timezone=True))
-# built once: they run in every batch
-_REACHED = text(
+# built once, because they run in every batch
+_UNITS_AND_SUCCESSORS = text(
     """
     WITH RECURSIVE reached AS (
         SELECT u.code, u.valid_from, u.valid_to, u.name, u.kind, u.successors, u.legal_act
@@ -59,13 +59,13 @@ _REACHED = text(
     SELECT * FROM reached
     """
 )
-_HELD = (
+_TENURES = (
     select(tenure)
     .join(_WANTED, and_(tenure.c.unit_code == _WANTED.c.code, tenure.c.unit_valid_from == _WANTED.c.valid_from))
     .where(tenure.c.superseded_at.is_(None))
     .order_by(tenure.c.unit_code, tenure.c.post, tenure.c.valid_from)
 )
-_ON_DUTY = (
+_DUTIES = (
     select(roster)
     .join(
         _WANTED,
@@ -76,7 +76,7 @@ _ON_DUTY = (
     .where(or_(roster.c.level != "ward", _WANTED.c.code.is_not(None)))
     .order_by(roster.c.valid_from, roster.c.roster_id)
 )
-_REACH = (
+_CONTACTS = (
     select(contact)
     .where(contact.c.superseded_at.is_(None), contact.c.holder_id == any_(bindparam("holders", type_=ARRAY(Text))))
     .order_by(contact.c.channel)
@@ -84,34 +84,34 @@ _REACH = (
 
 
 async def lock(connection: AsyncConnection) -> None:
-    """One change of the directory at a time, so that an import compares with what it will be added to."""
+    """Let only one transaction change the directory at a time. An import then adds to what it compared with."""
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DIRECTORY_LOCK})
 
 
 async def lock_to_read(connection: AsyncConnection) -> None:
-    """No change is under way: whatever is recorded from here on is recorded later than now."""
+    """Wait until no change is under way. Whatever is recorded after that has a later recorded time than now."""
     await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": DIRECTORY_LOCK})
 
 
 async def newest(connection: AsyncConnection) -> datetime | None:
-    """When the directory was changed last."""
+    """Return when the directory was changed last, or None."""
     times = [func.max(t.c.recorded_at) for t in (unit, tenure, roster, contact)]
     times += [func.max(t.c.superseded_at) for t in (unit, tenure, roster, contact)]
     return await connection.scalar(select(func.greatest(*(select(each).scalar_subquery() for each in times))))
 
 
 async def load(connection: AsyncConnection, units: Collection[UnitKey], now: datetime) -> Directory:
-    """What a transaction works with: these units and all that took their place, with their people, as recorded now."""
-    rows = await connection.execute(_REACHED, _given(units))
+    """Return what is recorded now about these units and all their successors, with their people."""
+    rows = await connection.execute(_UNITS_AND_SUCCESSORS, _parameters(units))
     reached = {(row.code, row.valid_from): _unit(row) for row in rows}
-    given = _given(reached.keys() | set(units)) | {"now": now}
-    held = [_tenure(row) for row in await connection.execute(_HELD, given)]
-    turns = [_duty(row) for row in await connection.execute(_ON_DUTY, given)]
+    given = _parameters(reached.keys() | set(units)) | {"now": now}
+    held = [_tenure(row) for row in await connection.execute(_TENURES, given)]
+    turns = [_duty(row) for row in await connection.execute(_DUTIES, given)]
     holders = {t.holder_id for t in held} | {d.holder_id for d in turns}
     return Directory(tuple(held), tuple(turns), await contacts(connection, holders), reached)
 
 
-def _given(units: Iterable[UnitKey]) -> dict[str, Any]:
+def _parameters(units: Iterable[UnitKey]) -> dict[str, Any]:
     keys = sorted(units)
     return {"codes": [code for code, _ in keys], "days": [day for _, day in keys]}
 
@@ -121,6 +121,7 @@ def _of_units(table: Table, units: Iterable[UnitKey]) -> ColumnElement[bool]:
 
 
 def known(table: Table, known_at: datetime) -> ColumnElement[bool]:
+    """Condition on rows: this is what was recorded at `known_at`."""
     superseded = table.c.superseded_at
     return and_(table.c.recorded_at <= known_at, or_(superseded.is_(None), superseded > known_at))
 
@@ -129,13 +130,13 @@ def known(table: Table, known_at: datetime) -> ColumnElement[bool]:
 
 
 async def units(connection: AsyncConnection) -> dict[UnitKey, Unit]:
-    """All, as recorded now."""
+    """Return all units, as recorded now."""
     rows = await connection.execute(select(unit).where(unit.c.superseded_at.is_(None)))
     return {(row.code, row.valid_from): _unit(row) for row in rows}
 
 
 async def units_known(connection: AsyncConnection, known_at: datetime, day: date) -> Sequence[Row[Any]]:
-    """Those in force on `day`, as recorded at `known_at`."""
+    """Return the rows of the units in force on `day`, as recorded at `known_at`."""
     query = select(unit).where(known(unit, known_at), unit.c.valid_from <= day)
     return (await connection.execute(query.where(or_(unit.c.valid_to.is_(None), unit.c.valid_to > day)))).all()
 
@@ -187,7 +188,10 @@ async def tenures(
     units: Iterable[UnitKey] | None = None,
     as_of: datetime | None = None,
 ) -> list[Tenure]:
-    """Tenures as recorded at `known_at`, optionally only those of `units`, or in force at `as_of`."""
+    """Return tenures as recorded at `known_at`.
+
+    `units`: only those of these units. `as_of`: only those in force then.
+    """
     query = select(tenure).where(known(tenure, known_at))
     if units is not None:
         query = query.where(_of_units(tenure, units))
@@ -232,7 +236,10 @@ async def duties(
     holders: Collection[str] | None = None,
     as_of: datetime | None = None,
 ) -> list[Duty]:
-    """Turns as recorded at `known_at`, optionally only those of `holders`, or of who is on duty at `as_of`."""
+    """Return turns of duty as recorded at `known_at`.
+
+    `holders`: only those of these people. `as_of`: only those that run then.
+    """
     query = select(roster).where(known(roster, known_at))
     if holders is not None:
         query = query.where(any_of(roster.c.holder_id, holders))
@@ -253,14 +260,14 @@ async def supersede_duties(connection: AsyncConnection, old: Iterable[Duty], now
 
 
 async def holders(connection: AsyncConnection) -> set[str]:
-    """Everybody who has, had or will have a post or a turn, as recorded now."""
+    """Return the ids of all people who have, had or will have a post or a turn, as recorded now."""
     of_posts = select(tenure.c.holder_id).where(tenure.c.superseded_at.is_(None))
     on_duty = select(roster.c.holder_id).where(roster.c.superseded_at.is_(None))
     return set(await connection.scalars(of_posts.union(on_duty)))
 
 
 async def units_of(connection: AsyncConnection, holders: Collection[str]) -> set[UnitKey]:
-    """Where any of these has, had or will have a post or a turn, as recorded now."""
+    """Return the units where any of these people has, had or will have a post or a turn, as recorded now."""
     found: set[UnitKey] = set()
     for table in (tenure, roster):
         query = select(table.c.unit_code, table.c.unit_valid_from).distinct()
@@ -274,15 +281,15 @@ async def units_of(connection: AsyncConnection, holders: Collection[str]) -> set
 
 
 async def contacts(connection: AsyncConnection, holders: Collection[str]) -> dict[str, tuple[Contact, ...]]:
-    """Channels in use, of these people, by holder id."""
+    """Return the channels that are in use for these people, by holder id."""
     found: dict[str, tuple[Contact, ...]] = {}
-    for row in await connection.execute(_REACH, {"holders": sorted(holders)}):
+    for row in await connection.execute(_CONTACTS, {"holders": sorted(holders)}):
         found[row.holder_id] = (*found.get(row.holder_id, ()), contact_of(row))
     return found
 
 
 async def contacts_known(connection: AsyncConnection, known_at: datetime) -> Sequence[Row[Any]]:
-    """All, as recorded at `known_at`. The channels are secrets: show their scheme."""
+    """Return the rows of all contacts, as recorded at `known_at`. Channels are secrets: show only the scheme."""
     return (await connection.execute(select(contact).where(known(contact, known_at)))).all()
 
 
@@ -331,5 +338,5 @@ async def add_rulebook(connection: AsyncConnection, adopted: AdoptedRulebook, no
 
 
 def after(newest_at: datetime | None, now: datetime) -> datetime:
-    """The time to record at: now, or just later than the last change where another replica's clock is ahead."""
+    """Return when to record: now, or just after the last change if that was made by a clock ahead of ours."""
     return now if newest_at is None else max(now, newest_at + timedelta(microseconds=1))

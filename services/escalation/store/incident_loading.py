@@ -1,4 +1,4 @@
-"""Loading incidents, locked for the transaction that changes them."""
+"""Load incidents, and lock them for the transaction that changes them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -26,11 +26,14 @@ from shared.database import any_of
 from shared.taxonomy import categories
 
 UNIT_LOCK = 0x7472
-"""Class of the advisory locks that serialise correlation, one a unit."""
+"""Class of the advisory locks that serialise correlation. There is one for each unit."""
 
 
 async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
-    """Until the transaction ends nobody else correlates in these units. Sorted, so that two batches cannot deadlock."""
+    """Lock these units: nobody else correlates there until the transaction ends.
+
+    The keys are sorted, so that two batches cannot deadlock.
+    """
     keys = sorted({crc32(code.encode()) - 2**31 for code in codes})
     await connection.execute(
         text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
@@ -39,6 +42,7 @@ async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
 
 
 async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
+    """Return those of these event ids that belong to a stored report."""
     rows = await connection.execute(select(report.c.event_id).where(any_of(report.c.event_id, event_ids)))
     return {row.event_id for row in rows}
 
@@ -46,7 +50,10 @@ async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) ->
 async def incidents_near(
     connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
 ) -> list[IncidentRow]:
-    """Open incidents that any of `occurrences` could belong to, locked; of merged ones those that they went into."""
+    """Lock and return the open incidents that any of `occurrences` could belong to.
+
+    Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias.
+    """
     near = _near(occurrences, window)
     targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
     query = select(incident).where(
@@ -62,10 +69,10 @@ async def incidents_near(
 
 def _near(occurrences: Sequence[Occurrence], window: timedelta) -> ColumnElement[bool]:
     spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
-    for h in occurrences:
-        key = (h.unit[0], h.family)
-        low, high = spans.get(key, (h.at, h.at))
-        spans[key] = (min(low, h.at), max(high, h.at))
+    for one in occurrences:
+        key = (one.unit[0], one.family)
+        low, high = spans.get(key, (one.at, one.at))
+        spans[key] = (min(low, one.at), max(high, one.at))
     return or_(
         *(
             and_(
@@ -81,11 +88,14 @@ def _near(occurrences: Sequence[Occurrence], window: timedelta) -> ColumnElement
 async def neighbours(
     connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
 ) -> dict[UnitKey, list[Neighbour]]:
-    """Incidents of the same units within `window` of these, no exercises, neither dismissed nor merged."""
+    """Return the incidents within `window` of these occurrences, by unit.
+
+    Exercises and dismissed or merged incidents are left out.
+    """
     spans: dict[UnitKey, tuple[datetime, datetime]] = {}
-    for h in occurrences:
-        low, high = spans.get(h.unit, (h.at, h.at))
-        spans[h.unit] = (min(low, h.at), max(high, h.at))
+    for one in occurrences:
+        low, high = spans.get(one.unit, (one.at, one.at))
+        spans[one.unit] = (min(low, one.at), max(high, one.at))
     inside = or_(
         *(
             and_(
@@ -114,32 +124,35 @@ async def neighbours(
 
 
 async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[IncidentRow]:
-    """These incidents, locked for this transaction."""
+    """Lock these incidents for this transaction, and return them in order of id."""
     return await _locked(connection, select(incident).where(any_of(incident.c.incident_id, incident_ids)))
 
 
-# FOR NO KEY UPDATE: a row that only refers to an incident, such as a link, waits for nobody: no deadlock
+# FOR NO KEY UPDATE: whoever inserts a row that only refers to an incident, such as a link, does not wait for us
 async def _locked(connection: AsyncConnection, query: Select[Any]) -> list[IncidentRow]:
     rows = await connection.execute(query.order_by(incident.c.incident_id).with_for_update(key_share=True))
     return [from_row(row) for row in rows]
 
 
 async def with_standing(connection: AsyncConnection, rows: Collection[IncidentRow]) -> list[Incident]:
-    """The same incidents with their standing decision, who was notified and what falls due."""
+    """Return the incidents with their standing decision, who was notified, and what is pending.
+
+    They cannot be evaluated: use `with_history` for that.
+    """
     found = [Incident(**row.row_fields()) for row in rows]
     await _add_standing(connection, found)
     return found
 
 
 async def with_history(connection: AsyncConnection, rows: Collection[IncidentRow]) -> list[Case]:
-    """The same incidents with all that a decision looks at as well: their reports and findings."""
+    """Return the incidents as cases: also with their reports and findings."""
     found = [Case(**row.row_fields()) for row in rows]
     cases = {case.incident_id: case for case in found}
     if cases:
         await _add_reports(connection, cases)
         await _add_findings(connection, cases)
     for case in found:
-        if case.summary.count == 0:  # stored before there was one
+        if case.summary.count == 0:  # stored before there were summaries
             case.summary = summary_of(case.reports, assessed=bool(case.findings))
     await _add_standing(connection, found)
     return found
@@ -213,17 +226,20 @@ async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incid
 
 
 async def merged_into(connection: AsyncConnection, incident_id: str) -> list[str]:
-    """Ids of incidents that were merged into this one; with its unit locked they stay the same."""
+    """Return the ids of incidents that were merged into this one. They are fixed while its unit is locked."""
     return list(await connection.scalars(select(incident.c.incident_id).where(incident.c.merged_into == incident_id)))
 
 
 async def redirect_merged(connection: AsyncConnection, incident_id: str, into: str) -> None:
-    """What was merged into an incident that is now merged itself goes where that one goes."""
+    """Redirect to `into` all incidents that were merged into this one."""
     await connection.execute(update(incident).where(incident.c.merged_into == incident_id).values(merged_into=into))
 
 
 async def occurrence_of_report(connection: AsyncConnection, report_id: str, like: Occurrence) -> Occurrence:
-    """What a stored report is about; without a point where that was erased."""
+    """Return what a stored report is about. It has no point if that was erased.
+
+    `like`: an occurrence of the same unit.
+    """
     row = (await connection.execute(select(report).where(report.c.report_id == report_id))).one()
     facts = ReportFacts.model_validate(row.facts)
     place = orjson.loads((row.personal or {}).get("location") or "null")
@@ -236,7 +252,7 @@ async def occurrence_of_report(connection: AsyncConnection, report_id: str, like
 
 
 async def unit_of(connection: AsyncConnection, incident_id: str) -> UnitKey | None:
-    """The unit of an incident, which never changes, to lock it before the incident itself."""
+    """Return the unit of an incident, or None for an unknown id. It never changes, so it can be locked first."""
     rows = await connection.execute(
         select(incident.c.unit_code, incident.c.unit_valid_from).where(incident.c.incident_id == incident_id)
     )

@@ -1,4 +1,4 @@
-"""Queries that the routes ask: lists of incidents, one with all that belongs to it, decisions."""
+"""Queries for the routes: lists of incidents, one incident with all its parts, decisions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from services.escalation.store.tables import deadline, decision, delivery, findi
 
 
 def of_ward(code: str) -> ColumnElement[bool]:
-    """Of the ward itself, or of one that ended and whose place it took."""
+    """Condition on incidents: of this ward, or of a ward that ended and whose place this one took."""
     return or_(incident.c.unit_code == code, incident.c.successor["code"].astext == code)
 
 
@@ -22,7 +22,11 @@ async def page(
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> Sequence[Row[Any]]:
-    """Incidents, newest first, by keyset: `after` is the (opened_at, id) of the last row seen."""
+    """Return a page of incidents, the newest first.
+
+    `filters`: values by column, and `ward`; None does not filter. `occurred`: (from, before). `after`: (opened_at, id)
+    of the last row of the page before.
+    """
     query = select(incident).order_by(incident.c.opened_at.desc(), incident.c.incident_id.desc()).limit(limit)
     for name, value in filters.items():
         if value is not None:
@@ -37,7 +41,7 @@ async def page(
 
 
 async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] | None:
-    """An incident with all that hangs on it, each part in its order; None if there is none."""
+    """Return an incident and all its parts by name, each part in its order. None if there is no such incident."""
     found = (await connection.execute(select(incident).where(incident.c.incident_id == incident_id))).one_or_none()
     if found is None:
         return None

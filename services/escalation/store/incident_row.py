@@ -1,4 +1,4 @@
-"""The row of an incident, both ways. The only place that lists its columns, beside the table itself."""
+"""Conversion of an incident to its row and back. Only the table and this module list the columns."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def anchor_of(row: Row[Any]) -> Occurrence:
 
 
 def to_row(found: Incident) -> dict[str, Any]:
-    """Every column of a decided incident."""
+    """Return all columns. Raises LookupError for an incident that has no decision."""
     decision, point = found.standing, found.anchor.point
     return {
         "incident_id": found.incident_id,

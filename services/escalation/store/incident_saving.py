@@ -1,4 +1,4 @@
-"""Writing what a transaction came to."""
+"""Write the change set of a transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,13 +27,13 @@ from shared.ids import uuid7
 
 
 async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-    """Write all of it but the events, which `Escalation.emit` puts into the outbox of the same transaction."""
+    """Write all of it except the events, which `Escalation.emit` writes in the same transaction."""
     decided = [i for i in changes.incidents.values() if isinstance(i, Incident)]
     await _save_decided(connection, decided)
-    await _save_filed(connection, [i for i in changes.incidents.values() if not isinstance(i, Incident)])
+    await _save_rows(connection, [i for i in changes.incidents.values() if not isinstance(i, Incident)])
     for acknowledgement in changes.acknowledgements:
         await _acknowledge(connection, acknowledgement)
-    await _call_off(connection, changes, now)
+    await _cancel_obsolete(connection, changes, now)
     for case, report_ids in changes.moved:
         await _move_reports(connection, case.incident_id, report_ids)
     await copy(connection, report, [_report_row(assigned) for assigned in changes.reports])
@@ -56,8 +56,8 @@ async def _save_decided(connection: AsyncConnection, found: Sequence[Incident]) 
         await connection.execute(statement.values({name: bindparam(f"new_{name}") for name in CHANGING}), rows)
 
 
-async def _save_filed(connection: AsyncConnection, found: Sequence[IncidentRow]) -> None:
-    """Incidents of which nothing was decided anew: their next sequence number, and what their reports say."""
+async def _save_rows(connection: AsyncConnection, found: Sequence[IncidentRow]) -> None:
+    """Save incidents of which only the row was loaded: their sequence number and report summary."""
     if not found:
         return
     await connection.execute(
@@ -84,8 +84,8 @@ async def _acknowledge(connection: AsyncConnection, given: Acknowledgement) -> N
     await _cancel_deliveries(connection, given.notice_ids, given.at)
 
 
-async def _call_off(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-    """Cancel the due times and messages that what was decided has overtaken."""
+async def _cancel_obsolete(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
+    """Cancel the timers and deliveries that the changes make obsolete."""
     by_kinds: dict[tuple[str, ...], list[str]] = {}
     for incident_id, kinds in changes.cancelled_timers.items():
         by_kinds.setdefault(tuple(sorted(kinds)), []).append(incident_id)
@@ -93,12 +93,12 @@ async def _call_off(connection: AsyncConnection, changes: ChangeSet, now: dateti
         await _cancel_timers(connection, deadline.c.incident_id.in_(incident_ids) & deadline.c.kind.in_(kinds))
     if changes.ended:
         await _cancel_timers(connection, deadline.c.incident_id.in_(changes.ended))
-    of_persons = _of_persons(changes)
-    ended = [notice.c.incident_id.in_(changes.ended) & not_(_goes_all_the_same(changes))] if changes.ended else []
-    if ended or of_persons:
-        notices = select(notice.c.notice_id).where(or_(*ended, *of_persons))
-        if of_persons:
-            await connection.execute(update(notice).where(or_(*of_persons)).values(withdrawn_at=now))
+    to_withdrawn = _to_withdrawn(changes)
+    ended = [notice.c.incident_id.in_(changes.ended) & not_(_is_still_sent(changes))] if changes.ended else []
+    if ended or to_withdrawn:
+        notices = select(notice.c.notice_id).where(or_(*ended, *to_withdrawn))
+        if to_withdrawn:
+            await connection.execute(update(notice).where(or_(*to_withdrawn)).values(withdrawn_at=now))
         await _cancel_timers(connection, deadline.c.notice_id.in_(notices))
         await _cancel_deliveries(connection, notices, now)
     for incident_id, purposes in changes.superseded_purposes.items():
@@ -108,15 +108,18 @@ async def _call_off(connection: AsyncConnection, changes: ChangeSet, now: dateti
         await _cancel_deliveries(connection, late, now)
 
 
-def _of_persons(changes: ChangeSet) -> list[ColumnElement[bool]]:
+def _to_withdrawn(changes: ChangeSet) -> list[ColumnElement[bool]]:
     return [
         (notice.c.incident_id == incident_id) & notice.c.recipient.in_(persons)
         for incident_id, persons in changes.withdrawn.items()
     ]
 
 
-def _goes_all_the_same(changes: ChangeSet) -> ColumnElement[bool]:
-    """Of what went to the police, the post-holders are told all the same that the rule applies to it."""
+def _is_still_sent(changes: ChangeSet) -> ColumnElement[bool]:
+    """Condition on notices that are sent although their incident ended.
+
+    The post-holders of an incident that went to the police are still notified that the rule applies.
+    """
     to_police = [id_ for id_ in changes.ended if changes.incidents[id_].state == "handed_off"]
     return notice.c.incident_id.in_(to_police) & (notice.c.purpose == "accountable")
 
@@ -126,7 +129,7 @@ async def _cancel_timers(connection: AsyncConnection, which: ColumnElement[bool]
 
 
 async def _cancel_deliveries(connection: AsyncConnection, notice_ids: Any, now: datetime) -> None:
-    """`notice_ids`: a collection or a query of them."""
+    """Cancel unsent deliveries. `notice_ids`: a collection of ids, or a query for them."""
     await connection.execute(
         update(delivery)
         .where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(WAITING))

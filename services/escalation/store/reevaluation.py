@@ -1,4 +1,4 @@
-"""A change of the directory makes work: each incident that it concerns is to be evaluated again."""
+"""Schedule the evaluation of incidents that a change of the directory concerns."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -31,12 +31,14 @@ _OCCURRED_WITHIN = text(
 async def schedule_reevaluation(
     connection: AsyncConnection, changes: Sequence[Change], now: datetime, also: Collection[str] = ()
 ) -> int:
-    """Make the incidents concerned due, in the transaction of the change; returns how many are due now.
+    """Add due times of kind `directory`, in the transaction of the change. Returns how many incidents are due now.
 
-    Open ones of these units, or for which these units act, are due now and whenever others act there from a later day;
-    so is any that occurred while another answered than was recorded, closed ones included. The caller holds the locks
-    of the units: who correlated before it has committed, who correlates after it sees the change. `also`: incidents
-    that the caller goes on to change, locked with these in one order.
+    Due now are the open incidents of these units, or for which these units act. So are incidents, closed ones as well,
+    for whose time of occurrence another person is now recorded as accountable. An open incident is also due at each
+    later instant from which other people act.
+
+    The caller holds the locks of the units: whoever correlated before has committed, and whoever correlates later sees
+    the change. `also`: incidents that the caller goes on to change. They are locked with the others in one order.
     """
     marked: set[str] = set()
     if changes:
@@ -44,7 +46,7 @@ async def schedule_reevaluation(
         marked = {*open_now, *await _occurred_within(connection, changes)}
     if not marked and not also:
         return 0
-    # locked before looking at what is due: who passes a due time at this moment did not see the change
+    # Lock before reading what is pending: a transaction that fires a timer right now has not seen the change.
     found = await connection.execute(
         select(incident.c.incident_id, incident.c.unit_code, incident.c.unit_valid_from, incident.c.successor)
         .add_columns(incident.c.state)
@@ -58,7 +60,7 @@ async def schedule_reevaluation(
 
 
 def open_of(units: Collection[UnitKey]) -> Select[Any]:
-    """Ids of the open incidents of these units, or for which these units act."""
+    """Return a query for the ids of open incidents of these units, or for which these units act."""
     acting = tuple_(incident.c.successor["code"].astext, incident.c.successor["valid_from"].astext)
     return (
         select(incident.c.incident_id)
@@ -95,7 +97,7 @@ def _boundaries(changes: Sequence[Change], now: datetime) -> dict[UnitKey, set[d
 async def _insert(
     connection: AsyncConnection, rows: Sequence[Row[Any]], boundaries: dict[UnitKey, set[datetime]], now: datetime
 ) -> None:
-    """What is due already, or at the same instant, is not made due twice."""
+    """Add the due times, except where one is pending for the same incident and instant."""
     pending = await connection.execute(
         select(deadline.c.incident_id, deadline.c.due_at)
         .where(any_of(deadline.c.incident_id, [row.incident_id for row in rows]))

@@ -1,4 +1,4 @@
-"""What a signed link shows: one notice, and the names of those who were told and who acknowledged."""
+"""Queries for signed links: one notice, and the names of those who were notified and who acknowledged."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from services.escalation.store.tables import notice, roster, tenure
 
 @dataclass(frozen=True)
 class LinkedNotice:
+    """A notice, as the page behind its link shows it."""
+
     notice_id: str
     incident_id: str
     recipient: str
@@ -30,7 +32,7 @@ async def linked(connection: AsyncConnection, notice_id: str) -> LinkedNotice | 
 
 
 async def names(connection: AsyncConnection, holder_ids: Collection[str]) -> dict[str, str]:
-    """The names that the directory last recorded for these ids; an office or a credential has none."""
+    """Return the name last recorded for each of these ids. An office or a credential has none."""
     rows = await connection.execute(
         union_all(
             *(

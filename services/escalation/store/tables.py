@@ -1,4 +1,7 @@
-"""Schema `escalation`. Histories (unit, tenure, contact) are bitemporal: rows are superseded, never changed."""
+"""The tables of schema `escalation`.
+
+unit, tenure, roster and contact are bitemporal: their rows are superseded, never changed.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -42,7 +45,8 @@ unit = Table(
     Column("legal_act", Text),
     _instant("superseded_at", nullable=True),
 )
-"""`successors`: `[{"code", "valid_from", "name"}]` of a unit that ended; one took it whole, several parts of it."""
+"""`successors` of a unit that ended: `[{"code", "valid_from", "name"}]`. One took its place whole, several took parts
+of it."""
 
 tenure = Table(
     "tenure",
@@ -65,7 +69,8 @@ tenure = Table(
     _instant("superseded_at", nullable=True),
     Index("tenure_by_unit", "unit_code", "unit_valid_from"),
 )
-"""The migrations add an exclusion constraint: one holder and one deputy a post at any (valid, recorded) time."""
+"""The migrations add an exclusion constraint: one holder and one deputy a post at any pair of valid and recorded
+time."""
 
 roster = Table(
     "roster",
@@ -84,7 +89,7 @@ roster = Table(
     _instant("superseded_at", nullable=True),
     Index("roster_by_time", "valid_to"),
 )
-"""Who is on duty: of a ward (with its unit), of the desk, of the leadership (without)."""
+"""Who is on duty: in a ward (with its unit), at the desk or in the leadership (without a unit)."""
 
 contact = Table(
     "contact",
@@ -96,7 +101,7 @@ contact = Table(
     Column("quiet_to", Text),
     _instant("superseded_at", nullable=True),
 )
-"""Quiet hours are the city's, "HH:MM"; both or neither."""
+"""Quiet hours are the city's, as "HH:MM". Both columns are set, or neither."""
 
 rulebook = Table(
     "rulebook",
@@ -145,8 +150,9 @@ incident = Table(
     Index("incident_to_correlate", "unit_code", "family", "occurred_at"),
     Index("incident_by_opening", "opened_at", "incident_id"),
 )
-"""`occurred_at` is the anchor: the time of occurrence of the incident's first report. `level`: how far up the chain
-the present `round` has gone, 0 being the post-holders. `successor`: the unit whose post-holders act now."""
+"""`occurred_at` is the anchor: the time of occurrence of the incident's first report. `level`: how far up the chain the
+present `round` has gone; 0 means the post-holders. `successor`: the unit whose post-holders act now. `digest`: the
+report summary, as JSON."""
 
 report = Table(
     "report",
@@ -159,7 +165,7 @@ report = Table(
     Column("personal", JSONB),
     Index("report_by_incident", "incident_id", "position"),
 )
-"""`personal` holds free text and point for those who must act; an erasure sets it to NULL."""
+"""`personal` holds free text and the point for those who must act. An erasure sets it to NULL."""
 
 finding = Table(
     "finding",
@@ -175,7 +181,7 @@ finding = Table(
     _instant("made_at"),
     UniqueConstraint("incident_id", "position"),
 )
-"""What a person found or did about an incident, in order. `reason` is free text; an erasure sets it to NULL."""
+"""What people found or did about an incident, in order. `reason` is free text; an erasure sets it to NULL."""
 
 link = Table(
     "link",
@@ -185,7 +191,7 @@ link = Table(
     Column("reason", Text, nullable=False),
     _instant("made_at"),
 )
-"""Related incidents, each pair once, the later first."""
+"""Related incidents. Each pair is stored once, the later incident first."""
 
 decision = Table(
     "decision",
@@ -227,8 +233,8 @@ notice = Table(
         postgresql_where=text("purpose IN ('accountable', 'duty', 'reminder', 'still_open')"),
     ),
 )
-"""`withdrawn_at`: its recipient does not answer for the incident any more, or was asked anew. What persons are told,
-they are told once a round; the desk may hear of the same kind of thing again, for another post."""
+"""`withdrawn_at`: its recipient no longer answers for the incident, or was asked anew. A person is notified for the
+same purpose once a round. The desk may be notified for the same purpose again, about another post."""
 
 delivery = Table(
     "delivery",
@@ -245,8 +251,8 @@ delivery = Table(
     Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending', 'failed')")),
     Index("delivery_given_up", "finished_at", postgresql_where=text("state = 'given_up'")),
 )
-"""queued → sending (a lease until `next_at`) → sent | delivered | failed (tried again at `next_at`) | given_up;
-acknowledging cancels what is queued or failed. `bundle_id`: those that went out as one message."""
+"""queued → sending (leased until `next_at`) → sent | delivered | failed (tried again at `next_at`) | given_up. An
+acknowledgement cancels what is queued or failed. `bundle_id` is common to all that went out as one message."""
 
 pace = Table(
     "pace",
@@ -254,7 +260,7 @@ pace = Table(
     Column("key", Text, primary_key=True),
     _instant("allowed_at"),
 )
-"""Theoretical arrival times (GCRA) by contact and by server, under hashes of their addresses."""
+"""Theoretical arrival times (GCRA) by contact and by server. The keys are hashes of their addresses."""
 
 deadline = Table(
     "deadline",
@@ -269,8 +275,8 @@ deadline = Table(
     Index("deadline_due", "due_at", postgresql_where=text("state = 'pending'")),
     Index("deadline_by_incident", "incident_id"),
 )
-"""kind remind | acknowledge | review | lapse | idle | directory; pending → passed | cancelled. `level`: whose time it
-is, 0 the post-holders', then the levels of the rulebook's chain."""
+"""The timers. kind: remind | acknowledge | review | lapse | idle | directory. state: pending → passed | cancelled.
+`level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain."""
 
 timeline = Table(
     "timeline",
@@ -286,8 +292,8 @@ timeline = Table(
     Index("timeline_by_incident", "incident_id", "position"),
     Index("timeline_in_order", "transaction", "position"),
 )
-"""Every event of this service, for ever. Who reads in order of (transaction, position), and only transactions older
-than any that still runs, misses none."""
+"""Every event of this service, for ever. A reader misses none if it reads in order of (transaction, position), and only
+transactions older than any that still runs."""
 
 outbox = outbox_tables(metadata)
 dead_letter = dead_letter_table(metadata)

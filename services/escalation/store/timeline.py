@@ -1,7 +1,7 @@
-"""The timeline: every event of this service, without the personal values in it, to be shown and followed.
+"""The timeline: every event of this service without the personal values in it, to be shown and followed.
 
-Its order is that of (transaction, position). Positions alone would not do: they are given out before the commit, so
-that a reader who has seen number 7 may find number 6 only later.
+Its order is that of (transaction, position). The position alone would not do. It is assigned before the commit, so that
+6 may become visible after 7.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place in the order; everything that was ever to come at or before it has come once it is handed out."""
+    """A place in the order. Once it was handed out, no earlier entry can appear later."""
 
     transaction: int
     position: int
@@ -42,17 +42,17 @@ START = Place(0, 0)
 class TimelineEntry:
     place: Place
     wards: frozenset[str]
-    """Codes of the wards whose people may see it; none of what belongs to no incident."""
+    """Codes of the wards whose people may see it. Empty for an entry that belongs to no incident."""
     body: bytes
 
     @cached_property
     def frame(self) -> bytes:
-        """As a server-sent event. JSON holds no line breaks."""
+        """The entry as a server-sent event. Its JSON holds no line breaks."""
         return self._frame(self.body)
 
     @cached_property
     def frame_without_reporter(self) -> bytes:
-        """The same for everybody but the desk."""
+        """The same for everybody but the desk: it does not name an officer as author of a finding."""
         if b'"officer"' not in self.body:
             return self.frame
         event = orjson.loads(self.body)
@@ -63,14 +63,14 @@ class TimelineEntry:
 
 
 def line(event: Event, body: bytes) -> Line:
-    """`body` is the encoded event. Personal values are left out: the timeline is for ever, and they are not."""
+    """Return the line of an event without its personal values. `body`: the encoded event."""
     shown = orjson.dumps(impersonal(orjson.loads(body))) if b'"salt"' in body else body
     unit = event.data.unit
     return Line(event.id, event.data.incident, unit.code if unit else None, event.type, shown, event.time)
 
 
 def impersonal(value: Any) -> Any:
-    """The same JSON without any `{"salt", "value"}`: nothing stands where one stood."""
+    """Return the same JSON without any `{"salt", "value"}`. Its name is left out as well."""
     if isinstance(value, dict):
         return {name: impersonal(inner) for name, inner in value.items() if not _is_committed(inner)}
     if isinstance(value, list):
@@ -79,7 +79,10 @@ def impersonal(value: Any) -> Any:
 
 
 def without_reporter(finding: dict[str, Any]) -> dict[str, Any]:
-    """A finding, or the data of its event, without its author if that is an officer: they are who reported it."""
+    """Return a finding, or the data of its event, without an author who is an officer.
+
+    Such an officer is also the one who reported.
+    """
     return finding | {"author": None} if finding.get("role") == "officer" else finding
 
 
@@ -92,14 +95,15 @@ async def add(connection: AsyncConnection, lines: Sequence[Line]) -> None:
 
 
 async def of_incident(connection: AsyncConnection, incident_id: str) -> list[dict[str, Any]]:
-    """What happened to an incident, in order. The decisions themselves are shown beside it."""
+    """Return what happened to an incident, in order, without decision records. They are shown beside it."""
     rows = await connection.execute(
         select(timeline.c.body).where(timeline.c.incident_id == incident_id).order_by(timeline.c.position)
     )
     return [_shown(orjson.loads(row.body)) for row in rows]
 
 
-_ELSEWHERE = frozenset({"incident", "sequence", "cause", "unit", "category", "occurred_at", "record"})
+_SHOWN_BY_INCIDENT = frozenset({"incident", "sequence", "cause", "unit", "category", "occurred_at", "record"})
+"""Names of data that the incident itself shows."""
 
 
 def _shown(event: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def _shown(event: dict[str, Any]) -> dict[str, Any]:
         "at": event["time"],
         "sequence": data.get("sequence"),
         "cause": data.get("cause"),
-        "data": {name: value for name, value in data.items() if name not in _ELSEWHERE},
+        "data": {name: value for name, value in data.items() if name not in _SHOWN_BY_INCIDENT},
     }
 
 
@@ -119,15 +123,15 @@ def _number(xid: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 _PLACE = tuple_(timeline.c.transaction, timeline.c.position)
-_IS_SETTLED = timeline.c.transaction < _number(func.pg_snapshot_xmin(func.pg_current_snapshot()))
-"""No transaction that still runs, and none to come, is older than these."""
+_IS_STABLE = timeline.c.transaction < _number(func.pg_snapshot_xmin(func.pg_current_snapshot()))
+"""No transaction that still runs, or that will run, is older than these entries: they are stable."""
 
 
 async def newest(connection: AsyncConnection) -> Place:
-    """The last place that is settled."""
+    """Return the place of the last stable entry."""
     rows = await connection.execute(
         select(timeline.c.transaction, timeline.c.position)
-        .where(_IS_SETTLED)
+        .where(_IS_STABLE)
         .order_by(timeline.c.transaction.desc(), timeline.c.position.desc())
         .limit(1)
     )
@@ -136,7 +140,10 @@ async def newest(connection: AsyncConnection) -> Place:
 
 
 async def is_to_come(connection: AsyncConnection, place: Place) -> bool:
-    """Of a transaction that there has not been yet: another database gave it out, or this one from before a restore."""
+    """Return whether the transaction of this place has not begun yet.
+
+    Then the place was handed out by another database, or by this one before a restore.
+    """
     following = await connection.scalar(select(_number(func.pg_snapshot_xmax(func.pg_current_snapshot()))))
     return following is None or place.transaction >= following
 
@@ -144,7 +151,7 @@ async def is_to_come(connection: AsyncConnection, place: Place) -> bool:
 async def after(
     connection: AsyncConnection, seen: Place, limit: int, *, until: Place | None = None, ward: str | None = None
 ) -> list[TimelineEntry]:
-    """The next settled entries after `seen` in order, up to and with `until`, of one ward or of all."""
+    """Return the next stable entries after `seen` in order, no further than `until`, of one ward or of all."""
     successor = incident.c.successor["code"].astext
     query = (
         select(
@@ -152,7 +159,7 @@ async def after(
         )
         .add_columns(successor.label("successor"))
         .outerjoin_from(timeline, incident, incident.c.incident_id == timeline.c.incident_id)
-        .where(_IS_SETTLED, tuple_(*seen) < _PLACE)
+        .where(_IS_STABLE, tuple_(*seen) < _PLACE)
         .order_by(timeline.c.transaction, timeline.c.position)
         .limit(limit)
     )

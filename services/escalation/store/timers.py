@@ -1,4 +1,4 @@
-"""Queries on due times, and on the notices that they are about."""
+"""Queries on timers (table `deadline`), and on the notices that they are about."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -21,9 +21,10 @@ async def claim_due(
     which: Collection[str] | None = None,
     but: Collection[str] = (),
 ) -> list[str]:
-    """Incidents with a passed deadline, locked. The incident is locked first, as everywhere, so nothing deadlocks.
+    """Lock and return incidents that have a due timer.
 
-    `which`: among these only; `but`: none of these, and they count for no limit.
+    `which`: only among these. `but`: none of these, and they do not count for the limit. Incidents are locked before
+    their timers, here as everywhere, so that nothing deadlocks.
     """
     passed = select(deadline.c.incident_id).where(deadline.c.state == "pending", deadline.c.due_at <= now)
     if which is not None:
@@ -42,7 +43,7 @@ async def claim_due(
 
 
 async def mark_fired(connection: AsyncConnection, incident_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
-    """Mark the passed deadlines of locked incidents; returns them in order of their due times."""
+    """Mark the due timers of locked incidents as passed. Returns their rows in order of their due times."""
     rows = await connection.execute(
         update(deadline)
         .where(
@@ -88,7 +89,7 @@ async def incident_of_notice(connection: AsyncConnection, notice_id: str) -> str
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """When the next deadline falls due or delivery may go; the sample night moves its clock there."""
+    """Return when the next timer or delivery is due, or None. The sample night moves its clock there."""
     falls_due = select(func.min(deadline.c.due_at).label("at")).where(deadline.c.state == "pending")
     goes = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(WAITING))
     rows = falls_due.union_all(goes).subquery()
@@ -96,7 +97,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
-    """Nothing is due at `now`: no delivery waiting or under way, no deadline passed."""
+    """Return whether nothing is due at `now`: no timer, and no delivery that waits or is being sent."""
     sending = await connection.scalar(
         select(func.count())
         .select_from(delivery)

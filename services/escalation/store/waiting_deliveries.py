@@ -1,4 +1,4 @@
-"""Deliveries to people whose channels change. The caller holds the locks of the incidents."""
+"""Deliveries to people whose channels change. The caller must hold the locks of the incidents."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,13 @@ from shared.database import any_of
 from shared.ids import uuid7
 
 PersonalChannels = Sequence[tuple[str, str]]
-"""Of people: (holder id, channel)."""
+"""Pairs of holder id and channel."""
 
 
 @dataclass(frozen=True)
 class CalledOff:
+    """A notice of which a waiting delivery was cancelled."""
+
     notice_id: str
     incident_id: str
     recipient: str
@@ -38,7 +40,7 @@ class CalledOff:
 
 @dataclass(frozen=True)
 class Owed:
-    """A notice that has not got through, and a channel at which its recipient can be told from now on."""
+    """A notice that did not get through, and a channel at which its recipient can be notified now."""
 
     notice_id: str
     incident_id: str
@@ -46,7 +48,10 @@ class Owed:
 
 
 async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gone: PersonalChannels) -> set[str]:
-    """Incidents of which people of these units may be told, open ones, and those with something left for `gone`."""
+    """Return the ids of the incidents that a change of channels concerns.
+
+    These are the open incidents of `units`, and all incidents with a delivery that waits on a channel in `gone`.
+    """
     found: set[str] = set()
     if units:
         found.update(await connection.scalars(open_of(units)))
@@ -59,7 +64,7 @@ async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gon
 async def call_off(
     connection: AsyncConnection, incident_ids: Collection[str], gone: PersonalChannels, now: datetime
 ) -> list[CalledOff]:
-    """What waits on channels that these people do not have any more."""
+    """Cancel the deliveries that wait on channels which these people no longer have."""
     if not gone:
         return []
     rows = await connection.execute(
@@ -77,7 +82,7 @@ def _is_among(channels: PersonalChannels) -> ColumnElement[bool]:
 
 
 async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
-    """Those of these that failed on a channel which their person had, and was taken from them meanwhile."""
+    """Cancel those of these deliveries that failed on a channel which was taken from its person meanwhile."""
     theirs = select(literal(1)).where(
         contact.c.holder_id == notice.c.recipient, contact.c.channel == delivery.c.channel
     )
@@ -93,8 +98,11 @@ async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[
 async def owed(
     connection: AsyncConnection, incident_ids: Collection[str], recorded_at: datetime, called_off: Collection[str]
 ) -> list[Owed]:
-    """What people are still to be told at the channels that were recorded then: of open incidents, and the notices
-    that were `called_off`. Of an earlier round nothing is asked any more."""
+    """Return what people still have to get at the channels that were recorded at `recorded_at`.
+
+    These are the notices of open incidents, and those that were `called_off`. Those of an earlier round are left out,
+    unless their purpose is notified only once an incident.
+    """
     ours = delivery.c.notice_id == notice.c.notice_id
     under_way = and_(delivery.c.channel == contact.c.channel, delivery.c.state.in_(UNFINISHED))
     has_it_already = select(literal(1)).where(ours, or_(delivery.c.state.in_(GOT_THROUGH), under_way))
@@ -115,7 +123,7 @@ async def owed(
 
 
 async def queue(connection: AsyncConnection, new: Iterable[tuple[Owed, datetime]], now: datetime) -> None:
-    """Each with the time from which its channel may be used."""
+    """Queue deliveries, each with the time from which its channel may be used."""
     rows = [
         {
             "delivery_id": uuid7(now),

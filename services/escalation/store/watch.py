@@ -1,4 +1,4 @@
-"""Who watches the watch: whether anything was forgotten, asked of the database itself and in one query."""
+"""What the service forgot to do: one query on the database answers it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ from services.escalation.store.tables import deadline, delivery, incident, notic
 
 DEADLINES_LATE = timedelta(seconds=30)
 DELIVERIES_LATE = LEASE
-"""By then whoever had it would have sent it, put it off or given it up."""
+"""After this time its worker would have sent the delivery, put it off or given it up."""
 GIVEN_UP_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Forgotten:
+    """How many there are, and since when the oldest of them."""
+
     count: int
     oldest: datetime | None
 
@@ -31,17 +33,17 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Watch:
-    """All zero while all is well."""
+    """What was forgotten. All counts are 0 while all is well."""
 
     unwatched: Forgotten
-    """Open incidents that nothing will fall due for: nobody would ever be asked again. `oldest`: opened."""
+    """Open incidents without a pending timer: nobody would ever be asked again. `oldest`: when it was opened."""
     deadlines: Forgotten
-    """Due times that passed, and nobody acted."""
+    """Timers that are due and have not fired."""
     deliveries: Forgotten
-    """Notices that should have gone out: waiting, to be tried again, or under way for too long."""
+    """Deliveries that are overdue, or under way for too long."""
     offices: Forgotten
-    """Notices of open incidents that no channel of the desk or of the leadership took in the last day: a dead end that
-    nobody else is told of for certain. `oldest`: given up."""
+    """Notices to the desk or the leadership, of open incidents, that no channel took and that were given up in the last
+    day. Nobody else is sure to learn of them. `oldest`: when it was given up."""
 
     @property
     def kinds(self) -> dict[str, Forgotten]:
@@ -103,7 +105,10 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
 
 
 def _written(states: Iterable[str]) -> list[ColumnElement[str]]:
-    """Into the statement itself: PostgreSQL uses a partial index only for a condition that it can read."""
+    """Return the states as literals of the statement.
+
+    PostgreSQL uses a partial index only for a condition that it can read.
+    """
     return [literal(state, literal_execute=True) for state in states]
 
 

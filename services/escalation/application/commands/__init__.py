@@ -1,7 +1,8 @@
-"""What people do about an incident, one file a command.
+"""The commands: what people do about an incident. One file a command.
 
-Each is one transaction: refused with the reason, or recorded as a finding with its event, and the rule evaluated
-again. The same said twice is recorded once.
+A command is one transaction. It is refused with a reason, or recorded as a finding with its event. Where it changes
+what a decision depends on, the rule is evaluated again. A command that is given twice is recorded once. Each raises
+Problem 403, 404 or 409.
 """
 
 from services.escalation.application.commands.close import close

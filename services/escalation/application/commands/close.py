@@ -11,7 +11,10 @@ from shared.http.identity import Principal
 
 
 async def close(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """The city confirms that it is over."""
+    """Close an incident (kết thúc), which the desk confirms to be over.
+
+    It must be confirmed, or outside of the rule, and nobody may still be asked to acknowledge.
+    """
     async with command_context(escalation, incident_id, caller, "close") as command:
         case = command.case
         found = command.finding("closure", reason)

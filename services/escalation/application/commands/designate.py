@@ -1,4 +1,4 @@
-"""The desk calls an incident "nổi cộm" (prominent), or no longer."""
+"""The desk designates an incident "nổi cộm" (prominent), or no longer."""
 
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
@@ -14,7 +14,7 @@ from shared.http.identity import Principal
 async def designate(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, *, prominent: bool
 ) -> CommandResult:
-    """ "Nổi cộm", or no longer."""
+    """Record a designation, or that it no longer holds, and evaluate the incident."""
     async with command_context(escalation, incident_id, caller, "designate") as command:
         command.allow()
         cause = record_designation(command, command.case, reason, prominent=prominent)
@@ -24,7 +24,7 @@ async def designate(
 
 
 def record_designation(command: CommandContext, case: Case, reason: str, *, prominent: bool) -> str | None:
-    """Id of the event; None where the same had been said before."""
+    """Record a designation. Returns the id of its event, or None if the same was recorded before."""
     found = command.finding("designation", reason, prominent=prominent)
     if command.said_before(found, case):
         return None

@@ -1,4 +1,4 @@
-"""The desk finds that it did not happen, or is no incident."""
+"""The desk finds that something did not happen, or is no incident."""
 
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
@@ -11,7 +11,7 @@ from shared.http.identity import Principal
 
 
 async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """It did not happen, or is no incident."""
+    """Dismiss an incident that did not happen or is no incident. Nothing more is sent about it."""
     async with command_context(escalation, incident_id, caller, "dismiss") as command:
         found = command.finding("dismissal", reason)
         if command.case.state == "dismissed" and command.said_before(found):

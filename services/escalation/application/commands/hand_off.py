@@ -11,7 +11,7 @@ from shared.http.identity import Principal
 
 
 async def hand_off(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """To the police, which ends it here."""
+    """Hand the incident to the police. It ends here, but post-holders still get their first notice."""
     async with command_context(escalation, incident_id, caller, "hand_off") as command:
         found = command.finding("hand_off", reason, to="police")
         if command.case.state == "handed_off" and command.said_before(found):

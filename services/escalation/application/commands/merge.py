@@ -20,7 +20,7 @@ from shared.http.problem import Problem
 
 
 async def merge(escalation: Escalation, incident_id: str, caller: Principal, reason: str, into: str) -> CommandResult:
-    """Its reports are about what incident `into` is about; later ones of either join `into`."""
+    """Merge the incident into `into`, which gets its reports and all later reports of either."""
     async with command_context(escalation, incident_id, caller, "merge", [into]) as command:
         if into == incident_id:
             raise Problem(409, "an incident cannot be merged into itself: name another")
@@ -47,9 +47,9 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
 
 
 def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -> None:
-    """The reports of `case`, and what was found about it: it holds of both now, so that no merge takes it away.
+    """Give the reports of `case` to `target`, and its findings where they still hold, so that none is lost.
 
-    That firecrackers did not explode is found about its own reports only.
+    That firecrackers did not explode was found about the reports of `case` only, and is not carried over.
     """
     mine, theirs = assess(case.findings), assess(target.findings)
     known = [effective_harm(inputs_of(command.engine, each)) for each in (case, target)]

@@ -1,4 +1,4 @@
-"""A ward holds an incident to be over."""
+"""A ward proposes to close an incident."""
 
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
@@ -14,7 +14,7 @@ from shared.http.identity import Principal
 
 
 async def propose_closure(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """The ward holds it to be over; the desk is told, and decides."""
+    """Record that the ward considers the incident to be over. The desk is notified, and decides."""
     async with command_context(escalation, incident_id, caller, "propose_closure") as command:
         found = command.finding("closure_proposal", reason)
         if command.case.state == "closure_proposed" and command.said_before(found):

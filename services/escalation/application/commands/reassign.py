@@ -1,4 +1,4 @@
-"""The desk says which unit has the incident of a unit that was divided."""
+"""The desk assigns an incident of a divided unit to one of the units that took its parts."""
 
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
@@ -18,7 +18,7 @@ from shared.http.problem import Problem
 async def reassign(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, code_and_day: UnitKey
 ) -> CommandResult:
-    """To one of the units that took parts of a unit that ended; its post-holders are told."""
+    """Assign the incident to a unit that took a part of its unit. The post-holders there are notified."""
     async with command_context(escalation, incident_id, caller, "reassign", (), code_and_day) as command:
         command.allow()
         case = command.case
@@ -37,7 +37,7 @@ async def reassign(
 
 
 def _successor(engine: IncidentEngine, case: Case, wanted: UnitKey) -> UnitRef:
-    """Raises Problem 409 unless `wanted` took a part of the incident's unit."""
+    """Return the unit `wanted`. Raises Problem 409 unless it took a part of the incident's unit."""
     possible = engine.lineage(case).parts
     for unit in possible:
         if key_of(unit) == wanted:

@@ -13,7 +13,7 @@ from shared.http.identity import Principal
 
 
 async def reopen(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """It is not over, or was not false: everybody is told again."""
+    """Reopen an incident (mở lại) in a new round: everybody is notified again."""
     async with command_context(escalation, incident_id, caller, "reopen") as command:
         case = command.case
         found = command.finding("reopening", reason)
@@ -23,7 +23,7 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         cause = command.record(found, lambda head, data: IncidentReopened(**head, data=FindingData(**data)))
         case.state = lifecycle.after("reopen", case.state)
         begin_round(command.engine, case)
-        case.notified.pop((DESK, "review"), None)  # what the desk is to look at, it looks at anew
+        case.notified.pop((DESK, "review"), None)  # so that the desk is asked to review it again
         evaluate(command.engine, case, cause)
         if case.standing.outcome != "does_not_apply":
             timers.ask_again(command.engine, case, cause)

@@ -1,4 +1,4 @@
-"""Somebody records what was done on the spot."""
+"""Somebody records what was done at the scene."""
 
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
@@ -11,7 +11,7 @@ from shared.http.identity import Principal
 
 
 async def respond(escalation: Escalation, incident_id: str, caller: Principal, text: str) -> CommandResult:
-    """What was done on the spot."""
+    """Record what was done at the scene."""
     async with command_context(escalation, incident_id, caller, "respond") as command:
         command.allow()
         found = command.finding("response", text)

@@ -16,7 +16,10 @@ from shared.http.problem import Problem
 
 
 async def revise(escalation: Escalation, incident_id: str, caller: Principal, reason: str, harm: Harm) -> CommandResult:
-    """New figures of harm: the desk's replace what was known, a ward's own can only add to it."""
+    """Record new figures of harm, and evaluate the incident.
+
+    The desk's figures replace what was known. A ward's own figures can only raise it.
+    """
     async with command_context(escalation, incident_id, caller, "revise") as command:
         command.allow()
         case = command.case
@@ -39,7 +42,10 @@ async def revise(escalation: Escalation, incident_id: str, caller: Principal, re
 def record_revision(
     command: CommandContext, case: Case, reason: str, harm: Harm, *, previous: int | None
 ) -> str | None:
-    """Id of the event; None where the same had been said before. The figures stand for all reports that it holds."""
+    """Record a revision. Returns the id of its event, or None if the same was recorded before.
+
+    The figures stand for all reports that the case has now.
+    """
     until = max(r.received_at for r in case.reports).isoformat()
     found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
     if command.said_before(found, case):

@@ -20,7 +20,7 @@ from shared.http.problem import Problem
 async def split(
     escalation: Escalation, incident_id: str, caller: Principal, reason: str, reports: Sequence[str]
 ) -> CommandResult:
-    """These reports are about something else: a new incident of their own, decided anew, as is what remains."""
+    """Move these reports into a new incident, and evaluate both. Each keeps at least one report."""
     async with command_context(escalation, incident_id, caller, "split") as command:
         case = command.case
         command.allow()
@@ -41,7 +41,7 @@ async def split(
         first = case.reports[0]
         case.reports = [r for r in case.reports if r.report_id not in wanted]
         if case.reports[0] is not first:
-            await _anchor_anew(command, case)
+            await _anchor_at_first_report(command, case)
         ids = tuple(r.report_id for r in moved)
         found = command.finding("split", reason, new_incident=new.incident_id, reports=sorted(wanted))
         cause = command.record(
@@ -58,8 +58,11 @@ async def split(
     return CommandResult(case, is_new=True, new_incident=new.incident_id)
 
 
-async def _anchor_anew(command: CommandContext, case: Case) -> None:
-    """Its first report is another now: that one says when, where and what it was, and so which rulebook decides."""
+async def _anchor_at_first_report(command: CommandContext, case: Case) -> None:
+    """Set what depends on the first report, which is another one now.
+
+    It gives the time, the place and the category, and so the rulebook that decides.
+    """
     first = case.reports[0]
     case.anchor = await incident_loading.occurrence_of_report(command.connection, first.report_id, case.anchor)
     case.category = assess(case.findings).reclassified or first.category

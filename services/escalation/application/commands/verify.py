@@ -22,7 +22,11 @@ async def verify(
     firecrackers_exploded: bool | None = None,
     reclassified: str | None = None,
 ) -> CommandResult:
-    """It happened, as the desk found out; with an answer to whether firecrackers exploded, and to what it was."""
+    """Record that the incident happened (xác minh), and evaluate it.
+
+    `firecrackers_exploded`: whether firecrackers exploded, if the desk knows. `reclassified`: what the incident was, if
+    it is in another category of the same family.
+    """
     async with command_context(escalation, incident_id, caller, "verify") as command:
         command.allow()
         case = command.case
@@ -38,7 +42,7 @@ async def verify(
 def record_verification(
     command: CommandContext, case: Case, reason: str, *, exploded: bool | None, reclassified: str | None = None
 ) -> str | None:
-    """Id of the event; None where the same had been said before."""
+    """Record a verification. Returns the id of its event, or None if the same was recorded before."""
     found = command.finding("verification", reason, firecrackers_exploded=exploded, reclassified=reclassified)
     if command.said_before(found, case):
         return None

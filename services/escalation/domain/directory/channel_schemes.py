@@ -1,6 +1,6 @@
-"""The schemes of channels: Apprise's and our own, so that a contact is checked without importing Apprise.
+"""The schemes of channels: Apprise's and our own. With this list a contact is checked without importing Apprise.
 
-A test compares the list with the Apprise that is installed.
+A test compares the list with the installed Apprise.
 """
 
 OWN = frozenset({"outbox", "webhook", "webhooks", "mailto", "mailtos"})

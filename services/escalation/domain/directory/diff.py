@@ -1,4 +1,7 @@
-"""What recording rows adds to the directory, and what it supersedes. Nothing is ever changed in place. Pure."""
+"""What recording rows adds to the directory, and what it supersedes. Pure.
+
+A record is never changed in place.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +32,10 @@ NewId = Callable[[], str]
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """A record that is superseded. `left`: records of what stays true of it; `by`: the one that takes its place."""
+    """A record that is superseded.
+
+    `left`: new records for what stays true of it. `by`: the record that takes its place.
+    """
 
     place: Place
     old: T
@@ -39,7 +45,7 @@ class Ended(Generic[T]):
 
 @dataclass
 class Plan(Generic[T]):
-    """In order of lines. A line that says what is recorded already adds nothing."""
+    """Planned changes, in order of lines. A line that says what is recorded already adds nothing."""
 
     added: list[tuple[Place, T]] = field(default_factory=list[tuple[Place, T]])
     ended: list[Ended[T]] = field(default_factory=list[Ended[T]])
@@ -47,12 +53,12 @@ class Plan(Generic[T]):
 
     @property
     def recorded(self) -> list[T]:
-        """All new records: what stays of old ones, then what is new."""
+        """All new records: first what stays true of superseded ones, then the added ones."""
         return [*(left for e in self.ended for left in e.left), *(new for _, new in self.added)]
 
     @property
     def places(self) -> set[Place]:
-        """Lines that change something."""
+        """The lines that change something."""
         return {place for place, _ in self.added} | {e.place for e in self.ended}
 
 
@@ -78,7 +84,10 @@ def plan_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> Plan[Unit]
 def plan_tenures(
     rows: Sequence[Numbered[TenureRow]], units: Units, recorded: Sequence[Tenure], now: datetime, new_id: NewId
 ) -> Plan[Tenure]:
-    """`recorded`: what is recorded now of the units that the rows name. The rows are checked: none overlaps another."""
+    """Plan what the rows change. `recorded`: what is recorded now for the units that they name.
+
+    The rows must be validated: no two of them overlap in the same post.
+    """
     plan = Plan[Tenure]()
     of_post: dict[tuple[Any, ...], list[Tenure]] = {}
     for old in recorded:
@@ -104,7 +113,7 @@ def plan_tenures(
 def _ended(
     old: Tenure, changed: Sequence[tuple[int, TenureRow, Tenure]], now: datetime, new_id: NewId
 ) -> list[Ended[Tenure]]:
-    """What becomes of a recorded tenure beside those that change its post; nothing, if they leave it as it is."""
+    """Return what becomes of a recorded tenure when rows change its post. Empty if it stays as it is."""
     twin = next((change for change in changed if is_twin(old, change[2])), None)
     if twin is not None:
         line, row, new = twin
@@ -132,7 +141,10 @@ def tenure_of(row: TenureRow, unit: Unit, tenure_id: str, now: datetime) -> Tenu
 
 
 def is_twin(a: Tenure, b: Tenure) -> bool:
-    """The same tenure, of which one may say otherwise when it ended, or by which document it began."""
+    """Return whether both are the same tenure: the same person from the same time.
+
+    They may differ in the rest, such as the end or the document.
+    """
     return (a.holder_id, a.valid_from) == (b.holder_id, b.valid_from)
 
 
@@ -150,7 +162,10 @@ def _content(tenure: Tenure) -> dict[str, Any]:
 def plan_rosters(
     rows: Sequence[Numbered[RosterRow]], recorded: Sequence[Duty], now: datetime, new_id: NewId
 ) -> Plan[Duty]:
-    """Turns are added beside one another; the same turn of the same person is one."""
+    """Plan what the rows change. Turns may overlap.
+
+    A row for the same office or ward, person and times as a recorded turn replaces it.
+    """
     plan = Plan[Duty]()
     turns = {_turn(duty): duty for duty in recorded}
     for line, row in rows:
@@ -188,7 +203,11 @@ class Reach:
 
 
 def plan_contacts(tables: Tables, recorded: Mapping[str, Sequence[Contact]]) -> Plan[Reach]:
-    """Channels that rows of contacts give, all of each person; and those of tenures and turns of other people."""
+    """Plan what the rows change of people's channels. `recorded`: by holder id.
+
+    A person's contact rows give all channels of that person. Without contact rows, the channels in the person's tenure
+    and roster rows do. If these have none either, the recorded channels stay.
+    """
     wanted: dict[str, dict[str, tuple[Place, Contact]]] = {}
     first: dict[str, Place] = {}
     for line, row in tables.contacts:
@@ -235,12 +254,16 @@ def _plan_channels(
             plan.ended.append(Ended(place, Reach(holder, contact), by=Reach(holder, new)))
 
 
-# --- what the incidents have to know ---
+# --- changes that concern incidents ---
 
 
 @dataclass(frozen=True)
 class Change:
-    """For which times of occurrence another person answers in a unit; and from when others act there."""
+    """What the incidents of a unit must be evaluated for.
+
+    `occurred`: times of occurrence for which another person is accountable now. `boundaries`: instants from which other
+    people act there.
+    """
 
     unit: UnitKey
     occurred: tuple[Span, ...] = ()
@@ -258,7 +281,10 @@ def changes_of_units(plan: Plan[Unit]) -> list[Change]:
 
 
 def changes_of_tenures(plan: Plan[Tenure]) -> list[Change]:
-    """A deputy changes who is told now, and nothing about what happened earlier."""
+    """Return the changes by unit.
+
+    A change of a deputy concerns who is notified now, and nothing that occurred earlier.
+    """
     before: dict[tuple[Any, ...], list[Tenure]] = {}
     after: dict[tuple[Any, ...], list[Tenure]] = {}
     for e in plan.ended:
@@ -275,14 +301,14 @@ def changes_of_tenures(plan: Plan[Tenure]) -> list[Change]:
     return found
 
 
-# --- what a person is shown ---
+# --- differences for people to read ---
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A record that a line adds, or one that it supersedes with what becomes of it, field by field: old, new.
+    """A record that a line adds or supersedes, for people to read.
 
-    What takes the place of an old record is told with that one, not as an addition.
+    A record that takes the place of an old one is shown with the old one, not as added.
     """
 
     kind: RecordKind
@@ -290,7 +316,8 @@ class Difference:
     change: Literal["added", "superseded"]
     record: dict[str, Any]
     became: tuple[dict[str, tuple[Any, Any]], ...] = ()
-    """Of one that is superseded: for each record in its place, what is other there. Empty: it is withdrawn."""
+    """Only if superseded: for each record in its place, the fields that differ as (old, new). Empty: it is
+    withdrawn."""
 
 
 def differences(kind: RecordKind, plan: Plan[T], shown: Callable[[T], dict[str, Any]]) -> list[Difference]:
@@ -347,7 +374,7 @@ def shown_duty(duty: Duty) -> dict[str, Any]:
 
 
 def shown_reach(reach: Reach) -> dict[str, Any]:
-    """A channel is shown by its scheme: the rest is an address or a secret."""
+    """Return the fields of a contact. Of the channel only the scheme is shown: the rest is an address or a secret."""
     contact = reach.contact
     return {
         "holder_id": reach.holder_id,

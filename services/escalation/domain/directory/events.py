@@ -1,4 +1,4 @@
-"""The events of a change of the directory. Pure."""
+"""The events that record a change of the directory. Pure."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -37,7 +37,11 @@ def of_units(plan: Plan[Unit], now: datetime, new_id: NewId) -> list[Event]:
 
 
 def of_tenures(plan: Plan[Tenure], now: datetime, new_id: NewId) -> list[Event]:
-    """First what stays of old tenures, then what is new, then what is recorded no longer and named by neither."""
+    """Return the events of a plan.
+
+    First come the parts that stay of old tenures, then new tenures, then withdrawals of old tenures that no new record
+    supersedes.
+    """
     found: list[Event] = []
     instead: dict[str, str] = {}
     gone: list[Tenure] = []
@@ -74,7 +78,7 @@ def _roster(duty: Duty, units: Units, now: datetime, new_id: NewId, *, withdrawn
 
 
 def of_contacts(plan: Plan[Reach], now: datetime, new_id: NewId) -> list[Event]:
-    """Of a channel its scheme alone."""
+    """Return the events of a plan. Each holds only the scheme of a channel."""
     gone = [_contact(e.old, now, new_id, withdrawn=True) for e in plan.ended if e.by is None]
     return [*gone, *(_contact(new, now, new_id) for new in plan.recorded)]
 

@@ -1,4 +1,7 @@
-"""Who holds which post, in two times: valid time (when it was so) and recorded time (when we knew it). Pure."""
+"""The directory: who holds which post (chức vụ). Pure.
+
+It has two times: valid time (when it was so) and recorded time (when we knew it).
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +17,9 @@ from shared.events import UnitRef
 DESK = "desk"
 """The city duty desk (trực ban thành phố)."""
 LEADERSHIP = "leadership"
+"""The city leadership (lãnh đạo thành phố)."""
 OFFICES = frozenset({DESK, LEADERSHIP})
-"""Recipients that are not a person: whoever is on duty there is told."""
+"""Recipients that are not a person. Their notices go to the office's channel and to whoever is on duty there."""
 
 
 class Tenure(BaseModel):
@@ -30,7 +34,7 @@ class Tenure(BaseModel):
     holder_name: str
     acting: bool
     capacity: Literal["holder", "deputy"] = "holder"
-    """A deputy (người được ủy quyền) is told in the holder's place; the holder stays accountable."""
+    """A deputy (người được ủy quyền) is notified in the holder's place; the holder stays accountable."""
     reason: str | None = None
     document: str
     valid_from: AwareDatetime
@@ -40,13 +44,14 @@ class Tenure(BaseModel):
     superseded_at: AwareDatetime | None = None
 
     def covers(self, at: datetime, known_at: datetime) -> bool:
+        """Return whether the tenure was valid at `at`, as known at `known_at`."""
         valid = self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
         known = self.recorded_at <= known_at and (self.superseded_at is None or known_at < self.superseded_at)
         return valid and known
 
 
 class Duty(BaseModel):
-    """One person's turn on a duty roster (lịch trực), of a ward, of the desk or of the leadership. Always bounded."""
+    """One person's turn on the duty roster (lịch trực) of a ward, the desk or the leadership. It always ends."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,21 +75,21 @@ class Duty(BaseModel):
 
 @dataclass(frozen=True)
 class Contact:
-    """An Apprise URL, `mailto(s)://` or `webhook(s)://` at which a person is told, and when it is not to ring."""
+    """A URL (Apprise, `mailto(s)://` or `webhook(s)://`) at which a person is notified, with its quiet hours."""
 
     channel: str
     quiet_from: time | None = None
-    """Local time of day; the quiet hours may pass midnight."""
+    """Local time of day. Quiet hours may pass midnight."""
     quiet_to: time | None = None
 
 
 @dataclass(frozen=True)
 class Directory:
-    """What escalation needs to know of the units of one transaction and their successors, as recorded now."""
+    """What is recorded now about the units of one transaction and their successors."""
 
     tenures: tuple[Tenure, ...] = ()
     duties: tuple[Duty, ...] = ()
-    """Turns that end after now."""
+    """Turns that end later than now."""
     contacts: Mapping[str, tuple[Contact, ...]] = field(default_factory=dict[str, tuple[Contact, ...]])
     """By holder id."""
     units: Mapping["UnitKey", "Unit"] = field(default_factory=dict["UnitKey", "Unit"])
@@ -99,7 +104,7 @@ def key_of(unit: UnitRef) -> UnitKey:
 
 @dataclass(frozen=True)
 class Unit:
-    """A ward or commune, and what took its place."""
+    """A ward or commune (phường, xã), and the units that took its place."""
 
     ref: UnitRef
     kind: str
@@ -121,18 +126,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What became of a unit until some instant."""
+    """What became of a unit up to some instant."""
 
     acting: UnitRef
-    """The unit itself, or the last that is known to have taken its place."""
+    """The unit itself, or the last one known to have taken its place."""
     divided: bool = False
-    """Several took parts of `acting`, and nobody has said which of them acts: a divided unit is never guessed."""
+    """Several units took parts of `acting`, and nobody has said which of them acts. It is never guessed."""
     parts: tuple[UnitRef, ...] = ()
-    """What took a part in any division on the way."""
+    """All units that took a part in a division on the way."""
 
 
 def lineage(units: Mapping[UnitKey, Unit], first: UnitRef, chosen: Sequence[UnitKey], at: datetime) -> Lineage:
-    """`chosen`: what people said took the place of a divided unit, the latest word last."""
+    """Follow the successors of `first` up to `at`.
+
+    `chosen`: the units that people said took the place of a divided one, the latest last.
+    """
     acting, seen, parts = first, set[UnitKey](), tuple[UnitRef, ...]()
     while (key := key_of(acting)) not in seen:
         seen.add(key)
@@ -152,7 +160,7 @@ def lineage(units: Mapping[UnitKey, Unit], first: UnitRef, chosen: Sequence[Unit
 
 
 def within(tenures: Iterable[Tenure], units: Mapping[UnitKey, Unit]) -> Iterator[Tenure]:
-    """Nobody holds a post of a unit that has ended."""
+    """Yield the tenures, each cut at the end of its unit: nobody holds a post of a unit that has ended."""
     for tenure in tenures:
         unit = units.get(key_of(tenure.unit))
         ends_at = unit.ends_at if unit is not None else None
@@ -163,7 +171,7 @@ def within(tenures: Iterable[Tenure], units: Mapping[UnitKey, Unit]) -> Iterator
 
 
 def answers(tenures: Sequence[Tenure], post: str, holder_id: str, now: datetime, unit: UnitRef) -> bool:
-    """Whether they hold the post of the unit now, or stand in for who does."""
+    """Return whether the person holds the post of the unit now, or is deputy for its holder."""
     known = known_at(tenures, now)
     found = (holder_at(tenures, post, now, known, unit=unit, capacity=c) for c in ("holder", "deputy"))
     return any(t is not None and t.holder_id == holder_id for t in found)
@@ -178,7 +186,10 @@ def holder_at(
     unit: UnitRef | None = None,
     capacity: str = "holder",
 ) -> Tenure | None:
-    """The tenure of `post` at `at` as known at `known_at`; None is a vacancy. `unit`: of that unit only."""
+    """Return the tenure of `post` that was valid at `at`, as known at `known_at`. None is a vacancy.
+
+    `unit`: look at tenures of this unit only.
+    """
     return next(
         (
             t
@@ -193,7 +204,7 @@ def holder_at(
 
 
 def known_at(tenures: Iterable[Tenure], now: datetime) -> datetime:
-    """`now`, or when the last of these was recorded: by another process, whose clock is ahead of ours."""
+    """Return `now`, or the latest time at which one of these was recorded by a process whose clock is ahead."""
     return max([now, *(t.recorded_at for t in tenures)])
 
 
@@ -203,7 +214,7 @@ def overlap(a: Tenure, b: Tenure) -> bool:
 
 
 def remainders(old: Tenure, new: Tenure) -> list[Tenure]:
-    """What stays true of `old` beside an overlapping `new`: the parts before and after it."""
+    """Return the parts of `old` before and after `new`, which overlaps it."""
     left: list[Tenure] = []
     if old.valid_from < new.valid_from:
         left.append(old.model_copy(update={"valid_to": new.valid_from}))
@@ -213,16 +224,16 @@ def remainders(old: Tenure, new: Tenure) -> list[Tenure]:
 
 
 def day_start(day: date) -> datetime:
-    """A day of the directory begins at midnight in the city, not at midnight UTC."""
+    """Return the instant at which a day of the directory begins: midnight in the city, not in UTC."""
     return datetime.combine(day, time.min, HO_CHI_MINH)
 
 
 Span = tuple[datetime, datetime | None]
-"""From an instant to before another, or on and on."""
+"""(start, end): from `start` until just before `end`. None: without an end."""
 
 
 def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Span]:
-    """The times for which a post is held by another person, or by another document, than was recorded before."""
+    """Return the times for which a decision now shows another holder or document than before."""
     ends = (t.valid_to for t in (*before, *after) if t.valid_to is not None)
     edges = sorted({*(t.valid_from for t in (*before, *after)), *ends})
     spans: list[Span] = []
@@ -236,6 +247,6 @@ def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Spa
 
 
 def _shown_at(tenures: Sequence[Tenure], at: datetime) -> tuple[object, ...] | None:
-    """What a decision shows of a holder."""
+    """Return what a decision shows of the holder at `at`."""
     found = next((t for t in tenures if t.valid_from <= at and (t.valid_to is None or at < t.valid_to)), None)
     return (found.holder_id, found.holder_name, found.acting, found.document, found.reason) if found else None

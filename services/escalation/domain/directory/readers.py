@@ -1,4 +1,4 @@
-"""Tables from files: CSV as spreadsheets save it, or XLSX. Bytes in, rows out with their lines, and what is wrong."""
+"""Reading tables from CSV or XLSX: bytes in, rows and errors out, each with its line."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ from shared.text import nfc
 
 R = TypeVar("R", bound=Row)
 MAX_BYTES = 20 * 2**20
-"""Of a file, and of a workbook unpacked: a zip of a few kilobytes can hold gigabytes."""
+"""Limit for a file, and for an unpacked workbook: a zip of a few kilobytes can hold gigabytes."""
 MAX_ROWS = 20_000
 MAX_COLUMNS = 64
 XLSX_LAST_ROW = 2**20
@@ -43,12 +43,12 @@ MODELS: Mapping[Table, type[Row]] = {
 DIRECTORY: tuple[Table, ...] = ("tenures", "rosters", "contacts")
 """Names of the sheets of a directory workbook."""
 DELIMITERS = ",;\t"
-"""A spreadsheet set to Vietnamese saves CSV with semicolons."""
+"""A spreadsheet with Vietnamese settings saves CSV with semicolons."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as it stands in a file. `lines`: number and cells of each that is not empty."""
+    """A table as it stands in a file. `lines`: the number and the cells of each line that is not empty."""
 
     name: str = ""
     header_line: int = 1
@@ -58,12 +58,15 @@ class Sheet:
 
 
 def read_wards(content: bytes) -> RequestedChanges:
-    """The units of a CSV file, or of a workbook's first sheet."""
+    """Read units from a CSV file, or from a workbook's first sheet."""
     return _gather([("units", _sheets(content)[0])], [])
 
 
 def read_directory(content: bytes) -> RequestedChanges:
-    """A table of tenures, rosters or contacts, told apart by its header; or a workbook with a sheet for each."""
+    """Read tenures, rosters or contacts from a table, or from a workbook with a sheet for each.
+
+    A single table is recognised by its header.
+    """
     sheets = _sheets(content)
     named: list[tuple[Table, Sheet]] = [
         (table, sheet) for table in DIRECTORY for sheet in sheets if sheet.name.strip().lower() == table
@@ -99,7 +102,7 @@ def _gather(tables: Sequence[tuple[Table, Sheet]], unread: Sequence[Sheet]) -> R
 
 
 def _sheets(content: bytes) -> list[Sheet]:
-    """At least one; what cannot be read at all is an error of its first line."""
+    """Return at least one sheet. If the file cannot be read at all, the sheet has an error on line 1."""
     if len(content) > MAX_BYTES:
         return [_unread(f"larger than {MAX_BYTES // 2**20} MB: divide it")]
     if is_workbook(content):
@@ -150,16 +153,16 @@ def _workbook(content: bytes) -> list[Sheet]:
         if unpacked > MAX_BYTES:
             return [_unread(f"unpacks to {unpacked // 2**20} MB, more than {MAX_BYTES // 2**20}: divide it")]
         return _open(content)
-    except Exception as error:  # openpyxl raises whatever a broken part makes it stumble over
+    except Exception as error:  # a broken file makes openpyxl raise almost anything
         return [_unread(f"not a workbook that can be read ({type(error).__name__}): save it anew as .xlsx")]
 
 
 def _open(content: bytes) -> list[Sheet]:
-    """With defusedxml installed, which openpyxl then uses, no part may declare an entity."""
-    from openpyxl import load_workbook  # takes as long to import as all of the core
+    """Read a workbook. openpyxl uses defusedxml, which is a dependency and refuses any entity declaration."""
+    from openpyxl import load_workbook  # imported here because importing it is slow
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about styles and extensions, which are not read
+        warnings.simplefilter("ignore")  # they are about styles and extensions, which are not read
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=False, keep_links=False)
         sheets = [_worksheet(sheet) for sheet in book.worksheets]
         book.close()
@@ -167,13 +170,13 @@ def _open(content: bytes) -> list[Sheet]:
 
 
 def _worksheet(sheet: Any) -> Sheet:
-    """Only lines with something in them count: a sheet formatted to its last row is none of a million lines."""
+    """Return the lines that hold something. Formatting alone, down to a sheet's last row, does not count."""
     found: list[tuple[int, Sequence[Any]]] = []
-    sheet.reset_dimensions()  # what the file says of its size need not be so
+    sheet.reset_dimensions()  # the size that the file states may be wrong
     rows = sheet.iter_rows(max_row=XLSX_LAST_ROW, max_col=MAX_COLUMNS)
     empty: Any = None
     for number, cells in enumerate(rows, 1):
-        if cells is empty:  # openpyxl stands in for every line that is not there with the same one
+        if cells is empty:  # openpyxl yields one and the same object for all missing lines
             continue
         values = [_cell(cell) for cell in cells]
         if any(value not in (None, "") for value in values):
@@ -187,13 +190,16 @@ def _worksheet(sheet: Any) -> Sheet:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A cell that holds no value of its own."""
+    """A cell whose value cannot be used. `why`: the reason and the way out."""
 
     why: str
 
 
 def _cell(cell: Any) -> Any:
-    """Text as a person sees it; days and times stay what they are, so that text which became one is noticed."""
+    """Return text as a person sees it.
+
+    Days and times keep their type, so that text which the spreadsheet turned into one of them is noticed.
+    """
     value = cell.value
     if cell.data_type == "f":
         return Unusable("holds a formula: put its value there")
@@ -237,7 +243,7 @@ def _wrong_header(header: Sequence[str], model: type[Row]) -> list[str]:
 
 
 def _row(header: Sequence[str], cells: Sequence[Any], model: type[R]) -> R | LineError:
-    """The row, or what is wrong with it, without its line."""
+    """Return the row, or its error without the number of the line."""
     extra = [n for n, cell in enumerate(cells, 1) if (n > len(header) or not header[n - 1]) and cell not in (None, "")]
     if extra:
         detail = f"column {extra[0]} has no name, and a cell: more cells than the header has columns"
@@ -249,7 +255,7 @@ def _row(header: Sequence[str], cells: Sequence[Any], model: type[R]) -> R | Lin
         if cell not in (None, ""):
             given[name] = cell
         elif name and not (of := model.model_fields[name]).is_required() and of.default is None:
-            given[name] = None  # an empty cell says "none", where a column that is not there says nothing
+            given[name] = None  # an empty cell means "none"; a missing column means "as it is"
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -257,7 +263,7 @@ def _row(header: Sequence[str], cells: Sequence[Any], model: type[R]) -> R | Lin
 
 
 def _wrong(error: ValidationError) -> LineError:
-    """The first thing, without the value: it may be personal."""
+    """Return the first error. It does not quote the value, which may be personal."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"]) or None
     detail = str(first["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""What a line of a file, or a row of a request, says about the directory. Pure."""
+"""Rows of the directory, as a line of a file or an item of a request gives them. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from shared.text import line
 
 Table = Literal["units", "tenures", "rosters", "contacts"]
 Place = tuple[Table, int]
-"""A line of a table of a file, or a row of a request, from 0."""
+"""(table, number): the number of a line in a file, or the index of a row in a request, from 0."""
 YEARS = range(1900, 2201)
-"""A day outside of these is a typing error, and some have no date in UTC."""
+"""A day outside of these years is a typing error, and some such days have no date in UTC."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -32,7 +32,7 @@ def _code(value: Any) -> Any:
 
 
 def _day(value: Any) -> Any:
-    """Days are written one way: what could be a day or a month first is not guessed, nor is a number a day."""
+    """Accept one notation only. Then a day is never confused with a month, nor a number with a day."""
     if isinstance(value, datetime):
         if value.time() != time.min:
             raise ValueError("a day, not a time of day: leave the time out")
@@ -62,7 +62,7 @@ def _instant(value: Any) -> Any:
 
 
 def _time_of_day(value: Any) -> Any:
-    if isinstance(value, timedelta):  # what a spreadsheet makes of a time under some formats
+    if isinstance(value, timedelta):  # under some formats a spreadsheet stores a time of day as a duration
         midnight = datetime.combine(date.min, time.min)
         value = (midnight + value).time() if timedelta(0) <= value < timedelta(days=1) else str(value)
     if isinstance(value, str):
@@ -74,7 +74,7 @@ def _time_of_day(value: Any) -> Any:
 
 
 def _channel(value: str) -> str:
-    """Its text never gets into an error: the rest of a channel is an address or a secret."""
+    """Check a channel. An error never quotes it: beyond the scheme it is an address or a secret."""
     scheme, separator, rest = value.partition("://")
     if not separator or any(c.isspace() for c in rest):
         raise ValueError("not a channel: write an Apprise URL without spaces, such as mailto://… or json://…")
@@ -84,7 +84,7 @@ def _channel(value: str) -> str:
 
 
 def _successors(value: Any) -> Any:
-    """`CODE/VALID_FROM`, several with a space between."""
+    """Parse `CODE/VALID_FROM`, several with a space between them."""
     if not isinstance(value, str):
         return value
     found: list[UnitKey] = []
@@ -107,13 +107,15 @@ Day = Annotated[date, BeforeValidator(_day), AfterValidator(_plausible)]
 Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_plausible)]
 TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
 Channel = Annotated[str, Field(max_length=500), AfterValidator(_channel)]
-"""Apprise URL at which a person is told."""
+"""Apprise URL at which a person is notified."""
 HolderId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_person)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Document = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class Row(BaseModel):
+    """A row. It has no unknown fields, and its text has no invisible characters."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     @field_validator("*", mode="before")
@@ -124,11 +126,11 @@ class Row(BaseModel):
 
 R = TypeVar("R", bound=Row)
 Numbered = tuple[int, R]
-"""A row and the number of its line in a file, or its place in a request."""
+"""(number, row): the number of a line in a file, or the index of a row in a request."""
 
 
 class UnitRow(Row):
-    """A line of a wards file. What a file has no column for stays as it is recorded."""
+    """A line of a wards file. A column that the file does not have keeps its recorded value."""
 
     code: Code
     valid_from: Day
@@ -136,7 +138,7 @@ class UnitRow(Row):
     type: Literal["phường", "xã"]
     valid_to: Day | None = None
     successors: Annotated[tuple[UnitKey, ...] | None, BeforeValidator(_successors)] = None
-    """Of a unit that ended: one took its place whole, several took parts of it."""
+    """For a unit that ended: one successor took its place whole, or several took parts of it."""
     legal_act: Document | None = None
     name_ascii: str | None = None
 
@@ -146,9 +148,9 @@ class UnitRow(Row):
 
 
 class TenureRow(Row):
-    """Who holds a post. Days are the city's; `valid_to` is the first day on which it no longer holds.
+    """Who holds a post. Days are the city's. `valid_to` is the first day on which they no longer hold it.
 
-    The same person in the same post from the same day is the same tenure: its row replaces what is recorded of it.
+    A row for the same person in the same post from the same day is the same tenure: it replaces the recorded one.
     """
 
     unit_code: Code
@@ -158,16 +160,16 @@ class TenureRow(Row):
     holder_name: Name
     acting: bool = False
     capacity: Literal["holder", "deputy"] = "holder"
-    """A deputy (người được ủy quyền) is told in the holder's place; the holder stays accountable."""
+    """A deputy (người được ủy quyền) is notified in the holder's place; the holder stays accountable."""
     reason: Document | None = None
     valid_from: Day
     valid_to: Day | None = None
     document: Document
     channel: Channel | None = None
-    """All channels of a person are those of their rows; rows without any leave them as they are."""
+    """A person's rows give all channels of that person. Rows without a channel leave the recorded ones."""
     sample: bool = False
     withdrawn: bool = False
-    """The tenure was never so, and is recorded no longer."""
+    """The tenure never existed. Its record is withdrawn."""
 
     @property
     def unit_key(self) -> UnitKey:
@@ -175,7 +177,7 @@ class TenureRow(Row):
 
 
 class RosterRow(Row):
-    """A turn of duty (lịch trực). A time without an offset is the city's. Several may be on duty at once."""
+    """A turn of duty (lịch trực). A time without an offset is the city's. Several people may be on duty at once."""
 
     level: Literal["ward", "desk", "leadership"]
     unit_code: Code | None = None
@@ -188,7 +190,7 @@ class RosterRow(Row):
     channel: Channel | None = None
     sample: bool = False
     withdrawn: bool = False
-    """The turn is recorded no longer."""
+    """The record of the turn is withdrawn."""
 
     @model_validator(mode="after")
     def _ward_has_a_unit(self) -> Self:
@@ -204,12 +206,15 @@ class RosterRow(Row):
 
 
 class ContactRow(Row):
-    """A channel of a person. The rows of a person give all of their channels; one row without a channel says: none."""
+    """A channel of a person. A person's rows give all channels of that person.
+
+    A single row without a channel says that there are none.
+    """
 
     holder_id: HolderId
     channel: Channel | None = None
     quiet_from: TimeOfDay | None = None
-    """Quiet hours are the city's and may pass midnight."""
+    """Quiet hours are the city's, and may pass midnight."""
     quiet_to: TimeOfDay | None = None
 
     @model_validator(mode="after")
@@ -229,7 +234,7 @@ class ContactRow(Row):
 
 @dataclass(frozen=True)
 class LineError:
-    """What is wrong with a line. Names the thing, the value and the way out; never a channel."""
+    """An error in a line. The text names the thing, the value and the way out, but never a channel."""
 
     line: int
     detail: str
@@ -239,7 +244,7 @@ class LineError:
 
 @dataclass(frozen=True)
 class Note:
-    """What is not wrong, but should be looked at. `line`: of the row that it is about, if it is about one."""
+    """Something that is not wrong, but should be checked. `line`: the row that it is about, if there is one."""
 
     detail: str
     line: int | None = None
@@ -248,7 +253,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tables:
-    """What is asked to be recorded."""
+    """The rows that are to be recorded."""
 
     units: Sequence[Numbered[UnitRow]] = ()
     tenures: Sequence[Numbered[TenureRow]] = ()
@@ -259,7 +264,7 @@ class Tables:
         return len(self.units) + len(self.tenures) + len(self.rosters) + len(self.contacts)
 
     def without(self, errors: Sequence[LineError]) -> "Tables":
-        """Without the lines that have an error."""
+        """Return the tables without the lines that have an error."""
         bad = {(e.table, e.line) for e in errors}
         return Tables(
             units=[row for row in self.units if ("units", row[0]) not in bad],
@@ -271,7 +276,10 @@ class Tables:
 
 @dataclass(frozen=True)
 class RequestedChanges:
-    """What a file or a request asks to be recorded. `lines`: how many there were; `errors`: of those not understood."""
+    """What a file or a request asks to record.
+
+    `lines`: how many lines it had. `errors`: of the lines that could not be read.
+    """
 
     tables: Tables = field(default_factory=Tables)
     lines: int = 0
@@ -281,7 +289,7 @@ class RequestedChanges:
 
 @dataclass(frozen=True)
 class Read(Generic[R]):
-    """A table as it was read."""
+    """One table, as it was read."""
 
     rows: Sequence[Numbered[R]]
     errors: Sequence[LineError]

@@ -1,4 +1,7 @@
-"""What must not be recorded, and what should be looked at, line by line. Pure."""
+"""Validation of rows for the directory. Pure.
+
+An error must be corrected before its line is recorded. A note is only to be checked.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -24,7 +27,7 @@ Units = Mapping[UnitKey, Unit]
 
 
 def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineError]:
-    """All that is wrong with what is asked to be recorded, beside the units that are."""
+    """Return all errors in the rows. `recorded`: the units as recorded. `posts`: keys of the known posts."""
     units = with_recorded(tables.units, recorded)
     refs = [unit.ref for unit in units.values()]
     return [
@@ -36,7 +39,10 @@ def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineErr
 
 
 def with_recorded(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> dict[UnitKey, Unit]:
-    """The units as they will be. A row says nothing of what its file has no column for."""
+    """Return all units as they will be after the rows.
+
+    A column that the file does not have keeps its recorded value.
+    """
     names = {key: unit.ref.name for key, unit in recorded.items()} | {row.key: row.name for _, row in rows}
     found = dict(recorded)
     for _, row in rows:
@@ -57,7 +63,7 @@ def with_recorded(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> dict[Un
 
 
 def check_units(rows: Sequence[Numbered[UnitRow]], recorded: Units | None = None) -> list[LineError]:
-    """Units named twice, empty or overlapping periods, and successors that cannot be."""
+    """Return errors: units named twice, empty or overlapping periods, and impossible successors."""
     units = with_recorded(rows, recorded or {})
     errors: list[LineError] = []
     seen: dict[UnitKey, int] = {}
@@ -90,7 +96,7 @@ def _wrong_successors(unit: Unit, units: Units) -> list[str]:
 
 
 def _overlapping_units(units: Units, lines: Mapping[UnitKey, int]) -> list[LineError]:
-    """A code means one unit at a time."""
+    """Return an error wherever one code means two units at the same time."""
     errors: list[LineError] = []
     for a, b in pairwise(sorted(units)):
         ends, line = units[a].valid_to, lines.get(b, lines.get(a))
@@ -102,7 +108,7 @@ def _overlapping_units(units: Units, lines: Mapping[UnitKey, int]) -> list[LineE
 
 
 def note_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> list[Note]:
-    """Codes that are used again, and units that ended with nothing in their place."""
+    """Return notes: codes that are used again, and units that end without a successor."""
     units = with_recorded(rows, recorded)
     lines = {row.key: line for line, row in rows}
     notes: list[Note] = []
@@ -122,7 +128,7 @@ def note_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> list[Note]
 def check_tenures(
     rows: Sequence[Numbered[TenureRow]], units: Iterable[UnitRef], posts: Iterable[str]
 ) -> list[LineError]:
-    """Unknown units and posts, empty periods, and two at once in one post, line by line."""
+    """Return errors: unknown units and posts, empty periods, and two tenures at once in one post."""
     known_units, known_posts = {key_of(u) for u in units}, set(posts)
     errors: list[LineError] = []
     seen: dict[tuple[Any, ...], list[tuple[int, TenureRow]]] = {}
@@ -136,12 +142,12 @@ def check_tenures(
             detail = f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"
             errors.append(_error(line, detail, "valid_to", "tenures"))
         same_post = seen.setdefault((row.unit_key, row.post, row.capacity), [])
-        errors += _at_once(line, row, same_post)
+        errors += _conflicts(line, row, same_post)
         same_post.append((line, row))
     return errors
 
 
-def _at_once(line: int, row: TenureRow, others: Sequence[tuple[int, TenureRow]]) -> list[LineError]:
+def _conflicts(line: int, row: TenureRow, others: Sequence[tuple[int, TenureRow]]) -> list[LineError]:
     errors: list[LineError] = []
     for number, other in others:
         if (other.holder_id, other.valid_from) == (row.holder_id, row.valid_from):
@@ -158,6 +164,7 @@ def _overlap(a: TenureRow, b: TenureRow) -> bool:
 
 
 def check_rosters(rows: Sequence[Numbered[RosterRow]], units: Iterable[UnitRef]) -> list[LineError]:
+    """Return errors: unknown units, empty periods, and turns given twice."""
     known_units = {key_of(u) for u in units}
     errors: list[LineError] = []
     seen: dict[tuple[Any, ...], int] = {}
@@ -173,7 +180,7 @@ def check_rosters(rows: Sequence[Numbered[RosterRow]], units: Iterable[UnitRef])
 
 
 def check_contacts(rows: Sequence[Numbered[ContactRow]]) -> list[LineError]:
-    """A channel twice, and a person who is said to have none beside one."""
+    """Return errors: a channel given twice, and "no channel" beside a channel of the same person."""
     errors: list[LineError] = []
     seen: dict[tuple[str, str | None], int] = {}
     for line, row in rows:
@@ -192,9 +199,9 @@ def check_contacts(rows: Sequence[Numbered[ContactRow]]) -> list[LineError]:
 def note_tenures(
     rows: Sequence[Numbered[TenureRow]], units: Units, posts: Iterable[str], held: Sequence[Tenure]
 ) -> list[Note]:
-    """Of the units that the rows name: posts without a holder for a time, and tenures outside of their unit's time.
+    """Return notes: periods in which a post has no holder, and tenures that begin before their unit.
 
-    `held`: the tenures of these units as they will be recorded.
+    Looks at the units that the rows name. `held`: the tenures of these units as they will be recorded.
     """
     line_of = {(row.unit_key, row.post, row.holder_id, row.valid_from): line for line, row in rows}
     of_post: dict[tuple[UnitKey, str], list[Tenure]] = {}
@@ -217,7 +224,7 @@ def note_tenures(
 
 
 def gaps(tenures: Sequence[Tenure], unit: Unit) -> list[tuple[datetime, datetime | None, Tenure | None]]:
-    """Times of the unit without any of these, each with the tenure before it."""
+    """Return the periods of the unit that no tenure covers: (start, end, the tenure before it)."""
     found: list[tuple[datetime, datetime | None, Tenure | None]] = []
     reached: datetime | None = unit.starts_at
     before: Tenure | None = None
@@ -235,7 +242,10 @@ def gaps(tenures: Sequence[Tenure], unit: Unit) -> list[tuple[datetime, datetime
 
 
 def note_rosters(rows: Sequence[Numbered[RosterRow]], held: Sequence[Duty]) -> list[Note]:
-    """Turns beside another of the same person, which may have been meant to replace it. `held`: as will be recorded."""
+    """Return notes: turns that overlap another turn of the same person, which they may be meant to replace.
+
+    `held`: the turns of these people as they will be recorded.
+    """
     of_person: dict[tuple[Any, ...], list[Duty]] = {}
     for duty in held:
         of_person.setdefault((duty.level, duty.unit_key, duty.holder_id), []).append(duty)
@@ -255,7 +265,7 @@ def note_rosters(rows: Sequence[Numbered[RosterRow]], held: Sequence[Duty]) -> l
 
 
 def note_contacts(rows: Sequence[Numbered[ContactRow]], holders: Collection[str]) -> list[Note]:
-    """Channels of people who hold no post and have no turn: a typing error in the id, perhaps."""
+    """Return notes: channels of people without a post or a turn, whose id may be mistyped."""
     unknown = {row.holder_id: line for line, row in reversed(rows) if row.holder_id not in holders}
     return [
         Note(f"{holder} holds no post and is on no roster", line, "contacts")

@@ -1,4 +1,7 @@
-"""What an acknowledgement does: it is recorded, and once all have answered, nobody further up is asked. Pure."""
+"""Acknowledging notices (xác nhận). Pure.
+
+Each acknowledgement is recorded. Once every post-holder of the round has acknowledged, nobody higher up is asked.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +16,12 @@ from services.escalation.domain.notices.notification import ASKING, to_holders
 from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData
 
 WHEN_ALL_ANSWERED = frozenset({"not_acknowledged", "exhausted"})
-"""Purposes of notices that say that somebody does not answer."""
+"""Purposes of notices that say that somebody does not acknowledge. They need not be sent once everybody has."""
 
 
 @dataclass(frozen=True)
 class StoredNotice:
-    """A notice that was issued, and whether it was acknowledged."""
+    """A notice that was issued in an earlier transaction, and whether it was acknowledged."""
 
     notice_id: str
     recipient: str
@@ -32,13 +35,16 @@ class StoredNotice:
 def record_acknowledgement(
     engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], mine: Sequence[StoredNotice], by: str
 ) -> bool:
-    """Acknowledge `mine` of the incident's `notices`. Returns whether any of them was not acknowledged before."""
+    """Acknowledge `mine`, which are among the incident's `notices`, in the name of `by`.
+
+    Returns whether any of them had not been acknowledged before. The caller has checked that `by` may do this.
+    """
     new = [n for n in mine if n.acknowledged_at is None]
     if not new:
         return False
     ids = tuple(n.notice_id for n in new)
     engine.changes.acknowledgements.append(Acknowledgement(ids, by, engine.now))
-    if incident.is_open and _all_answered(incident, notices, ids):
+    if incident.is_open and _all_have_acknowledged(incident, notices, ids):
         incident.state = lifecycle.after_acknowledgement(incident.state)
         engine.cancel_stored(incident, "acknowledge", "remind")
         engine.changes.superseded_purposes[incident.incident_id] = WHEN_ALL_ANSWERED
@@ -47,8 +53,11 @@ def record_acknowledgement(
     return True
 
 
-def _all_answered(incident: Incident, notices: Sequence[StoredNotice], new: Sequence[str]) -> bool:
-    """Whether all who were asked in this round have answered. Who answers for no post any more is not waited for."""
+def _all_have_acknowledged(incident: Incident, notices: Sequence[StoredNotice], new: Sequence[str]) -> bool:
+    """Return whether everybody asked in this round has acknowledged, with the notice ids in `new` counted.
+
+    People who no longer answer for a post are not waited for.
+    """
     asked = [n for n in notices if n.purpose in ASKING and n.round == incident.round]
     waiting = [n for n in asked if n.acknowledged_at is None and n.notice_id not in new]
     if waiting:

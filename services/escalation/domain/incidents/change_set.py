@@ -1,4 +1,7 @@
-"""All that one transaction on some incidents has to write. Pure: `store.incident_saving` writes it."""
+"""The change set: everything that one transaction has to write about incidents. Pure.
+
+`store.incident_saving` writes it.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +16,8 @@ from shared.events import Event, ReportReceived
 
 @dataclass(frozen=True)
 class IssuedNotice:
+    """A notice that this transaction issues."""
+
     notice_id: str
     incident: Incident
     notice: Notice
@@ -23,11 +28,13 @@ class IssuedNotice:
     due_at: datetime | None
     round: int
     channels: tuple[tuple[str, datetime], ...]
-    """Each with the time from which it may be used."""
+    """Each channel with the time from which it may be used."""
 
 
 @dataclass(frozen=True)
 class MadeDecision:
+    """A decision that this transaction makes. `previous`: id of the decision before it."""
+
     decision_id: str
     case: Case
     number: int
@@ -38,7 +45,7 @@ class MadeDecision:
 
 @dataclass(frozen=True)
 class AssignedReport:
-    """A report and the incident that it belongs to. `matters`: it may change the decision."""
+    """A report and the incident that it belongs to. `matters`: whether it may change the decision."""
 
     event: ReportReceived
     facts: ReportFacts
@@ -50,6 +57,8 @@ class AssignedReport:
 
 @dataclass(frozen=True)
 class NewTimer:
+    """A due time that this transaction sets."""
+
     incident: Incident
     kind: TimerKind
     due_at: datetime
@@ -59,7 +68,7 @@ class NewTimer:
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """These notices were acknowledged: nothing about them falls due or is sent any more."""
+    """Notices that `by` acknowledged. Their timers and unsent deliveries are to be cancelled."""
 
     notice_ids: tuple[str, ...]
     by: str
@@ -68,25 +77,29 @@ class Acknowledgement:
 
 @dataclass
 class ChangeSet:
-    """Written in this order: what is called off, then what is new."""
+    """What one transaction has to write.
+
+    Cancellations are written before new notices and timers, and so do not touch them.
+    """
 
     incidents: dict[str, IncidentRow] = field(default_factory=dict[str, IncidentRow])
     reports: list[AssignedReport] = field(default_factory=list[AssignedReport])
     cancelled_timers: dict[str, set[TimerKind]] = field(default_factory=dict[str, set[TimerKind]])
-    """Kinds of due times, by incident, that no longer matter."""
+    """Kinds of stored timers to cancel, by incident id."""
     withdrawn: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
-    """Persons, by incident, who left or are asked anew. What is still to be sent to them ends, and what was asked."""
+    """Holder ids, by incident id, of people who left their post or are asked anew. Their notices are withdrawn, and the
+    timers and unsent deliveries of these are cancelled."""
     superseded_purposes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
-    """Purposes of notices, by incident, that need not be sent any more."""
+    """Purposes of notices, by incident id, that need not be sent any more."""
     acknowledgements: list[Acknowledgement] = field(default_factory=list[Acknowledgement])
     moved: list[tuple[Case, tuple[str, ...]]] = field(default_factory=list[tuple[Case, tuple[str, ...]]])
-    """Reports that are this incident's from now on, in this order."""
+    """A case with the ids of all its reports, in order. They belong to it from now on."""
     ended: set[str] = field(default_factory=set[str])
-    """Incidents that reached an end: nothing is sent or falls due any more."""
+    """Ids of incidents that reached a final state. Their timers and unsent deliveries are cancelled."""
     decisions: list[MadeDecision] = field(default_factory=list[MadeDecision])
     findings: list[tuple[Case, Finding]] = field(default_factory=list[tuple[Case, Finding]])
     notices: list[IssuedNotice] = field(default_factory=list[IssuedNotice])
     timers: list[NewTimer] = field(default_factory=list[NewTimer])
     related: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
-    """(incident, other incident, reason)."""
+    """Links to store: (incident id, id of the other incident, reason)."""
     events: list[Event] = field(default_factory=list[Event])

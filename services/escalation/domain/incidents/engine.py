@@ -1,7 +1,7 @@
-"""The incident engine: what one transaction knows, and the change set that it fills. In memory, without I/O.
+"""The incident engine: what one transaction knows about its incidents, and the change set that it fills. Pure.
 
-Everything that happens to incidents goes through it: reports (`grouping`), decisions (`evaluation`), notices
-(`notifying`), due times (`timers`), acknowledgements (`acknowledging`) and the commands of `application`.
+Every change of an incident goes through it: reports (`grouping`), decisions (`evaluation`), notices (`notifying`), due
+times (`timers`), acknowledgements (`acknowledging`) and the commands of `application`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,12 +26,15 @@ from services.escalation.domain.rules.rulebook import AdoptedRulebook, Rulebook,
 from shared.events import Event, IncidentOpened, IncidentOpenedData, UnitRef
 
 BuildEvent = Callable[[Envelope, EventData], Event]
-"""Makes an event of its envelope and of the data that all events of an incident have in common."""
+"""Builds an event from its envelope and the data that all events of an incident have in common."""
 
 
 @dataclass(frozen=True)
 class OfficeChannels:
-    """Where the desk, the leadership and exercises are told, beside those on duty: Apprise URLs."""
+    """Apprise URLs at which the desk, the leadership and exercises are notified.
+
+    Those on duty at the desk or in the leadership are notified at their own channels as well.
+    """
 
     desk: str
     leadership: str
@@ -40,7 +43,7 @@ class OfficeChannels:
 
 @dataclass
 class IncidentEngine:
-    """Works on a set of incidents, one thing after the other."""
+    """The state of one transaction. Make a new one for each; the caller has locked the incidents."""
 
     directory: Directory
     rulebooks: Sequence[AdoptedRulebook]
@@ -48,9 +51,9 @@ class IncidentEngine:
     now: datetime
     new_id: Callable[[], str]
     open_incidents: dict[Key, list[IncidentRow]] = field(default_factory=dict[Key, list[IncidentRow]])
-    """Open incidents that a report of the batch could join, by what has to be equal."""
+    """Open incidents that a report of the batch may belong to, by correlation key."""
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
-    """Other incidents of the batch's wards near in time, for patterns."""
+    """Incidents of the batch's units that are near in time, for `patterns`."""
     changes: ChangeSet = field(default_factory=ChangeSet)
     _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
@@ -59,7 +62,10 @@ class IncidentEngine:
     def emit(
         self, incident: IncidentRow, build: BuildEvent, *, cause: str | None = None, officials: Iterable[str] = ()
     ) -> str:
-        """Put an event of the incident on the record; its id, for what it causes."""
+        """Record an event of the incident, under its next sequence number. Returns the event's id.
+
+        The id is the `cause` of whatever follows from this event.
+        """
         data = incident.number_event(cause, officials)
         event = build(envelope(self.new_id(), incident.incident_id, self.now), data)
         self.changes.incidents[incident.incident_id] = incident
@@ -69,12 +75,13 @@ class IncidentEngine:
     # --- incidents ---
 
     def open(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
-        """A new incident by a person's command."""
+        """Open a new incident by a person's command, and record that."""
         case = self.new_case(occurrence, unit, category)
         self.announce(case, None)
         return case
 
     def new_case(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
+        """Make a new case and add it to the open incidents. Records nothing: call `announce`."""
         known = self.directory.units.get(key_of(unit))
         case = Case(
             incident_id=self.new_id(),
@@ -89,6 +96,7 @@ class IncidentEngine:
         return case
 
     def announce(self, case: Case, cause: str | None) -> None:
+        """Record that a new case was opened. `cause`: id of the event of the report that opened it, if one did."""
         family, exercise = case.anchor.family, case.anchor.exercise
         self.emit(
             case,
@@ -101,25 +109,34 @@ class IncidentEngine:
     # --- what holds for an incident ---
 
     def rulebook_of(self, incident: IncidentRow) -> AdoptedRulebook | None:
-        """The version that the incident was first decided by; before that, the one in force when it occurred."""
+        """Return the rulebook that first decided the incident, or None if none was in force.
+
+        Before the first decision, it is the one in force when the incident occurred.
+        """
         if incident.rulebook_version is None:
             return in_force(self.rulebooks, incident.anchor.at)
         return next(a for a in self.rulebooks if a.rulebook.version == incident.rulebook_version)
 
     def policy_of(self, incident: IncidentRow) -> Rulebook:
-        """For times and levels. Where no rulebook was in force, the newest says how long the desk has."""
+        """Return the rulebook that gives the incident's time limits and chain of levels.
+
+        Where no rulebook was in force, the newest one gives them.
+        """
         return (self.rulebook_of(incident) or self.newest_rulebook()).rulebook
 
     def newest_rulebook(self) -> AdoptedRulebook:
         return max(self.rulebooks, key=newness)
 
     def lineage(self, case: Case) -> Lineage:
-        """What became of its unit, as recorded now and as the desk said where that was divided."""
+        """Return what became of the incident's unit, as recorded now.
+
+        Where a unit was divided, the reassignments by the desk say which part acts.
+        """
         said = (UnitRef.model_validate(f.content["to"]) for f in case.findings if f.kind == "reassignment")
         return lineage(self.directory.units, case.unit, [key_of(unit) for unit in said], self.now)
 
     def tenures(self, unit: UnitRef, successor: UnitRef | None) -> tuple[Tenure, ...]:
-        """Those of the unit and of the one that acts for it, gathered once."""
+        """Return the tenures of `unit` and `successor`, each cut at the end of its unit. Results are cached."""
         keys = (key_of(unit), key_of(successor) if successor else None)
         if keys not in self._tenures_of:
             theirs = (t for t in self.directory.tenures if key_of(t.unit) in keys)
@@ -127,18 +144,18 @@ class IncidentEngine:
         return self._tenures_of[keys]
 
     def changes_of_hands(self, incident: IncidentRow) -> list[datetime]:
-        """When the posts of the incident change hands, or its unit ends, as recorded now."""
+        """Return when the incident's posts change hands, and when its acting unit ends, as recorded now."""
         acts = self.directory.units.get(key_of(incident.successor or incident.unit))
         tenures = self.tenures(incident.unit, incident.successor)
         found = [at for t in tenures for at in (t.valid_from, t.valid_to) if at is not None]
         return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
 
     def is_held_as_decided(self, incident: IncidentRow) -> bool:
-        """No post has changed hands since the incident was decided."""
+        """Return whether no post has changed hands since the standing decision was made."""
         decided_at = incident.decided_at
         return decided_at is not None and not any(decided_at < at <= self.now for at in self.changes_of_hands(incident))
 
-    # --- due times ---
+    # --- timers ---
 
     def schedule(
         self, incident: Incident, kind: TimerKind, at: datetime, notice_id: str | None = None, *, level: int = 0
@@ -147,12 +164,13 @@ class IncidentEngine:
         self.changes.timers.append(NewTimer(incident, kind, at, notice_id, level))
 
     def schedule_lapse(self, incident: Incident) -> None:
+        """Schedule the time at which acknowledgements lapse and the next round begins."""
         severity = incident.decision.severity if incident.decision else None
         minutes = self.policy_of(incident).lapse_minutes(severity)
         self.schedule(incident, "lapse", self.now + timedelta(minutes=minutes))
 
     def cancel(self, incident: Incident, *kinds: TimerKind) -> None:
-        """Cancel due times of these kinds, whether they are stored or were set in this transaction."""
+        """Cancel timers of these kinds, whether they are stored or were scheduled in this transaction."""
         if incident.pending.intersection(kinds):
             self.cancel_stored(incident, *kinds)
             new = self.changes.timers
@@ -160,12 +178,15 @@ class IncidentEngine:
             incident.pending.difference_update(kinds)
 
     def cancel_stored(self, incident: Incident, *kinds: TimerKind) -> None:
-        """Cancel stored due times of these kinds. What was set in this transaction stays."""
+        """Cancel stored timers of these kinds. Those scheduled in this transaction stay."""
         self.changes.cancelled_timers.setdefault(incident.incident_id, set()).update(kinds)
         new = {t.kind for t in self.changes.timers if t.incident is incident}
         incident.pending.difference_update(set(kinds) - new)
 
     def withdraw(self, incident: IncidentRow, persons: set[str]) -> None:
-        """End what was asked of these persons until now, and what is still to be sent to them."""
+        """Withdraw all that these people (holder ids) were told so far about the incident.
+
+        Their stored timers and unsent deliveries are cancelled.
+        """
         if persons:
             self.changes.withdrawn.setdefault(incident.incident_id, set()).update(persons)

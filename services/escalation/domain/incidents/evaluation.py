@@ -1,4 +1,4 @@
-"""Deciding an incident anew: what the decision depends on, what it changes, and who is asked because of it. Pure."""
+"""Evaluating an incident: decide it, record the decision if it differs, and notify whoever must know. Pure."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,26 +16,30 @@ from shared.events import DecisionMade, DecisionMadeData
 
 
 def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
-    """Decide again. A decision of another result is made, linked to the earlier one, and its notices are issued."""
+    """Evaluate the rule for `case`. `cause`: id of the event that led to it.
+
+    If the result differs from the standing decision, a new decision (quyết định) is made and linked to it. Its notices
+    are issued while the case is open. An open case always keeps a pending timer.
+    """
     engine.changes.incidents[case.incident_id] = case
     inputs = inputs_of(engine, case)
     case.successor = inputs.successor
     decision = decide(inputs, engine.rulebook_of(case))
-    before, again = case.decision, _to_ask_again(engine, case, decision)
+    before, again = case.decision, _requests_to_repeat(engine, case, decision)
     if before is None or decision.differs_from(before):
-        _adopt(engine, case, decision, inputs, cause)
+        _record_decision(engine, case, decision, inputs, cause)
     if not case.is_open:
         return
     if any((n.recipient, "still_open") in case.notified for n in again):
-        again = _in_another_round(engine, case, decision)
+        again = _begin_another_round(engine, case, decision)
     engine.withdraw(case, {n.recipient for n in again})
     _notify(engine, case, decision, before, cause)
     request_acknowledgements(engine, case, again, cause)
-    _keep_due(engine, case, decision)
+    _ensure_timer(engine, case, decision)
 
 
 def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
-    """What a decision on the case depends on now."""
+    """Return all that a decision on the case depends on, as known now."""
     assessment, adopted = assess(case.findings), engine.rulebook_of(case)
     found = engine.lineage(case)
     successor = None if key_of(found.acting) == key_of(case.unit) else found.acting
@@ -61,11 +65,14 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
 
 
 def begin_round(engine: IncidentEngine, incident: Incident) -> None:
-    """From here on everybody may be told again. Who was asked in this transaction was asked in the new round."""
+    """Begin a new round, in which everybody may be notified again.
+
+    A request for acknowledgement that was issued in this transaction counts for the new round.
+    """
     incident.round += 1
     incident.level = 0
-    told = incident.notified.items()
-    incident.notified = {key: posts for key, posts in told if key[1] not in notification.EACH_ROUND}
+    so_far = incident.notified.items()
+    incident.notified = {key: posts for key, posts in so_far if key[1] not in notification.EACH_ROUND}
     incident.acknowledged.clear()
     incident.ack_requested.clear()
     for place, issued in enumerate(engine.changes.notices):
@@ -74,7 +81,7 @@ def begin_round(engine: IncidentEngine, incident: Incident) -> None:
             engine.changes.notices[place] = replace(issued, round=incident.round)
 
 
-def _adopt(engine: IncidentEngine, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
+def _record_decision(engine: IncidentEngine, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
     made = MadeDecision(engine.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
     engine.changes.decisions.append(made)
     engine.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
@@ -113,34 +120,38 @@ def _review_by(engine: IncidentEngine, case: Case, decision: Decision) -> dateti
     return engine.now + timedelta(minutes=engine.policy_of(case).deadlines.review_minutes)
 
 
-def _to_ask_again(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
-    """Who is to be asked in this round, was told before, and of whose earlier asking nothing is left.
+def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
+    """Return the notices to people who were notified before and must be asked again in this round.
 
-    They answer for a post again after a deputy, or the rule applies again after it did not, or what waited for the
-    end of quiet hours may wait no more: without another due time nobody would be asked.
+    Nothing is left of the earlier request in three cases: they act for the post again after a deputy; the rule applies
+    again; or the request may have waited for the end of quiet hours and is now too urgent. Without a new request nobody
+    would be asked.
     """
     before, policy = case.decision, engine.policy_of(case)
     if before is None or not notification.holders_are_told(decision):
         return []
     in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
     done = case.acknowledged if in_vain else case.acknowledged | (case.ack_requested & before.acting)
-    return [n for n in _told_before(case, decision) if n.recipient not in done]
+    return [n for n in _notified_before(case, decision) if n.recipient not in done]
 
 
-def _told_before(case: Case, decision: Decision) -> list[Notice]:
+def _notified_before(case: Case, decision: Decision) -> list[Notice]:
     holders = notification.to_holders(decision.parties, "still_open")
     return [n for n in holders if (n.recipient, "accountable") in case.notified]
 
 
-def _in_another_round(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
-    """Begin another round, in which everybody is asked again: in this one somebody was asked twice in vain."""
+def _begin_another_round(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
+    """Begin a new round, because somebody was already asked twice in this one.
+
+    Returns the notices to everybody who was notified before.
+    """
     engine.cancel_stored(case, "acknowledge", "remind")
     begin_round(engine, case)
-    return _told_before(case, decision)
+    return _notified_before(case, decision)
 
 
-def _keep_due(engine: IncidentEngine, case: Case, decision: Decision) -> None:
-    """An open incident always has something that falls due."""
+def _ensure_timer(engine: IncidentEngine, case: Case, decision: Decision) -> None:
+    """Make sure that an open incident has a pending timer."""
     policy = engine.policy_of(case)
     if decision.outcome == "does_not_apply":
         engine.cancel(case, "acknowledge", "remind", "lapse")
@@ -154,7 +165,7 @@ def _keep_due(engine: IncidentEngine, case: Case, decision: Decision) -> None:
 
 
 def _watch_directory(engine: IncidentEngine, case: Case) -> None:
-    """A change of hands that is recorded already and still to come makes another decision when it comes."""
+    """Schedule an evaluation for the next recorded change of hands that is still to come."""
     coming = min((at for at in engine.changes_of_hands(case) if at > engine.now), default=None)
     if coming is not None and "directory" not in case.pending:
         engine.schedule(case, "directory", coming)

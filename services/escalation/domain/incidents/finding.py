@@ -1,4 +1,4 @@
-"""What people found out about an incident, in order, and what of it a decision has to take into account. Pure."""
+"""Findings: what people found out or did about an incident, and what a decision takes from it. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,7 +25,10 @@ FindingKind = Literal[
 
 
 class Finding(BaseModel):
-    """One of them, with its author (a credential's subject) and, for most, a reason in free text."""
+    """One finding. `author` is the subject of a credential.
+
+    Most kinds have a reason in free text.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,14 +41,17 @@ class Finding(BaseModel):
     made_at: AwareDatetime
 
     def says_the_same(self, other: "Finding") -> bool:
-        """Sent again, not found again."""
+        """Return whether `other` is the same finding sent again."""
         ignored = {"finding_id", "made_at"}
         return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
 class Assessment(BaseModel):
-    """What holds of all findings so far. `harm` stands for the reports that were received up to `assessed_at`, which
-    its assessor knew; what was on its way then, or came later, adds to it."""
+    """What holds after all findings so far.
+
+    `harm` replaces the figures of the reports received up to `assessed_at`, which its author knew. Later reports add to
+    it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,13 +64,15 @@ class Assessment(BaseModel):
 
 
 def assess(findings: Iterable[Finding]) -> Assessment:
+    """Return what holds after these findings, which are in order."""
     held = Assessment()
     for finding in findings:
-        held = held.model_copy(update=_of(finding))
+        held = held.model_copy(update=_effect_of(finding))
     return held
 
 
-def _of(finding: Finding) -> dict[str, Any]:
+def _effect_of(finding: Finding) -> dict[str, Any]:
+    """Return the fields of the assessment that a finding sets."""
     content = finding.content
     if finding.kind == "verification":
         said = {

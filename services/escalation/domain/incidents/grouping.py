@@ -1,7 +1,7 @@
-"""Grouping reports into incidents: which incident a report is assigned to, and what is seen in several together. Pure.
+"""Grouping reports (tin báo) into incidents, and finding patterns in several incidents. Pure.
 
-The use case `route_reports` loads the incidents that a batch can touch, has each report assigned and then attached
-here, and saves the changes.
+The use case `route_reports` loads the incidents that a batch can touch. Then it assigns each report and attaches each
+report here, and saves the changes.
 """
 
 from datetime import timedelta
@@ -19,7 +19,10 @@ from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived
 
 
 def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
-    """Find the incident that the report belongs to, an open one or a new one. Nothing is on the record yet."""
+    """Find the incident that the report belongs to: an open one, or a new one.
+
+    The report must have a unit and a time of occurrence. Records no event: call `attach`.
+    """
     occurrence, facts = occurrence_of(event), facts_of(event)
     adopted = in_force(engine.rulebooks, occurrence.at)
     policy = (adopted or engine.newest_rulebook()).rulebook.correlation
@@ -37,7 +40,7 @@ def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
 
 
 def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
-    """Put a report on the record. Where it `matters`, its incident is decided anew, and must be a case."""
+    """Record an assigned report. If it `matters`, its incident must be a Case and is evaluated."""
     incident, cause = assigned.incident, assigned.event.id
     if assigned.outcome == "new":
         engine.announce(as_case(incident), cause)
@@ -60,7 +63,7 @@ def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
 
 
 def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:
-    """Link a new incident with those of its ward near in time. Exercises are no pattern."""
+    """Link a new incident to those of its ward that are near in time. Exercises are not linked."""
     if incident.anchor.exercise:
         return
     near = engine.neighbours.setdefault(incident.anchor.unit, [])
@@ -71,7 +74,7 @@ def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:
 
 
 def _suggest(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
-    """Suggest to the desk, once, that the incident is "nổi cộm" (prominent), where it shows a pattern."""
+    """Suggest to the desk, once, that the incident is "nổi cộm" (prominent), if it shows a pattern."""
     found = _pattern(engine, incident)
     if found is None:
         return

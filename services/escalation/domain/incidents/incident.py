@@ -1,6 +1,6 @@
-"""An incident in memory, in three depths: its row, with its standing decision, with its whole history. Pure.
+"""An incident (vụ việc) in memory, in three depths: its row, its standing decision, its whole history. Pure.
 
-Most reports of a storm need the row alone. A due time needs to know who was notified. Only a decision needs the
+Most reports of a storm need only the row. A timer also needs to know who was notified. Only an evaluation needs the
 reports and findings.
 """
 
@@ -20,7 +20,7 @@ TimerKind = Literal["remind", "acknowledge", "review", "lapse", "idle", "directo
 
 
 class EventData(TypedDict):
-    """What the data of every event of an incident has in common (`shared.events.Data`)."""
+    """The data that all events of an incident have in common (`shared.events.Data`)."""
 
     incident: str
     sequence: int
@@ -33,7 +33,7 @@ class EventData(TypedDict):
 
 @dataclass
 class IncidentRow:
-    """What the row of an incident holds. A report that changes nothing is filed with this alone."""
+    """What the row of an incident holds. It is enough to attach a report that changes no decision."""
 
     incident_id: str
     unit: UnitRef
@@ -44,13 +44,15 @@ class IncidentRow:
     state: State = "received"
     sequence: int = 0
     rulebook_version: str | None = None
-    """Frozen at the first decision that found one in force."""
+    """Set by the first decision for which a rulebook was in force. Later decisions use the same version."""
     round: int = 1
+    """The present round of asking, from 1."""
     level: int = 0
+    """How far up the chain this round has gone. 0 means the post-holders."""
     successor: UnitRef | None = None
     merged_into: str | None = None
     aliases: list[Occurrence] = field(default_factory=list[Occurrence])
-    """Anchors of incidents that were merged into this one: their reports come here."""
+    """Anchors of incidents that were merged into this one. Reports that match them are assigned here."""
     summary: ReportSummary = field(default_factory=ReportSummary)
     decided_at: datetime | None = None
     """When the standing decision was made."""
@@ -61,11 +63,14 @@ class IncidentRow:
 
     @property
     def wards(self) -> set[str]:
-        """Codes of the units whose people may see it."""
+        """Codes of the wards whose people may see the incident."""
         return {self.unit.code} | ({self.successor.code} if self.successor else set[str]())
 
     def number_event(self, cause: str | None, officials: Iterable[str] = ()) -> EventData:
-        """Give the incident's next sequence number to an event that `cause` (an event id) led to."""
+        """Take the incident's next sequence number, and return the common data of an event.
+
+        `cause`: id of the event that led to it. `officials`: holder ids that it names.
+        """
         self.sequence += 1
         return {
             "incident": self.incident_id,
@@ -78,30 +83,30 @@ class IncidentRow:
         }
 
     def row_fields(self) -> dict[str, Any]:
-        """The fields of this class, to build a deeper form of the same incident."""
+        """Return the fields of this class, from which a deeper form of the same incident is built."""
         return {f.name: getattr(self, f.name) for f in fields(IncidentRow)}
 
 
 @dataclass
 class Incident(IncidentRow):
-    """An incident with its standing decision, who was notified, and what falls due."""
+    """An incident with its standing decision, who was notified, and which timers are pending."""
 
     decision: Decision | None = None
     """None for a new incident until its first decision."""
     decision_id: str | None = None
     decision_number: int = 0
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
-    """Posts by (recipient, purpose), of this round where the purpose belongs to one."""
+    """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only."""
     ack_requested: set[str] = field(default_factory=set[str])
-    """Post-holders whose acknowledgement was requested in this round."""
+    """Holder ids of those who were asked to acknowledge in this round."""
     acknowledged: set[str] = field(default_factory=set[str])
-    """Who has acknowledged in this round."""
+    """Recipients whose notice of this round was acknowledged, and those who acknowledged it."""
     pending: set[TimerKind] = field(default_factory=set[TimerKind])
-    """Kinds of due times that wait."""
+    """Kinds of timers that are pending."""
 
     @property
     def standing(self) -> Decision:
-        """The decision that holds now. Every stored incident has one."""
+        """The decision that holds now. Raises LookupError for a new incident without one."""
         if self.decision is None:
             raise LookupError(f"incident {self.incident_id} has no decision yet: evaluate it first")
         return self.decision
@@ -113,16 +118,16 @@ class Incident(IncidentRow):
 
 @dataclass
 class Case(Incident):
-    """An incident with all its reports and findings (hồ sơ vụ việc). Only a case can be decided anew."""
+    """An incident with all its reports and findings (hồ sơ vụ việc). Only a case can be evaluated."""
 
     reports: list[ReportFacts] = field(default_factory=list[ReportFacts])
     findings: list[Finding] = field(default_factory=list[Finding])
     is_new: bool = False
-    """Opened in this transaction."""
+    """Whether it was opened in this transaction."""
 
 
 def as_case(incident: IncidentRow) -> Case:
-    """The incident as a case. Raises TypeError where its reports were not loaded."""
+    """Return the incident as a Case. Raises TypeError if its reports were not loaded."""
     if not isinstance(incident, Case):
         raise TypeError(f"incident {incident.incident_id} was loaded without its reports: load it with its history")
     return incident

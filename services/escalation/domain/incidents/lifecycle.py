@@ -1,7 +1,7 @@
-"""The states of an incident, which action leads from one to another, and who may take it. Pure.
+"""The states of an incident, the actions that lead from one to another, and who may take them. Pure.
 
-Who is notified is who is accountable, so they have an interest in suppression: what verifies, lowers, joins, divides or
-ends an incident is the city's to do, never the ward's own.
+Whoever is notified is accountable, and so has an interest in suppression. Therefore only the city verifies, lowers,
+merges, splits or ends an incident, never the ward itself.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ State = Literal[
     "merged",
     "handed_off",
 ]
-"""received → notified → acknowledged (by each) → responding → closure_proposed → closed. Whether it is provisional or
-confirmed is the decision's standing, beside the state."""
+"""received → notified → acknowledged (by each) → responding → closure_proposed → closed. Provisional or confirmed is
+not a state: the decision's `standing` says it."""
 Action = Literal[
     "verify",
     "dismiss",
@@ -57,6 +57,7 @@ WHO: Mapping[Action, frozenset[str]] = {
     "close": frozenset({"desk"}),
     "reopen": frozenset({"desk"}),
 }
+"""Roles that may take each action."""
 FROM: Mapping[Action, frozenset[State]] = {
     "verify": OPEN,
     "dismiss": OPEN,
@@ -71,6 +72,7 @@ FROM: Mapping[Action, frozenset[State]] = {
     "close": OPEN,
     "reopen": FINAL - {"merged"},
 }
+"""States in which each action is possible."""
 TO: Mapping[Action, State] = {
     "dismiss": "dismissed",
     "merge": "merged",
@@ -79,19 +81,19 @@ TO: Mapping[Action, State] = {
     "close": "closed",
     "reopen": "received",
 }
-"""Actions that set the state by themselves; what follows from a new decision comes on top."""
+"""The state that an action leads to by itself. The evaluation that follows may change it again."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """`status`: 403 for who, 409 for when."""
+    """Why an action is refused. `status`: 403 if the caller may not take it, 409 if the state does not allow it."""
 
     status: int
     reason: str
 
 
 def forbidden(action: Action, role: str) -> Refused | None:
-    """Why `role` may never take `action`, or None."""
+    """Return why `role` may never take `action`, or None if it may."""
     if role in WHO[action]:
         return None
     by = " or ".join(sorted(WHO[action]))
@@ -99,14 +101,17 @@ def forbidden(action: Action, role: str) -> Refused | None:
 
 
 def interested(role: str, subject: str, decision: Decision) -> Refused | None:
-    """Why somebody at the desk may not take an incident in hand, or None: they answer for it themselves."""
+    """Return why `subject` may not act on the incident from the desk, or None.
+
+    At the desk nobody acts on an incident whose decision names them.
+    """
     if role != "desk" or subject not in decision.named:
         return None
     return Refused(403, f"{subject} is named in the incident's decision: somebody else at the desk has to do it")
 
 
 def refusal(action: Action, role: str, state: State) -> Refused | None:
-    """Why `role` may not take `action` on an incident in `state`, or None."""
+    """Return why `role` may not take `action` on an incident in `state`, or None."""
     if (never := forbidden(action, role)) is not None:
         return never
     if state not in FROM[action]:
@@ -116,7 +121,10 @@ def refusal(action: Action, role: str, state: State) -> Refused | None:
 
 
 def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
-    """Nothing is closed that nobody looked at, or while an acknowledgement is pending."""
+    """Return why the incident may not be closed, or None if it may.
+
+    It may be closed when the rule does not apply, or when it is confirmed and no acknowledgement is pending. An undetermined or disputed one may not.
+    """
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
     if decision.outcome == "does_not_apply":
@@ -129,24 +137,24 @@ def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
 
 
 def after(action: Action, state: State) -> State:
-    """The state that `action` leads to from one of FROM[action]."""
+    """Return the state that `action` leads to. `state` must be one of FROM[action]."""
     if action == "respond":
         return "responding" if state in ACKNOWLEDGED_STATES else state
     return TO.get(action, state)
 
 
 def after_notice(state: State) -> State:
-    """After a post-holder was told, who has yet to acknowledge."""
+    """Return the state after a post-holder was asked to acknowledge."""
     return "notified" if state in {"received", "acknowledged"} else state
 
 
 def after_acknowledgement(state: State) -> State:
-    """After the last of those who were told has acknowledged."""
+    """Return the state after the last of those who were asked has acknowledged."""
     return "acknowledged" if state == "notified" else state
 
 
 def lowers(new: int | None, old: int | None) -> bool:
-    """Whether a severity is less than it was; what is unknown may be anything but is no reason to look away."""
+    """Return whether severity `new` is lower than `old`. Unknown (None) ranks between 1 and 2."""
     return _rank(new) < _rank(old)
 
 

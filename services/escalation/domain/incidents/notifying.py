@@ -1,4 +1,4 @@
-"""Telling people: a notice is worded, queued on each channel of its recipient and put on the record. Pure."""
+"""Notifying people: a notice is worded, queued on each channel of its recipient, and recorded. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -18,7 +18,10 @@ from shared.events import NoticeIssued, NoticeIssuedData
 def issue(
     engine: IncidentEngine, incident: Incident, notice: Notice, due_at: datetime | None, cause: str | None
 ) -> IssuedNotice:
-    """Issue a notice about the standing decision."""
+    """Issue a notice about the standing decision, and return it.
+
+    `due_at`: when it must be acknowledged, or None. `cause`: id of the event that led to it. Sets no timer.
+    """
     adopted = engine.rulebook_of(incident)
     subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at)
     title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
@@ -32,7 +35,7 @@ def issue(
         issued_at=engine.now,
         due_at=due_at,
         round=incident.round,
-        channels=_reach(engine, incident, notice.recipient),
+        channels=_channels_of(engine, incident, notice.recipient),
     )
     engine.changes.notices.append(issued)
     incident.record_notified(notice.recipient, notice.purpose, notice.posts)
@@ -62,12 +65,15 @@ def issue(
 def request_acknowledgements(
     engine: IncidentEngine, incident: Incident, notices: Iterable[Notice], cause: str | None
 ) -> None:
-    """Tell post-holders, who have to acknowledge: each gets a due time, and a reminder before it."""
+    """Issue notices that must be acknowledged. Each gets a deadline (thời hạn) and a reminder before it.
+
+    The desk is told of the posts whose holder has no channel.
+    """
     policy = engine.policy_of(incident)
     time_given = timedelta(minutes=policy.acknowledge_minutes(incident.standing.severity))
     unreachable: set[str] = set()
     for notice in notices:
-        rings = min((at for _, at in _reach(engine, incident, notice.recipient)), default=None)
+        rings = min((at for _, at in _channels_of(engine, incident, notice.recipient)), default=None)
         asked_at = rings or engine.now
         due_at = asked_at + time_given
         issued = issue(engine, incident, notice, due_at, cause)
@@ -83,7 +89,7 @@ def request_acknowledgements(
 def tell_desk(
     engine: IncidentEngine, incident: Incident, purpose: Purpose, posts: Iterable[str] = (), cause: str | None = None
 ) -> None:
-    """Tell the desk about these posts, once for each of them."""
+    """Notify the desk about these posts, each post once for each purpose."""
     told = incident.notified.get((DESK, purpose))
     new = set(posts) - (told or frozenset())
     if new or told is None:
@@ -91,7 +97,7 @@ def tell_desk(
 
 
 def on_duty(engine: IncidentEngine, incident: IncidentRow) -> list[str]:
-    """Holder ids of those on duty now in the ward that acts for the incident."""
+    """Return the holder ids of those on duty now in the ward that acts for the incident."""
     acts = key_of(incident.successor or incident.unit)
     return [
         d.holder_id
@@ -100,18 +106,21 @@ def on_duty(engine: IncidentEngine, incident: IncidentRow) -> list[str]:
     ]
 
 
-def _reach(engine: IncidentEngine, incident: Incident, recipient: str) -> tuple[tuple[str, datetime], ...]:
-    """Channels of a recipient and when each may ring. Exercises go to the log channel and nowhere else."""
+def _channels_of(engine: IncidentEngine, incident: Incident, recipient: str) -> tuple[tuple[str, datetime], ...]:
+    """Return the recipient's channels, each with the time from which it may be used.
+
+    Exercises go to the log channel only.
+    """
     if incident.anchor.exercise:
         return ((engine.channels.log, engine.now),)
     waits = recipient not in OFFICES and notification.may_wait(incident.standing, engine.policy_of(incident))
     found: dict[str, datetime] = {}
-    for contact in _contacts(engine, recipient):
+    for contact in _contacts_of(engine, recipient):
         found.setdefault(contact.channel, notification.rings_at(contact, engine.now, may_wait=waits))
     return tuple(found.items())
 
 
-def _contacts(engine: IncidentEngine, recipient: str) -> list[Contact]:
+def _contacts_of(engine: IncidentEngine, recipient: str) -> list[Contact]:
     contacts = engine.directory.contacts
     if recipient not in OFFICES:
         return list(contacts.get(recipient, ()))
@@ -126,7 +135,10 @@ def _contacts(engine: IncidentEngine, recipient: str) -> list[Contact]:
 
 
 def _category_of(incident: Incident, adopted: AdoptedRulebook | None) -> str:
-    """The category to speak of: setting off where that limb applies, else the incident's own."""
+    """Return the category that the text names.
+
+    Where the firecracker limb applies, that is setting off firecrackers, whatever the incident's own category is.
+    """
     if incident.standing.limb != "firecracker" or adopted is None:
         return incident.category
     rules = adopted.rulebook.categories.items()

@@ -1,6 +1,7 @@
-"""Signs that an incident may be "nổi cộm": many independent reports, or many incidents of one ward. Pure.
+"""Patterns: many independent reports, or many incidents of one ward. Pure.
 
-They raise a suggestion for the desk and nothing else. What is related is linked, never merged.
+A pattern is a sign that an incident may be "nổi cộm" (prominent). It raises a suggestion to the desk and nothing else.
+Related incidents are linked, never merged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,12 @@ from services.escalation.domain.rules.rulebook import Patterns
 
 Pattern = Literal["independent_reports", "ward_incidents"]
 MOST_LINKS = 10
+"""How many incidents a new one is linked to at most."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Another incident of the ward, no exercise, neither dismissed nor merged."""
+    """Another incident of the ward. Exercises and dismissed or merged incidents are left out."""
 
     incident_id: str
     at: datetime
@@ -27,7 +29,7 @@ class Neighbour:
 
 
 def related(at: datetime, near: Iterable[Neighbour], window: timedelta) -> list[str]:
-    """Ids of the nearest in time within `window`."""
+    """Return the ids of the incidents within `window` of `at`, the nearest first, at most MOST_LINKS."""
     found = sorted((abs(n.at - at), n.incident_id) for n in near if abs(n.at - at) <= window)
     return [incident_id for _, incident_id in found[:MOST_LINKS]]
 
@@ -35,9 +37,10 @@ def related(at: datetime, near: Iterable[Neighbour], window: timedelta) -> list[
 def suggestion(
     incident_id: str, at: datetime, sources: int, near: Sequence[Neighbour], policy: Patterns
 ) -> tuple[Pattern, int] | None:
-    """Which pattern the incident shows, and how many; of a ward's incidents only one is suggested a window.
+    """Return the pattern that the incident shows and its count, or None.
 
-    `sources`: distinct senders of its reports.
+    `sources`: number of distinct senders of its reports. `near`: incidents of its ward. Among a ward's incidents in one
+    window only one is suggested for their number.
     """
     if sources >= policy.independent_reports:
         return "independent_reports", sources

@@ -1,4 +1,4 @@
-"""What a report says, in the forms that correlation and the rule look at. Pure."""
+"""Conversion of a report event into what correlation and the rule look at. Pure."""
 
 import orjson
 
@@ -9,6 +9,7 @@ from shared.taxonomy import categories
 
 
 def occurrence_of(event: ReportReceived) -> Occurrence:
+    """Return what correlation looks at. The report must have a unit and a time of occurrence."""
     data = event.data
     assert data.unit is not None
     assert data.occurred_at is not None
@@ -26,6 +27,7 @@ def occurrence_of(event: ReportReceived) -> Occurrence:
 
 
 def facts_of(event: ReportReceived) -> ReportFacts:
+    """Return what the rule looks at. The report must have a time of occurrence."""
     data = event.data
     assert data.occurred_at is not None
     return ReportFacts(

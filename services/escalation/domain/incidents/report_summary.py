@@ -1,7 +1,7 @@
-"""What an incident's reports amount to, small enough to travel with its row. Pure.
+"""A summary of an incident's reports, small enough to be stored in the incident's row. Pure.
 
-Most reports of a storm say what others said before. With this at hand such a report is filed without reading its
-incident's history: however many more say so, the decision stays the same.
+Most reports of a storm repeat what others said, and cannot change the decision. The summary tells which do, so that the
+incident's history need not be loaded for them.
 """
 
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from services.escalation.domain.rules.accountability import ReportFacts
 from shared.events import Firecracker, Harm
 
 MOST_SOURCES = 50
-"""As many independent sources as a rulebook may ask for before it suggests anything."""
+"""How many distinct senders are kept. A rulebook that asks for more before it suggests anything never does."""
 
 
 class Said(BaseModel):
-    """One thing that reports say, by up to two senders of one kind."""
+    """One thing that reports say, and up to two senders of one kind who said it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,25 +28,32 @@ class Said(BaseModel):
     by: tuple[str, ...]
 
     def is_said_by(self, report: ReportFacts) -> bool:
+        """Return whether the report says this, and comes from a sender of the same kind."""
         same = self.category == report.category and self.harm == report.harm
         sender = self.kind == report.source.kind and self.clock_ahead == report.clock_ahead
         return same and sender and self.firecracker == report.firecracker
 
 
 class ReportSummary(BaseModel):
+    """What an incident's reports say together."""
+
     model_config = ConfigDict(frozen=True)
 
     count: int = 0
     said: tuple[Said, ...] = ()
     sources: tuple[str, ...] = ()
-    """Distinct senders whose clock can be trusted."""
+    """Distinct senders whose clock was not ahead, at most MOST_SOURCES."""
     assessed: bool = False
-    """A person looked at it: what a report adds to their findings has to be weighed each time."""
+    """A person made a finding. From then on each report is weighed against it, and so always matters."""
     suggested: bool = False
-    """The desk was pointed to it as prominent, or has looked at it by itself."""
+    """The desk was told that the incident may be prominent, or made a finding itself."""
 
     def already_says(self, report: ReportFacts) -> bool:
-        """The decision cannot change: its sender, an officer, or two others said the same before."""
+        """Return whether the report only repeats what was said, and so cannot change the decision.
+
+        It does so if its sender said it before, if it comes from an officer and another officer said it, or if two
+        other senders of its kind said it.
+        """
         if self.assessed:
             return False
         same = next((s for s in self.said if s.is_said_by(report)), None)
@@ -55,6 +62,7 @@ class ReportSummary(BaseModel):
         return len(same.by) > 1 or report.source.subject in same.by or report.source.kind == "officer"
 
     def plus(self, report: ReportFacts) -> "ReportSummary":
+        """Return the summary with one more report."""
         subject = report.source.subject
         sources = self.sources
         if not report.clock_ahead and subject not in sources and len(sources) < MOST_SOURCES:

@@ -1,7 +1,7 @@
-"""What happens when something falls due: reminder, step-up, end of the chain, lapse, idle end. Pure.
+"""What happens when due times pass: reminder, step-up, end of the chain, lapse, end of an idle incident. Pure.
 
-After an outage of any length a due time is acted on once, from now: the next level gets its whole time, and what was
-overtaken (a reminder after its due time) is not sent at all.
+After an outage of any length a timer fires once, and what follows counts from now: the next level gets its full time. A
+reminder whose deadline has passed as well is not sent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,15 +32,16 @@ from shared.events import (
 
 Reason = Literal["not_acknowledged", "not_reviewed"]
 DECIDES_ANEW: frozenset[TimerKind] = frozenset({"directory", "lapse", "idle", "remind"})
-"""Kinds that decide the incident anew, and so need its reports."""
+"""Kinds of timers that evaluate the incident. It must be loaded as a Case for them."""
 OF_A_ROUND: frozenset[TimerKind] = frozenset({"remind", "acknowledge", "lapse"})
+"""Kinds of timers that mean nothing once a new round has begun."""
 SYSTEM = "trucban"
-"""Author of what nobody did by hand."""
+"""Author and role of a finding that the service makes itself."""
 
 
 @dataclass(frozen=True)
 class FiredTimer:
-    """A due time that has passed, of an incident that is locked."""
+    """A timer that has fired. Its incident is locked."""
 
     kind: TimerKind
     due_at: datetime
@@ -50,7 +51,7 @@ class FiredTimer:
 
 @dataclass(frozen=True)
 class TimedNotice:
-    """A notice that a due time is about."""
+    """The notice that a timer is about."""
 
     recipient: str
     posts: tuple[str, ...]
@@ -60,13 +61,16 @@ class TimedNotice:
 def fire(
     engine: IncidentEngine, incident: Incident, fired: Sequence[FiredTimer], notices: Mapping[str, TimedNotice]
 ) -> None:
-    """Act on all that has passed of one incident. `notices`: those concerned, by id."""
+    """Act on all timers of one incident that have fired. `notices`: the notices that they are about, by id.
+
+    The incident must be a Case if one of the kinds is in DECIDES_ANEW.
+    """
     kinds, before = {t.kind for t in fired}, incident.round
     if "directory" in kinds:
-        engine.cancel(incident, "directory")  # whatever changed then, the next change may be another
+        engine.cancel(incident, "directory")  # evaluate() schedules the next change anew
     if kinds & DECIDES_ANEW:
         evaluate(engine, as_case(incident), None)
-    if incident.round != before:  # everybody has just been asked again
+    if incident.round != before:  # evaluate() began a new round and asked everybody again
         fired = [t for t in fired if t.kind not in OF_A_ROUND]
         kinds -= OF_A_ROUND
     overdue = _overdue(engine, incident, fired, notices)
@@ -75,7 +79,7 @@ def fire(
         if t.kind == "remind" and t.notice_id not in overtaken and "lapse" not in kinds:
             _remind(engine, incident, notices[str(t.notice_id)])
     _step_up(
-        engine, incident, "not_acknowledged", [t for t in overdue if _is_unanswered(incident, notices, t)], notices
+        engine, incident, "not_acknowledged", [t for t in overdue if _is_unacknowledged(incident, notices, t)], notices
     )
     _step_up(engine, incident, "not_reviewed", [t for t in fired if t.kind == "review"], notices)
     if "lapse" in kinds:
@@ -89,7 +93,10 @@ def fire(
 def _overdue(
     engine: IncidentEngine, incident: Incident, fired: Sequence[FiredTimer], notices: Mapping[str, TimedNotice]
 ) -> list[FiredTimer]:
-    """Missed acknowledgements. Skips people who no longer held the post: their successors have just been told."""
+    """Return the missed acknowledgements, without those of people who no longer held the post when they fell due.
+
+    The successors of these people have just been notified.
+    """
     gone = engine.changes.withdrawn.get(incident.incident_id, set())
     changed = min((t.due_at for t in fired if t.kind == "directory"), default=None)
     late = [t for t in fired if t.kind == "acknowledge"]
@@ -98,14 +105,17 @@ def _overdue(
     return [t for t in late if t.due_at < changed or notices[str(t.notice_id)].recipient not in gone]
 
 
-def _is_unanswered(incident: Incident, notices: Mapping[str, TimedNotice], timer: FiredTimer) -> bool:
-    """Whether one of the posts that it is about has not been answered for, be it by somebody else."""
+def _is_unacknowledged(incident: Incident, notices: Mapping[str, TimedNotice], timer: FiredTimer) -> bool:
+    """Return whether nobody has acknowledged for one of the posts that the timer's notice is about.
+
+    An acknowledgement by somebody else who acts for the post counts.
+    """
     acting = {p.post: p.acting.holder_id for p in incident.standing.parties if p.acting}
     return any(acting.get(post) not in incident.acknowledged for post in notices[str(timer.notice_id)].posts)
 
 
 def _remind(engine: IncidentEngine, incident: Incident, asked: TimedNotice) -> None:
-    """Remind once, and only who still answers for the post."""
+    """Remind somebody once a round, if they still answer for the post."""
     if asked.recipient in incident.standing.acting and (asked.recipient, "reminder") not in incident.notified:
         issue(engine, incident, Notice(asked.recipient, "reminder", asked.posts), asked.due_at, None)
 
@@ -117,7 +127,7 @@ def _step_up(
     fired: Sequence[FiredTimer],
     notices: Mapping[str, TimedNotice],
 ) -> None:
-    """Tell the next level of all that passed together. Every due time that passed is an event of its own."""
+    """Notify the next level, once for all timers that fired together. Each timer gets an event of its own."""
     if not fired:
         return
     levels = engine.policy_of(incident).chain.levels
@@ -144,14 +154,14 @@ def _raise_step(engine: IncidentEngine, incident: Incident, level: str, reason: 
 
 
 def _ask_office(engine: IncidentEngine, incident: Incident, notice: Notice, level: int, cause: str | None) -> None:
-    """An office gets the time of its level. Then the next is told."""
+    """Notify an office, and schedule the time that its level has. After that the next level is notified."""
     minutes = engine.policy_of(incident).level_minutes(incident.standing.severity)
     by = engine.now + timedelta(minutes=minutes)
-    issued = _told_now(engine, incident, notice.recipient) or issue(engine, incident, notice, by, cause)
+    issued = _notice_of_inaction(engine, incident, notice.recipient) or issue(engine, incident, notice, by, cause)
     if notice.purpose == "not_reviewed" and notice.recipient == DESK:
         engine.schedule(incident, "review", by, level=level)
     elif notice.purpose == "not_reviewed":
-        # who is above the desk is asked to answer, and not to do its work: then only the lapse is left
+        # an office above the desk only acknowledges, and does not review for it: after that only the lapse is left
         engine.schedule(incident, "review", by, issued.notice_id, level=level)
         if "lapse" not in incident.pending:
             engine.schedule_lapse(incident)
@@ -159,8 +169,11 @@ def _ask_office(engine: IncidentEngine, incident: Incident, notice: Notice, leve
         engine.schedule(incident, "acknowledge", by, issued.notice_id, level=level)
 
 
-def _told_now(engine: IncidentEngine, incident: Incident, office: str) -> IssuedNotice | None:
-    """The notice of this transaction that tells the office of somebody who did not answer. Nobody gets two of them."""
+def _notice_of_inaction(engine: IncidentEngine, incident: Incident, office: str) -> IssuedNotice | None:
+    """Return the notice of this transaction that tells the office that somebody did not act, or None.
+
+    An office gets only one such notice in a transaction.
+    """
     said = (n for n in engine.changes.notices if n.incident is incident and n.notice.recipient == office)
     return next((n for n in said if n.notice.purpose in UNANSWERED), None)
 
@@ -171,14 +184,14 @@ def _exhaust(engine: IncidentEngine, incident: Incident, reason: Reason, posts: 
         incident,
         lambda head, data: ChainExhausted(**head, data=ChainExhaustedData(**data, reason=reason, round=round_)),
     )
-    if _told_now(engine, incident, DESK) is None:
+    if _notice_of_inaction(engine, incident, DESK) is None:
         tell_desk(engine, incident, "exhausted", posts, cause)
     if "lapse" not in incident.pending:
         engine.schedule_lapse(incident)
 
 
 def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
-    """Ask in a new round: the post-holders where they were told, else the desk, whose review is still owed."""
+    """Ask again in a new round: the post-holders if the decision notifies them, and the desk if it must review."""
     decision = incident.standing
     engine.cancel_stored(incident, "acknowledge", "remind", "review")
     engine.cancel(incident, "lapse")
@@ -193,7 +206,7 @@ def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None) -> 
 
 
 def _lapse(engine: IncidentEngine, incident: Incident) -> None:
-    """Open still: what was acknowledged lapses, and whoever answers is asked again."""
+    """Let the acknowledgements of an open incident lapse and ask again, unless the rule does not apply to it."""
     if not incident.is_open or incident.standing.outcome == "does_not_apply":
         return
     was_answered = incident.state in ACKNOWLEDGED_STATES
@@ -209,7 +222,7 @@ def _lapse(engine: IncidentEngine, incident: Incident) -> None:
 
 
 def _end_idle(engine: IncidentEngine, case: Case) -> None:
-    """What the rule does not apply to ends by itself, so long after the last report."""
+    """Close an incident to which the rule does not apply, when its last report is `idle_minutes` old."""
     if not case.is_open or case.standing.outcome != "does_not_apply" or "review" in case.pending:
         return
     minutes = engine.policy_of(case).chain.idle_minutes
@@ -241,7 +254,7 @@ def _end_idle(engine: IncidentEngine, case: Case) -> None:
 def end(
     engine: IncidentEngine, incident: Incident, state: Literal["closed", "dismissed", "merged", "handed_off"]
 ) -> None:
-    """Nothing more falls due or is sent."""
+    """Set a final state. Pending timers and unsent deliveries are cancelled."""
     incident.state = state
     incident.pending.clear()
     engine.changes.incidents[incident.incident_id] = incident

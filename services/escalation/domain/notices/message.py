@@ -8,11 +8,13 @@ from services.escalation.domain.notices.delivery_state import AttemptOutcome
 from services.escalation.domain.notices.wording import Listed
 
 LEASE = timedelta(seconds=20)
-"""How long a delivery may be under way before its outcome counts as unknown and it is sent again."""
+"""How long a sender has. After that the outcome counts as unknown, and the delivery is sent again."""
 
 
 @dataclass(frozen=True)
 class DueDelivery:
+    """A delivery that was claimed, with all that its message needs."""
+
     delivery_id: str
     notice_id: str
     incident_id: str
@@ -25,14 +27,14 @@ class DueDelivery:
     exercise: bool
     issued_at: datetime
     attempts: int
-    """Including the one that this claim begins."""
+    """Number of attempts, with the one that this claim begins."""
     listed: Listed
     bundle_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Message:
-    """What goes out at once to one contact: one notice, or several that share a bundle."""
+    """What is sent to one contact at once: one notice, or several that share a bundle."""
 
     deliveries: tuple[DueDelivery, ...]
 
@@ -46,7 +48,11 @@ class Message:
 
     @property
     def message_id(self) -> str:
-        """The same whenever the same is sent again. Not the bundle's: who got it whole drops no part of it unread."""
+        """An id that is the same whenever the same deliveries are sent again.
+
+        It is not the bundle's id. A retry may carry only a part of the bundle, and a receiver that drops ids it knows
+        must not drop that part.
+        """
         ids = sorted(d.delivery_id for d in self.deliveries)
         return ids[0] if len(ids) == 1 else f"bundle-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:32]}"
 
@@ -57,11 +63,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How the sending of a message ended."""
+    """How one attempt to send a message ended."""
 
     message: Message
     outcome: AttemptOutcome
     at: datetime
     error: str | None = None
     wait: timedelta = timedelta(0)
-    """Of a failed one: until it is tried again."""
+    """After a failed attempt: how long until the next one."""

@@ -1,4 +1,7 @@
-"""Who is told what about a decision, and when a channel may ring. Pure. The words are in `wording`."""
+"""Who is notified of a decision, for which purpose, and when a channel may be used. Pure.
+
+The texts are in `wording`.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,18 +32,21 @@ Purpose = Literal[
 EACH_ROUND: frozenset[str] = frozenset(
     {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure"}
 )
-"""Told again in a later round; everything else once an incident."""
+"""Purposes that are notified again in a later round. All others are notified once an incident."""
 Already = Mapping[tuple[str, str], frozenset[str]]
-"""Posts by (recipient, purpose) of what was told."""
+"""What was notified: posts by (recipient, purpose)."""
 ASKING: frozenset[str] = frozenset({"accountable", "still_open"})
-"""What a post-holder has to acknowledge, by a deadline."""
+"""Purposes of notices that a post-holder must acknowledge by a deadline."""
 UNANSWERED: frozenset[str] = frozenset({"not_acknowledged", "not_reviewed", "exhausted"})
-"""What an office is told of others who do not answer."""
+"""Purposes of notices that tell an office that others did not act."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What one person is told for one purpose. One person in both posts: two parties, one notice."""
+    """What one person is told for one purpose (thông báo).
+
+    A person who holds both posts gets one notice for both.
+    """
 
     recipient: str
     """A holder id, `desk` or `leadership`."""
@@ -50,7 +56,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the words need to know of an incident beside its decision."""
+    """What the text needs to know about an incident beside its decision."""
 
     unit_kind: str
     category: str
@@ -60,10 +66,10 @@ class Subject:
 def plan(
     decision: Decision, already: Already, on_duty: Iterable[str] = (), before: Decision | None = None
 ) -> list[Notice]:
-    """The notices that `decision` calls for beyond those `already` issued for its incident.
+    """Return the notices that `decision` calls for, without those `already` issued for its incident.
 
-    `on_duty`: holder ids of those on the ward's duty roster, who are told beside the post-holders. `before`: the
-    decision that stood until now; what holds again since then is told again.
+    `on_duty`: holder ids of people on the ward's duty roster; they are notified beside the post-holders. `before`: the
+    decision before this one, if there is one. A gap that it did not have is reported again.
     """
     wanted: list[Notice] = []
     gaps: list[Notice] = []
@@ -79,28 +85,37 @@ def plan(
 
 
 def _gaps(decision: Decision, already: Already, before: Decision) -> list[Notice]:
-    """Who should answer, and nobody does: of a unit that is divided, and of posts that are vacant, each time anew."""
+    """Return the notices that tell the desk that nobody acts: the unit is divided, or posts are vacant.
+
+    Each is issued again if the decision `before` did not have that gap.
+    """
     found: list[Notice] = []
     if decision.divided and not (before.divided and (DESK, "unit_split") in already):
         found.append(Notice(DESK, "unit_split"))
-    if new := _vacant(decision) - (_vacant(before) & already.get((DESK, "vacancy"), frozenset())):
+    if new := _vacant_posts(decision) - (_vacant_posts(before) & already.get((DESK, "vacancy"), frozenset())):
         found.append(Notice(DESK, "vacancy", tuple(sorted(new))))
     return found
 
 
 def holders_are_told(decision: Decision) -> bool:
+    """Return whether the post-holders are notified of this decision.
+
+    They are if the rule applies and the incident is confirmed. If it is immediate, they are also notified while it is
+    provisional or undetermined.
+    """
     if decision.outcome == "applies":
         return decision.immediate or decision.standing == "confirmed"
     return decision.outcome == "undetermined" and decision.immediate
 
 
 def desk_reviews(decision: Decision) -> bool:
+    """Return whether the desk has to review the incident because of this decision."""
     untold = decision.standing == "provisional" and not holders_are_told(decision)
     return untold or decision.outcome == "undetermined" or decision.clock_ahead or decision.disputed
 
 
 def to_holders(parties: Iterable[Party], purpose: Purpose) -> list[Notice]:
-    """One notice for each person who answers for a post now."""
+    """Return one notice for each person who acts for a post now. It names all posts of that person."""
     posts_of: dict[str, list[str]] = {}
     for party in parties:
         if party.acting is not None:
@@ -108,14 +123,18 @@ def to_holders(parties: Iterable[Party], purpose: Purpose) -> list[Notice]:
     return [Notice(holder, purpose, tuple(sorted(posts))) for holder, posts in posts_of.items()]
 
 
-def _vacant(decision: Decision) -> frozenset[str]:
+def _vacant_posts(decision: Decision) -> frozenset[str]:
+    """Return the posts that nobody held at the time of occurrence, or for which nobody acts now."""
     return frozenset(
         p.post for p in decision.parties if p.accountable is None or (p.acting is None and not decision.divided)
     )
 
 
 def rings_at(contact: Contact, now: datetime, *, may_wait: bool) -> datetime:
-    """When a channel may be used: now, or at the end of its quiet hours for what may wait."""
+    """Return from when a channel may be used: now, or the end of its quiet hours.
+
+    Quiet hours hold back only a notice that `may_wait`.
+    """
     start, end = contact.quiet_from, contact.quiet_to
     if not may_wait or start is None or end is None or start == end:
         return now
@@ -129,12 +148,15 @@ def rings_at(contact: Contact, now: datetime, *, may_wait: bool) -> datetime:
 
 
 def may_wait(decision: Decision, rulebook: Rulebook) -> bool:
-    """For the end of a contact's quiet hours: only what is known to be slight, and not immediate."""
+    """Return whether notices of this decision may wait for the end of a contact's quiet hours.
+
+    They may if the severity is known and low, and nothing is immediate.
+    """
     return (
         not decision.immediate and decision.severity is not None and (decision.severity < rulebook.quiet.below_severity)
     )
 
 
 def no_longer_waits(decision: Decision, before: Decision, rulebook: Rulebook) -> bool:
-    """What post-holders were told may have waited for the end of quiet hours, and is too grave for that now."""
+    """Return whether notices of `before` may be waiting for the end of quiet hours, but `decision` may not wait."""
     return holders_are_told(before) and may_wait(before, rulebook) and not may_wait(decision, rulebook)

@@ -1,7 +1,8 @@
-"""How fast messages go, to one contact and through one gateway, and which notices share a message. Pure.
+"""How fast messages go to one contact and through one gateway, and which notices share a message. Pure.
 
-A rate is kept by GCRA: one instant for each key, up to which its traffic is accounted for. A message is charged to its
-contact once: sent again, it goes by its back-off and the gateway's rate alone, as the message it was before.
+A rate is kept by the generic cell rate algorithm (GCRA, ITU-T I.371): for each key one instant is stored, up to which
+its traffic is accounted for. The first attempt of a message is charged to its contact and to its gateway. A retry is
+charged to the gateway only, and carries what it carried before.
 """
 
 import hashlib
@@ -11,19 +12,20 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 UNKNOWN_SEVERITY = 2
-"""Where what is not known stands among the known."""
+"""The level at which an unknown severity ranks among known ones."""
 UNPACED = frozenset({"outbox"})
+"""Schemes whose gateway has no rate."""
 CROWDED = timedelta(seconds=1)
-"""What waits for a gateway that is busy steps aside so long, so that others are seen."""
+"""How long a delivery to a busy host is put off while others wait to be looked at."""
 
 
 def scheme(channel: str) -> str:
-    """All of a channel that may be shown: the rest is an address or a secret."""
+    """Return the scheme of a channel. Nothing else of it may be shown: the rest is an address or a secret."""
     return channel.partition("://")[0].lower()
 
 
 def host_of(channel: str) -> str:
-    """What stalls together: the scheme with the server that it names."""
+    """Return the scheme and server of a channel. Messages under way are limited for each of these."""
     try:
         return f"{scheme(channel)}://{urlsplit(channel).hostname or ''}"
     except ValueError:
@@ -31,12 +33,12 @@ def host_of(channel: str) -> str:
 
 
 def contact_key(channel: str) -> str:
-    """A key that does not show the address."""
+    """Return the key of the contact's rate. It does not reveal the address."""
     return hashlib.sha256(channel.encode()).hexdigest()
 
 
 def gateway_key(channel: str) -> str | None:
-    """Key of the rate of a channel's server. None for a local file, which takes all."""
+    """Return the key of the rate of the channel's server. None for a local file, which has no rate."""
     if scheme(channel) in UNPACED:
         return None
     return f"{scheme(channel)}:{hashlib.sha256(host_of(channel).encode()).hexdigest()}"
@@ -44,26 +46,26 @@ def gateway_key(channel: str) -> str | None:
 
 @dataclass(frozen=True)
 class Rate:
-    """So many at once, then one every so often."""
+    """A rate: `burst` messages at once, then one in each `every`."""
 
     burst: int
     every: timedelta
 
     def free(self, allowed_at: datetime, now: datetime) -> int:
-        """How many may go now."""
+        """Return how many messages may go now."""
         ahead = self._sane(allowed_at, now) - now
         return self.burst + (-ahead // self.every)
 
     def next(self, allowed_at: datetime, now: datetime) -> datetime:
-        """When the next may go."""
+        """Return when the next message may go."""
         return max(self._sane(allowed_at, now) - (self.burst - 1) * self.every, now)
 
     def charged(self, allowed_at: datetime, now: datetime) -> datetime:
-        """`allowed_at` once one more has gone."""
+        """Return the new `allowed_at` after one more message."""
         return self._sane(allowed_at, now) + self.every
 
     def _sane(self, allowed_at: datetime, now: datetime) -> datetime:
-        """Never more ahead than traffic can bring it, for a clock that was set back."""
+        """Return `allowed_at`, bounded by what traffic can cause. It lies further ahead if the clock was set back."""
         return min(max(allowed_at, now), now + self.burst * self.every)
 
 
@@ -74,10 +76,10 @@ class Waiting:
     delivery_id: str
     host: str
     contact: str | None
-    """Key of its contact's rate; None: goes without one, as exercises do, in a message of its own."""
+    """Key of the contact's rate. None for an exercise, which has no such rate and a message of its own."""
     gateway: str | None
     message: str | None = None
-    """The message in which it was tried before."""
+    """Id of the message in which it was tried before. None before the first attempt."""
     severity: int | None = None
 
     @property
@@ -87,12 +89,15 @@ class Waiting:
 
 @dataclass
 class Shares:
-    """What goes now, message by message, and what waits until when. What is in neither stays due."""
+    """Which messages go now, and which deliveries are postponed until when (by delivery id).
+
+    A delivery in neither stays due.
+    """
 
     messages: list[tuple[Waiting, ...]] = field(default_factory=list[tuple[Waiting, ...]])
     postponed: dict[str, datetime] = field(default_factory=dict[str, datetime])
     charged: dict[str, datetime] = field(default_factory=dict[str, datetime])
-    """New `allowed_at` by key."""
+    """The new `allowed_at` of each key."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,13 @@ class Limits:
     contact: Rate
     gateway: Rate
     messages: int
-    """As many are taken at once."""
+    """How many messages one claim takes at most."""
     per_host: int
-    """As many messages may be under way to one host at once."""
+    """How many messages may be under way to one host."""
 
 
 class _Busy(Exception):
-    """It cannot go now; `at` says when, None that it stays due."""
+    """A message cannot go now. `at`: when it can. None: it stays due."""
 
     def __init__(self, at: datetime | None) -> None:
         super().__init__()
@@ -122,7 +127,11 @@ def share(
     *,
     crowded: bool = False,
 ) -> Shares:
-    """`waiting` in order; `under_way` by host; `crowded`: more is due than is to be seen here."""
+    """Decide which of the `waiting` deliveries go now, and in which messages.
+
+    `waiting`: the longest due first. `allowed`: the stored instant of each key. `under_way`: number of messages being
+    sent, by host. `crowded`: more deliveries are due than `waiting` holds.
+    """
     return _Sharing(dict(allowed), now, limits, dict(under_way), crowded).all(waiting)
 
 
@@ -135,7 +144,7 @@ class _Sharing:
     crowded: bool
     shares: Shares = field(default_factory=Shares)
     promised: dict[str, int] = field(default_factory=dict[str, int])
-    """Places after the next that a gateway's rate gave to what waits for it; nothing is charged for them."""
+    """How many later turns of a gateway were given to postponed messages. Nothing is charged for them."""
 
     def all(self, waiting: Iterable[Waiting]) -> Shares:
         groups: dict[tuple[str | None, ...], list[Waiting]] = {}
@@ -145,28 +154,33 @@ class _Sharing:
         for (contact, own), group in groups.items():
             rows = tuple(sorted(group, key=lambda w: w.rank))
             if own is not None or contact is None:
-                self._send([rows], rows, None)
+                self._start_messages([rows], rows, None)
             else:
                 self._first_time(contact, rows)
         return self.shares
 
     def _first_time(self, contact: str, rows: tuple[Waiting, ...]) -> None:
-        """One by one while a burst is free; once it was used, all in one message at the contact's next turn."""
+        """Start deliveries to one contact that were never tried.
+
+        Each goes by itself while the burst lasts. After that, all go in one message at the contact's next turn.
+        """
         rate, allowed = self.limits.contact, self.allowed.get(contact, self.now)
         free = rate.free(allowed, self.now)
         if free == 0:
             self._postpone(rows, rate.next(allowed, self.now))
         elif len(rows) <= free or free == rate.burst:
-            self._send([(row,) for row in rows[:free]], rows, contact)
+            self._start_messages([(row,) for row in rows[:free]], rows, contact)
         else:
-            self._send([rows], rows, contact)
+            self._start_messages([rows], rows, contact)
 
-    def _send(self, messages: Sequence[tuple[Waiting, ...]], rows: tuple[Waiting, ...], contact: str | None) -> None:
-        """As many of these messages as can go; what is left of `rows` waits for what stops it."""
+    def _start_messages(
+        self, messages: Sequence[tuple[Waiting, ...]], rows: tuple[Waiting, ...], contact: str | None
+    ) -> None:
+        """Start as many of `messages` as may go. The rest of `rows` is postponed until they may."""
         gone: set[str] = set()
         try:
             for message in messages:
-                self._go(message, contact)
+                self._start_message(message, contact)
                 gone.update(row.delivery_id for row in message)
             at = self.limits.contact.next(self.allowed[contact], self.now) if contact else None
         except _Busy as busy:
@@ -174,8 +188,8 @@ class _Sharing:
         if at is not None:
             self._postpone([row for row in rows if row.delivery_id not in gone], at)
 
-    def _go(self, message: tuple[Waiting, ...], contact: str | None) -> None:
-        """Raises _Busy."""
+    def _start_message(self, message: tuple[Waiting, ...], contact: str | None) -> None:
+        """Start one message, and charge its rates. Raises _Busy."""
         host, gateway = message[0].host, message[0].gateway
         if len(self.shares.messages) >= self.limits.messages:
             raise _Busy(None)

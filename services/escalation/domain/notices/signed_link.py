@@ -6,24 +6,24 @@ import hmac
 from datetime import UTC, datetime, timedelta
 
 VALID_FOR = timedelta(days=3)
-"""From the issue of a notice. Longer than any chain of levels; whoever comes later has a token, or asks the desk."""
+"""Counted from the issue of the notice. After that a person needs a token, or asks the desk."""
 _DOMAIN = b"trucban/link/v1"
 _SIGNATURE_BYTES = 16
 
 
 class ForgedLinkError(Exception):
-    """Not a link that we made, for this notice and recipient. Says no more: it may be somebody's guess."""
+    """The link is not one that we made for this notice and recipient. It may be a guess, so nothing more is said."""
 
 
 class ExpiredLinkError(Exception):
-    """A link that we made, too old by now."""
+    """We made the link, and it has expired."""
 
 
 class LinkSigner:
-    """Makes and checks the links of one installation, which has one `secret`.
+    """Makes and checks the links of one installation. Each installation has one `secret`.
 
-    The signature stands in the query, since logs often keep the path. It is the HMAC-SHA256, cut to 128 bits so that a
-    link fits into a text message; the recipient is part of what is signed but not of the link.
+    The signature is in the query, because logs often keep the path. It is an HMAC-SHA256, cut to 128 bits so that a
+    link fits into a text message. The recipient is signed, but is not in the link.
     """
 
     def __init__(self, secret: bytes, base_url: str) -> None:
@@ -34,11 +34,11 @@ class LinkSigner:
         return f"{self._base_url}/escalation/v1/links/{notice_id}?e={e}&s={self._signature(notice_id, recipient, e)}"
 
     def of_notice(self, notice_id: str, recipient: str, issued_at: datetime) -> str:
-        """The same whenever the notice is sent again."""
+        """Return the link of a notice. It is the same whenever the notice is sent again."""
         return self.url(notice_id, recipient, issued_at + VALID_FOR)
 
     def check(self, notice_id: str, recipient: str, e: str, s: str, now: datetime) -> None:
-        """`e` and `s` as they came in the query. Raises ForgedLinkError or ExpiredLinkError."""
+        """Check `e` and `s` as they came in the query. Raises ForgedLinkError or ExpiredLinkError."""
         if not hmac.compare_digest(s.encode(), self._signature(notice_id, recipient, e).encode()):
             raise ForgedLinkError
         if now >= datetime.fromtimestamp(int(e), UTC):

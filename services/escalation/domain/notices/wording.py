@@ -1,7 +1,7 @@
-"""In which words people are told, Vietnamese first. Pure but for the templates, which are read once.
+"""The texts of notices, Vietnamese first. Pure, except that templates are read from disk once.
 
-Texts state facts: that the rule applies to an incident, never that anybody is guilty. `templates/` holds them; here is
-what they may speak of, and how long they may be.
+Texts state facts: that the rule applies to an incident, never that anybody is guilty. `templates/` holds them. This
+module decides what they may mention, and how long they may be.
 """
 
 from collections import Counter
@@ -22,23 +22,28 @@ from shared.clock import local
 from shared.taxonomy import categories
 
 SMS = 67
-"""Characters in one part of a long text message in Vietnamese (UCS-2)."""
+"""Characters in one part of a long text message in Vietnamese (UCS-2; 3GPP TS 23.040)."""
 SHORT = 3 * SMS
-"""As long as one language's part may be before it goes without what it can spare."""
+"""Longest part of a notice in one language. A longer one is rendered in its brief form."""
 SHORT_BUNDLE = 10 * SMS
+"""Longest text of a bundle on a channel for short texts."""
 ANOTHER_DAY = timedelta(hours=12)
+"""A time that is so much later is shown with its day."""
 SHORT_LABELS = {
     "EXPLOSION": ("Vụ nổ", "Explosion"),
     "VIOLENT_CRIME": ("Tội phạm bạo lực", "Violent crime"),
     "PUBLIC_ORDER_HARM": ("Gây rối trật tự công cộng", "Public-order disturbance"),
     "OTHER_SERIOUS": ("Vụ việc nghiêm trọng khác", "Other serious incident"),
 }
-"""For texts that would be too long with the taxonomy's label."""
+"""Vietnamese and English labels for texts that would be too long with the label of the taxonomy."""
 SETTING_OFF = "FIRECRACKER_SET_OFF"
 
 
 def words(decision: Decision, notice: Notice, subject: Subject, posts: Collection[Post]) -> tuple[str, str]:
-    """Title and body of one notice: Vietnamese, English, and the incident's id, each on a line."""
+    """Return the title and body of one notice.
+
+    The body has Vietnamese, English, and the incident's id, each on a line.
+    """
     place = f"{subject.unit_kind} {decision.unit.name}"
     titles = [p for p in posts if p.key in notice.posts]
     occurred = local(decision.time_of_occurrence)
@@ -49,11 +54,13 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "severity": decision.severity,
         "applies": decision.outcome == "applies",
         "version": decision.rulebook.version if decision.rulebook else "",
-        "due": _clock(subject.deadline, occurred),
+        "due": _clock_text(subject.deadline, occurred),
     }
-    vi = _fitting("notice.vi", subject.category, 0, said | {"place": place, "posts": [p.title_vi for p in titles]})
+    vi = _full_or_brief(
+        "notice.vi", subject.category, 0, said | {"place": place, "posts": [p.title_vi for p in titles]}
+    )
     name = decision.unit.name
-    en = _fitting("notice.en", subject.category, 1, said | {"place": name, "posts": [p.title_en for p in titles]})
+    en = _full_or_brief("notice.en", subject.category, 1, said | {"place": name, "posts": [p.title_en for p in titles]})
     title = _template("title").render(
         exercise=decision.exercise,
         provisional=decision.standing == "provisional",
@@ -63,8 +70,8 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
     return title, f"{vi}\n{en}\n#{decision.incident}"
 
 
-def _fitting(template: str, category: str, language: int, said: Mapping[str, object]) -> str:
-    """The whole text if it is short, else the brief one."""
+def _full_or_brief(template: str, category: str, language: int, said: Mapping[str, object]) -> str:
+    """Return the full text, or the brief one where the full text is longer than SHORT."""
     text = _template(template).render(said, label=labels(category)[language], brief=False)
     if len(text) <= SHORT:
         return text
@@ -82,7 +89,7 @@ def short_labels(category: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a message about several notices says of one of them."""
+    """What a bundle says about one of its notices."""
 
     notice_id: str
     incident_id: str
@@ -95,23 +102,23 @@ class Listed:
     provisional: bool
     exercise: bool
     applies: bool
-    """To its recipient, by `version` of the rulebook."""
+    """Whether the text says to its recipient that the rule applies, by `version` of the rulebook."""
     version: str | None
     due_at: datetime | None
 
     @property
     def spoken(self) -> str:
-        """The category to speak of."""
+        """The category that the text names."""
         return SETTING_OFF if self.limb == "firecracker" else self.category
 
 
 def bundle(
     items: Sequence[Listed], limit: int = SHORT_BUNDLE, details: Mapping[str, str | None] | None = None
 ) -> tuple[str, str]:
-    """Title and body of one message that lists the incidents of several notices, the most severe first.
+    """Return the title and body of one message about several notices, the most severe incident first.
 
-    As many are listed as fit into `limit` characters; the rest is counted. With `details` each has its id, and the
-    line that `details` holds for one of its notices.
+    It lists as many incidents as fit into `limit` characters, and counts the rest. `details`: a further line for each
+    notice, by id. With it each incident is listed with its id and with the line of one of its notices.
     """
     by_incident: dict[str, list[Listed]] = {}
     for item in sorted(items, key=_rank):
@@ -128,13 +135,13 @@ def bundle(
         "last": times[-1],
         "applying": len(applying),
         "version": ", ".join(sorted({n.version or "" for notices in applying for n in notices if n.applies})),
-        "due": _clock(_earliest(items), times[0]),
+        "due": _clock_text(_earliest(items), times[0]),
     }
     kinds = Counter(short_labels(notices[0].spoken)[1] for notices in incidents)
     vi = _template("bundle.vi").render(said)
     en = _template("bundle.en").render(said, kinds=kinds.most_common())
     lines = [_line(number, notices, len(places) > 1, details) for number, notices in enumerate(incidents, 1)]
-    shown = _that_fit(lines, limit - len(vi) - len(en) - 2)
+    shown = _count_that_fit(lines, limit - len(vi) - len(en) - 2)
     rest = [_template("bundle_rest").render(count=len(lines) - shown)] if shown < len(lines) else []
     return _template("bundle_title").render(said), "\n".join([vi, *lines[:shown], *rest, en])
 
@@ -144,7 +151,7 @@ def _rank(item: Listed) -> tuple[int, datetime, str, str]:
 
 
 def _line(number: int, notices: Sequence[Listed], elsewhere: bool, details: Mapping[str, str | None] | None) -> str:
-    """Of one incident, whatever it is told for."""
+    """Return the line of one incident, for all purposes for which it is notified."""
     first = notices[0]
     line = _template("bundle_line").render(
         number=number,
@@ -154,7 +161,7 @@ def _line(number: int, notices: Sequence[Listed], elsewhere: bool, details: Mapp
         severity=first.severity,
         provisional=first.provisional,
         purposes=sorted({n.purpose for n in notices}),
-        due=_clock(_earliest(notices), local(first.occurred_at)),
+        due=_clock_text(_earliest(notices), local(first.occurred_at)),
     )
     if details is None:
         return line
@@ -162,8 +169,11 @@ def _line(number: int, notices: Sequence[Listed], elsewhere: bool, details: Mapp
     return "\n".join([f"{line} #{first.incident_id}", *more[:1]])
 
 
-def _that_fit(lines: Sequence[str], room: int) -> int:
-    """How many of the first lines fit, with one to spare for the count of the rest; at least one."""
+def _count_that_fit(lines: Sequence[str], room: int) -> int:
+    """Return how many of the first lines fit into `room` characters, at least one.
+
+    Room is kept for the line that counts the rest.
+    """
     spare = len(_template("bundle_rest").render(count=len(lines))) + 1
     used = 0
     for place, line in enumerate(lines):
@@ -191,8 +201,8 @@ def _earliest(items: Sequence[Listed]) -> datetime | None:
     return min((item.due_at for item in items if item.due_at), default=None)
 
 
-def _clock(at: datetime | None, since: datetime) -> str:
-    """The time of day, with the day where it may be another than the reader thinks of; nothing for no time."""
+def _clock_text(at: datetime | None, since: datetime) -> str:
+    """Return the time of day, with its day if it is ANOTHER_DAY or more after `since`; empty for None."""
     if at is None:
         return ""
     here = local(at)

@@ -1,6 +1,6 @@
 """Does the rule apply to an incident, by which limb, and which two post-holders does it name? Pure.
 
-The answer is "the rule applies to this incident", never that anybody is guilty: people decide that.
+The answer is "the rule applies to this incident", never that anybody is guilty. Only people decide that.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class ReportFacts(Frozen):
 
 
 class Inputs(Frozen):
-    """Everything that a decision depends on, kept with it, so that it can be computed again."""
+    """Everything that a decision depends on. It is stored with the decision, so that it can be computed again."""
 
     incident: str
     unit: UnitRef
@@ -46,24 +46,24 @@ class Inputs(Frozen):
     evaluated_at: AwareDatetime
     reports: tuple[ReportFacts, ...]
     tenures: tuple[Tenure, ...]
-    """The unit's tenures as recorded at `evaluated_at`."""
+    """Tenures of the unit and of its successor, as recorded at `evaluated_at`."""
     rulebook_version: str | None
     exercise: bool = False
     designated: bool = False
-    """"Nổi cộm" by a person's recorded designation."""
+    """A person designated the incident "nổi cộm" (prominent), on the record."""
     verified: bool = False
-    """By the desk, whatever the reports are worth by themselves."""
+    """The desk verified the incident, whatever its reports show by themselves."""
     assessed_harm: Harm | None = None
-    """What a person found the harm to be at `assessed_at`; reports that came later add to it."""
+    """The harm that a person assessed. Reports received after `assessed_at` add to it."""
     assessed_at: AwareDatetime | None = None
     firecrackers_exploded: bool | None = None
-    """The desk's answer where reports leave it open."""
+    """The desk's answer, if it gave one. It overrides the reports."""
     reclassified: str | None = None
-    """The category that the desk found it to be."""
+    """The category that the desk found the incident to be."""
     successor: UnitRef | None = None
-    """The unit that took the place of this one, whose post-holders act now."""
+    """The unit that took the place of `unit`. Its post-holders act now."""
     divided: bool = False
-    """The unit ended, several took parts of it, and nobody has said yet whose this is."""
+    """The unit ended, several units took parts of it, and nobody has said yet which of them acts."""
 
 
 class Holder(Frozen):
@@ -75,13 +75,16 @@ class Holder(Frozen):
 
 
 class Deputy(Holder):
-    """Stands in for the present holder (người được ủy quyền), and is told in their place."""
+    """A deputy (người được ủy quyền) of the present holder, who is notified in the holder's place."""
 
     reason: str | None = None
 
 
 class Party(Frozen):
-    """A post that the rule names. `accountable` held it at the time of occurrence, `present` holds it now."""
+    """A post (chức vụ) that the rule names, with its holders.
+
+    `accountable` held it at the time of occurrence; `present` holds it now; `changed`: they are not the same person.
+    """
 
     post: str
     accountable: Holder | None = None
@@ -91,7 +94,7 @@ class Party(Frozen):
 
     @property
     def acting(self) -> Holder | None:
-        """Who is told, and answers, for this post now."""
+        """Who is notified and answers for this post now: the deputy, or else the present holder."""
         return self.deputy or self.present
 
 
@@ -108,7 +111,7 @@ class Deadlines(Frozen):
 
 
 class Decision(Frozen):
-    """The decision record: what the ledger keeps, and what replay must reproduce byte for byte."""
+    """The decision record. The ledger keeps it, and replay must reproduce it byte for byte."""
 
     incident: str
     unit: UnitRef
@@ -122,9 +125,10 @@ class Decision(Frozen):
     severity: int | None = None
     standing: Literal["provisional", "confirmed"]
     disputed: bool
-    """What would verify the incident denies what the ruling rests on: the desk decides."""
+    """The reports verify the incident only together with those that contradict the limb that applies. The desk
+    decides."""
     immediate: bool
-    """Setting off, or life at stake: the holders are told at once, verified or not."""
+    """Firecrackers were set off, or life is at stake. The holders are notified at once, verified or not."""
     clock_ahead: bool
     exercise: bool
     parties: tuple[Party, ...]
@@ -134,16 +138,19 @@ class Decision(Frozen):
 
     @property
     def acting(self) -> set[str]:
-        """Holder ids of those who are told, and answer for a post now."""
+        """Holder ids of those who are notified and answer for a post now."""
         return {p.acting.holder_id for p in self.parties if p.acting}
 
     @property
     def named(self) -> set[str]:
-        """Holder ids of all who answer, answered then, or stand in."""
+        """Holder ids of everybody in the decision: accountable and present holders, and deputies."""
         return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}
 
     def differs_from(self, other: "Decision") -> bool:
-        """Another result, not merely another report that says the same or the same tenure recorded anew."""
+        """Return whether the result differs.
+
+        A further report that says the same, or the same tenure recorded anew, is no difference.
+        """
         return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)
 
 
@@ -154,20 +161,21 @@ PASSING: Any = {
     "deadlines": True,
     "parties": {"__all__": {"accountable": _RECORD, "present": _RECORD, "deputy": _RECORD}},
 }
+"""Fields in which two decisions of the same result may differ."""
 
 
 def record_bytes(decision: Decision) -> bytes:
-    """Canonical JSON (RFC 8785: sorted ASCII keys, no floats) of the record."""
+    """Return the record as canonical JSON (RFC 8785). Its keys are ASCII, and it has no floats."""
     return orjson.dumps(decision.model_dump(mode="json", exclude_none=True), option=orjson.OPT_SORT_KEYS)
 
 
 def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
-    """Evaluate the rule. `adopted` is the rulebook in force at the time of occurrence, None where there was none."""
+    """Evaluate the rule. `adopted`: the rulebook that decides, or None if none was in force."""
     reports = _as_classified(inputs)
     harm = effective_harm(inputs)
     clock_ahead = all(r.clock_ahead for r in reports) and not inputs.verified
     ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
-    supporting = [r for r in reports if adopted is None or not _denies(r, ruling.limb, inputs, adopted.rulebook)]
+    supporting = [r for r in reports if adopted is None or not _contradicts(r, ruling.limb, inputs, adopted.rulebook)]
     return Decision(
         incident=inputs.incident,
         unit=inputs.unit,
@@ -203,7 +211,7 @@ def _is_confirmed(inputs: Inputs, supporting: Sequence[ReportFacts], clock_ahead
 
 @dataclass(frozen=True)
 class _Ruling:
-    """What one rulebook says of an incident."""
+    """What one rulebook says about an incident."""
 
     rulebook: RulebookRef | None
     outcome: Outcome
@@ -241,18 +249,26 @@ def _rule(inputs: Inputs, reports: Sequence[ReportFacts], adopted: AdoptedRulebo
 
 
 def time_of_occurrence(occurred_at: datetime, received_at: datetime) -> datetime:
-    """The sender's claim in UTC, bounded by our own clock: nothing is reported before it happened."""
+    """Return the time that the sender claims, in UTC, but no later than the receipt of the report."""
     return min(occurred_at, received_at).astimezone(UTC)
 
 
 def is_verified(reports: Iterable[ReportFacts]) -> bool:
-    """By an officer's report, or by a second independent source: another credential, not another call."""
+    """Return whether the reports verify the incident by themselves.
+
+    They do if one is from an officer, or if two are from different credentials: two calls by one credential are not
+    enough. Reports with a clock that is ahead do not count.
+    """
     trusted = [r for r in reports if not r.clock_ahead]
     return any(r.source.kind == "officer" for r in trusted) or len({r.source.subject for r in trusted}) > 1
 
 
 def effective_harm(inputs: Inputs) -> Harm:
-    """What a person assessed, and what reports since then add; without an assessment what all reports add up to."""
+    """Return the harm to decide by.
+
+    It is what a person assessed together with what later reports add. Without an assessment, it is what all reports add
+    up to.
+    """
     assessed, at = inputs.assessed_harm, inputs.assessed_at
     if assessed is None or at is None:
         return combined_harm([r.harm for r in inputs.reports])
@@ -260,7 +276,7 @@ def effective_harm(inputs: Inputs) -> Harm:
 
 
 def combined_harm(figures: Iterable[Harm | None]) -> Harm:
-    """Each measure at the highest that anybody gave; what nobody gave stays unknown."""
+    """Return the highest figure that anybody gave for each measure. What nobody gave stays unknown."""
     given = [harm for harm in figures if harm is not None]
     highest: dict[str, int] = {}
     for measure in MEASURES:
@@ -271,7 +287,7 @@ def combined_harm(figures: Iterable[Harm | None]) -> Harm:
 
 
 def lowered(harm: Harm, known: Harm) -> list[str]:
-    """The measures of which `harm` says less than is known."""
+    """Return the names of the measures for which `harm` gives a lower figure than `known`."""
     pairs = {name: (getattr(harm, name), getattr(known, name)) for name in MEASURES}
     return [name for name, (new, old) in pairs.items() if new is not None and old is not None and new < old]
 
@@ -292,9 +308,9 @@ def _firecracker_limb(report: ReportFacts, rulebook: Rulebook) -> Answer:
     if answer != "yes" or facts is None:
         return answer
     if facts.explosion_sound is False:
-        # Pháo hoa makes no explosion sound; without a licence somebody has to look at what it was.
+        # Fireworks (pháo hoa) make no explosion sound. Without a licence, somebody has to find out what it was.
         return "review" if facts.licensed is False else "no"
-    # A licensed display may well explode, as the city's own does at giao thừa: whether it was one is for the desk.
+    # A licensed display may explode, as the city's own does on Lunar New Year's Eve (giao thừa): the desk decides.
     return "review" if facts.licensed else "yes"
 
 
@@ -314,8 +330,11 @@ def _serious_limb(reports: Iterable[ReportFacts], rulebook: Rulebook, severity: 
     return serious
 
 
-def _denies(report: ReportFacts, limb: Limb | None, inputs: Inputs, rulebook: Rulebook) -> bool:
-    """Whether the report, taken alone, says that the limb is not met; what it leaves open denies nothing."""
+def _contradicts(report: ReportFacts, limb: Limb | None, inputs: Inputs, rulebook: Rulebook) -> bool:
+    """Return whether the report, taken alone, says that `limb` is not met.
+
+    What it leaves open contradicts nothing.
+    """
     if limb == "serious" and inputs.designated and rulebook.serious_limb.requires == "either":
         return False
     if limb == "firecracker":

@@ -1,4 +1,4 @@
-"""What another rulebook would have said of an incident that was decided. Pure."""
+"""Backtest: what another rulebook would have decided about an incident that was decided. Pure."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from shared.clock import local
 
 @dataclass(frozen=True)
 class Verdict:
-    """What of a decision depends on the rulebook. Times are minutes from the decision."""
+    """The part of a decision that depends on the rulebook. Times are minutes after the decision."""
 
     outcome: str
     limb: str | None
@@ -30,18 +30,20 @@ class Verdict:
         return f"{self.outcome}{limb}, severity {severity}{minutes}"
 
 
-_MORE = ("standing", "immediate", "disputed", "review_minutes", "posts")
-"""What is said of a verdict only where it differs."""
+_SHOWN_WHERE_DIFFERENT = ("standing", "immediate", "disputed", "review_minutes", "posts")
+"""Fields of a verdict that are printed only where they differ."""
 
 
 @dataclass(frozen=True)
 class Difference:
+    """An incident that the other rulebook decides differently."""
+
     incident: str
     ward: dict[str, str]
     time_of_occurrence: datetime
     exercise: bool
     by: str | None
-    """Version of the rulebook that it was decided by."""
+    """Version of the rulebook that decided it."""
     old: Verdict
     new: Verdict
 
@@ -53,7 +55,7 @@ class Difference:
         when = local(self.time_of_occurrence)
         more = "".join(
             f"; {name} {_word(old)} → {_word(new)}"
-            for name in _MORE
+            for name in _SHOWN_WHERE_DIFFERENT
             if (old := getattr(self.old, name)) != (new := getattr(self.new, name))
         )
         return f"{self.incident} {self.ward['name']} {when:%Y-%m-%d %H:%M}{mark}: {self.old} → {self.new}{more}"
@@ -83,7 +85,7 @@ def verdict(decision: Decision) -> Verdict:
 
 
 def compare(decided: Decision, inputs: Inputs, book: AdoptedRulebook) -> Difference | None:
-    """The same inputs under `book`, whether or not it was in force; None where it says the same."""
+    """Decide the same inputs by `book`, in force or not. Returns None where the verdict is the same."""
     old, new = verdict(decided), verdict(decide(inputs, book))
     if old == new:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a rulebook file, all of it and each with its line, before anybody adopts it. Pure."""
+"""The linter of rulebook files: it finds all that is wrong, each with its line, before a file is adopted. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Remark:
-    """`place` is the path in the file, such as `categories.FIRE.serious`."""
+    """Something about a rulebook file. `place` is the path in the file, such as `categories.FIRE.serious`."""
 
     line: int
     place: str
@@ -32,23 +32,25 @@ class Remark:
 
 @dataclass(frozen=True)
 class Inspection:
+    """The result of `inspect`."""
+
     book: AdoptedRulebook | None
     """None where the file cannot be read as a rulebook."""
     remarks: tuple[Remark, ...]
 
     @property
     def problems(self) -> list[Remark]:
-        """What keeps it from being adopted."""
+        """The remarks that prevent adoption."""
         return [r for r in self.remarks if not r.is_warning]
 
     @property
     def warnings(self) -> list[Remark]:
-        """What can be meant, and is worth a second look."""
+        """The remarks on what may be intended but deserves a second look."""
         return [r for r in self.remarks if r.is_warning]
 
 
 def inspect(content: bytes, adopted: Sequence[AdoptedRulebook], now: datetime) -> Inspection:
-    """`adopted`: the versions that it would stand beside."""
+    """Inspect a rulebook file. `adopted`: the versions that are adopted. Raises nothing for a bad file."""
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
         loaded = yaml.safe_load(content)
@@ -69,8 +71,8 @@ def inspect(content: bytes, adopted: Sequence[AdoptedRulebook], now: datetime) -
         return Inspection(None, _in_order(remarks))
     book = read(content)
     remarks += _incomplete(rulebook, lines)
-    remarks += _beside(book, adopted, now, lines)
-    for look in (_times, _ladder, _chain):
+    remarks += _beside_adopted(book, adopted, now, lines)
+    for look in (_times, _severity_levels, _chain):
         remarks += look(rulebook, lines)
     return Inspection(book, _in_order(remarks))
 
@@ -80,13 +82,13 @@ def _in_order(remarks: Sequence[Remark]) -> tuple[Remark, ...]:
 
 
 class _Lines:
-    """Where a place of the loaded document stands in the file."""
+    """Finds the line of a place in the loaded document."""
 
     def __init__(self, root: yaml.Node | None) -> None:
         self._root = root
 
     def of(self, *path: str | int) -> int:
-        """The line of `path`, or of as much of it as is there."""
+        """Return the line of `path`, or of the longest part of it that exists."""
         node, line = self._root, 1
         for part in path:
             found = _child(node, part)
@@ -107,7 +109,10 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | N
 
 
 def _repeated(node: yaml.Node | None, seen: set[int], place: str = "") -> Iterator[Remark]:
-    """YAML would silently take the last of two. An alias is the same node again, maybe within itself."""
+    """Yield the keys that a mapping has twice, of which YAML would silently take the last.
+
+    An alias is the same node again, perhaps inside itself. `seen` holds the ids of visited nodes.
+    """
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -141,9 +146,10 @@ def _incomplete(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
         yield Remark(lines.of("categories", code), f"categories.{code}", "is not in the taxonomy: leave it out")
 
 
-def _beside(
+def _beside_adopted(
     book: AdoptedRulebook, adopted: Sequence[AdoptedRulebook], now: datetime, lines: _Lines
 ) -> Iterator[Remark]:
+    """Compare a rulebook with the adopted ones: the same version, an overlap, a gap, or a start in the past."""
     rulebook = book.rulebook
     same = next((a for a in adopted if a.rulebook.version == rulebook.version), None)
     if same is not None and same.sha256 != book.sha256:
@@ -176,7 +182,7 @@ def _period(begin: datetime, end: datetime) -> str:
 
 
 def _times(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
-    """Whoever has the graver incident has less time."""
+    """Warn where a graver incident has more time."""
     of: tuple[tuple[tuple[str, str], Callable[[int | None], int]], ...] = (
         (("deadlines", "acknowledge_minutes"), rulebook.acknowledge_minutes),
         (("chain", "level_minutes"), rulebook.level_minutes),
@@ -189,7 +195,8 @@ def _times(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
                 yield Remark(lines.of(*path), ".".join(path), text, is_warning=True)
 
 
-def _ladder(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
+def _severity_levels(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
+    """Warn of severity levels that are missing, or whose figures do not rise."""
     line = lines.of("severity")
     for missing in sorted({2, 3, 4} - {step.level for step in rulebook.severity}):
         yield Remark(line, "severity", f"has no level {missing}: no incident will reach it", is_warning=True)
@@ -202,7 +209,10 @@ def _ladder(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
 
 
 def _chain(rulebook: Rulebook, lines: _Lines) -> Iterator[Remark]:
-    """A round that ends before its chain does asks the post-holders again while a level above is still being asked."""
+    """Warn where acknowledgements lapse before the chain has ended.
+
+    The new round would ask the post-holders while a level above them is still being asked.
+    """
     for level in LEVELS:
         steps = len(rulebook.chain.levels)
         whole = rulebook.acknowledge_minutes(level) + steps * rulebook.level_minutes(level)

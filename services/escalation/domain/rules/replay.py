@@ -1,4 +1,4 @@
-"""Computing a decision again from what was kept with it: it must come out the same, byte for byte. Pure."""
+"""Replay: a decision is computed again from its stored inputs, and must be the same, byte for byte. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from services.escalation.domain.rules.rulebook import AdoptedRulebook
 
 @dataclass(frozen=True)
 class Replayed:
+    """The result of `replay`."""
+
     decision_id: str
     computed: dict[str, Any] | None
-    """None where it could not be computed."""
+    """None if it could not be computed."""
     differences: tuple[str, ...]
-    """Each a line that names the place, what was recorded and what was computed; empty where they are equal."""
+    """One line for each difference: the place, what was recorded, what was computed. Empty if there is none."""
 
     @property
     def equal(self) -> bool:
@@ -25,7 +27,7 @@ class Replayed:
 
 
 def replay(decision_id: str, inputs: Any, record: bytes, books: Mapping[str, AdoptedRulebook]) -> Replayed:
-    """`inputs` and `record` as stored; `books`: adopted rulebooks by version."""
+    """Compute a decision again. `inputs` and `record` are as stored. `books`: adopted rulebooks by version."""
     try:
         found = Inputs.model_validate(inputs)
     except ValidationError as error:

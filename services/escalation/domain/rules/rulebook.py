@@ -1,4 +1,4 @@
-"""The rulebook (quy định): one version of the rule as a typed model, with the sentence it comes from.
+"""The rulebook (quy định): one version of the rule as a typed model, with the sentence that it comes from.
 
 Pure: text in, model out. Its JSON Schema is published as docs/schemas/rulebook.json.
 """
@@ -20,11 +20,11 @@ Answer = Literal["yes", "review", "no"]
 Figure = Annotated[int, Field(ge=1, strict=True)]
 Minutes = Annotated[int, Field(ge=1, le=366 * 24 * 60, strict=True)]
 YEARS = range(2000, 3000)
-"""Of the rule; a number in the place of a day would be taken for seconds since 1970."""
+"""Years that a rule may have. A number in the place of a time would be read as seconds since 1970."""
 
 
 class RulebookError(Exception):
-    """A rulebook file that cannot be used; the text names the place and what is expected."""
+    """A rulebook cannot be used. The text names the place and what is expected."""
 
 
 class Strict(BaseModel):
@@ -38,6 +38,8 @@ class Citation(Strict):
 
 
 class Post(Strict):
+    """A post (chức vụ) that the rule names."""
+
     key: Annotated[str, Field(pattern=r"^[a-z_]+$")]
     title_vi: str
     title_en: str
@@ -46,14 +48,18 @@ class Post(Strict):
 
 
 class SeriousLimb(Strict):
-    """ "nghiêm trọng, nổi cộm": serious by severity, prominent by a person's recorded designation."""
+    """The limb of the rule for what is "nghiêm trọng, nổi cộm".
+
+    An incident is serious (nghiêm trọng) by its severity. It is prominent (nổi cộm) if a person designated it so, on
+    the record.
+    """
 
     requires: Literal["either", "both"]
     minimum_severity: Annotated[int, Field(ge=1, le=4)]
 
 
 class SeverityLevel(Strict):
-    """The smallest figure of each measure that reaches `level`."""
+    """A level of severity. An incident reaches it when one measure reaches the figure given here."""
 
     level: Annotated[int, Field(ge=2, le=4)]
     deaths: Figure
@@ -63,12 +69,15 @@ class SeverityLevel(Strict):
 
 
 class CategoryRule(Strict):
+    """How the rule treats one category."""
+
     firecracker: Answer
     serious: Literal["severity", "designated_only"]
     unknown_harm: Literal["review", "no"]
 
 
 YOUNGER_CATEGORY = CategoryRule(firecracker="no", serious="severity", unknown_harm="review")
+"""The rule for a category that came into the taxonomy after the rulebook."""
 
 
 class Correlation(Strict):
@@ -77,6 +86,8 @@ class Correlation(Strict):
 
 
 class Deadlines(Strict):
+    """How many minutes post-holders have to acknowledge, by severity, and the desk to review."""
+
     acknowledge_minutes: dict[Literal[1, 2, 3, 4], Minutes]
     unknown_counts_as: Literal[1, 2, 3, 4]
     review_minutes: Minutes
@@ -94,24 +105,25 @@ ChainLevel = Literal["desk", "leadership"]
 
 
 class Chain(Strict):
-    """Who is asked next while nobody answers (nâng cấp), and how long each has.
+    """The escalation chain (nâng cấp): who is asked next while nobody acts, and how long each level has.
 
-    The defaults are what holds for a rulebook that was adopted before it could say so.
+    The defaults hold for a rulebook that was adopted before these fields existed.
     """
 
     levels: tuple[ChainLevel, ...] = ("desk", "leadership")
     level_minutes: dict[Level, Minutes] = {4: 5, 3: 10, 2: 15, 1: 30}
     remind_percent: Annotated[int, Field(ge=1, le=99)] = 60
-    """Of the time to acknowledge, until the reminder."""
+    """The reminder is sent after this percentage of the time to acknowledge."""
     lapse_minutes: dict[Level, Minutes] = {4: 60, 3: 120, 2: 360, 1: 1440}
-    """Still open so long after the post-holders were told: they are asked again. Longer than the whole chain."""
+    """If the incident is still open so long after the post-holders were asked, they are asked again. It should be
+    longer than the whole chain."""
     idle_minutes: Minutes = 4320
-    """What the rule does not apply to closes after so long without anything new."""
+    """An incident to which the rule does not apply is closed so long after its last report."""
 
     @field_validator("levels")
     @classmethod
     def _from_the_desk_up(cls, levels: tuple[ChainLevel, ...]) -> tuple[ChainLevel, ...]:
-        """The review is the desk's, so what becomes of it is counted from there."""
+        """Require the desk as the first level, since reviews are the desk's, and each level only once."""
         if levels[:1] != ("desk",):
             raise ValueError(f"{f'begins with {levels[0]}' if levels else 'names nobody'}: begin with desk")
         for level in levels:
@@ -128,20 +140,23 @@ class Chain(Strict):
 
 
 class Bundling(Strict):
-    """So many messages to one contact at once; then what waits goes as one message that lists it."""
+    """How messages to one contact are bundled.
+
+    `at_once` messages go one by one. After that all that waits goes as one message that lists it.
+    """
 
     at_once: Annotated[int, Field(ge=1)] = 3
     then_every_seconds: Annotated[int, Field(ge=1, le=86_400)] = 30
 
 
 class Quiet(Strict):
-    """A contact's quiet hours hold back only what is known to be below this severity and not immediate."""
+    """A contact's quiet hours hold back only what is known to be below this severity and is not immediate."""
 
     below_severity: Annotated[int, Field(ge=1, le=5)] = 2
 
 
 class Patterns(Strict):
-    """When to suggest "nổi cộm" to the desk, and what counts as related."""
+    """When "nổi cộm" (prominent) is suggested to the desk, and which incidents count as related."""
 
     independent_reports: Annotated[int, Field(ge=2)] = 5
     ward_incidents: Annotated[int, Field(ge=2)] = 3
@@ -192,11 +207,14 @@ class Rulebook(Strict):
         return self
 
     def of(self, category: str) -> CategoryRule:
-        """A category that is younger than this rulebook counts by severity, and is looked at while that is unknown."""
+        """Return the rule for a category. One that the rulebook does not name has YOUNGER_CATEGORY."""
         return self.categories.get(category, YOUNGER_CATEGORY)
 
     def severity_of(self, harm: Harm) -> int | None:
-        """Level 1 to 4, or None while what is unknown could raise it: unknown is not zero."""
+        """Return the highest level, 1 to 4, that a known figure reaches, or None.
+
+        Where none is reached it is 1 if all figures are known, and None otherwise: unknown is not zero.
+        """
         reached = [s.level for s in self.severity if _reaches(harm, s)]
         if reached:
             return max(reached)
@@ -213,7 +231,7 @@ class Rulebook(Strict):
         return self._minutes(self.chain.lapse_minutes, severity)
 
     def _minutes(self, by_severity: Mapping[Level, int], severity: int | None) -> int:
-        """Unknown severity counts as one of the levels, for times only."""
+        """Return the minutes for a severity. Unknown counts as one of the levels, for times only."""
         level = severity or self.deadlines.unknown_counts_as
         return next(minutes for known, minutes in by_severity.items() if known == level)
 
@@ -232,7 +250,7 @@ def _reaches(harm: Harm, level: SeverityLevel) -> bool:
 
 
 class AdoptedRulebook(BaseModel):
-    """A rulebook with the SHA-256 of the bytes that it was read from."""
+    """A rulebook with its text, and the SHA-256 of the bytes that it was read from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -242,14 +260,14 @@ class AdoptedRulebook(BaseModel):
 
 
 def check_complete(rulebook: Rulebook) -> None:
-    """A rulebook to be adopted names each category of today's taxonomy. Raises RulebookError."""
+    """Raise RulebookError unless the rulebook names exactly the categories of today's taxonomy."""
     if wrong := sorted(set(rulebook.categories) ^ set(taxonomy())):
         raise RulebookError(f"categories must name each category of the taxonomy once; look at {', '.join(wrong)}")
 
 
 @lru_cache(maxsize=64)
 def read(content: bytes) -> AdoptedRulebook:
-    """Raises RulebookError naming the first thing that is wrong."""
+    """Read a rulebook file. Raises RulebookError that names the first thing that is wrong. Results are cached."""
     try:
         rulebook = Rulebook.model_validate(yaml.safe_load(content))
     except ValidationError as error:
@@ -258,20 +276,23 @@ def read(content: bytes) -> AdoptedRulebook:
         raise RulebookError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
     except RecursionError as error:
         raise RulebookError("not YAML: is nested too deeply, or in itself") from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a ValueError
         raise RulebookError(f"not YAML: {' '.join(str(error).split())}") from error
     return AdoptedRulebook(rulebook=rulebook, sha256=hashlib.sha256(content).hexdigest(), text=content.decode())
 
 
 def in_force(adopted: Sequence[AdoptedRulebook], at: datetime) -> AdoptedRulebook | None:
-    """The version in force at `at`; where two overlap, the one that began later, then the later name."""
+    """Return the version in force at `at`, or None. Where two overlap, the greater by `newness` counts."""
     found = [a for a in adopted if a.rulebook.is_in_force(at)]
     return max(found, key=newness, default=None)
 
 
 def newness(adopted: AdoptedRulebook) -> tuple[datetime, list[str | int], str]:
-    """Numbers in a version count as numbers: `.10` is later than `.9`."""
+    """Sort key: the version that begins later is greater, then the one with the later name.
+
+    Numbers in a name compare as numbers, so `.10` is later than `.9`.
+    """
     version = adopted.rulebook.version
-    parts = re.split(r"(\d+)", version)  # words and numbers by turns, a word first
+    parts = re.split(r"(\d+)", version)  # text and numbers alternate, text first
     natural = [int(part) if n % 2 else part for n, part in enumerate(parts)]
     return (adopted.rulebook.valid_from, natural, version)

@@ -1,4 +1,4 @@
-"""Bringing a message to a person: signed webhooks, e-mail, and whatever Apprise knows."""
+"""The channels that bring a message to a person: signed webhooks, e-mail, a file, and all that Apprise supports."""
 
 import sys
 
@@ -11,7 +11,7 @@ __all__ = ["DeliveryError", "Link", "SendOutcome", "Sender", "channel_error", "p
 
 
 def channel_error(channel: str) -> str | None:
-    """What is wrong with a contact's URL, or None. Names its scheme only."""
+    """Return what is wrong with a contact's URL, or None. The text shows only its scheme."""
     try:
         match scheme(channel):
             case "webhook" | "webhooks":

@@ -1,4 +1,4 @@
-"""`outbox://NAME`: a file of JSON lines, which stands in for a channel where there is none."""
+"""`outbox://NAME`: a file of JSON lines that stands in for a channel. NAME is not used: there is one file."""
 
 import asyncio
 import fcntl
@@ -33,7 +33,7 @@ def _line(due: DueDelivery) -> dict[str, Any]:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Durably, and whole: what the disk took in part is taken back. Raises OSError."""
+    """Append durably. If the disk takes only a part, that part is removed again. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # other replicas may write to the same file

@@ -1,7 +1,7 @@
-"""E-mail, by the mail server that the contact names.
+"""E-mail through the mail server that the contact names.
 
-`mailto://user:password@server:port?from=…&to=…` speaks TLS if the server offers it (STARTTLS, port 587), `mailtos://`
-from the start (port 465). A password is sent over TLS only, or to this machine.
+`mailto://user:password@server:port?from=…&to=…` uses TLS if the server offers it (STARTTLS, port 587). `mailtos://`
+uses it from the start (port 465). A password is sent over TLS only, or to this machine.
 """
 
 import hashlib
@@ -24,10 +24,13 @@ PORTS = {"mailto": 587, "mailtos": 465}
 ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PERMANENT = 500
+"""The first reply code that says that a failure is permanent (RFC 5321, section 4.2.1)."""
 
 
 @dataclass(frozen=True)
 class Mailbox:
+    """A parsed `mailto` or `mailtos` channel."""
+
     scheme: str
     server: str
     port: int
@@ -43,7 +46,7 @@ class Mailbox:
 
 class Mail:
     def __init__(self, *, seconds: float = 10.0, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """`seconds`: for each answer of the server. `now`: real time, by which mail is sorted and judged."""
+        """`seconds`: limit for each answer of the server. `now`: real time, by which mail is sorted and judged."""
         self._seconds, self._now = seconds, now
 
     async def send(self, out: Outgoing) -> SendOutcome:
@@ -59,7 +62,7 @@ class Mail:
         try:
             await client.connect()
             await self._hand_over(client, box, letter)
-            with suppress(aiosmtplib.SMTPException, OSError):  # it has taken the letter
+            with suppress(aiosmtplib.SMTPException, OSError):  # the server has accepted the mail
                 await client.quit()
         except (aiosmtplib.SMTPException, OSError) as error:
             raise _failed(box, error) from None
@@ -76,7 +79,10 @@ class Mail:
 
 
 def _failed(box: Mailbox, error: Exception) -> DeliveryError:
-    """Refusing the recipient or the letter for good is final; anything else may be over the next time."""
+    """Return the error to raise.
+
+    It is final if the server refuses the recipient or the mail for good. Anything else may succeed the next time.
+    """
     refused: Exception = error
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         refused = error.recipients[0]
@@ -87,7 +93,7 @@ def _failed(box: Mailbox, error: Exception) -> DeliveryError:
 
 
 def mailbox(channel: str) -> Mailbox:
-    """Raises DeliveryError."""
+    """Parse a channel. Raises DeliveryError."""
     shown = scheme(channel)
     try:
         parts = urlsplit(channel)
@@ -105,7 +111,10 @@ def mailbox(channel: str) -> Mailbox:
 
 
 def compose(box: Mailbox, out: Outgoing, now: datetime) -> EmailMessage:
-    """Mails of one incident to one person are one thread; a bundle, which is of many, is its own."""
+    """Return the mail. All mails about one incident to one person form a thread.
+
+    A bundle about several incidents belongs to no thread.
+    """
     title, body = out.text()
     letter = EmailMessage(policy=SMTP)
     letter["From"], letter["To"] = box.sender, box.to

@@ -1,4 +1,4 @@
-"""What every channel is given, and how it says that it failed."""
+"""What every channel is given, and how it reports a failure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,28 @@ from services.escalation.domain.notices import wording
 from services.escalation.domain.notices.message import DueDelivery, Message
 
 SendOutcome = Literal["sent", "delivered"]
-"""Handed over; or received, as the peer says."""
+"""`sent`: handed over. `delivered`: the peer says that it has received it."""
 LONG = 10_000
-"""Characters of a text that need not be short."""
+"""Characters of a text on a channel that does not limit them."""
 ROOMY = 2_000
-"""A channel that takes less is for short texts."""
+"""A channel that takes fewer characters is one for short texts."""
 ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowledged"})
-"""Purposes of notices that ask whoever gets them for an acknowledgement."""
+"""Purposes of notices that ask their recipient for an acknowledgement."""
 
 
 def asks_to_acknowledge(delivery: DueDelivery) -> bool:
-    """Of an overdue review the desk is asked for the review, and whoever is above it for an acknowledgement."""
+    """Return whether the notice asks its recipient for an acknowledgement.
+
+    After an overdue review the desk is asked for the review, and an office above it for an acknowledgement.
+    """
     is_overdue_review = delivery.purpose == "not_reviewed" and delivery.recipient != DESK
     return delivery.purpose in ACKNOWLEDGED or is_overdue_review
 
 
 class DeliveryError(Exception):
-    """A channel did not take a message; the text names its scheme only.
+    """A channel did not take a message. The text shows only the scheme.
 
-    `final`: it never will. `retry_after`: not before that.
+    `final`: it never will. `retry_after`: no attempt before that.
     """
 
     def __init__(self, text: str, *, final: bool = False, retry_after: timedelta | None = None) -> None:
@@ -38,7 +41,7 @@ class DeliveryError(Exception):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message with the links by which its notices can be acknowledged, by id of the notice."""
+    """A message, and the links at which its notices can be acknowledged, by notice id."""
 
     message: Message
     links: Mapping[str, str]
@@ -52,7 +55,10 @@ class Outgoing:
         return self.message.deliveries
 
     def text(self, room: int = LONG) -> tuple[str, str]:
-        """Title and body. A bundle lists what fits; with ids and links where there is room for them."""
+        """Return the title and body. `room`: how many characters the channel takes.
+
+        A bundle lists as many incidents as fit, with ids and links if there are at least ROOMY characters.
+        """
         first, *others = self.deliveries
         if not others:
             lines = [first.body, *filter(None, [self._link(first.notice_id)])]

@@ -1,4 +1,4 @@
-"""Which channel takes a message."""
+"""The sender: it chooses the channel that takes a message."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,11 +13,11 @@ from services.escalation.sending.channels.through_apprise import ThroughApprise
 from services.escalation.sending.channels.webhook import Webhooks
 
 Link = Callable[[str, str, datetime], str | None]
-"""Of a notice id, its recipient and the time of its issue: the address at which it can be acknowledged."""
+"""Returns the address at which a notice can be acknowledged, or None: (notice id, recipient, time of issue)."""
 
 
 class Sender:
-    """Sends one message. Raises DeliveryError when the channel did not take it."""
+    """Sends messages. Raises DeliveryError if the channel does not take one."""
 
     def __init__(
         self,

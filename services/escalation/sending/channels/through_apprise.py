@@ -1,4 +1,4 @@
-"""Every channel that Apprise knows."""
+"""All channels that Apprise supports."""
 
 import asyncio
 from collections import Counter
@@ -11,23 +11,23 @@ from services.escalation.domain.notices.pacing import host_of, scheme
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 MOST_HUNG = 16
-"""Sends of one lane that may hang, outlived by their time-out, before it is not tried any more until one ends."""
+"""How many sends to one host may hang after their time-out. Then nothing is sent there until one ends."""
 MOST_CHARACTERS = 4_000
-"""Of a text, even where a service would take more: somebody has to read it."""
+"""Longest text, even where a service takes more: somebody has to read it."""
 
 
 class ThroughApprise:
-    """Apprise blocks, so each send has a thread of its own: what hangs takes nobody else's."""
+    """Sends through Apprise, which blocks. Each send has a thread, so that one that hangs delays no other."""
 
     def __init__(self) -> None:
         self._running = Counter[str]()
 
     async def send(self, out: Outgoing) -> SendOutcome:
-        place, shown = host_of(out.message.channel), scheme(out.message.channel)
-        if self._running[place] >= MOST_HUNG:
+        server, shown = host_of(out.message.channel), scheme(out.message.channel)
+        if self._running[server] >= MOST_HUNG:
             raise DeliveryError(f"{shown}: {MOST_HUNG} earlier sends have not come back")
-        self._running[place] += 1
-        if not await _in_thread(lambda: _notify(out), lambda: self._running.subtract([place])):
+        self._running[server] += 1
+        if not await _in_thread(lambda: _notify(out), lambda: self._running.subtract([server])):
             raise DeliveryError(f"{shown}: the channel did not take the notice")
         return "sent"
 
@@ -47,7 +47,7 @@ def channel_error(channel: str) -> str | None:
 
 
 def _service(channel: str) -> Any:
-    """Raises DeliveryError. Apprise is imported where it is first needed: it takes longer than all else."""
+    """Return Apprise for one channel. Raises DeliveryError. Apprise is imported here, because importing it is slow."""
     import apprise
 
     service = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
@@ -57,11 +57,14 @@ def _service(channel: str) -> Any:
 
 
 async def _in_thread(work: Callable[[], bool], at_end: Callable[[], None]) -> bool:
-    """`at_end` is called when the work has really ended, whoever still waits for it. An exit does not wait."""
+    """Run `work` in a thread that does not delay the exit of the process, and return its result.
+
+    `at_end` is called in the event loop when the work has really ended, even if nobody waits for it any more.
+    """
     loop = asyncio.get_running_loop()
     waited: asyncio.Future[bool] = loop.create_future()
 
-    def settle(result: bool, error: Exception | None) -> None:
+    def finish(result: bool, error: Exception | None) -> None:
         at_end()
         if waited.done():
             return
@@ -76,8 +79,8 @@ async def _in_thread(work: Callable[[], bool], at_end: Callable[[], None]) -> bo
             result = work()
         except Exception as error:
             caught = error
-        with suppress(RuntimeError):  # the loop has closed
-            loop.call_soon_threadsafe(settle, result, caught)
+        with suppress(RuntimeError):  # the event loop may have closed
+            loop.call_soon_threadsafe(finish, result, caught)
 
     Thread(target=run, name="apprise", daemon=True).start()
     return await waited

@@ -1,7 +1,7 @@
 """Signed webhooks (standardwebhooks.com, specification 1.0).
 
 `webhook://host/path?secret=whsec_…` posts over HTTP, `webhooks://` over HTTPS. The secret is the receiver's own, 24 to
-64 bytes in base64; it is never sent. Two of them, while one replaces the other, sign both.
+64 bytes in base64. It is never sent. With two secrets, while one replaces the other, a message has two signatures.
 """
 
 import base64
@@ -29,11 +29,13 @@ TYPE = "vn.trucban.notice.v1"
 SCHEMES = {"webhook": "http", "webhooks": "https"}
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 GONE = 410
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log whole addresses
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses
 
 
 @dataclass(frozen=True)
 class Endpoint:
+    """A parsed `webhook` or `webhooks` channel."""
+
     url: str
     secrets: tuple[bytes, ...]
 
@@ -42,13 +44,13 @@ class Webhooks:
     def __init__(
         self, *, seconds: float = 10.0, connect_seconds: float = 4.0, now: Callable[[], float] = time.time
     ) -> None:
-        """`now`: real time, whatever the city's clock says: receivers refuse what was signed at another."""
+        """`now`: real time, whatever the service's clock says. Receivers refuse a signature of another time."""
         self._timeout = httpx.Timeout(seconds, connect=connect_seconds)
         self._now = now
         self._made: httpx.AsyncClient | None = None
 
     def _client(self) -> httpx.AsyncClient:
-        """One, for its TLS context; a connection a message, so that none is found dead."""
+        """Return the one client, for its TLS context. Each message has a new connection, which is never stale."""
         if self._made is None:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
             self._made = httpx.AsyncClient(timeout=self._timeout, limits=limits, follow_redirects=False)
@@ -63,7 +65,7 @@ class Webhooks:
         headers = {"content-type": "application/json", "user-agent": "trucban"}
         headers |= signed(out.message_id, int(self._now()), content, to.secrets)
         try:
-            # Only the head of the answer counts: a body may be endless.
+            # Only the status and headers are read: a body may be endless.
             async with self._client().stream("POST", to.url, content=content, headers=headers) as answer:
                 if answer.is_success:
                     return "delivered"
@@ -78,7 +80,7 @@ class Webhooks:
 
 
 def endpoint(channel: str) -> Endpoint:
-    """Raises DeliveryError."""
+    """Parse a channel. Raises DeliveryError."""
     shown = scheme(channel)
     try:
         parts = urlsplit(channel)
@@ -100,7 +102,10 @@ def endpoint(channel: str) -> Endpoint:
 
 
 def _secret(text: str) -> bytes:
-    """Either alphabet of base64; a plus sign reads as a space in a query."""
+    """Decode a secret in either alphabet of base64. Raises ValueError.
+
+    A plus sign has become a space in the query.
+    """
     plain = text.removeprefix("whsec_").replace(" ", "+").replace("-", "+").replace("_", "/")
     secret = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     if not 24 <= len(secret) <= 64:
@@ -109,7 +114,7 @@ def _secret(text: str) -> bytes:
 
 
 def payload(out: Outgoing) -> bytes:
-    """The same for the same message, whenever it is sent."""
+    """Return the body. It is the same whenever the same message is sent."""
     title, body = out.text()
     data = {
         "title": title,
@@ -144,7 +149,7 @@ def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
 
 
 def signed(message_id: str, at: int, content: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
-    """The headers of the specification; a signature for each secret."""
+    """Return the headers of the specification, with one signature for each secret."""
     to_sign = b".".join((message_id.encode(), str(at).encode(), content))
     digests = (hmac.new(secret, to_sign, hashlib.sha256).digest() for secret in secrets)
     return {
@@ -155,7 +160,10 @@ def signed(message_id: str, at: int, content: bytes, secrets: Sequence[bytes]) -
 
 
 def retry_after(value: str | None, now: float) -> timedelta | None:
-    """Seconds or a date; None where it says neither."""
+    """Parse a Retry-After header (RFC 9110, section 10.2.3): seconds or a date. `now`: seconds since 1970.
+
+    Returns at most LONGEST_RETRY_AFTER, and None for what is neither.
+    """
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():
