@@ -123,7 +123,8 @@ def refusal(action: Action, role: str, state: State) -> Refused | None:
 def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
     """Return why the incident may not be closed, or None if it may.
 
-    It may be closed when the rule does not apply, or when it is confirmed and no acknowledgement is pending. An undetermined or disputed one may not.
+    It may be closed when the rule does not apply, or when it is confirmed and no acknowledgement is pending. An
+    undetermined or disputed one may not.
     """
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
