@@ -95,7 +95,7 @@ def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
     responses: dict[str, Any] = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
-    limit = body.limit if body is not None else getattr(route.original_route, "limit", None)
+    limit = body.limit if body is not None else getattr(route.original_route, "body_limit", None)
     for status, text in _statuses(operation, route, guard, limit):
         responses.setdefault(status, {"description": text, "content": PROBLEM_CONTENT})
     operation["responses"] = dict(sorted(responses.items()))
