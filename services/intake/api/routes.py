@@ -32,7 +32,7 @@ from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import Problem
 
-router = APIRouter()
+router = APIRouter(tags=["reports"])
 MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
 
@@ -76,7 +76,7 @@ async def post_report(
     caller: Sender,
     content: Annotated[bytes, Depends(REPORT_BODY)],
     response: Response,
-    prefer: Annotated[str, Header(description=PREFER)] = "",
+    prefer: Annotated[str | None, Header(description=PREFER)] = None,
 ) -> ReportAnswer:
     """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
     ready = await intake.prepare(body.submission_of(body.json_of(content)), caller)
@@ -89,7 +89,7 @@ async def post_report(
         received_at=accepted.received_at,
         outcome=_outcome(accepted),
     )
-    wait = _wait_seconds(prefer)
+    wait = _wait_seconds(prefer or "")
     if wait:
         answer.incident = await _routed(intake, accepted.receipt, wait)
         response.headers["preference-applied"] = f"wait={wait:g}"

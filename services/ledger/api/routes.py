@@ -23,7 +23,7 @@ from shared.http import cursor as cursors
 from shared.http.guard import require
 from shared.http.problem import FieldError, Problem, invalid
 
-router = APIRouter()
+router = APIRouter(tags=["entries and proofs"])
 BIGINT = 2**63
 
 
