@@ -140,7 +140,8 @@ def serve(
     async def work() -> None:
         clock = Clock(settings.clock)
         sock = listening_socket(host, port)
-        async with stop_on_signals() as stop, serving(build(settings, clock, [service]), settings, sock) as server:
+        services = build(settings, clock, [service])
+        async with stop_on_signals() as stop, serving(services, settings, sock, clock) as server:
             await until(stop, server)
 
     _run(work())

@@ -112,15 +112,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    services: Sequence[Service], settings: Settings, sock: socket.socket
+    services: Sequence[Service], settings: Settings, sock: socket.socket, clock: Clock | None = None
 ) -> AsyncGenerator[asyncio.Task[None]]:
-    """Serve the services on `sock`; yields the server's task once requests are answered."""
-    config = uvicorn.Config(
-        compose(services, verifier(settings.keys_dir)),
-        log_level=uvicorn_level(settings.log_level),
-        access_log=False,
-        lifespan="on",
-    )
+    """Serve the services on `sock`; yields the server's task once requests are answered.
+
+    `clock`: theirs, for the page at `/`.
+    """
+    app = compose(services, verifier(settings.keys_dir), clock)
+    level = uvicorn_level(settings.log_level)
+    config = uvicorn.Config(app, log_level=level, access_log=False, lifespan="on")
     server = Server(config)
     server.closing = [service.parts["stream"].close for service in services if "stream" in service.parts]
     task = asyncio.create_task(server.serve(sockets=[sock]))

@@ -109,7 +109,7 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
         clock = Clock(await _start(ready, plays=plays, sample=sample))
         services = build(ready, clock, SERVICES)
         running = Running(ready, clock, {s.name: s for s in services}, address, console)
-        server = await stack.enter_async_context(serving(services, ready, sock))
+        server = await stack.enter_async_context(serving(services, ready, sock, clock))
         if plays:
             night = asyncio.create_task(play(running, done))
             if not await until(stop, night):

@@ -2,12 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
-
-from fastapi import FastAPI
 
 from services.intake import store
-from services.intake.api.routes import SCHEMAS, router
+from services.intake.api.routes import router
 from services.intake.application.handlers import Intake
 from shared import messaging
 from shared.clock import Clock
@@ -35,7 +32,6 @@ def build(settings: Settings, clock: Clock) -> Service:
     )
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.intake = intake
-    _document(app)
     redis = messaging.connect(settings.redis_url)
     relay = Relay(intake.engine, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
@@ -73,14 +69,3 @@ def build(settings: Settings, clock: Clock) -> Service:
         return checks_of(complaints)
 
     return Service(NAME, app, running, checks, {"intake": intake, "redis": redis})
-
-
-def _document(app: FastAPI) -> None:
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        document["components"]["schemas"] |= SCHEMAS
-        return document
-
-    app.openapi = openapi

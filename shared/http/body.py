@@ -45,6 +45,8 @@ def bounded(limit: int) -> type[APIRoute]:
     """
 
     class Bounded(APIRoute):
+        body_limit = limit
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

@@ -13,14 +13,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import documents
+from shared.clock import Clock
 from shared.http import errors
-from shared.http.guard import principal
+from shared.http.docs import add_docs
+from shared.http.guard import SCHEME, principal
 from shared.http.identity import TokenVerifier
+from shared.http.index import add_index
+from shared.http.openapi import NO_DATABASE, DocumentedApp, Responses, problems
 from shared.http.problem import Problem
+from shared.http.schemas import CheckResult, Health, Readiness
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
+
+ABOUT = """Times are RFC 3339 with an offset. Ids are UUIDv7 unless the sender chose them. Every list is
+`{"items": […], "next": cursor or null}`; `?cursor=` goes on from there. A failure is a `Problem` (RFC 9457).
+A token goes into `Authorization: Bearer`; people of a ward see what is of their ward."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,10 @@ class Check:
     name: str
     ok: bool
     detail: str = ""
+
+
+class Metrics(Response):
+    media_type = CONTENT_TYPE_LATEST
 
 
 def checks_of(health_failures: Mapping[str, str | None]) -> list[Check]:
@@ -50,9 +63,17 @@ class Service:
 
 def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:
     """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`."""
-    app = FastAPI(title=f"Trực Ban {name}", version="1", separate_input_output_schemas=False)
+    app = DocumentedApp(
+        title=f"Trực Ban {name}",
+        version="1",
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
     app.state.verifier = verifier
     errors.install(app)
+    add_docs(app)
     for kind in (SQLAlchemyError, OSError):
         app.add_exception_handler(kind, _on_outage)
     app.include_router(routes, prefix="/v1")
@@ -64,30 +85,41 @@ async def _on_outage(_: Request, error: Exception) -> JSONResponse:
     if not is_transient(error):
         raise error
     log.warning("request not served", error=type(error).__name__)
-    return errors.response(Problem(503, "the database does not answer: send the same again in a moment"))
+    return errors.response(Problem(503, NO_DATABASE))
 
 
 def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
-    async def healthz() -> dict[str, str]:
-        return {"status": "alive"}
+    async def healthz() -> Health:
+        """Whether the process answers."""
+        return Health(status="alive")
 
-    async def readyz() -> JSONResponse:
+    async def readyz(response: Response) -> Readiness:
+        """Whether the service can do its job: database, broker, and the progress of its loops."""
         found = await _ask(checks)
         ready = all(c.ok for c in found)
-        body = {
-            "status": "ready" if ready else "not ready",
-            "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in found],
-        }
-        return JSONResponse(body, 200 if ready else 503)
+        response.status_code = 200 if ready else 503
+        return Readiness(
+            status="ready" if ready else "not ready",
+            checks=[CheckResult(name=c.name, ok=c.ok, detail=c.detail) for c in found],
+        )
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(request: Request) -> Metrics:
+        """Prometheus text. From this machine, or with a token of any role."""
         if request.client is None or request.client.host not in LOOPBACK:
             principal(request)
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Metrics(generate_latest(REGISTRY))
 
+    not_ready: Responses = {503: {"model": Readiness, "description": "the service cannot do its job; `checks` say why"}}
     app.add_api_route("/healthz", healthz, tags=["health"])
-    app.add_api_route("/readyz", readyz, tags=["health"])
-    app.add_api_route("/metrics", metrics, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"], responses=not_ready)
+    app.add_api_route(
+        "/metrics",
+        metrics,
+        tags=["health"],
+        response_class=Metrics,
+        responses=problems({401: "from elsewhere, and without a token"}),
+        openapi_extra={"security": [{}, {SCHEME: []}]},
+    )
 
 
 async def _ask(checks: Callable[[], Awaitable[Sequence[Check]]]) -> Sequence[Check]:
@@ -112,8 +144,11 @@ class NoNul:
         await self._app(scope, receive, send)
 
 
-def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
-    """One application for all `services`; starting and stopping it starts and stops them in order."""
+def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
+    """One application for all `services`; starting and stopping it starts and stops them in order.
+
+    `clock`: theirs, for the page at `/`, which tells when it was moved.
+    """
 
     async def all_checks() -> Sequence[Check]:
         return [
@@ -133,6 +168,7 @@ def compose(services: Sequence[Service], verifier: TokenVerifier) -> FastAPI:
     root.add_middleware(NoNul)
     root.state.verifier = verifier
     errors.install(root)
+    add_index(root, [service.name for service in services], clock)
     _add_health(root, all_checks)
     root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
     for service in services:

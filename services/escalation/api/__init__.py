@@ -5,5 +5,12 @@ from fastapi import APIRouter
 from services.escalation.api import commands, decisions, directory, incidents, links, stream
 
 router = APIRouter()
-for part in (incidents, commands, directory, decisions, links, stream):
-    router.include_router(part.router)
+for part, subject in (
+    (incidents, "incidents"),
+    (commands, "what people do about an incident"),
+    (directory, "directory"),
+    (decisions, "rulebooks and decisions"),
+    (links, "signed links"),
+    (stream, "stream"),
+):
+    router.include_router(part.router, tags=[subject])

@@ -1,126 +1,62 @@
 """Routes by which people act on an incident: each a command, refused with the reason or recorded as a finding."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.escalation.api.common import Wired
+from services.escalation.api.models.commands import (
+    CommandAnswer,
+    Designation,
+    Handoff,
+    Merge,
+    Reasoned,
+    ResponseText,
+    Revision,
+    Split,
+    Verification,
+    command_answer,
+)
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
-from services.escalation.domain.directory.schemas import Code, Day
-from shared import events, inputs
+from services.escalation.domain.incidents.lifecycle import WHO, Action
+from shared import events
 from shared.http.body import bounded
-from shared.http.guard import require
-from shared.http.identity import Principal
+from shared.http.guard import Guard, require
+from shared.http.identity import Principal, Role
+from shared.http.openapi import Responses, problems
 from shared.http.problem import FieldError, invalid
 
 MAX_BYTES = 1_000_000
+ACTORS: tuple[Role, ...] = ("officer", "official", "desk")
 router = APIRouter(prefix="/incidents/{incident_id}", route_class=bounded(MAX_BYTES))
-Text = Annotated[inputs.Text, Field(min_length=1, max_length=4000)]
-Id = Annotated[inputs.Id, Field(min_length=1, max_length=200)]
-Actor = Annotated[Principal, Depends(require("officer", "official", "desk"))]
-"""Which of them may take which action is `lifecycle.WHO`, so that the refusal can say why."""
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+def taking(*actions: Action) -> Guard:
+    """Whoever may act at all is let in, so that the refusal can say who takes this action."""
+    return require(*ACTORS, takers=[role for role in ACTORS if any(role in WHO[action] for action in actions)])
 
 
-class Reasoned(Body):
-    reason: Text
-
-
-class Verification(Reasoned):
-    """`false` dismisses the incident. The other two answer what reports leave open."""
-
-    verdict: Literal["confirmed", "false"]
-    firecrackers_exploded: bool | None = None
-    category: inputs.KnownCategory | None = None
-
-
-class Designation(Reasoned):
-    prominent: bool = True
-
-
-class Figures(inputs.Harm):
-    """Whole numbers, at least one: the desk's figures replace what was known, so that none would take it away."""
-
-    model_config = ConfigDict(strict=True)
-
-    @model_validator(mode="after")
-    def _has_any(self) -> Self:
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("holds no figure: give at least one, such as deaths")
-        return self
-
-
-class Revision(Reasoned):
-    harm: Figures
-
-
-class Merge(Reasoned):
-    into: Id
-
-
-class Split(Reasoned):
-    reports: Annotated[list[Id], Field(min_length=1, max_length=500)]
-
-
-class UnitKeyBody(Body):
-    code: Code
-    valid_from: Day
-
-
-class Handoff(Reasoned):
-    """To the police, or to `unit`, one of those that took parts of a unit that ended."""
-
-    to: Literal["police", "unit"]
-    unit: UnitKeyBody | None = None
-
-
-class ResponseText(Body):
-    text: Text
-
-
-class Answer(BaseModel):
-    """Where the incident stands after the command."""
-
-    incident: str
-    state: str
-    outcome: str
-    standing: str
-    severity: int | None
-    decision_id: str | None
-    new_incident: str | None = None
-
-
-def _answer(done: CommandResult, response: Response) -> Answer:
+def _answer(done: CommandResult, response: Response) -> CommandAnswer:
     """201 when it was recorded now, 200 when the same had been said before."""
     response.status_code = 201 if done.is_new else 200
-    case, decision = done.case, done.case.standing
-    return Answer(
-        incident=case.incident_id,
-        state=case.state,
-        outcome=decision.outcome,
-        standing=decision.standing,
-        severity=decision.severity,
-        decision_id=case.decision_id,
-        new_incident=done.new_incident,
-    )
+    return command_answer(done)
 
 
-_OTHERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the same had been said before"},
-    403: {"description": "not this role's, or not this ward's, to do"},
-    404: {"description": "no incident that the caller may see"},
-    409: {"description": "not in this state; the detail says why"},
-    413: {"description": f"a body of more than {MAX_BYTES} bytes"},
+_OTHERS: Responses = {
+    200: {"model": CommandAnswer, "description": "the same had been said before"},
+    **problems({409: "not in this state; the detail says why"}),
 }
 
 
 @router.post("/verifications", status_code=201, responses=_OTHERS)
-async def verify(escalation: Wired, caller: Actor, incident_id: str, body: Verification, response: Response) -> Answer:
+async def post_verification(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("verify", "dismiss"))],
+    incident_id: str,
+    body: Verification,
+    response: Response,
+) -> CommandAnswer:
     """The desk found out whether it happened; a `false` report is dismissed with the reason."""
     if body.verdict == "false":
         if said := body.model_dump(include={"firecrackers_exploded", "category"}, exclude_none=True):
@@ -138,35 +74,63 @@ async def verify(escalation: Wired, caller: Actor, incident_id: str, body: Verif
 
 
 @router.post("/designations", status_code=201, responses=_OTHERS)
-async def designate(
-    escalation: Wired, caller: Actor, incident_id: str, body: Designation, response: Response
-) -> Answer:
+async def post_designation(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("designate"))],
+    incident_id: str,
+    body: Designation,
+    response: Response,
+) -> CommandAnswer:
     """Call it "nổi cộm" (prominent), or no longer, with the reason."""
     done = await commands.designate(escalation, incident_id, caller, body.reason, prominent=body.prominent)
     return _answer(done, response)
 
 
 @router.post("/severity", status_code=201, responses=_OTHERS)
-async def revise(escalation: Wired, caller: Actor, incident_id: str, body: Revision, response: Response) -> Answer:
+async def post_severity(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("revise"))],
+    incident_id: str,
+    body: Revision,
+    response: Response,
+) -> CommandAnswer:
     """New figures of harm. A ward's own can only raise the severity."""
     harm = events.Harm(**body.harm.model_dump())
     return _answer(await commands.revise(escalation, incident_id, caller, body.reason, harm), response)
 
 
 @router.post("/merges", status_code=201, responses=_OTHERS)
-async def merge(escalation: Wired, caller: Actor, incident_id: str, body: Merge, response: Response) -> Answer:
+async def post_merge(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("merge"))],
+    incident_id: str,
+    body: Merge,
+    response: Response,
+) -> CommandAnswer:
     """This incident is the same as `into`, which takes its reports."""
     return _answer(await commands.merge(escalation, incident_id, caller, body.reason, body.into), response)
 
 
 @router.post("/splits", status_code=201, responses=_OTHERS)
-async def split(escalation: Wired, caller: Actor, incident_id: str, body: Split, response: Response) -> Answer:
+async def post_split(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("split"))],
+    incident_id: str,
+    body: Split,
+    response: Response,
+) -> CommandAnswer:
     """These reports are about something else; `new_incident` takes them."""
     return _answer(await commands.split(escalation, incident_id, caller, body.reason, body.reports), response)
 
 
 @router.post("/handoffs", status_code=201, responses=_OTHERS)
-async def hand_off(escalation: Wired, caller: Actor, incident_id: str, body: Handoff, response: Response) -> Answer:
+async def post_handoff(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("hand_off", "reassign"))],
+    incident_id: str,
+    body: Handoff,
+    response: Response,
+) -> CommandAnswer:
     """To the police, or to the unit that took this part of one that was divided."""
     if body.to == "police":
         if body.unit is not None:
@@ -179,26 +143,48 @@ async def hand_off(escalation: Wired, caller: Actor, incident_id: str, body: Han
 
 
 @router.post("/responses", status_code=201, responses=_OTHERS)
-async def respond(escalation: Wired, caller: Actor, incident_id: str, body: ResponseText, response: Response) -> Answer:
+async def post_response(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("respond"))],
+    incident_id: str,
+    body: ResponseText,
+    response: Response,
+) -> CommandAnswer:
     """What was done on the spot."""
     return _answer(await commands.respond(escalation, incident_id, caller, body.text), response)
 
 
 @router.post("/closure-proposals", status_code=201, responses=_OTHERS)
-async def propose_closure(
-    escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response
-) -> Answer:
+async def post_closure_proposal(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("propose_closure"))],
+    incident_id: str,
+    body: Reasoned,
+    response: Response,
+) -> CommandAnswer:
     """The ward holds it to be over; the desk decides."""
     return _answer(await commands.propose_closure(escalation, incident_id, caller, body.reason), response)
 
 
 @router.post("/closures", status_code=201, responses=_OTHERS)
-async def close(escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response) -> Answer:
+async def post_closure(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("close"))],
+    incident_id: str,
+    body: Reasoned,
+    response: Response,
+) -> CommandAnswer:
     """The city confirms that it is over."""
     return _answer(await commands.close(escalation, incident_id, caller, body.reason), response)
 
 
 @router.post("/reopenings", status_code=201, responses=_OTHERS)
-async def reopen(escalation: Wired, caller: Actor, incident_id: str, body: Reasoned, response: Response) -> Answer:
+async def post_reopening(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("reopen"))],
+    incident_id: str,
+    body: Reasoned,
+    response: Response,
+) -> CommandAnswer:
     """It is not over, or was not false: everybody is told again."""
     return _answer(await commands.reopen(escalation, incident_id, caller, body.reason), response)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel
+from sqlalchemy import Row
 
 from services.escalation.application.escalation import Escalation
 from shared.http.guard import require
@@ -31,6 +31,6 @@ def own_ward(caller: Principal, ward: str | None) -> str | None:
     return caller.ward or ""
 
 
-class Page(BaseModel):
-    items: list[dict[str, Any]]
-    next: str | None
+def wards_of(row: Row[Any]) -> set[str]:
+    """Codes of the wards whose people may see the incident: its own, and the one that took its place."""
+    return {row.unit_code} | ({row.successor["code"]} if row.successor else set[str]())

@@ -1,18 +1,29 @@
 """Routes on the directory: what was so, as it was known, and changes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.api.common import DirectoryReader, Page, Wired
+from services.escalation.api.common import DirectoryReader, Wired
+from services.escalation.api.models.directory import (
+    Changed,
+    ContactRows,
+    DirectoryPage,
+    Item,
+    RosterRows,
+    TenureRows,
+    changed,
+    contact_item,
+    roster_item,
+    tenure_item,
+    unit_item,
+)
 from services.escalation.application.escalation import Escalation
-from services.escalation.application.record_directory import ImportSummary, record
-from services.escalation.domain.directory.diff import Difference
-from services.escalation.domain.directory.schemas import ContactRow, RequestedChanges, RosterRow, Tables, TenureRow
+from services.escalation.application.record_directory import record
+from services.escalation.domain.directory.schemas import RequestedChanges, Tables
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -22,13 +33,13 @@ from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
 
-MAX_ROWS, MAX_BYTES = 5_000, 5_000_000
+MAX_BYTES = 5_000_000
 router = APIRouter(route_class=bounded(MAX_BYTES))
 Administrator = Annotated[Principal, Depends(require("admin"))]
 DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
 ListedKind = Literal["tenures", "rosters", "contacts", "units"]
-Item = tuple[list[str | int], dict[str, Any]]
-"""A sort key, unique in its list, and what is shown."""
+Found = list[tuple[list[str | int], Any]]
+"""Records, each with a sort key that is unique in its list."""
 SEE_CONTACTS = ("desk", "admin")
 
 
@@ -42,7 +53,7 @@ async def get_directory(
     kind: ListedKind = "tenures",
     limit: Limit = 50,
     cursor: str | None = None,
-) -> Page:
+) -> DirectoryPage:
     """Who held each post at `as_of` (who was on duty, which units there were), as it was known at `known_at`.
 
     Both are now if not given; a `known_at` to come is taken for now. A change is recorded later than any before it and
@@ -56,44 +67,33 @@ async def get_directory(
         await directory.lock_to_read(connection)
         now = escalation.clock.now()
         known = min(known_at or now, now)
-        found = await _ITEMS[kind](connection, as_of or now, known, ward)
+        find, shown = _LISTS[kind]
+        found = await find(connection, as_of or now, known, ward)
     page, following = cursors.page(sorted(found, key=lambda item: item[0]), lambda item: item[0], limit, cursor)
-    return Page(items=[shown for _, shown in page], next=following)
+    return DirectoryPage(items=[shown(record) for _, record in page], next=following)
 
 
-async def _tenures(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+async def _tenures(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
     found = await directory.tenures(connection, known, as_of=as_of)
     return [
-        ([t.unit.code, t.unit.valid_from.isoformat(), t.post, t.tenure_id], _shown("tenure", t))
+        ([t.unit.code, t.unit.valid_from.isoformat(), t.post, t.tenure_id], t)
         for t in found
         if ward in (None, t.unit.code)
     ]
 
 
-async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
     found = await directory.duties(connection, known, as_of=as_of)
     return [
-        ([d.level, d.unit_code or "", d.valid_from.isoformat(), d.roster_id], _shown("roster", d))
+        ([d.level, d.unit_code or "", d.valid_from.isoformat(), d.roster_id], d)
         for d in found
         if ward in (None, d.unit_code)
     ]
 
 
-def _shown(kind: str, record: BaseModel) -> dict[str, Any]:
-    return {"kind": kind} | record.model_dump(mode="json")
-
-
-async def _units(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+async def _units(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
     found = await directory.units_known(connection, known, _day(as_of))
-    names = ("code", "valid_from", "valid_to", "name", "successors", "legal_act", "recorded_at", "superseded_at")
-    return [
-        (
-            [row.code, row.valid_from.isoformat()],
-            {"kind": "unit", "type": row.kind, **{name: getattr(row, name) for name in names}},
-        )
-        for row in found
-        if ward in (None, row.code)
-    ]
+    return [([row.code, row.valid_from.isoformat()], row) for row in found if ward in (None, row.code)]
 
 
 def _day(instant: datetime) -> date:
@@ -104,7 +104,7 @@ def _day(instant: datetime) -> date:
         return instant.date()
 
 
-async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> list[Item]:
+async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
     """`ward`: of those who hold a post or are on duty there at `as_of`."""
     rows = await directory.contacts_known(connection, known)
     if ward is not None:
@@ -112,66 +112,17 @@ async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetim
         turns = await directory.duties(connection, known, as_of=as_of)
         there |= {d.holder_id for d in turns if d.unit_code == ward}
         rows = [row for row in rows if row.holder_id in there]
-    names = ("holder_id", "quiet_from", "quiet_to", "recorded_at", "superseded_at")
-    return [
-        (
-            [row.holder_id, number],
-            {"kind": "contact", "channel": row.channel.partition("://")[0]}
-            | {name: getattr(row, name) for name in names},
-        )
-        for number, row in enumerate(sorted(rows, key=lambda row: (row.holder_id, row.channel)))
-    ]
+    in_order = sorted(rows, key=lambda row: (row.holder_id, row.channel))
+    return [([row.holder_id, number], row) for number, row in enumerate(in_order)]
 
 
-_ITEMS = {"tenures": _tenures, "rosters": _rosters, "contacts": _contacts, "units": _units}
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TenureRows(Body):
-    rows: Annotated[list[TenureRow], Field(min_length=1, max_length=MAX_ROWS)]
-
-
-class RosterRows(Body):
-    rows: Annotated[list[RosterRow], Field(min_length=1, max_length=MAX_ROWS)]
-
-
-class ContactRows(Body):
-    """All channels of each person that is named."""
-
-    rows: Annotated[list[ContactRow], Field(min_length=1, max_length=MAX_ROWS)]
-
-
-class Shown(BaseModel):
-    """A record that `row` adds, or one that it supersedes."""
-
-    kind: str
-    row: int
-    record: dict[str, Any]
-
-
-class Superseded(Shown):
-    """`became`: for each record in its place, what is other there, old and new; nothing is in its place if empty."""
-
-    became: list[dict[str, tuple[Any, Any]]]
-
-
-class Remark(BaseModel):
-    row: int | None
-    detail: str
-
-
-class Changed(BaseModel):
-    dry_run: bool
-    rows: int
-    recorded: int
-    """Rows that change something."""
-    unchanged: int
-    added: list[Shown]
-    superseded: list[Superseded]
-    notes: list[Remark]
+Find = Callable[[AsyncConnection, datetime, datetime, str | None], Awaitable[Found]]
+_LISTS: dict[ListedKind, tuple[Find, Callable[[Any], Item]]] = {
+    "tenures": (_tenures, tenure_item),
+    "rosters": (_rosters, roster_item),
+    "contacts": (_contacts, contact_item),
+    "units": (_units, unit_item),
+}
 
 
 @router.put("/directory/tenures")
@@ -203,23 +154,4 @@ async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Chan
     if done.errors:
         pointers = [(f"#/rows/{e.line}" + (f"/{e.field}" if e.field else ""), e.detail) for e in done.errors]
         raise invalid([FieldError(pointer, detail) for pointer, detail in pointers])
-    return _changed(done)
-
-
-def _changed(done: ImportSummary) -> Changed:
-    return Changed(
-        dry_run=done.dry_run,
-        rows=done.lines,
-        recorded=done.recorded,
-        unchanged=done.unchanged,
-        added=[Shown(kind=d.kind, row=d.place[1], record=d.record) for d in _of(done.differences, "added")],
-        superseded=[
-            Superseded(kind=d.kind, row=d.place[1], record=d.record, became=list(d.became))
-            for d in _of(done.differences, "superseded")
-        ],
-        notes=[Remark(row=n.line, detail=n.detail) for n in done.notes],
-    )
-
-
-def _of(found: Sequence[Difference], change: str) -> list[Difference]:
-    return [d for d in found if d.change == change]
+    return changed(done)

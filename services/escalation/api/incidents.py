@@ -1,23 +1,28 @@
 """Routes on incidents: list, one, acknowledge."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel
 
-from services.escalation.api import views
-from services.escalation.api.common import Page, Reader, Severity, Wired, own_ward
-from services.escalation.application import acknowledge as acknowledging
+from services.escalation.api.common import Reader, Severity, Wired, own_ward, wards_of
+from services.escalation.api.models.commands import AcknowledgementAnswer
+from services.escalation.api.models.incidents import (
+    IncidentDetails,
+    IncidentPage,
+    incident,
+    incident_details,
+)
 from services.escalation.application.access import require_ward
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.store import incident_queries, timeline
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
+from shared.http.fields import KnownCategory
 from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
-from shared.inputs import KnownCategory
 
 router = APIRouter()
 Asked = Annotated[Principal, Depends(require("official", "desk", "leader"))]
@@ -35,7 +40,7 @@ async def list_incidents(
     occurred_to: Instant | None = None,
     limit: Limit = 50,
     cursor: str | None = None,
-) -> Page:
+) -> IncidentPage:
     """Incidents, newest first."""
     filters = {
         "ward": own_ward(caller, ward),
@@ -46,11 +51,10 @@ async def list_incidents(
     after = _incident_key(cursor) if cursor else None
     async with escalation.database.connect() as connection:
         rows = await incident_queries.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
-    items = [views.incident(row) for row in rows[:limit]]
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     next_ = cursors.encode([last.opened_at.isoformat(), last.incident_id]) if last else None
-    return Page(items=items, next=next_)
+    return IncidentPage(items=[incident(row) for row in rows[:limit]], next=next_)
 
 
 def _incident_key(cursor: str) -> tuple[datetime, str]:
@@ -62,26 +66,28 @@ def _incident_key(cursor: str) -> tuple[datetime, str]:
 
 
 @router.get("/incidents/{incident_id}")
-async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> dict[str, Any]:
+async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> IncidentDetails:
     """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
     async with escalation.database.connect() as connection:
         whole = await incident_queries.one(connection, incident_id)
         told = await timeline.of_incident(connection, incident_id)
     if whole is None:
         raise Problem(404, f"there is no incident {incident_id}")
-    require_ward(caller, views.wards_of(whole["incident"]))
-    return views.whole_incident(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
+    require_ward(caller, wards_of(whole["incident"]))
+    return incident_details(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
 
 
-class AcknowledgementAnswer(BaseModel):
-    incident: str
-    state: str
-    acknowledged: list[str]
-
-
-@router.post("/incidents/{incident_id}/acknowledgements", status_code=201)
-async def acknowledge(escalation: Wired, caller: Asked, incident_id: str, response: Response) -> AcknowledgementAnswer:
+@router.post(
+    "/incidents/{incident_id}/acknowledgements",
+    status_code=201,
+    responses={200: {"model": AcknowledgementAnswer, "description": "the same had been said before"}},
+)
+async def post_acknowledgement(
+    escalation: Wired, caller: Asked, incident_id: str, response: Response
+) -> AcknowledgementAnswer:
     """Say that the holder of the token's post, or the office, has seen the notice; 200 when that was said before."""
-    done = await acknowledging.acknowledge(escalation, incident_id, caller)
+    done = await acknowledge(escalation, incident_id, caller)
     response.status_code = 201 if done.is_new else 200
-    return AcknowledgementAnswer(incident=done.incident, state=done.state, acknowledged=list(done.notices))
+    return AcknowledgementAnswer.model_validate(
+        {"incident": done.incident, "state": done.state, "acknowledged": done.notices}
+    )

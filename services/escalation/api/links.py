@@ -3,20 +3,16 @@
 Looking does nothing, since mail and chat programs look at links by themselves. Without a valid link nothing is told.
 """
 
-import base64
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
-from pydantic import BaseModel
+from pydantic import AwareDatetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.escalation.api.common import Wired
@@ -28,6 +24,9 @@ from services.escalation.store import signed_links as store
 from services.escalation.store.signed_links import LinkedNotice
 from shared.clock import local
 from shared.http import errors
+from shared.http.fields import Answer
+from shared.http.html_page import HtmlPage, load, wants_json
+from shared.http.openapi import PROBLEM_CONTENT, Responses
 from shared.http.problem import Problem
 from shared.messaging import is_transient
 
@@ -80,7 +79,7 @@ BUSY = Refusal(
 )
 
 
-class LinkAnswer(BaseModel):
+class LinkAnswer(Answer):
     """The notice behind the link, and whether it is acknowledged."""
 
     notice_id: str
@@ -89,8 +88,9 @@ class LinkAnswer(BaseModel):
     title: str
     body: str
     exercise: bool
-    due_at: datetime | None
-    acknowledged_at: datetime | None
+    due_at: AwareDatetime | None
+    """To be acknowledged by then."""
+    acknowledged_at: AwareDatetime | None
     acknowledged_by: str | None
 
 
@@ -106,8 +106,7 @@ class Asked:
 
     @property
     def wants_json(self) -> bool:
-        kinds = {kind.partition(";")[0].strip() for kind in self.request.headers.get("accept", "").split(",")}
-        return "application/json" in kinds and "text/html" not in kinds
+        return wants_json(self.request)
 
 
 async def _asked(
@@ -121,24 +120,27 @@ async def _asked(
 
 
 Link = Annotated[Asked, Depends(_asked)]
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+_PAGE = {"text/html": {"schema": {"type": "string"}}}
+_ANSWERS: Responses = {
     200: {
         "description": "the notice; JSON where only that is asked for",
         "content": {"application/json": {"schema": LinkAnswer.model_json_schema()}},
     },
-    404: {"description": "no link of ours"},
-    410: {"description": "an expired one"},
+    **{
+        status: {"description": f"{text}; a problem where only JSON is asked for", "content": _PAGE | PROBLEM_CONTENT}
+        for status, text in {404: "no link of ours", 410: "an expired one", 503: "the database does not answer"}.items()
+    },
 }
 
 
 @router.get("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
-async def show(asked: Link) -> Response:
+async def get_link(asked: Link) -> Response:
     """The notice of a signed link. Changes nothing."""
     return await _answer(asked, _valid)
 
 
 @router.post("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
-async def acknowledge(asked: Link) -> Response:
+async def post_link_acknowledgement(asked: Link) -> Response:
     """Acknowledge the notice as its recipient; a second time, or by another's doing, it is as it was."""
 
     async def work(asked: Asked) -> LinkedNotice | Refusal:
@@ -216,39 +218,6 @@ def _time(at: datetime | None) -> str | None:
     return f"{local(at):%H:%M %d/%m/%Y}" if at else None
 
 
-@dataclass(frozen=True)
-class Page:
-    template: Template
-    css: Markup
-    headers: dict[str, str]
-
-    def response(self, status: int, **values: Any) -> HTMLResponse:
-        return HTMLResponse(self.template.render(css=self.css, **values), status)
-
-
 @cache
-def _page() -> Page:
-    """No script, nothing from elsewhere; the style sheet is named by its hash. Nobody may keep, frame or index it."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = (PAGES / "link.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "cache-control": "no-store",
-        "content-language": "vi, en",
-        "content-security-policy": policy,
-        "referrer-policy": "no-referrer",
-        "vary": "Accept",
-        "x-content-type-options": "nosniff",
-        "x-frame-options": "DENY",
-        "x-robots-tag": "noindex",
-    }
-    return Page(environment.get_template("link.html"), Markup(css), headers)  # noqa: S704 # our own file
+def _page() -> HtmlPage:
+    return load(PAGES, "link", "form-action 'self'")

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.escalation.api.common import Reader, own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
+from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
 
 log = structlog.get_logger()
@@ -25,6 +26,10 @@ LONGEST_SECONDS = 900.0
 GOODBYE_SECONDS = 1.0
 MOST_LISTENERS = 1_000
 """Of one process."""
+EVENTS = (
+    "Server-sent events: `id` is the place to resume from, `data` one event as docs/schemas describes its `type`."
+    " An `id` without `data` moves the place and is no event."
+)
 _ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -87,9 +92,15 @@ async def _gone(receive: Receive) -> None:
     "/stream",
     status_code=200,
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "events (CloudEvents 1.0), without an end"}},
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string", "description": EVENTS}}},
+            "description": "events (CloudEvents 1.0), without an end",
+        },
+        **problems({422: "`Last-Event-ID` is not an id of this stream", 503: "too many follow it here"}),
+    },
 )
-async def stream(
+async def get_stream(
     request: Request,
     caller: Reader,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,

@@ -5,27 +5,25 @@ so what a client hashes is what the log hashed.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.ledger.api.models import ConsistencyProof, EntriesQuery, EntryItem, EntryPage, InclusionProof
 from services.ledger.application import Ledger
 from services.ledger.domain import export, merkle
 from services.ledger.domain.merkle import Coordinate, Plan
-from services.ledger.domain.projection import short_kind
 from services.ledger.store import queries
 from services.ledger.store.nodes import nodes_at
-from services.ledger.store.queries import EntryRow, Filter, Head
+from services.ledger.store.queries import EntryRow, Head
 from shared.http import cursor as cursors
-from shared.http.cursor import Instant
 from shared.http.guard import require
 from shared.http.problem import FieldError, Problem, invalid
 
-router = APIRouter()
+router = APIRouter(tags=["entries and proofs"])
 BIGINT = 2**63
 
 
@@ -35,78 +33,12 @@ async def _ledger(request: Request) -> Ledger:
 
 Wired = Annotated[Ledger, Depends(_ledger)]
 auditors = [Depends(require("auditor", "admin"))]
-# U+0000 is no text for PostgreSQL
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Index = Annotated[int, Path(ge=0, lt=BIGINT)]
 Size = Annotated[int, Query(ge=0, lt=BIGINT)]
 
 
-class EntriesQuery(BaseModel):
-    """An unknown parameter is refused: a mistyped filter must not look like a complete answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    incident: Name | None = None
-    ward: Name | None = None
-    category: Name | None = None
-    official: Name | None = None
-    kind: Name | None = None
-    """`report.received`, with or without prefix and version."""
-    occurred_from: Instant | None = None
-    occurred_to: Instant | None = None
-    recorded_from: Instant | None = None
-    recorded_to: Instant | None = None
-    order: Literal["asc", "desc"] = "asc"
-    limit: cursors.Limit = 50
-    cursor: str | None = None
-
-    def wanted(self) -> Filter:
-        return Filter(
-            incident=self.incident,
-            ward=self.ward,
-            category=self.category,
-            official=self.official,
-            kind=short_kind(self.kind) if self.kind else None,
-            occurred_from=self.occurred_from,
-            occurred_to=self.occurred_to,
-            recorded_from=self.recorded_from,
-            recorded_to=self.recorded_to,
-        )
-
-
-class EntryItem(BaseModel):
-    index: int
-    leaf_hash: str
-    """64 hex digits: SHA-256 of 0x00 and the body's bytes."""
-    body: dict[str, Any]
-
-
-class EntryPage(BaseModel):
-    items: list[EntryItem]
-    next: str | None
-    size: int
-    """Entries in the log at the newest checkpoint."""
-
-
-class InclusionProof(BaseModel):
-    """RFC 9162, 2.1.3; hashes in hex. `checkpoint` is the signed note of that size, where one was signed."""
-
-    index: int
-    size: int
-    leaf_hash: str
-    path: list[str]
-    root: str
-    checkpoint: str | None
-
-
-class ConsistencyProof(BaseModel):
-    """RFC 9162, 2.1.4; hashes in hex."""
-
-    first: int
-    second: int
-    first_root: str
-    second_root: str
-    path: list[str]
+class Export(StreamingResponse):
+    media_type = "application/x-ndjson"
 
 
 @router.get("/entries", response_model=EntryPage, dependencies=auditors)
@@ -128,6 +60,7 @@ async def list_entries(ledger: Wired, query: Annotated[EntriesQuery, Query()]) -
 
 @router.get("/entries/{index}", response_model=EntryItem, dependencies=auditors)
 async def get_entry(ledger: Wired, index: Index) -> Response:
+    """One entry."""
     async with ledger.engine.connect() as connection:
         row = await queries.one(connection, index)
     if row is None:
@@ -173,20 +106,29 @@ async def get_consistency_proof(ledger: Wired, first: Size, second: Size | None 
     )
 
 
-@router.get("/checkpoint", response_class=PlainTextResponse)
+@router.get(
+    "/checkpoint",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "origin, size, root and signatures, a line each (C2SP tlog-checkpoint)"}},
+)
 async def get_checkpoint(ledger: Wired) -> PlainTextResponse:
     """The newest C2SP signed note; public, so that anybody can keep one."""
     async with ledger.engine.connect() as connection:
         return PlainTextResponse((await _head(connection)).note)
 
 
-@router.get("/export", response_class=StreamingResponse, dependencies=auditors)
-async def get_export(ledger: Wired, format: Literal["ndjson"] = "ndjson") -> StreamingResponse:  # noqa: A002
+@router.get(
+    "/export",
+    response_class=Export,
+    dependencies=auditors,
+    responses={200: {"description": "a header line, then a line an entry; `trucban ledger verify` checks it off-line"}},
+)
+async def get_export(ledger: Wired, format: Literal["ndjson"] = "ndjson") -> Export:  # noqa: A002
     """The whole log up to the newest checkpoint, for `trucban ledger verify`."""
     async with ledger.engine.connect() as connection:
         head = await _head(connection)
     headers = {"Content-Disposition": f'attachment; filename="trucban-ledger-{head.size}.{format}"'}
-    return StreamingResponse(export_lines(ledger, head), media_type="application/x-ndjson", headers=headers)
+    return Export(export_lines(ledger, head), headers=headers)
 
 
 async def export_lines(ledger: Ledger, head: Head) -> AsyncGenerator[bytes]:

@@ -1,0 +1,1 @@
+"""What the routes take and answer. Nothing personal is shown beyond the rule's need."""

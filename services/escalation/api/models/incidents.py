@@ -1,0 +1,260 @@
+"""An incident: one line of a list, and all that belongs to it."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime
+from sqlalchemy import Row
+
+from services.escalation.api.models.decisions import DecisionItem, decision_item
+from services.escalation.domain.incidents.finding import FindingKind
+from services.escalation.domain.incidents.incident import TimerKind
+from services.escalation.domain.incidents.lifecycle import State
+from services.escalation.domain.notices.notification import Purpose
+from services.escalation.domain.notices.pacing import scheme
+from services.escalation.domain.rules.accountability import Limb, Outcome, Party
+from services.escalation.store.timeline import without_reporter
+from shared.events import Firecracker, Harm, UnitRef
+from shared.http.fields import Answer, Category, Page, Severity, Stored
+
+A = TypeVar("A", bound=Answer)
+DeliveryState = Literal["queued", "sending", "sent", "delivered", "failed", "given_up", "cancelled"]
+DeadlineState = Literal["pending", "passed", "cancelled"]
+
+
+class Ward(Answer):
+    """The ward or commune (phường, xã). Codes are reused over the years: `code` and `valid_from` are the key."""
+
+    code: str
+    valid_from: date
+    name: str
+    kind: Literal["phường", "xã"]
+
+
+class Incident(Answer):
+    """What one or more reports are about, and where it stands."""
+
+    id: str
+    ward: Ward
+    opened_at: AwareDatetime
+    """By our clock."""
+    category: Category
+    family: str
+    """Reports of one family can be about one incident."""
+    exercise: bool
+    """An exercise (diễn tập), which is in no count."""
+    occurred_at: AwareDatetime
+    """The time of occurrence of its first report."""
+    state: State
+    """received → notified → acknowledged → responding → closure_proposed, then one of the ends."""
+    outcome: Outcome
+    """Whether the rule applies, by the standing decision."""
+    limb: Limb | None
+    """By which part of the rule it applies."""
+    standing: Literal["provisional", "confirmed"]
+    severity: Severity | None
+    """4 is the gravest; null: not known."""
+    rulebook_version: str | None
+    """The rulebook in force when it occurred; null: there was none."""
+    round: int
+    """From 1; in each, whoever answers is asked once."""
+    level: int
+    """How far up the chain this round has gone: 0 is the post-holders."""
+    successor: Annotated[dict[str, Any], Stored(UnitRef)] | None
+    """The unit that took the place of its ward, whose post-holders answer now."""
+    merged_into: str | None
+    """Id of the incident that has its reports now."""
+
+
+_OF_THE_ROW = tuple(name for name in Incident.model_fields if name not in ("id", "ward"))
+
+
+class IncidentPage(Page[Incident]):
+    """Incidents, the newest first."""
+
+
+class Source(Answer):
+    """The credential that sent a report, never the person who saw it."""
+
+    kind: Literal["officer", "device", "desk", "admin"]
+    subject: str | None = None
+    """Shown to the desk alone; absent for everybody else."""
+
+
+class Texts(Answer):
+    """Free text and place of a report. What was not given, or was erased, is absent."""
+
+    description: str | None = None
+    neighbourhood: str | None = None
+    location: str | None = None
+    """JSON: `{"latitude", "longitude", "accuracy_m"}`, degrees WGS 84 and metres."""
+
+
+class Report(Answer):
+    """One report as the rule looks at it. What was not given is absent."""
+
+    report_id: str
+    category: Category
+    source: Source
+    occurred_at: AwareDatetime
+    """As its sender says."""
+    received_at: AwareDatetime
+    """By our clock."""
+    harm: Harm | None = None
+    firecracker: Firecracker | None = None
+    clock_ahead: bool = False
+    """`occurred_at` is later than our clock allowed at receipt: the sender's clock is off."""
+    personal: Texts | None
+    """Null where the caller need not act on it, or there is none."""
+
+
+class FindingItem(Answer):
+    """What a person found, or did, about the incident."""
+
+    finding_id: str
+    kind: FindingKind
+    author: str | None
+    """A credential's subject; null where it is an officer, whom the desk alone sees."""
+    role: str
+    content: dict[str, Any]
+    """Open, by `kind`: verification has firecrackers_exploded and reclassified; designation prominent; severity harm
+    and until; merge into and reports; split new_incident and reports; hand_off and reassignment to."""
+    made_at: AwareDatetime
+    reason: str | None
+    """Free text; null where the caller need not act on it, or it was erased."""
+
+
+class Related(Answer):
+    """Another incident that may have to do with this one."""
+
+    id: str
+    reason: str
+
+
+class NoticeItem(Answer):
+    """What one person is told for one purpose."""
+
+    notice_id: str
+    recipient: str
+    """A holder's id, `desk` or `leadership`."""
+    purpose: Purpose
+    round: int
+    posts: list[str]
+    """For which they are told."""
+    title: str
+    exercise: bool
+    issued_at: AwareDatetime
+    due_at: AwareDatetime | None
+    """To be acknowledged by then."""
+    acknowledged_at: AwareDatetime | None
+    acknowledged_by: str | None
+
+
+class DeliveryItem(Answer):
+    """Bringing a notice over one channel."""
+
+    delivery_id: str
+    notice_id: str
+    state: DeliveryState
+    attempts: int
+    error: str | None
+    finished_at: AwareDatetime | None
+    bundle_id: str | None
+    """The same for all that went out as one message."""
+    channel: str
+    """Its scheme only: the rest is an address or a secret."""
+
+
+class DeadlineItem(Answer):
+    """A due time, and what became of it."""
+
+    kind: TimerKind
+    level: int
+    """Whose time it is: 0 the post-holders', then the levels of the chain."""
+    notice_id: str | None
+    due_at: AwareDatetime
+    state: DeadlineState
+
+
+class TimelineItem(Answer):
+    """One event of the incident."""
+
+    id: str
+    type: str
+    """Such as `vn.trucban.incident.opened.v1`."""
+    at: AwareDatetime
+    sequence: int | None
+    """The incident's own counter, from 1 without a gap."""
+    cause: str | None
+    """Id of the event that caused it."""
+    data: dict[str, Any]
+    """Open: the event's data by its `type`, as docs/schemas describes them, without what stands elsewhere in this
+    answer and without personal values."""
+
+
+class IncidentDetails(Incident):
+    """An incident with all that belongs to it, each list in its order."""
+
+    reports: list[Annotated[dict[str, Any], Stored(Report)]]
+    decision: DecisionItem | None
+    """The standing one, which is the last of `decisions`."""
+    decisions: list[DecisionItem]
+    parties: list[Annotated[dict[str, Any], Stored(Party)]]
+    """The posts that the standing decision names."""
+    findings: list[FindingItem]
+    related: list[Related]
+    notices: list[NoticeItem]
+    deliveries: list[DeliveryItem]
+    deadlines: list[DeadlineItem]
+    timeline: list[Annotated[dict[str, Any], Stored(TimelineItem)]]
+
+
+def incident(row: Row[Any]) -> Incident:
+    return Incident(**_columns(row))
+
+
+def _columns(row: Row[Any]) -> dict[str, Any]:
+    ward = Ward(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name, kind=row.unit_kind)
+    return {"id": row.incident_id, "ward": ward} | {name: getattr(row, name) for name in _OF_THE_ROW}
+
+
+def incident_details(
+    whole: dict[str, Any], timeline: Sequence[dict[str, Any]], *, shows_senders: bool, shows_texts: bool
+) -> IncidentDetails:
+    """`shows_senders`: with the credential of who reported, and of the officer who found more; for the desk alone.
+    `shows_texts`: with free text and point, for those who must act."""
+    decisions = [decision_item(row) for row in whole["decisions"]]
+    standing = decisions[-1] if decisions else None
+    this = whole["incident"].incident_id
+    return IncidentDetails(
+        **_columns(whole["incident"]),
+        reports=[_report(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["reports"]],
+        decision=standing,
+        decisions=decisions,
+        parties=standing.record["parties"] if standing else [],
+        findings=[_finding(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["findings"]],
+        related=[
+            Related(id=row.other_id if row.incident_id == this else row.incident_id, reason=row.reason)
+            for row in whole["links"]
+        ],
+        notices=[_of_row(NoticeItem, row) for row in whole["notices"]],
+        deliveries=[_of_row(DeliveryItem, row, channel=scheme(row.channel)) for row in whole["deliveries"]],
+        deadlines=[_of_row(DeadlineItem, row) for row in whole["deadlines"]],
+        timeline=[t if shows_senders else t | {"data": without_reporter(t["data"])} for t in timeline],
+    )
+
+
+def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
+    source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
+    return row.facts | {"source": source, "personal": row.personal if shows_texts else None}
+
+
+def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:
+    hidden = not shows_senders and row.role == "officer"
+    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=row.reason if shows_texts else None)
+
+
+def _of_row(model: type[A], row: Row[Any], **instead: Any) -> A:
+    """Each field from the column of its name, but for what is given `instead`."""
+    return model(**{name: getattr(row, name) for name in model.model_fields if name not in instead}, **instead)

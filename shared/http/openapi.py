@@ -1,0 +1,142 @@
+"""The OpenAPI document of a service, with what FastAPI does not know: problems, roles, and bodies read by hand.
+
+Which problems a route can answer follows from what it is made of: its guard, its path, its parameters, its body. What
+only the route knows (409, say) it declares itself with `problems`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import BaseModel
+
+from shared.http.body import read
+from shared.http.guard import Guard
+from shared.http.schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+REFERENCE = "#/components/schemas/{model}"
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}}
+NO_DATABASE = "the database does not answer: send the same again in a moment"
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(described: Mapping[int, str]) -> Responses:
+    """For a route's `responses`: what each status means there."""
+    return {status: {"description": text, "content": PROBLEM_CONTENT} for status, text in described.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class RawBody:
+    """A dependency: the bytes of a body that the route parses itself. `content`: its media types, for the document.
+
+    Goes after the guard among the parameters, so that nobody's body is read whose token is not known.
+    """
+
+    limit: int
+    content: Mapping[str, Any]
+    models: Iterable[type[BaseModel]] = field(default=())
+    """What `content` refers to."""
+
+    async def __call__(self, request: Request) -> bytes:
+        """Raises Problem 413."""
+        return await read(request, self.limit)
+
+
+class DocumentedApp(FastAPI):
+    """A FastAPI application whose document is complete. Made once: nothing may be added to it after that."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = self._complete(super().openapi())
+        return self.openapi_schema
+
+    def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
+        schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas |= _schemas_of(Problem)
+        for route in iter_route_contexts(self.routes):
+            if isinstance(route.original_route, APIRoute) and route.include_in_schema:
+                for body in _found(route, RawBody):
+                    for model in body.models:
+                        schemas |= _schemas_of(model)
+                for method in route.methods or ():
+                    _complete_operation(document["paths"][route.path_format][method.lower()], route)
+        return _with_short_names(document)
+
+
+def _with_short_names(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI names two models of one name by their whole modules; the last part of these will do."""
+    text = orjson.dumps(document).decode()
+    for name in document["components"]["schemas"]:
+        if "__" in name:
+            *_, module, short = name.split("__")
+            text = text.replace(name, module.title().replace("_", "") + short)
+    return orjson.loads(text)
+
+
+def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template=REFERENCE)
+    return schema.pop("$defs", {}) | {model.__name__: schema}
+
+
+def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
+    guard = next(_found(route, Guard), None)
+    body = next(_found(route, RawBody), None)
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": dict(body.content)}
+    who = f"Roles: {', '.join(guard.takers)}." if guard else "Public." if "security" not in operation else ""
+    operation["description"] = "\n\n".join(text for text in (operation.get("description"), who) if text)
+    responses: dict[str, Any] = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    limit = body.limit if body is not None else getattr(route.original_route, "body_limit", None)
+    for status, text in _statuses(operation, route, guard, limit):
+        responses.setdefault(status, {"description": text, "content": PROBLEM_CONTENT})
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _statuses(
+    operation: dict[str, Any], route: RouteContext, guard: Guard | None, limit: int | None
+) -> Iterator[tuple[str, str]]:
+    """The problems that follow from what the route is made of."""
+    path = str(route.path)
+    if guard is not None:
+        yield "401", "no token, or one that is not accepted"
+        yield "403", "not this role's, or not this ward's"
+    if "{" in path:
+        yield "404", "there is no such thing, or none that the caller may see"
+    if "requestBody" in operation:
+        yield "400", "the body is not UTF-8 or not JSON"
+        yield "413", f"the body has more than {limit} bytes"
+    if route.body_field is not None or any(_is_checked(p) for p in operation.get("parameters", ())):
+        yield "422", "a parameter or a field of the body is wrong; `errors` names each"
+    if path.startswith("/v1/"):
+        yield "503", NO_DATABASE
+    yield "default", "any other problem: an address that leads nowhere or holds a NUL, or a fault of ours"
+
+
+def _is_checked(parameter: dict[str, Any]) -> bool:
+    """Whether it can be wrong: not where any text will do, but for a cursor only what a list gave out will."""
+    if parameter["name"] == "cursor" or (parameter["required"] and parameter["in"] != "path"):
+        return True
+    schema = parameter["schema"]
+    plain = [{"type": "string"}, {"type": "null"}]
+    said = ("title", "description", "default")
+    kinds = schema.get("anyOf", [schema])
+    return any({name: one[name] for name in one if name not in said} not in plain for one in kinds)
+
+
+def _found(route: RouteContext, kind: type[Any]) -> Iterator[Any]:
+    """What of `kind` the route depends on."""
+    waiting: list[Dependant] = [route.dependant]
+    while waiting:
+        dependant = waiting.pop(0)
+        if isinstance(dependant.call, kind):
+            yield dependant.call
+        waiting += dependant.dependencies
