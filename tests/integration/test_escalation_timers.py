@@ -204,7 +204,7 @@ async def test_a_database_that_is_away_is_no_fault_of_an_incident(city: City, mo
     await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + 20 * MINUTE)
     with monkeypatch.context() as patch:
-        patch.setattr(fire_timers.timers, "pass_deadlines", away)
+        patch.setattr(fire_timers.timers, "fire_due_timers", away)
         with pytest.raises(OperationalError):
             await fire_due_timers(city.escalation)
     assert await fire_due_timers(city.escalation) == 1, "nothing was put aside"
