@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, bindparam, delete, func, insert, literal, select, text, true, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.escalation.store import tables
 from services.escalation.store.tables import contact, deadline, decision, delivery, incident, notice, report
+from services.ledger.store.tables import private
 from shared.events import UnitRef
 from tests.integration.escalation_support import City
 
@@ -153,6 +154,12 @@ async def replace_inputs(city: City, decision_id: str, inputs: Mapping[str, Any]
 
 async def forget_rulebooks(city: City) -> None:
     await _run(city, delete(tables.rulebook))
+
+
+async def erase_personal_values(ledger: AsyncEngine) -> None:
+    """From the one table of the ledger from which rows may be deleted."""
+    async with ledger.begin() as connection:
+        await connection.execute(delete(private))
 
 
 @asynccontextmanager

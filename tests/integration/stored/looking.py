@@ -2,19 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import RowMapping, Table, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.store import tables
+from services.intake import store as intake
 from tests.integration.escalation_support import City
 from tests.integration.stored.records import DueTime, Notice, R, Tenure, every
 
 
 async def stored(city: City, kind: type[R], /, **equal: object) -> tuple[R, ...]:
     """All records of a kind in their order; of those, the ones that equal what is given."""
-    async with city.escalation.database.connect() as connection:
+    return await stored_in(city.escalation.database, kind, **equal)
+
+
+async def stored_in(engine: AsyncEngine, kind: type[R], /, **equal: object) -> tuple[R, ...]:
+    """The same of a service that runs alone."""
+    async with engine.connect() as connection:
         return await every(connection, kind, **equal)
 
 
@@ -50,27 +56,44 @@ async def told_outside_their_tenure(city: City) -> list[tuple[str, str, str]]:
     ]
 
 
+async def commits_of_reports(engine: AsyncEngine) -> int:
+    """By how many transactions intake stored the reports that it has."""
+    writer = literal_column("xmin::text")
+    async with engine.connect() as connection:
+        return (await connection.scalars(select(func.count(writer.distinct())).select_from(intake.report))).one()
+
+
 # --- to be compared with what is there later ---
 
 
-Rows = list[Sequence[Row[Any]]]
-"""Every column of every row of some tables."""
+Rows = list[Sequence[RowMapping]]
+"""Every column of every row, by table."""
+
+
+async def incidents_as_stored(city: City) -> Sequence[RowMapping]:
+    (incidents,) = await _whole(city.escalation.database, tables.incident)
+    return incidents
 
 
 async def notices_as_stored(city: City) -> Rows:
-    return await _whole(city, tables.notice)
+    return await _whole(city.escalation.database, tables.notice)
 
 
 async def decisions_as_stored(city: City) -> Rows:
-    return await _whole(city, tables.decision)
+    return await _whole(city.escalation.database, tables.decision)
 
 
 async def directory_and_what_followed(city: City) -> Rows:
     """All that an import of the directory may write."""
     followed = (tables.deadline, tables.outbox.rows, tables.timeline)
-    return await _whole(city, tables.unit, tables.tenure, tables.roster, tables.contact, *followed)
+    return await _whole(city.escalation.database, tables.unit, tables.tenure, tables.roster, tables.contact, *followed)
 
 
-async def _whole(city: City, *kept: Table) -> Rows:
-    async with city.escalation.database.connect() as connection:
-        return [(await connection.execute(select(table).order_by(*table.primary_key))).all() for table in kept]
+async def reports_as_received(engine: AsyncEngine) -> Rows:
+    return await _whole(engine, intake.report)
+
+
+async def _whole(engine: AsyncEngine, *kept: Table) -> Rows:
+    async with engine.connect() as connection:
+        asked = [select(table).order_by(*table.primary_key) for table in kept]
+        return [(await connection.execute(query)).mappings().all() for query in asked]

@@ -283,6 +283,17 @@ class Received(Record):
 
 
 @dataclass(frozen=True)
+class Owed(Record):
+    """An event that intake still owes to somebody."""
+
+    source = intake.outbox.rows
+    order = ("seq",)
+
+    event_id: str
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Reporter(Record):
     source = intake.reporter
     order = ("report_id",)
