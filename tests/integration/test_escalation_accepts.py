@@ -16,6 +16,8 @@ from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.taxonomy import categories
 from tests.integration.escalation_support import City
+from tests.integration.stored.looking import stored
+from tests.integration.stored.records import Report
 from tests.support import NIGHT, body, depth, new_id, wards
 
 UNITS = wards()
@@ -88,6 +90,6 @@ async def test_every_accepted_report_gets_its_incident_and_can_be_entered_in_the
     await shared_city.emptied()
     shared_city.clock.set(NOW + timedelta(seconds=1))
     await route_reports(shared_city.escalation, reports)
-    assert await shared_city.one("SELECT count(*) FROM escalation.report") == len(accepted)
+    assert len(await stored(shared_city, Report)) == len(accepted)
     for event in (*events, *await shared_city.events()):
         assert entry(event, "trucban.local/ledger", NOW).columns.event_id == event.id

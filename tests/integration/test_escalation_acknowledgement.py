@@ -12,6 +12,8 @@ from shared.events import AcknowledgementRecorded, UnitRef
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from tests.integration.escalation_support import City
+from tests.integration.stored.looking import notices_as_stored, only, stored
+from tests.integration.stored.records import Delivery, DueTime, Incident, Notice
 from tests.support import CHAIR, NIGHT, SECRETARY, SINCE, at, received
 
 LAM_SON = UnitRef(code="14773", valid_from=SINCE, name="Lam Sơn")
@@ -40,17 +42,17 @@ async def test_the_incident_is_acknowledged_once_both_have_said_so(city: City) -
     assert (first.is_new, first.state) == (True, "notified")
     second = await acknowledge(city.escalation, incident, BA_DINH_CHAIR)
     assert (second.is_new, second.state) == (True, "acknowledged")
-    assert await city.one("SELECT state FROM escalation.incident") == "acknowledged"
+    assert (await only(city, Incident)).state == "acknowledged"
 
 
 async def test_saying_it_again_changes_nothing(city: City) -> None:
     incident = await reported(city)
     await acknowledge(city.escalation, incident, BA_DINH_CHAIR)
-    before = await city.rows("SELECT * FROM escalation.notice ORDER BY notice_id")
+    before = await notices_as_stored(city)
     events = await city.events()
     again = await acknowledge(city.escalation, incident, BA_DINH_CHAIR)
     assert (again.is_new, again.state) == (False, "notified")
-    assert await city.rows("SELECT * FROM escalation.notice ORDER BY notice_id") == before
+    assert await notices_as_stored(city) == before
     assert await city.events() == events
 
 
@@ -65,14 +67,15 @@ async def test_one_person_in_both_posts_says_it_once(city: City) -> None:
 async def test_acknowledging_ends_the_deadline_and_what_is_still_to_be_sent(city: City) -> None:
     incident = await reported(city)
     await acknowledge(city.escalation, incident, BA_DINH_CHAIR)
-    states = await city.rows(
-        "SELECT n.recipient, d.state AS delivery, l.state AS deadline FROM escalation.notice n"
-        " JOIN escalation.delivery d USING (notice_id) JOIN escalation.deadline l USING (notice_id) ORDER BY 1"
-    )
-    assert [tuple(row) for row in states] == [
-        *[("mau-14776-bi-thu", "queued", "pending")] * 2,
-        *[("mau-14776-chu-tich", "cancelled", "cancelled")] * 2,
-    ], "the reminder's due time as well as the deadline"
+    deliveries = sorted((d.recipient, d.state) for d in await stored(city, Delivery))
+    assert deliveries == [("mau-14776-bi-thu", "queued"), ("mau-14776-chu-tich", "cancelled")]
+    theirs = sorted((d.recipient, d.kind, d.state) for d in await stored(city, DueTime) if d.recipient)
+    assert theirs == [
+        ("mau-14776-bi-thu", "acknowledge", "pending"),
+        ("mau-14776-bi-thu", "remind", "pending"),
+        ("mau-14776-chu-tich", "acknowledge", "cancelled"),
+        ("mau-14776-chu-tich", "remind", "cancelled"),
+    ]
     await acknowledge(city.escalation, incident, BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 60 * MINUTE)
     assert await fire_due_timers(city.escalation) == 0
@@ -112,8 +115,8 @@ async def test_who_left_the_post_does_not_silence_what_the_successor_was_told(ci
     incident = await city.incident()
     predecessor = Principal("mau-14773-chu-tich", "official", "14773", CHAIR)
     await acknowledge(city.escalation, incident, predecessor)
-    open_still = await city.rows("SELECT recipient FROM escalation.notice WHERE acknowledged_at IS NULL ORDER BY 1")
-    assert [row[0] for row in open_still] == ["mau-14773-bi-thu", "mau-14773-chu-tich-2"]
+    open_still = await stored(city, Notice, acknowledged_at=None)
+    assert sorted(n.recipient for n in open_still) == ["mau-14773-bi-thu", "mau-14773-chu-tich-2"]
 
 
 async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor_was_told(city: City) -> None:
@@ -123,9 +126,7 @@ async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor
     city.clock.set(at("2023-01-25 08:00"))
     successor = Principal("mau-14773-chu-tich-2", "official", "14773", CHAIR)
     assert (await acknowledge(city.escalation, await city.incident(), successor)).is_new
-    assert await city.one("SELECT acknowledged_by FROM escalation.notice WHERE posts = ARRAY['chair']") == (
-        "mau-14773-chu-tich-2"
-    )
+    assert (await only(city, Notice, posts=[CHAIR])).acknowledged_by == "mau-14773-chu-tich-2"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor
 async def test_nobody_acknowledges_for_another_ward_post_or_person(city: City, caller: Principal, status: int) -> None:
     incident = await reported(city)
     assert await refused(city, incident, caller) == status
-    assert await city.one("SELECT count(*) FROM escalation.notice WHERE acknowledged_at IS NOT NULL") == 0
+    assert {n.acknowledged_at for n in await stored(city, Notice)} == {None}
 
 
 async def test_an_incident_that_does_not_exist_is_not_found(city: City) -> None:
@@ -163,7 +164,7 @@ async def test_both_at_once_come_to_the_same_end(city: City) -> None:
         )
     assert all(d.is_new for d in done)
     assert sorted(d.state for d in done) == ["acknowledged", "notified"]
-    assert await city.one("SELECT state FROM escalation.incident") == "acknowledged"
+    assert (await only(city, Incident)).state == "acknowledged"
     sequences = [e.data.sequence for e in await city.events(incident)]
     assert sequences == list(range(1, len(sequences) + 1)), "events of one incident are numbered without a gap"
 
@@ -181,8 +182,8 @@ async def test_a_new_report_with_new_notices_opens_the_incident_again(city: City
     incident = await city.incident()
     for post, holder in ((SECRETARY, "mau-14773-bi-thu"), (CHAIR, "mau-14773-chu-tich")):
         await acknowledge(city.escalation, incident, Principal(holder, "official", "14773", post))
-    assert await city.one("SELECT state FROM escalation.incident") == "acknowledged"
+    assert (await only(city, Incident)).state == "acknowledged"
     city.clock.set(at("2023-01-25 00:05"))
     await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-25 00:05"))])
     assert "mau-14773-chu-tich-2:accountable" in await city.told(incident)
-    assert await city.one("SELECT state FROM escalation.incident") == "notified"
+    assert (await only(city, Incident)).state == "notified"

@@ -56,6 +56,8 @@ from tests.integration.command_support import (
 from tests.integration.escalation_support import (
     City,
 )
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Incident, Report
 from tests.support import NIGHT, received
 
 # --- how serious ---
@@ -70,7 +72,7 @@ async def test_the_desks_figures_replace_what_was_known_up_and_down(city: City) 
     assert [(d.previous, d.severity) for d in revised] == [(2, 4), (4, 1)]
     record = await latest(city, incident)
     assert (record["severity"], record["outcome"]) == (1, "does_not_apply")
-    assert await city.one("SELECT severity FROM escalation.incident") == 1
+    assert (await only(city, Incident)).severity == 1
     await in_order(city)
 
 
@@ -327,5 +329,5 @@ async def test_all_at_once_blocks_nobody_and_leaves_everything_in_order(city: Ci
         doing += [acknowledge(other.escalation, both, holder) for holder in (HERE, SECRETARY_HERE, DESK)]
         done = await asyncio.gather(*doing, return_exceptions=True)
     assert [d for d in done if isinstance(d, Exception) and not isinstance(d, Problem)] == []
-    assert await city.one("SELECT count(*) FROM escalation.report") == 15
+    assert len(await stored(city, Report)) == 15
     await in_order(city)

@@ -17,6 +17,9 @@ from shared.commitment import Committed
 from shared.events import Harm
 from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
+from tests.integration.stored.arranging import alter_record
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Decision, Incident
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SALT, SECRETARY, body, depth, received
 
 SUBMITTERS = {"officer", "device", "desk", "admin"}
@@ -90,15 +93,13 @@ async def house(template: Template) -> AsyncGenerator[WholeCity]:
 @pytest.fixture(scope="module")
 async def incident(house: WholeCity) -> str:
     """The incident of setting off in Ba Đình."""
-    return await house.one("SELECT incident_id FROM escalation.incident WHERE unit_code = '14776' AND limb IS NOT NULL")
+    return (await only(house, Incident, unit_code="14776", limb="firecracker")).incident_id
 
 
 @pytest.fixture(scope="module")
 async def decision(house: WholeCity, incident: str) -> str:
     """Its latest decision."""
-    return await house.one(
-        "SELECT decision_id FROM escalation.decision WHERE incident_id = :id ORDER BY number DESC LIMIT 1", id=incident
-    )
+    return (await stored(house, Decision, incident_id=incident))[-1].decision_id
 
 
 def problem_of(answer: Response, status: int) -> dict[str, Any]:
@@ -212,8 +213,8 @@ async def test_an_incident_tells_its_reports_decisions_parties_notices_deliverie
 
 
 async def test_acknowledging_over_http_is_201_once_and_then_200(house: WholeCity) -> None:
-    incident = await house.one("SELECT incident_id FROM escalation.incident WHERE unit_code = '14779'")
-    path = f"{INCIDENTS}/{incident}/acknowledgements"
+    incident = await only(house, Incident, unit_code="14779")
+    path = f"{INCIDENTS}/{incident.incident_id}/acknowledgements"
     answers = [await house.post(path, ELSEWHERE) for _ in range(2)]
     assert [a.status_code for a in answers] == [201, 200]
     assert {a.json()["state"] for a in answers} == {"notified"}
@@ -223,19 +224,19 @@ async def test_acknowledging_over_http_is_201_once_and_then_200(house: WholeCity
 
 
 async def test_every_decision_is_the_same_when_it_is_computed_again(house: WholeCity) -> None:
-    for (decision,) in await house.rows("SELECT decision_id FROM escalation.decision"):
-        replay = (await house.get(f"/escalation/v1/decisions/{decision}/replay", "auditor")).json()
+    for decision in await stored(house, Decision):
+        path = f"/escalation/v1/decisions/{decision.decision_id}"
+        replay = (await house.get(f"{path}/replay", "auditor")).json()
         assert replay["equal"] is True
-        record = (await house.get(f"/escalation/v1/decisions/{decision}", "auditor")).json()["record"]
+        record = (await house.get(path, "auditor")).json()["record"]
         assert replay["computed"] == record
 
 
 async def test_a_decision_that_was_changed_behind_our_back_is_not_equal(template: Template) -> None:
     async with whole_city_in(template) as city:
         await city.report(body(), "desk")
-        decision = await city.one("SELECT decision_id FROM escalation.decision")
-        await city.run("UPDATE escalation.decision SET record = convert_to(replace(convert_from(record, 'UTF8'),"
-                       " 'mau-14776-bi-thu', 'mau-ai-do'), 'UTF8')")  # fmt: skip
+        decision = (await only(city, Decision)).decision_id
+        await alter_record(city, decision, "mau-14776-bi-thu", "mau-ai-do")
         replay = (await city.get(f"/escalation/v1/decisions/{decision}/replay", "auditor")).json()
         assert replay["equal"] is False
         assert replay["computed"]["parties"][0]["accountable"]["holder_id"] == "mau-14776-bi-thu"

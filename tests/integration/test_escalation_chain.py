@@ -9,6 +9,7 @@ import pytest
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.fire_timers import fire_due_timers
+from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
 from shared.events import (
     AcknowledgementLapsed,
@@ -24,6 +25,8 @@ from shared.events import (
 from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty, reachable
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.stored.looking import next_due, only, still_asked, stored
+from tests.integration.stored.records import Decision, Delivery, DueTime, Finding, Incident, Link, Notice
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, at, received
 
 MINUTE = timedelta(minutes=1)
@@ -38,6 +41,11 @@ REMINDED = ["mau-14776-bi-thu:reminder", "mau-14776-chu-tich:reminder"]
 WHOLE = UnitRef(code="14758", valid_from=date(2023, 1, 22), name="Ba Đình mới (mẫu)")
 PARTS = (WHOLE, UnitRef(code="14797", valid_from=date(2023, 1, 22), name="Phần hai (mẫu)"))
 MIDNIGHT = at("2023-01-22 00:00")
+LATE = b"""\
+unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document,channel,sample
+14776,2021-02-01,chair,mau-moi,mau,2023-01-20,so 9,outbox://mau-moi,true
+"""
+"""A chair of Ba Đình since the day before the night, entered later."""
 
 
 async def reported(city: City, *categories: str) -> str:
@@ -49,7 +57,7 @@ async def go(city: City, until: datetime) -> list[str]:
     """Each due time is acted on when it falls due. What was told meanwhile."""
     before = len(await city.told())
     while True:
-        due = await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'")
+        due = await next_due(city)
         if due is None or due >= until:
             break
         city.clock.set(max(due, city.clock.now()))
@@ -69,36 +77,19 @@ async def wake(city: City, now: datetime) -> list[str]:
 
 async def due(city: City, *kinds: str) -> list[tuple[str, int]]:
     """Pending kinds with the minutes from 23:50."""
-    rows = await city.rows(
-        "SELECT kind, due_at FROM escalation.deadline WHERE state = 'pending' AND kind = ANY(:kinds) ORDER BY 1, 2",
-        kinds=list(kinds),
-    )
-    return [(row.kind, round((row.due_at - NIGHT) / MINUTE)) for row in rows]
-
-
-async def asked(city: City) -> list[str]:
-    """Whose acknowledgement is waited for."""
-    rows = await city.rows(
-        "SELECT recipient FROM escalation.deadline JOIN escalation.notice USING (notice_id)"
-        " WHERE kind = 'acknowledge' AND state = 'pending' ORDER BY 1"
-    )
-    return [row.recipient for row in rows]
+    waiting = await stored(city, DueTime, state="pending")
+    return sorted((d.kind, round((d.due_at - NIGHT) / MINUTE)) for d in waiting if d.kind in kinds)
 
 
 async def channels(city: City, purpose: str) -> dict[str, list[tuple[str, datetime]]]:
-    rows = await city.rows(
-        "SELECT recipient, channel, next_at FROM escalation.notice JOIN escalation.delivery USING (notice_id)"
-        " WHERE purpose = :purpose ORDER BY 1, delivery_id",
-        purpose=purpose,
-    )
     found: dict[str, list[tuple[str, datetime]]] = {}
-    for row in rows:
-        found.setdefault(row.recipient, []).append((row.channel, row.next_at))
+    for delivery in await stored(city, Delivery, purpose=purpose):
+        found.setdefault(delivery.recipient, []).append((delivery.channel, delivery.next_at))
     return found
 
 
 async def state(city: City) -> str:
-    return await city.one("SELECT state FROM escalation.incident")
+    return (await only(city, Incident)).state
 
 
 # --- while nobody answers ---
@@ -114,10 +105,11 @@ async def test_the_whole_chain_when_nobody_answers(city: City) -> None:
     steps = [(e.data.level, e.data.reason) for e in events if isinstance(e, StepRaised)]
     assert steps == [*[("desk", "not_acknowledged")] * 2, ("leadership", "not_acknowledged")]
     assert [(e.data.reason, e.data.round) for e in events if isinstance(e, ChainExhausted)] == [("not_acknowledged", 1)]
-    assert await city.one("SELECT level FROM escalation.incident") == 3
+    assert (await only(city, Incident)).level == 3
     assert await go(city, NIGHT + 359 * MINUTE) == []
     assert await go(city, NIGHT + 361 * MINUTE) == AGAIN
-    assert (await city.one("SELECT round FROM escalation.incident"), await state(city)) == (2, "notified")
+    incident = await only(city, Incident)
+    assert (incident.round, incident.state) == (2, "notified")
 
 
 @pytest.mark.parametrize(("caller", "minutes"), [(DESK, 20), (LEADER, 40)], ids=["desk", "leadership"])
@@ -171,10 +163,10 @@ async def test_what_the_rule_does_not_apply_to_ends_by_itself(city: City) -> Non
     assert await state(city) == "closed"
     (closed,) = (e.data for e in await city.events() if isinstance(e, IncidentClosed))
     assert closed.author == "trucban"
-    assert await city.one("SELECT kind FROM escalation.finding") == "closure"
-    assert await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'") == 0
+    assert (await only(city, Finding)).kind == "closure"
+    assert await next_due(city) is None
     await route_reports(city.escalation, [received("FIRECRACKER_POSSESSION", subject="cam-bien-2")])
-    assert await city.one("SELECT count(*) FROM escalation.incident") == 2, "what ended takes no more"
+    assert len(await stored(city, Incident)) == 2, "what ended takes no more"
 
 
 async def test_a_report_keeps_it_open(city: City) -> None:
@@ -217,7 +209,7 @@ async def test_many_incidents_wake_up_each_once_whichever_loop_takes_them(city: 
     told = Counter((await city.told())[before:])
     assert set(told.values()) == {4, 12}, told
     assert told["desk:not_acknowledged"] == 12
-    assert await city.one("SELECT count(DISTINCT incident_id) FROM escalation.deadline WHERE state = 'pending'") == 12
+    assert len({d.incident_id for d in await stored(city, DueTime, state="pending")}) == 12
 
 
 # --- posts change hands ---
@@ -229,7 +221,7 @@ async def test_a_new_holder_is_told_by_a_new_decision_and_the_old_ones_deadline_
     incident = await reported(city)
     assert await city.told() == ASKED
     assert sorted(await go(city, MIDNIGHT + MINUTE)) == [*REMINDED, "mau-moi:accountable"]
-    assert await asked(city) == ["mau-14776-bi-thu", "mau-moi"]
+    assert await still_asked(city) == ["mau-14776-bi-thu", "mau-moi"]
     first, second = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
     assert second.previous == first.decision_id
     parties = second.record["parties"]
@@ -241,11 +233,7 @@ async def test_a_new_holder_is_told_by_a_new_decision_and_the_old_ones_deadline_
         "mau-14776-chu-tich",
         "mau-moi",
     )
-    old = await city.rows(
-        "SELECT d.state FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)"
-        " WHERE n.recipient = 'mau-14776-chu-tich'"
-    )
-    assert {row.state for row in old} == {"cancelled"}
+    assert {d.state for d in await stored(city, Delivery, recipient="mau-14776-chu-tich")} == {"cancelled"}
     assert not await decisions_that_differ_when_computed_again(city)
 
 
@@ -255,14 +243,14 @@ async def test_a_change_that_is_recorded_while_the_incident_is_open_is_seen_at_o
     await leave(city, "mau-14776-chu-tich", NIGHT + 4 * MINUTE)
     await appoint(city, "mau-moi", NIGHT + 4 * MINUTE)
     assert await wake(city, NIGHT + 6 * MINUTE) == ["mau-moi:accountable"]
-    assert await asked(city) == ["mau-14776-bi-thu", "mau-moi"]
+    assert await still_asked(city) == ["mau-14776-bi-thu", "mau-moi"]
 
 
 async def test_a_holder_who_left_is_not_reminded(city: City) -> None:
     await reported(city)
     await leave(city, "mau-14776-chu-tich", NIGHT + 5 * MINUTE)
     assert await go(city, NIGHT + 14 * MINUTE) == ["desk:vacancy", "mau-14776-bi-thu:reminder"]
-    assert await asked(city) == ["mau-14776-bi-thu"]
+    assert await still_asked(city) == ["mau-14776-bi-thu"]
 
 
 async def test_when_one_who_held_both_posts_left_the_two_who_follow_answer_for_the_incident(city: City) -> None:
@@ -277,7 +265,7 @@ async def test_when_one_who_held_both_posts_left_the_two_who_follow_answer_for_t
     for post in (SECRETARY, CHAIR):
         await acknowledge(city.escalation, incident, Principal(f"mau-sau-{post}", "official", "14776", post))
     assert await state(city) == "acknowledged"
-    assert await asked(city) == []
+    assert await still_asked(city) == []
 
 
 async def test_who_follows_answers_by_a_link_though_who_left_never_did(city: City) -> None:
@@ -286,8 +274,8 @@ async def test_who_follows_answers_by_a_link_though_who_left_never_did(city: Cit
     incident = await reported(city)
     await go(city, MIDNIGHT + MINUTE)
     await acknowledge(city.escalation, incident, SECRETARY_HERE)
-    notice = await city.one("SELECT notice_id FROM escalation.notice WHERE recipient = 'mau-moi'")
-    done = await acknowledge_by_link(city.escalation, notice, "mau-moi")
+    notice = await only(city, Notice, recipient="mau-moi")
+    done = await acknowledge_by_link(city.escalation, notice.notice_id, "mau-moi")
     assert done is not None
     assert done.state == "acknowledged"
 
@@ -300,8 +288,8 @@ async def test_a_deputy_is_told_and_answers_in_the_holders_place_and_the_holder_
     assert (await acknowledge(city.escalation, incident, deputy)).is_new
     assert not (await acknowledge(city.escalation, incident, CHAIR_HERE)).is_new
     assert (await acknowledge(city.escalation, incident, SECRETARY_HERE)).state == "acknowledged"
-    record = await city.one("SELECT inputs FROM escalation.decision")
-    assert {t["capacity"] for t in record["tenures"]} == {"holder", "deputy"}
+    inputs = (await only(city, Decision)).inputs
+    assert {t["capacity"] for t in inputs["tenures"]} == {"holder", "deputy"}
     assert not await decisions_that_differ_when_computed_again(city)
 
 
@@ -309,7 +297,7 @@ async def test_a_holder_answers_though_the_deputy_was_told(city: City) -> None:
     await appoint(city, "mau-uy-quyen", NIGHT - DAY, MIDNIGHT + DAY, capacity="deputy")
     incident = await reported(city)
     assert (await acknowledge(city.escalation, incident, CHAIR_HERE)).is_new
-    assert await asked(city) == ["mau-14776-bi-thu"]
+    assert await still_asked(city) == ["mau-14776-bi-thu"]
 
 
 async def test_a_holder_is_asked_again_when_the_deputy_goes_unless_they_had_answered(city: City) -> None:
@@ -320,26 +308,19 @@ async def test_a_holder_is_asked_again_when_the_deputy_goes_unless_they_had_answ
     await go(city, MIDNIGHT + 6 * MINUTE)
     assert AGAIN[1] in await city.told()
     assert AGAIN[0] not in await city.told(), "no notice to a person who has acknowledged"
-    assert await asked(city) == ["mau-14776-chu-tich"]
+    assert await still_asked(city) == ["mau-14776-chu-tich"]
 
 
 async def test_a_late_entry_corrects_the_record_of_what_has_ended_and_tells_nobody(city: City) -> None:
     incident = await reported(city)
     await commands.dismiss(city.escalation, incident, DESK, "Báo nhầm")
     city.clock.set(NIGHT + DAY)
-    await leave(city, "mau-14776-chu-tich", NIGHT - DAY)
-    await appoint(city, "mau-moi", NIGHT - DAY)
-    await city.run(
-        "INSERT INTO escalation.deadline (deadline_id, incident_id, kind, due_at, state)"
-        " VALUES ('muon', :id, 'directory', :now, 'pending')",
-        id=incident,
-        now=city.clock.now(),
-    )
+    assert not (await import_directory(city.escalation, LATE)).errors
     assert await wake(city, NIGHT + DAY + MINUTE) == []
     assert await state(city) == "dismissed"
     *_, last = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
     assert last.record["parties"][1]["accountable"]["holder_id"] == "mau-moi"  # type: ignore[index,call-overload]
-    assert await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'") == 0
+    assert await next_due(city) is None
     assert not await decisions_that_differ_when_computed_again(city)
 
 
@@ -352,7 +333,7 @@ async def test_who_is_on_duty_in_the_ward_is_told_beside_the_post_holders(city: 
     await reported(city)
     assert await city.told() == [*ASKED, "mau-truc-phuong:duty"]
     assert (await channels(city, "duty"))["mau-truc-phuong"][0][0] == "outbox://mau-truc-phuong"
-    assert await asked(city) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+    assert await still_asked(city) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
 
 
 @pytest.mark.parametrize(("office", "minutes"), [("desk", 16), ("leadership", 31)])
@@ -394,7 +375,7 @@ async def test_when_one_unit_takes_its_place_its_holders_are_told_and_accountabi
     assert await city.told() == ASKED
     await go(city, MIDNIGHT + MINUTE)
     assert (await city.told())[-2:] == ["mau-14758-bi-thu-moi:accountable", "mau-14758-chu-tich-moi:accountable"]
-    assert await asked(city) == ["mau-14758-bi-thu-moi", "mau-14758-chu-tich-moi"]
+    assert await still_asked(city) == ["mau-14758-bi-thu-moi", "mau-14758-chu-tich-moi"]
     there = Principal("mau-14758-chu-tich-moi", "official", "14758", CHAIR)
     assert (await acknowledge(city.escalation, incident, there)).is_new
     *_, last = (e.data for e in await city.events(incident) if isinstance(e, DecisionMade))
@@ -410,10 +391,10 @@ async def test_of_several_that_take_its_place_nobody_is_guessed_and_the_desk_is_
     await reported(city)
     await go(city, MIDNIGHT + MINUTE)
     assert (await city.told())[-1] == "desk:unit_split"
-    assert await asked(city) == []
+    assert await still_asked(city) == []
     await go(city, MIDNIGHT + DAY)
     assert not any("moi" in t for t in await city.told())
-    assert (await city.one("SELECT count(*) FROM escalation.deadline WHERE state = 'pending'")) > 0
+    assert await next_due(city) is not None
 
 
 async def test_a_report_after_the_unit_ended_goes_to_those_who_act_now(city: City) -> None:
@@ -439,4 +420,4 @@ async def test_three_incidents_of_a_ward_in_an_hour_are_suggested_once_and_linke
         await route_reports(city.escalation, [received(category, occurred_at=NIGHT - n * 5 * MINUTE)])
     suggested = [(e.data.pattern, e.data.count) for e in await city.events() if isinstance(e, SuggestionRaised)]
     assert suggested == [("ward_incidents", 3)]
-    assert await city.one("SELECT count(*) FROM escalation.link") == 6
+    assert len(await stored(city, Link)) == 6

@@ -59,6 +59,8 @@ from tests.integration.escalation_support import (
     City,
     WholeCity,
 )
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Finding, Incident
 from tests.support import BA_DINH, NGOC_TRAO, NIGHT, received
 
 
@@ -70,11 +72,11 @@ async def test_what_is_said_is_a_finding_with_its_author_and_an_event(
     events = await city.events()
     done = await act(city, incident, by)
     assert done.is_new
-    rows = await city.rows("SELECT * FROM escalation.finding ORDER BY made_at DESC LIMIT 1")
-    assert (rows[0].author, rows[0].role) == (by.subject, by.role)
-    assert rows[0].reason
+    found = max(await stored(city, Finding), key=lambda f: f.made_at)
+    assert (found.author, found.role) == (by.subject, by.role)
+    assert found.reason
     new: list[Event] = (await city.events())[len(events) :]
-    said = [e.data for e in new if getattr(e.data, "finding_id", None) == rows[0].finding_id]
+    said = [e.data for e in new if getattr(e.data, "finding_id", None) == found.finding_id]
     assert [(d.author, d.role) for d in said] == [(by.subject, by.role)]  # type: ignore[union-attr]
     await in_order(city)
 
@@ -97,10 +99,10 @@ async def test_the_same_said_by_many_at_once_is_recorded_once(
     city: City, before: Callable[[City], Awaitable[str]], act: Act, by: Principal
 ) -> None:
     incident = await before(city)
-    count = await city.one("SELECT count(*) FROM escalation.finding")
+    known = await stored(city, Finding)
     done = await asyncio.gather(*(act(city, incident, by) for _ in range(4)))
     assert sorted(d.is_new for d in done) == [False, False, False, True]
-    assert await city.one("SELECT count(*) FROM escalation.finding") == count + 1
+    assert len(await stored(city, Finding)) == len(known) + 1
     await in_order(city)
 
 
@@ -248,11 +250,10 @@ async def test_the_desk_calls_it_what_it_was(city: City) -> None:
     await verify(city, incident, reclassified="FIRECRACKER_SET_OFF")
     record = await latest(city, incident)
     assert (record["outcome"], record["limb"]) == ("applies", "firecracker")
-    sql = "SELECT category FROM escalation.incident"
-    assert await city.one(sql) == "FIRECRACKER_SET_OFF"
+    assert (await only(city, Incident)).category == "FIRECRACKER_SET_OFF"
     await route_reports(city.escalation, [received("EXPLOSION", subject="cam-bien-2")])
     assert (await latest(city, incident))["outcome"] == "applies", "a later report does not undo it"
-    assert await city.one(sql) == "FIRECRACKER_SET_OFF"
+    assert (await only(city, Incident)).category == "FIRECRACKER_SET_OFF"
 
 
 async def test_what_is_of_another_kind_is_not_called_so(city: City) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.claim_deliveries import claim
 from services.escalation.application.fire_timers import fire_due_timers
+from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate
@@ -26,14 +28,19 @@ from services.escalation.sending.delivery_loop import (
     DeliveryLoop,
 )
 from services.escalation.store import deliveries, watch
-from shared.events import DeliveryFinished, ReportReceived
+from shared.events import DeliveryFinished, Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
 from tests.integration.directory_changes import leave
 from tests.integration.escalation_support import City, until
+from tests.integration.stored.arranging import put_off, sent_by, sent_later_too
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Delivery, Incident, Notice, Pace
 from tests.support import CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, received
 
-BA_DINH_CHAIR = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
+THE_SECRETARY, THE_CHAIR = "mau-14776-bi-thu", "mau-14776-chu-tich"
+BA_DINH_CHAIR = Principal(THE_CHAIR, "official", "14776", CHAIR)
+DESK = Principal("mau-truc-ban", "desk")
 ATTEMPTS = len(RETRY_AFTER_SECONDS) + 1
 LIMITS = Limits(Rate(3, timedelta(seconds=30)), GATEWAY, messages=MESSAGES_A_CLAIM, per_host=PER_HOST_AT_ONCE)
 SECRET = base64.b64encode(bytes(24)).decode()
@@ -51,10 +58,22 @@ def at_midnight(count: int, **more: Any) -> list[ReportReceived]:
     return [received(point=(19.70 + place / 100, 105.77), **more) for place in range(count)]
 
 
+async def reached_at(city: City, url: str, *holders: str) -> None:
+    """By that channel alone."""
+    contacts = "".join(f"{holder},{url}\n" for holder in holders)
+    assert not (await import_directory(city.escalation, f"holder_id,channel\n{contacts}".encode())).errors
+
+
 async def told_over(city: City, url: str) -> None:
     """One report of setting off; both holders are to be told over the channel `url`."""
+    await reached_at(city, url, THE_SECRETARY, THE_CHAIR)
     await route_reports(city.escalation, [received()])
-    await city.run("UPDATE escalation.delivery SET channel = :url", url=url)
+
+
+async def told_over_what_nobody_knows(city: City, url: str) -> None:
+    """The same with a channel that was known when it was recorded."""
+    await route_reports(city.escalation, [received()])
+    await sent_by(city, url, THE_SECRETARY, THE_CHAIR)
 
 
 async def sent(loop: DeliveryLoop) -> None:
@@ -64,8 +83,7 @@ async def sent(loop: DeliveryLoop) -> None:
 
 
 async def states(city: City) -> list[tuple[str, int]]:
-    rows = await city.rows("SELECT state, attempts FROM escalation.delivery ORDER BY state, attempts")
-    return [(row.state, row.attempts) for row in rows]
+    return sorted((d.state, d.attempts) for d in await stored(city, Delivery))
 
 
 async def finished(city: City) -> list[tuple[str, int]]:
@@ -74,8 +92,7 @@ async def finished(city: City) -> list[tuple[str, int]]:
 
 async def posts_told_as_unreached(city: City) -> list[str]:
     """To the desk; in one notice or two, as the attempts happened to end."""
-    rows = await city.rows("SELECT unnest(posts) FROM escalation.notice WHERE purpose = 'undeliverable'")
-    return sorted(post for (post,) in rows)
+    return sorted(post for n in await stored(city, Notice, purpose="undeliverable") for post in n.posts)
 
 
 @pytest.fixture
@@ -136,21 +153,14 @@ async def test_a_refused_notice_waits_before_it_is_sent_again(city: City, loop: 
             await sent(loop)
         assert len(receiver.requests) == 2, "each delivery once; the next attempt is a second away"
         error = "json: the channel did not take the notice"
-        assert {row.error for row in await city.rows("SELECT error FROM escalation.delivery")} == {error}
+        assert {d.error for d in await stored(city, Delivery)} == {error}
 
 
 async def test_waits_grow_and_no_two_senders_come_back_at_the_same_time(city: City) -> None:
     loop = DeliveryLoop(city.escalation, Failing(Path("unused")))
     await route_reports(city.escalation, at_midnight(3))
     await sent(loop)
-    waits = [
-        row.wait
-        for row in await city.rows(
-            "SELECT extract(epoch FROM next_at - :now)::float AS wait FROM escalation.delivery"
-            " JOIN escalation.notice USING (notice_id) WHERE recipient <> 'desk'",
-            now=NIGHT,
-        )
-    ]
+    waits = [(d.next_at - NIGHT).total_seconds() for d in await stored(city, Delivery) if d.recipient != "desk"]
     assert len(waits) == len(set(waits)) == 6
     assert all(0.8 <= wait < 1.2 + 5 for wait in waits), "a second, give or take, from when it failed"
 
@@ -181,12 +191,8 @@ async def test_nobody_is_told_of_a_lost_notice_that_got_through_by_another_chann
 ) -> None:
     await route_reports(city.escalation, [received()])
     async with receiving(410) as receiver:
-        await city.run(
-            "INSERT INTO escalation.delivery (delivery_id, notice_id, channel, state, next_at)"
-            " SELECT 'second-' || delivery_id, notice_id, :url, 'queued', next_at + INTERVAL '1 minute'"
-            " FROM escalation.delivery JOIN escalation.notice USING (notice_id) WHERE recipient LIKE '%chu-tich'",
-            url=f"webhook://{receiver.host}/?secret={SECRET}",
-        )
+        url = f"webhook://{receiver.host}/?secret={SECRET}"
+        await sent_later_too(city, THE_CHAIR, url, timedelta(minutes=1))
         await sent(loop)
         city.clock.set(NIGHT + timedelta(minutes=2))
         await sent(loop)
@@ -217,18 +223,17 @@ async def test_an_error_of_the_channel_itself_is_a_failed_attempt_too(city: City
         city.clock.set(NIGHT + attempt * timedelta(minutes=20))
         await sent(loop)
     assert await finished(city) == [("given_up", ATTEMPTS)] * 2
-    errors = {row.error for row in await city.rows("SELECT error FROM escalation.delivery WHERE state = 'given_up'")}
-    assert errors == {"RuntimeError"}
+    assert {d.error for d in await stored(city, Delivery, state="given_up")} == {"RuntimeError"}
 
 
 async def test_a_channel_that_nobody_knows_is_given_up_at_once_and_named_by_its_scheme_only(
     city: City, loop: DeliveryLoop
 ) -> None:
-    await told_over(city, "khongco://mat-khau@0912000001")
+    url = "khongco://mat-khau@0912000001"
+    await told_over_what_nobody_knows(city, url)
     await sent(loop)
-    rows = await city.rows("SELECT state, error FROM escalation.delivery WHERE channel LIKE 'khongco%'")
     error = "khongco: not a channel that Apprise knows; correct the contact"
-    assert [tuple(row) for row in rows] == [("given_up", error)] * 2
+    assert [(d.state, d.error) for d in await stored(city, Delivery, channel=url)] == [("given_up", error)] * 2
     assert await posts_told_as_unreached(city) == [CHAIR, SECRETARY]
 
 
@@ -237,12 +242,7 @@ async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: 
     stalling: list[Behaviour] = ["stall"] * 100
     async with receiving(*stalling) as receiver:
         await route_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)] + at_midnight(40))
-        await city.run(
-            "UPDATE escalation.delivery SET channel = :url || delivery_id || :query"
-            " FROM escalation.notice WHERE notice.notice_id = delivery.notice_id AND recipient LIKE 'mau-14776-%'",
-            url=f"webhook://{receiver.host}/",
-            query=f"?secret={SECRET}",
-        )
+        await sent_by(city, f"webhook://{receiver.host}/{{}}?secret={SECRET}", THE_SECRETARY, THE_CHAIR)
         await loop.step()
         others = {("sent", "mau-14758-bi-thu"), ("sent", "mau-14758-chu-tich")}
         await until(lambda: _are_among(others, city), "the others were told", seconds=0.4)
@@ -252,8 +252,7 @@ async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: 
 
 
 async def _are_among(expected: set[tuple[str, str]], city: City) -> bool:
-    rows = await city.rows("SELECT state, recipient FROM escalation.delivery JOIN escalation.notice USING (notice_id)")
-    return expected <= {(row.state, row.recipient) for row in rows}
+    return expected <= {(d.state, d.recipient) for d in await stored(city, Delivery)}
 
 
 # --- an office that is not reached ---
@@ -286,7 +285,7 @@ async def test_that_neither_a_person_nor_the_desk_is_reached_is_told_to_the_lead
     await route_reports(city.escalation, [received()])
     await sent(DeliveryLoop(city.escalation, Deaf("mau-14776-chu-tich", "desk")))
     assert (await city.told())[2:] == ["desk:undeliverable", "leadership:undeliverable"]
-    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'leadership'") == [CHAIR]
+    assert (await only(city, Notice, recipient="leadership")).posts == [CHAIR]
 
 
 async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(city: City) -> None:
@@ -309,11 +308,7 @@ async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(c
 
     await route_reports(city.escalation, [received()])
     await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"))))
-    rows = await city.rows(
-        "SELECT n.recipient, d.state, d.finished_at IS NOT NULL AS finished"
-        " FROM escalation.delivery d JOIN escalation.notice n USING (notice_id) ORDER BY 1"
-    )
-    assert [tuple(row) for row in rows] == [
+    assert sorted((d.recipient, d.state, d.finished_at is not None) for d in await stored(city, Delivery)) == [
         ("mau-14776-bi-thu", "failed", False),
         ("mau-14776-chu-tich", "cancelled", True),
     ]
@@ -324,10 +319,7 @@ async def test_what_was_acknowledged_while_it_waited_is_neither_sent_nor_listed(
 ) -> None:
     await route_reports(city.escalation, at_midnight(6))
     await sent(loop)
-    waiting = await city.rows(
-        "SELECT incident_id FROM escalation.delivery JOIN escalation.notice USING (notice_id)"
-        " WHERE recipient = 'mau-14776-chu-tich' AND state = 'queued'"
-    )
+    waiting = await stored(city, Delivery, recipient=THE_CHAIR, state="queued")
     await acknowledge(city.escalation, waiting[0].incident_id, BA_DINH_CHAIR)
     city.clock.set(NIGHT + timedelta(seconds=40))
     await sent(loop)
@@ -351,7 +343,8 @@ async def test_a_lost_lease_is_not_sent_again_once_it_is_acknowledged(
 async def test_nothing_is_tried_again_about_an_incident_that_has_ended(city: City, loop: DeliveryLoop) -> None:
     await route_reports(city.escalation, [received()])
     await claimed(city)
-    await city.run("UPDATE escalation.incident SET state = 'dismissed'")
+    await commands.dismiss(city.escalation, await city.incident(), DESK, "Báo nhầm")
+    assert await states(city) == [("sending", 1), ("sending", 1)]
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
     await sent(loop)
     assert await states(city) == [("cancelled", 1), ("cancelled", 1)]
@@ -362,7 +355,8 @@ async def test_of_what_went_to_the_police_the_post_holders_are_told_all_the_same
 ) -> None:
     await route_reports(city.escalation, [received()])
     await claimed(city)
-    await city.run("UPDATE escalation.incident SET state = 'handed_off'")
+    await commands.hand_off(city.escalation, await city.incident(), DESK, "Công an tiếp nhận")
+    assert await states(city) == [("sending", 1), ("sending", 1)]
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
     await sent(loop)
     assert sorted(line["recipient"] for line in lines(outbox)) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
@@ -375,8 +369,7 @@ async def test_who_left_while_they_were_being_told_is_not_told_again(city: City,
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
     await fire_due_timers(city.escalation)
     await sent(loop)
-    rows = await city.rows("SELECT recipient, state FROM escalation.delivery JOIN escalation.notice USING (notice_id)")
-    assert {row.recipient: row.state for row in rows} == {
+    assert {d.recipient: d.state for d in await stored(city, Delivery)} == {
         "desk": "sent",
         "mau-14776-bi-thu": "sent",
         "mau-14776-chu-tich": "cancelled",
@@ -386,9 +379,8 @@ async def test_who_left_while_they_were_being_told_is_not_told_again(city: City,
 async def test_each_holder_of_whom_nothing_is_reached_is_told_to_the_desk(
     city: City, loop: DeliveryLoop, outbox: Path
 ) -> None:
-    await told_over(city, "khongco://")
-    chairs = "notice_id = (SELECT notice_id FROM escalation.notice WHERE recipient = 'mau-14776-chu-tich')"
-    await city.run(f"UPDATE escalation.delivery SET next_at = :at WHERE {chairs}", at=NIGHT + timedelta(minutes=1))
+    await told_over_what_nobody_knows(city, "khongco://")
+    await put_off(city, THE_CHAIR, NIGHT + timedelta(minutes=1))
     await sent(loop)
     city.clock.set(NIGHT + timedelta(minutes=1))
     await sent(loop)
@@ -440,12 +432,8 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
             raise asyncio.CancelledError
 
     async with receiving() as receiver:
+        await reached_at(city, f"webhook://{receiver.host}/?secret={SECRET}", THE_CHAIR)
         await route_reports(city.escalation, at_midnight(3 + count))
-        await city.run(
-            "UPDATE escalation.delivery SET channel = :url FROM escalation.notice"
-            " WHERE notice.notice_id = delivery.notice_id AND recipient = 'mau-14776-chu-tich'",
-            url=f"webhook://{receiver.host}/?secret={SECRET}",
-        )
         await sent(DeliveryLoop(city.escalation, Sender(outbox)))
         city.clock.set(NIGHT + timedelta(seconds=32))
         await sent(DeliveryLoop(city.escalation, Killed(outbox)))
@@ -490,19 +478,17 @@ async def test_each_notice_of_a_bundle_has_its_own_outcome_on_the_record(city: C
     by_bundle = Counter(data.bundle_id for data in events)
     assert sorted(by_bundle.values()) == [7, 7], "one bundle a person"
     assert len({data.notice_id for data in events}) == 14
-    sequences = [row.sequence for row in await city.rows("SELECT sequence FROM escalation.incident")]
+    sequences = [incident.sequence for incident in await stored(city, Incident)]
     numbers = [e.data.sequence for e in await city.events()]
     assert sum(sequences) == len(numbers), "each event of an incident has its own number"
 
 
 async def test_the_most_severe_go_first_and_one_by_one(city: City, loop: DeliveryLoop, outbox: Path) -> None:
-    await route_reports(city.escalation, at_midnight(6))
-    await city.run(
-        "UPDATE escalation.incident SET severity = 4 WHERE incident_id IN"
-        " (SELECT incident_id FROM escalation.incident ORDER BY incident_id DESC LIMIT 3)"
-    )
+    slight, grave = at_midnight(6)[:3], at_midnight(6, harm=Harm(deaths=3))[3:]
+    await route_reports(city.escalation, [*slight, *grave])
     await sent(loop)
-    severe = {row[0] for row in await city.rows("SELECT incident_id FROM escalation.incident WHERE severity = 4")}
+    severe = {incident.incident_id for incident in await stored(city, Incident, severity=4)}
+    assert len(severe) == 3
     assert {line["incident_id"] for line in lines(outbox, "mau-14776-chu-tich")} == severe
 
 
@@ -545,7 +531,7 @@ async def test_exercises_wait_for_nobody(city: City, loop: DeliveryLoop, outbox:
 async def test_a_rate_is_kept_without_keeping_the_address(city: City, loop: DeliveryLoop) -> None:
     await told_over(city, "json://mat-khau@127.0.0.1:1/0912000001")
     await sent(loop)
-    keys = [row.key for row in await city.rows("SELECT key FROM escalation.pace")]
+    keys = [pace.key for pace in await stored(city, Pace)]
     assert len(keys) == 2, "of the contact and of the server"
     assert not [key for key in keys if "mat-khau" in key or "0912" in key or "127" in key]
 
@@ -575,10 +561,8 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
             await asyncio.gather(*(loop.step() for loop in loops))
             await asyncio.gather(*(loop.drain() for loop in loops))
     times = Counter(line["delivery_id"] for line in lines(outbox))
-    deliveries_ = await city.one("SELECT count(*) FROM escalation.delivery")
-    assert len(times) == deliveries_
-    assert set(times.values()) == {1}
-    assert await finished(city) == [("sent", 1)] * deliveries_
+    assert times == dict.fromkeys((d.delivery_id for d in await stored(city, Delivery)), 1)
+    assert await finished(city) == [("sent", 1)] * len(times)
 
 
 async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city: City, outbox: Path) -> None:
@@ -593,10 +577,7 @@ async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city
 
 async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) -> None:
     await route_reports(city.escalation, [*at_midnight(12), received(unit=DONG_THO)])
-    await city.run(
-        "UPDATE escalation.delivery SET channel = 'json://ban/' || delivery_id, next_at = next_at - INTERVAL '1 hour'"
-        " FROM escalation.notice WHERE notice.notice_id = delivery.notice_id AND recipient LIKE 'mau-14776-%'"
-    )
+    await sent_by(city, "json://ban/{}", THE_SECRETARY, THE_CHAIR, earlier=timedelta(hours=1))
     seen: list[str] = []
     for _ in range(6):
         async with city.escalation.database.begin() as connection:

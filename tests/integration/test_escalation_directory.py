@@ -24,6 +24,8 @@ from shared.events import (
     encode,
 )
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.stored.looking import decisions_as_stored, directory_and_what_followed, stored
+from tests.integration.stored.records import Rulebook, Tenure, Unit
 from tests.support import BA_DINH, CHAIR, NIGHT, SAMPLES, SECRETARY, SINCE, at, received, rulebook, tenure
 
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,channel,sample\n"
@@ -54,11 +56,6 @@ async def contacts(city: City, holder: str) -> tuple[Contact, ...]:
         return (await directory.contacts(connection, {holder})).get(holder, ())
 
 
-async def everything(city: City) -> list[object]:
-    tables = ("unit", "tenure", "roster", "contact", "deadline", "outbox", "timeline")
-    return [await city.rows(f"SELECT * FROM escalation.{name} ORDER BY 1, 2, 3") for name in tables]
-
-
 # --- an appointment that is entered late ---
 
 
@@ -74,10 +71,10 @@ async def test_a_late_entry_is_true_for_its_time_and_known_only_since_it_was_mad
 
 async def test_a_late_entry_leaves_old_decisions_as_they_were_and_makes_a_new_one(city: City) -> None:
     await route_reports(city.escalation, [received()])
-    records = await city.rows("SELECT decision_id, record FROM escalation.decision")
+    decided = await decisions_as_stored(city)
     city.clock.set(NIGHT + timedelta(minutes=2))
     await imported(city, LATE)
-    assert await city.rows("SELECT decision_id, record FROM escalation.decision") == records
+    assert await decisions_as_stored(city) == decided
     await fire_due_timers(city.escalation)
     first, second = (e for e in await city.events() if isinstance(e, DecisionMade))
     assert second.data.previous == first.data.decision_id
@@ -94,11 +91,8 @@ async def test_a_late_entry_leaves_old_decisions_as_they_were_and_makes_a_new_on
 async def test_what_a_late_entry_superseded_stays_on_record_with_what_replaced_it(city: City) -> None:
     city.clock.set(at("2023-01-25 09:00"))
     await imported(city, LATE)
-    rows = await city.rows(
-        "SELECT holder_id, valid_from, valid_to, superseded_at IS NOT NULL AS old FROM escalation.tenure"
-        " WHERE unit_code = '14776' AND post = 'chair' ORDER BY recorded_at, valid_from"
-    )
-    assert [(r.holder_id, r.valid_to, r.old) for r in rows] == [
+    chairs_ = await stored(city, Tenure, unit_code="14776", post=CHAIR)
+    assert [(t.holder_id, t.valid_to, t.superseded_at is not None) for t in chairs_] == [
         ("mau-14776-chu-tich", None, True),
         ("mau-14776-chu-tich", at("2023-01-20 00:00"), False),
         ("mau-moi", None, False),
@@ -143,11 +137,11 @@ async def test_a_code_that_was_used_again_is_another_unit_with_a_holder_of_its_o
 
 
 async def test_the_same_files_again_record_nothing_and_tell_nobody(city: City) -> None:
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     for name, run in (("wards", import_wards), ("directory", import_directory)):
         again = await run(city.escalation, (SAMPLES / f"{name}.csv").read_bytes())
         assert (again.recorded, list(again.errors)) == (0, [])
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
 
 
 @pytest.mark.parametrize(
@@ -162,22 +156,22 @@ async def test_the_same_files_again_record_nothing_and_tell_nobody(city: City) -
 async def test_one_bad_line_and_nothing_is_recorded_unless_the_good_ones_are_wanted(
     city: City, line: str, detail: str
 ) -> None:
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     refused = await imported(city, LATE, line)
     assert (refused.lines, refused.recorded) == (2, 0)
     ((number, text),) = ((e.line, e.detail) for e in refused.errors)
     assert number == 3
     assert detail in text
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
     kept = await imported(city, LATE, line, keep_going=True)
     assert (kept.lines, kept.recorded, len(kept.errors)) == (2, 1, 1)
 
 
 async def test_a_ward_that_is_on_two_lines_is_an_error_and_not_a_crash(city: City) -> None:
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     refused = await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH * 2).encode())
     assert (refused.lines, refused.recorded, [e.line for e in refused.errors]) == (3, 0, [4])
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
     kept = await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH * 2).encode(), keep_going=True)
     assert kept.recorded == 2
 
@@ -190,11 +184,7 @@ async def test_a_line_that_rests_on_a_bad_one_is_not_recorded_either(city: City)
 
 async def test_a_ward_that_ended_is_recorded_anew_and_its_old_record_stays(city: City) -> None:
     assert (await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())).recorded == 2
-    rows = await city.rows(
-        "SELECT name, valid_to, superseded_at IS NULL AS current FROM escalation.unit WHERE code = '14797'"
-        " ORDER BY recorded_at, valid_from"
-    )
-    assert [tuple(row) for row in rows] == [
+    assert [(u.name, u.valid_to, u.superseded_at is None) for u in await stored(city, Unit, code="14797")] == [
         ("Đông Hải", None, False),
         ("Đông Hải", date(2025, 7, 1), True),
         ("Hạc Thành", None, True),
@@ -209,17 +199,17 @@ async def test_a_ward_that_ended_is_recorded_anew_and_its_old_record_stays(city:
 
 async def test_the_old_wards_file_again_does_not_raise_ended_wards_from_the_dead(city: City) -> None:
     await import_wards(city.escalation, (WARDS + DONG_HAI + HAC_THANH).encode())
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     again = await import_wards(city.escalation, (SAMPLES / "wards.csv").read_bytes())
     assert (again.recorded, again.unchanged, list(again.errors)) == (0, 34, [])
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
 
 
 async def test_the_same_file_by_two_people_at_once_is_recorded_once(city: City) -> None:
     async with city.another() as other:
         both = await asyncio.gather(imported(city, LATE), imported(other, LATE))
     assert sorted(i.recorded for i in both) == [0, 1]
-    assert await city.one("SELECT count(*) FROM escalation.tenure WHERE holder_id = 'mau-moi'") == 1
+    assert len(await stored(city, Tenure, holder_id="mau-moi")) == 1
 
 
 # --- contacts ---
@@ -335,11 +325,11 @@ async def test_a_rulebook_is_adopted_once_however_many_processes_start(city: Cit
             *(adopt_rulebooks(c.escalation, [*packaged_rulebooks(), newer]) for c in (city, other))
         )
     assert sorted(adopted) == [0, 1]
-    assert await city.one("SELECT count(*) FROM escalation.rulebook") == len(packaged_rulebooks()) + 1
+    assert len(await stored(city, Rulebook)) == len(packaged_rulebooks()) + 1
 
 
 async def test_an_adopted_version_never_changes(city: City) -> None:
     changed = rulebook(("window_minutes: 30", "window_minutes: 45"))
     with pytest.raises(RulebookError, match="an adopted version never changes, give the new text a new version"):
         await adopt_rulebooks(city.escalation, [changed])
-    assert await city.one("SELECT count(*) FROM escalation.rulebook") == len(packaged_rulebooks())
+    assert len(await stored(city, Rulebook)) == len(packaged_rulebooks())

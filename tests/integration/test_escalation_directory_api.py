@@ -11,6 +11,7 @@ from services.escalation.application.import_directory import import_wards
 from services.escalation.application.route_reports import route_reports
 from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import WholeCity
+from tests.integration.stored.arranging import sample_directory_again
 from tests.support import CHAIR, NIGHT, at, received
 
 DIRECTORY = "/escalation/v1/directory"
@@ -41,9 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {"tenures": LATE, "rosters": TURN, "contacts
 @pytest.fixture
 async def city(house: WholeCity) -> WholeCity:
     """Ten minutes before giao thừa, with the sample directory again."""
-    for table in ("unit", "tenure", "roster", "contact"):
-        await house.run(f"DELETE FROM escalation.{table}")
-        await house.run(f"INSERT INTO escalation.{table} TABLE kept.{table}")
+    await sample_directory_again(house)
     house.clock.set(NIGHT)
     return house
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.record_directory import record
@@ -16,9 +17,12 @@ from services.escalation.sending.channels import DeliveryError, Sender, SendOutc
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
-from tests.integration.command_support import designate
+from tests.integration.command_support import DESK, designate
 from tests.integration.directory_changes import reachable
 from tests.integration.escalation_support import City
+from tests.integration.stored.arranging import notices_are_withdrawn
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Delivery, Incident, Notice
 from tests.support import CHAIR, NIGHT, at, received
 
 WHO = "mau-14776-chu-tich"
@@ -40,18 +44,12 @@ async def changed(city: City, *channels: str | None, quiet: tuple[str, str] | No
 
 async def to_chair(city: City) -> list[tuple[str, str, str]]:
     """What is or was to be sent: purpose, channel and state, in order."""
-    rows = await city.rows(
-        "SELECT purpose, channel, state FROM escalation.delivery JOIN escalation.notice USING (notice_id)"
-        " WHERE recipient = :who ORDER BY delivery_id",
-        who=WHO,
-    )
-    return [(row.purpose, row.channel, row.state) for row in rows]
+    return [(d.purpose, d.channel, d.state) for d in await stored(city, Delivery, recipient=WHO)]
 
 
 async def goes_at(city: City, channel: str) -> timedelta:
     """After NIGHT."""
-    sql = "SELECT next_at FROM escalation.delivery WHERE channel = :channel AND state = 'queued'"
-    return await city.one(sql, channel=channel) - NIGHT
+    return (await only(city, Delivery, channel=channel, state="queued")).next_at - NIGHT
 
 
 async def slight(city: City) -> None:
@@ -152,7 +150,7 @@ async def test_the_channel_of_an_exercise_is_nobodys_own(city: City) -> None:
 
 
 async def test_who_could_not_be_reached_is_told_as_soon_as_there_is_a_channel(city: City) -> None:
-    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await changed(city, None)
     await route_reports(city.escalation, [received()])
     assert "desk:unreachable" in await city.told()
     assert await to_chair(city) == []
@@ -161,7 +159,7 @@ async def test_who_could_not_be_reached_is_told_as_soon_as_there_is_a_channel(ci
 
 
 async def test_of_several_rounds_only_the_present_one_asks(city: City) -> None:
-    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await changed(city, None)
     await route_reports(city.escalation, [received()])
     city.clock.set(NIGHT + timedelta(days=1))
     while await fire_due_timers(city.escalation):
@@ -176,7 +174,7 @@ async def test_that_somebody_who_is_still_to_be_told_has_no_channel_any_more_is_
     await changed(city, None)
     assert await to_chair(city) == [("accountable", OLD, "cancelled")]
     assert "desk:unreachable" in await city.told()
-    assert await city.one("SELECT posts FROM escalation.notice WHERE purpose = 'unreachable'") == [CHAIR]
+    assert (await only(city, Notice, purpose="unreachable")).posts == [CHAIR]
     sequences = [e.data.sequence for e in await city.events(await city.incident())]
     assert sequences == list(range(1, len(sequences) + 1))
 
@@ -193,14 +191,14 @@ async def test_what_got_through_by_the_old_channel_is_not_repeated(city: City) -
 
 @pytest.mark.parametrize("over", ["acknowledged", "withdrawn", "ended"])
 async def test_what_need_not_be_told_any_more_is_told_nowhere(city: City, over: str) -> None:
-    await city.run("DELETE FROM escalation.contact WHERE holder_id = :who", who=WHO)
+    await changed(city, None)
     await route_reports(city.escalation, [received()])
     if over == "acknowledged":
         await acknowledge(city.escalation, await city.incident(), Principal(WHO, "official", "14776", CHAIR))
     elif over == "withdrawn":
-        await city.run("UPDATE escalation.notice SET withdrawn_at = issued_at")
+        await notices_are_withdrawn(city)
     else:
-        await city.run("UPDATE escalation.incident SET state = 'closed'")
+        await commands.dismiss(city.escalation, await city.incident(), DESK, "Báo nhầm")
     await changed(city, NEW)
     assert await to_chair(city) == []
 
@@ -234,13 +232,10 @@ async def test_a_change_beside_the_delivery_loop_and_new_reports_leaves_nothing_
         await loop.drain()
         waiting = {(channel, state) for _, channel, state in await to_chair(city) if state in ("queued", "failed")}
         assert waiting <= {(NEW, "queued")}
-        untold = await city.one(
-            "SELECT count(*) FROM escalation.notice n WHERE recipient = :who AND acknowledged_at IS NULL AND NOT EXISTS"
-            " (SELECT FROM escalation.delivery d WHERE d.notice_id = n.notice_id AND state <> 'cancelled')",
-            who=WHO,
-        )
-        assert untold == 0
+        told = {d.notice_id for d in await stored(city, Delivery) if d.state != "cancelled"}
+        asked = {n.notice_id for n in await stored(city, Notice, recipient=WHO, acknowledged_at=None)}
+        assert asked <= told
 
 
 async def first(city: City) -> str:
-    return await city.one("SELECT min(incident_id) FROM escalation.incident")
+    return (await stored(city, Incident))[0].incident_id

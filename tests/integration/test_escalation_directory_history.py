@@ -15,6 +15,8 @@ from services.escalation.domain.directory.schemas import RequestedChanges, Table
 from services.escalation.store import directory
 from shared.clock import Clock
 from tests.integration.escalation_support import City
+from tests.integration.stored.looking import directory_and_what_followed, stored
+from tests.integration.stored.records import Tenure
 from tests.support import NIGHT, SAMPLES, at, depth
 from tests.unit.escalation.drawn_rows import files
 
@@ -38,11 +40,6 @@ async def known(city: City, known_at: datetime) -> list[Any]:
         shown += [tuple(row)[:5] for row in await directory.contacts_known(connection, known_at)]
         shown += [tuple(row)[:5] for row in await directory.units_known(connection, known_at, DAYS[0].date())]
     return sorted(shown, key=str)
-
-
-async def everything(city: City) -> list[Any]:
-    tables = ("unit", "tenure", "roster", "contact", "deadline", "outbox", "timeline")
-    return [await city.rows(f"SELECT * FROM escalation.{name} ORDER BY 1, 2, 3") for name in tables]
 
 
 @depth(ci=15, full=200)
@@ -71,17 +68,17 @@ async def test_a_dry_run_changes_nothing_and_says_what_the_real_run_then_does(
     shared_city.clock.set(NIGHT)
     for n, tables in enumerate(imports, 1):
         shared_city.clock.set(NIGHT + timedelta(minutes=n))
-        before = await everything(shared_city)
+        before = await directory_and_what_followed(shared_city)
         told = await imported(shared_city, tables, dry_run=True)
-        assert await everything(shared_city) == before
+        assert await directory_and_what_followed(shared_city) == before
         done = await imported(shared_city, tables)
         assert replace(told, dry_run=False) == done
-        assert (await everything(shared_city) == before) is (done.recorded == 0)
+        assert (await directory_and_what_followed(shared_city) == before) is (done.recorded == 0)
         assert not (await imported(shared_city, tables)).recorded, "a second time it changes nothing"
 
 
 async def test_a_dry_run_of_a_file_tells_its_errors_and_what_it_would_change(city: City) -> None:
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     head = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document\n"
     line = "14776,2021-02-01,chair,mau-moi,(mẫu),2023-01-20,QĐ mẫu số 9\n"
     file = (head + line + line.replace("14776", "99999")).encode()
@@ -91,7 +88,7 @@ async def test_a_dry_run_of_a_file_tells_its_errors_and_what_it_would_change(cit
         ("added", "mau-moi", []),
         ("superseded", "mau-14776-chu-tich", [{"valid_to": (None, "2023-01-20")}]),
     ]
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
 
 
 @pytest.mark.parametrize("backwards", [timedelta(0), timedelta(seconds=-5), timedelta(days=-3)])
@@ -101,8 +98,7 @@ async def test_a_clock_that_went_back_records_after_what_is_recorded(city: City,
         city.clock.set(NIGHT + ahead)
         line = f"14776,2021-02-01,chair,mau-{n},(mẫu),2023-01-20,QĐ mẫu số 9\n"
         assert (await import_directory(city.escalation, (head + line).encode())).recorded == 1
-    rows = await city.rows("SELECT recorded_at, superseded_at FROM escalation.tenure WHERE superseded_at IS NOT NULL")
-    assert all(row.recorded_at < row.superseded_at for row in rows)
+    assert all(t.recorded_at < t.superseded_at for t in await stored(city, Tenure) if t.superseded_at is not None)
 
 
 async def test_replicas_whose_clocks_differ_answer_alike_what_all_of_their_clocks_have_passed(city: City) -> None:
@@ -117,21 +113,22 @@ async def test_replicas_whose_clocks_differ_answer_alike_what_all_of_their_clock
         assert (await import_directory(replica, (head + line).encode())).recorded == 1
         for known_at, answer in answers:
             assert await known(city, known_at) == answer
-    rows = await city.rows("SELECT recorded_at FROM escalation.tenure WHERE holder_id LIKE 'mau-_' ORDER BY holder_id")
-    times = [row.recorded_at for row in rows]
+    entered = {f"mau-{n}" for n in range(5)}
+    late = [t for t in await stored(city, Tenure) if t.holder_id in entered]
+    times = [t.recorded_at for t in sorted(late, key=lambda t: t.holder_id)]
     assert times == sorted(times)
 
 
 async def test_wards_may_be_tried_first_too(city: City) -> None:
     ended = "code,valid_from,name,type,valid_to\n14776,2021-02-01,Ba Đình,phường,2025-07-01\n"
-    before = await everything(city)
+    before = await directory_and_what_followed(city)
     told = await import_wards(city.escalation, ended.encode(), dry_run=True)
     (difference,) = told.differences
     assert difference.became == ({"valid_to": (None, "2025-07-01")},)
     assert [n.detail for n in told.notes] == [
         "unit 14776 of 2021-02-01 ends without a successor: nobody acts for what is open there"
     ]
-    assert await everything(city) == before
+    assert await directory_and_what_followed(city) == before
 
 
 async def test_the_sample_again_differs_in_nothing(city: City) -> None:

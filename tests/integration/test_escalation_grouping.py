@@ -53,7 +53,16 @@ from tests.integration.directory_changes import end_unit
 from tests.integration.escalation_support import (
     City,
 )
+from tests.integration.stored.looking import only, still_asked, stored
+from tests.integration.stored.records import Incident, Link
 from tests.support import NGOC_TRAO, NIGHT, SINCE, at, received
+
+
+async def other_than(city: City, incident: str) -> str:
+    """Id of the only other incident."""
+    (other,) = (i.incident_id for i in await stored(city, Incident) if i.incident_id != incident)
+    return other
+
 
 # --- the same, or two ---
 
@@ -136,7 +145,7 @@ async def test_what_was_merged_into_a_merged_incident_goes_where_that_went(city:
 
 async def test_merges_at_once_both_ways_leave_one(city: City) -> None:
     second = await two_fires(city)
-    first = await city.one("SELECT incident_id FROM escalation.incident WHERE incident_id <> :id", id=second)
+    first = await other_than(city, second)
     merges = [commands.merge(city.escalation, a, DESK, WHY, b) for a, b in ((first, second), (second, first))]
     done = await asyncio.gather(*merges, return_exceptions=True)
     assert sorted(isinstance(d, Problem) for d in done) == [False, True]
@@ -156,7 +165,7 @@ async def test_incidents_of_two_wards_or_an_exercise_and_a_real_one_are_not_one(
 
 async def test_nothing_is_merged_into_itself_or_into_what_ended(city: City) -> None:
     incident = await two_fires(city)
-    other = await city.one("SELECT incident_id FROM escalation.incident WHERE incident_id <> :id", id=incident)
+    other = await other_than(city, incident)
     assert (await refused(commands.merge(city.escalation, incident, DESK, WHY, incident))).status == 409
     await dismiss(city, other)
     problem = await refused(merge(city, incident))
@@ -177,10 +186,10 @@ async def test_a_split_makes_two_incidents_each_decided_anew(city: City) -> None
     assert await city.told(done.new_incident) == ASKED
     (said,) = await of(city, IncidentSplit)
     assert (said.new_incident, list(said.reports)) == (done.new_incident, [grave.data.report_id])
-    linked = await city.rows("SELECT incident_id, other_id FROM escalation.link")
-    assert [tuple(row) for row in linked] == [(done.new_incident, incident)]
-    row = (await city.rows("SELECT * FROM escalation.incident WHERE incident_id = :id", id=done.new_incident))[0]
-    assert ((row.latitude, row.longitude), row.family, row.category) == (point, "fire", "FIRE")
+    linked = await only(city, Link)
+    assert (linked.incident_id, linked.other_id) == (done.new_incident, incident)
+    new = await only(city, Incident, incident_id=done.new_incident)
+    assert ((new.latitude, new.longitude), new.family, new.category) == (point, "fire", "FIRE")
     await in_order(city)
 
 
@@ -190,8 +199,8 @@ async def test_what_was_merged_from_another_kind_is_of_its_own_kind_again_when_i
     fire = await reported(city, burning)
     await commands.merge(city.escalation, fire, DESK, WHY, blast)
     done = await commands.split(city.escalation, blast, DESK, WHY, [burning.data.report_id])
-    sql = "SELECT family, category FROM escalation.incident WHERE incident_id = :id"
-    assert [tuple(row) for row in await city.rows(sql, id=done.new_incident)] == [("fire", "FIRE")]
+    new = await only(city, Incident, incident_id=done.new_incident)
+    assert (new.family, new.category) == ("fire", "FIRE")
 
 
 async def test_when_the_first_report_is_split_off_what_remains_has_the_time_and_place_of_the_next(city: City) -> None:
@@ -203,8 +212,8 @@ async def test_when_the_first_report_is_split_off_what_remains_has_the_time_and_
     incident = await reported(city, first, second)
     done = await commands.split(city.escalation, incident, DESK, WHY, [first.data.report_id])
     assert done.is_new
-    row = (await city.rows("SELECT * FROM escalation.incident WHERE incident_id = :id", id=incident))[0]
-    assert (row.occurred_at, (row.latitude, row.longitude)) == (later, point)
+    remaining = await only(city, Incident, incident_id=incident)
+    assert (remaining.occurred_at, (remaining.latitude, remaining.longitude)) == (later, point)
     assert (await latest(city, incident))["time_of_occurrence"] == "2023-01-21T17:10:00Z"
     assert (await latest(city, str(done.new_incident)))["time_of_occurrence"] == "2023-01-21T16:50:00Z"
     await in_order(city)
@@ -290,11 +299,7 @@ async def test_what_was_handed_to_the_wrong_part_is_handed_to_the_other(city: Ci
     await reassign(city, incident, part=1)
     assert (await latest(city, incident))["successor"]["code"] == "14797"
     assert (await city.told())[-2:] == ["mau-14797-bi-thu-moi:accountable", "mau-14797-chu-tich-moi:accountable"]
-    left = await city.rows(
-        "SELECT recipient FROM escalation.deadline JOIN escalation.notice USING (notice_id)"
-        " WHERE kind = 'acknowledge' AND state = 'pending' ORDER BY 1"
-    )
-    assert [row.recipient for row in left] == ["mau-14797-bi-thu-moi", "mau-14797-chu-tich-moi"]
+    assert await still_asked(city) == ["mau-14797-bi-thu-moi", "mau-14797-chu-tich-moi"]
 
 
 async def test_no_incident_is_handed_to_a_unit_that_took_no_part_of_its_own(city: City) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,8 @@ from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.stored.looking import incidents_as_stored, stored
+from tests.integration.stored.records import Decision, Delivery, DueTime, Incident, Notice, Report
 from tests.support import BA_DINH, NIGHT, SINCE, SourceKind, depth, received
 
 THIEU_KHANH = UnitRef(code="15856", valid_from=SINCE, name="Thiệu Khánh")
@@ -143,26 +144,24 @@ def stripped(value: Any) -> Any:
     return value
 
 
-def minutes(row: Any) -> float | None:
-    return round((row.due_at - row.issued_at).total_seconds() / 60, 3) if row.due_at else None
+def minutes(notice: Notice) -> float | None:
+    return round((notice.due_at - notice.issued_at).total_seconds() / 60, 3) if notice.due_at else None
 
 
 async def state_of(city: City) -> dict[str, Any]:
     """By label: the report that opened the incident."""
-    reports = await city.rows("SELECT * FROM escalation.report ORDER BY incident_id, position")
+    reports = await stored(city, Report)
     label = {row.incident_id: row.report_id for row in reversed(reports)}
     found: dict[str, Any] = {name: defaultdict(list) for name in label.values()}
     for row in reports:
         found[label[row.incident_id]]["reports"].append((row.report_id, row.position, row.facts, row.personal))
-    for row in await city.rows(
-        "SELECT incident_id, to_jsonb(i) - '{incident_id,opened_at,decided_at}'::text[] AS rest"
-        " FROM escalation.incident i"
-    ):
-        found[label[row.incident_id]]["incident"] = row.rest
+    for row in await incidents_as_stored(city):
+        rest = {name: value for name, value in row.items() if name not in {"incident_id", "opened_at", "decided_at"}}
+        found[label[row["incident_id"]]]["incident"] = rest
     number_of: dict[str | None, int | None] = {None: None}
-    for row in await city.rows("SELECT * FROM escalation.decision ORDER BY number"):
+    for row in await stored(city, Decision):
         number_of[row.decision_id] = row.number
-        entry = (row.number, number_of[row.previous_id], stripped(orjson.loads(row.record)), stripped(row.inputs))
+        entry = (row.number, number_of[row.previous_id], stripped(row.said), stripped(row.inputs))
         found[label[row.incident_id]]["decisions"].append(entry)
     await add_notices(city, label, found, number_of)
     events = await city.events()
@@ -179,24 +178,18 @@ async def state_of(city: City) -> dict[str, Any]:
 
 
 async def add_notices(city: City, label: dict[str, str], found: dict[str, Any], number_of: dict[Any, Any]) -> None:
-    key: dict[str, tuple[str, str]] = {}
-    for row in await city.rows("SELECT * FROM escalation.notice ORDER BY recipient, purpose"):
-        key[row.notice_id] = (row.recipient, row.purpose)
+    def key(row: Notice | Delivery | DueTime) -> tuple[str, str]:
+        return row.recipient or "", row.purpose or ""
+
+    for row in sorted(await stored(city, Notice), key=key):
         words = re.sub(r"#\S+|(?<=trước )[\d:]+|(?<=by )[\d:]+", "", row.body)
-        entry = (*key[row.notice_id], row.posts, number_of[row.decision_id], row.title, words, minutes(row))
+        entry = (*key(row), row.posts, number_of[row.decision_id], row.title, words, minutes(row))
         found[label[row.incident_id]]["notices"].append(entry)
-    for row in await city.rows(
-        "SELECT n.incident_id, d.* FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)"
-        " ORDER BY n.recipient, n.purpose, d.channel"
-    ):
-        found[label[row.incident_id]]["deliveries"].append((key[row.notice_id], row.channel, row.state, row.attempts))
-    for row in await city.rows(
-        # What was called off in the transaction that would have set it was never written.
-        "SELECT l.* FROM escalation.deadline l LEFT JOIN escalation.notice n USING (notice_id)"
-        " WHERE l.state <> 'cancelled'"
-        " ORDER BY l.kind, n.recipient, n.purpose, l.level"
-    ):
-        found[label[row.incident_id]]["deadlines"].append((row.kind, key.get(row.notice_id), row.state))
+    for row in sorted(await stored(city, Delivery), key=lambda d: (key(d), d.channel)):
+        found[label[row.incident_id]]["deliveries"].append((key(row), row.channel, row.state, row.attempts))
+    for row in sorted(await stored(city, DueTime), key=lambda d: (d.kind, key(d), d.level)):
+        if row.state != "cancelled":  # what was called off in the transaction that would have set it was never written
+            found[label[row.incident_id]]["deadlines"].append((row.kind, key(row), row.state))
 
 
 async def end_of(city: City, batches: Sequence[Sequence[ReportReceived]], *, much_later: bool) -> dict[str, Any]:
@@ -242,9 +235,9 @@ async def test_the_same_batch_twice_at_once_is_taken_once(city: City) -> None:
             route_reports(other.escalation, list(reversed(events))),
             route_reports(other.escalation, events[:4]),
         )
-    assert await city.one("SELECT count(*) FROM escalation.report") == 9
-    assert await city.one("SELECT count(*) FROM escalation.incident") == 3
+    assert len(await stored(city, Report)) == 9
+    assert len(await stored(city, Incident)) == 3
     assert not await decisions_that_differ_when_computed_again(city)
-    for (incident,) in await city.rows("SELECT incident_id FROM escalation.incident"):
-        sequences = [e.data.sequence for e in await city.events(incident)]
+    for incident in await stored(city, Incident):
+        sequences = [e.data.sequence for e in await city.events(incident.incident_id)]
         assert sequences == list(range(1, len(sequences) + 1))

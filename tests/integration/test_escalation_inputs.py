@@ -14,6 +14,7 @@ from services.escalation.application.route_reports import route_reports
 from shared.events import Harm
 from shared.http.identity import Principal, Role
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
+from tests.integration.stored.arranging import notices_are_to
 from tests.support import BA_DINH, CHAIR, depth, received
 
 INCIDENTS = "/escalation/v1/incidents"
@@ -297,7 +298,7 @@ async def test_of_an_acknowledgement_by_an_office_no_post_holder_is_told(templat
             "device",
         )
         office = "desk" if caller is DESK else "leadership"
-        await city.run("UPDATE escalation.notice SET recipient = :office", office=office)
+        await notices_are_to(city, office)
         assert (await city.post(f"{INCIDENTS}/{incident}/acknowledgements", caller)).status_code == 201
         timeline = (await city.get(f"{INCIDENTS}/{incident}", DESK)).json()["timeline"]
         (told,) = [t["data"] for t in timeline if t["type"].endswith("acknowledgement.recorded.v1")]

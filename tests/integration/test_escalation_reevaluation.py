@@ -4,7 +4,6 @@ import asyncio
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import text
 
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.route_reports import route_reports
@@ -14,6 +13,9 @@ from services.escalation.store import incident_loading
 from services.escalation.store.reevaluation import schedule_reevaluation
 from shared.events import UnitRef
 from tests.integration.escalation_support import City, until
+from tests.integration.stored.arranging import acted_for_by, due_times_are, due_times_become, incidents_stand_at
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Decision, DueTime, Report
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, at, received
 
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,capacity,sample\n"
@@ -27,23 +29,16 @@ REFORM = "14758,2021-02-01,Đông Thọ,phường,2023-02-01,14758/2023-02-01\n1
 async def incident_of(city: City, unit: UnitRef, occurred: datetime = NIGHT, state: str | None = None) -> str:
     event = received(unit=unit, occurred_at=occurred)
     await route_reports(city.escalation, [event])
-    sql = "SELECT incident_id FROM escalation.report WHERE report_id = :id"
-    incident: str = await city.one(sql, id=event.data.report_id)
-    await city.run("UPDATE escalation.deadline SET state = 'cancelled' WHERE kind = 'directory'")
+    incident = (await only(city, Report, report_id=event.data.report_id)).incident_id
+    await due_times_are(city, "cancelled", kind="directory")
     if state is not None:
-        await city.run(
-            "UPDATE escalation.incident SET state = :state WHERE incident_id = :id", state=state, id=incident
-        )
+        await incidents_stand_at(city, state, only=incident)
     return incident
 
 
 async def marked(city: City) -> list[tuple[str, datetime]]:
     """Incidents with the times at which they are to be evaluated again."""
-    rows = await city.rows(
-        "SELECT incident_id, due_at FROM escalation.deadline WHERE kind = 'directory' AND state = 'pending'"
-        " ORDER BY incident_id, due_at"
-    )
-    return [(row.incident_id, row.due_at) for row in rows]
+    return sorted((d.incident_id, d.due_at) for d in await stored(city, DueTime, kind="directory", state="pending"))
 
 
 async def due_now(city: City) -> list[str]:
@@ -122,7 +117,7 @@ async def test_a_ward_that_ends_makes_its_incidents_due_now_and_on_that_day(city
 async def test_who_will_hold_a_post_of_the_successor_makes_incidents_of_the_ward_that_ends_due(city: City) -> None:
     incident = await incident_of(city, DONG_THO)
     assert not (await import_wards(city.escalation, (WARDS + REFORM).encode())).errors
-    await city.run("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'directory'")
+    await due_times_are(city, "passed", kind="directory")
     await imported(city, LATE.replace("14776,2021-02-01", "14758,2023-02-01").replace("2023-01-20", "2023-02-01"))
     assert await due_now(city) == [incident]
     assert (await marked(city))[1:] == [(incident, at("2023-02-01 00:00"))]
@@ -131,11 +126,7 @@ async def test_who_will_hold_a_post_of_the_successor_makes_incidents_of_the_ward
 async def test_an_incident_for_which_a_successor_acts_is_due_when_that_ones_people_change(city: City) -> None:
     incident = await incident_of(city, DONG_THO)
     successor = UnitRef(code="14758", valid_from=at("2023-02-01 00:00").date(), name="Hàm Rồng")
-    await city.run(
-        "UPDATE escalation.incident SET successor = CAST(:s AS jsonb) WHERE incident_id = :id",
-        s=successor.model_dump_json(),
-        id=incident,
-    )
+    await acted_for_by(city, successor)
     async with city.escalation.database.begin() as connection:
         assert await schedule_reevaluation(connection, [Change(key_of(successor))], city.clock.now()) == 1
     assert await due_now(city) == [incident]
@@ -152,7 +143,7 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
             await until(lambda: waits_for_a_ward(other), "the change waits for who routes reports of the ward")
             late = asyncio.create_task(route_reports(other.escalation, [event]))
         await asyncio.gather(change, late)
-    (decision,) = await city.rows("SELECT record FROM escalation.decision")
+    decision = await only(city, Decision)
     assert await due_now(city) or b"mau-moi" in decision.record, "routed before and marked, or routed after"
 
 
@@ -169,7 +160,7 @@ async def test_a_due_time_that_passes_while_the_directory_changes_is_due_again(c
             await incident_loading.locked(
                 passing, [incident]
             )  # as `fire_due_timers` does, which saw the directory before
-            await passing.execute(text("UPDATE escalation.deadline SET state = 'passed' WHERE kind = 'directory'"))
+            await due_times_become(passing, "passed", kind="directory")
             change = asyncio.create_task(imported(city, LATE.replace("số 9", "số 10")))
             await asyncio.sleep(0.2)
             assert not change.done()

@@ -19,6 +19,9 @@ from shared.http.web import service_app
 from shared.settings import Settings
 from tests.integration.cli_support import trucban, trucban_process
 from tests.integration.escalation_support import City
+from tests.integration.stored.arranging import alter_record, forget_rulebooks, replace_inputs, without_decisions
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Decision
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, passable_folder, received
 
 REPLAY = ("decisions", "replay")
@@ -36,7 +39,7 @@ async def decided(city: City) -> City:
         received("TRAFFIC_ACCIDENT", unit=NGOC_TRAO, occurred_at=NIGHT - timedelta(days=30)),
     ):
         await route_reports(city.escalation, [event])
-    assert await city.one("SELECT count(*) FROM escalation.decision") == 5
+    assert len(await stored(city, Decision)) == 5
     return city
 
 
@@ -60,16 +63,8 @@ async def test_they_are_read_in_chunks_and_none_is_left_out(decided: City, monke
 
 async def test_a_decision_that_was_changed_behind_our_back_is_named_with_what_was_changed(decided: City) -> None:
     two, one = '"severity":2', '"severity":1'
-    changed = await decided.one(
-        "SELECT decision_id FROM escalation.decision WHERE position(:two IN convert_from(record, 'UTF8')) > 0", two=two
-    )
-    await decided.run(
-        "UPDATE escalation.decision SET record = convert_to(replace(convert_from(record, 'UTF8'), :two, :one), 'UTF8')"
-        " WHERE decision_id = :id",
-        two=two,
-        one=one,
-        id=changed,
-    )
+    (changed,) = (d.decision_id for d in await stored(decided, Decision) if two.encode() in d.record)
+    await alter_record(decided, changed, two, one)
     done = await trucban(decided.database_url, *REPLAY, "--all")
     assert done.exit_code == 1
     assert done.stderr == f"decision {changed}: severity: recorded 1, computed 2\n"
@@ -82,17 +77,18 @@ async def test_a_decision_that_was_changed_behind_our_back_is_named_with_what_wa
 
 
 async def test_inputs_that_were_changed_and_a_rulebook_that_is_gone_are_named_too(decided: City) -> None:
-    await decided.run("UPDATE escalation.decision SET inputs = inputs || '{\"unit\": null}' WHERE number = 2")
+    second = await only(decided, Decision, number=2)
+    await replace_inputs(decided, second.decision_id, {**second.inputs, "unit": None})
     done = await trucban(decided.database_url, *REPLAY, "--all")
     assert done.exit_code == 1
     assert "the stored inputs cannot be read: unit: " in done.stderr
-    await decided.run("DELETE FROM escalation.rulebook")
+    await forget_rulebooks(decided)
     done = await trucban(decided.database_url, *REPLAY, "--all")
     assert done.stdout == "5 decisions computed again, 4 differ\n", "one was made before there was any rulebook"
 
 
 async def test_one_decision_is_replayed_by_its_id(decided: City) -> None:
-    (first, *_) = await decided.rows("SELECT decision_id FROM escalation.decision")
+    (first, *_) = await stored(decided, Decision)
     done = await trucban(decided.database_url, *REPLAY, first.decision_id)
     assert (done.exit_code, done.stdout) == (0, "1 decisions computed again, 0 differ\n")
     unknown = await trucban(decided.database_url, *REPLAY, "khong-co")
@@ -108,11 +104,8 @@ async def test_it_is_either_one_or_all(city: City, arguments: tuple[str, ...]) -
 
 
 async def test_a_database_without_the_tables_says_what_to_do(city: City) -> None:
-    await city.run("ALTER TABLE escalation.decision RENAME TO elsewhere")
-    try:
+    async with without_decisions(city):
         done = await trucban(city.database_url, *REPLAY, "--all")
-    finally:
-        await city.run("ALTER TABLE escalation.elsewhere RENAME TO decision")
     assert isinstance(done.exception, CommandError)
     assert "trucban migrate" in str(done.exception)
 
@@ -144,15 +137,15 @@ async def client(decided: City, tmp_path: Path) -> AsyncGenerator[AsyncClient]:
 
 
 async def test_over_http_the_differences_are_named_as_well(decided: City, client: AsyncClient) -> None:
-    (first, *_) = await decided.rows("SELECT decision_id, record FROM escalation.decision ORDER BY decision_id")
+    (first, *_) = await stored(decided, Decision)
     path = f"/v1/decisions/{first.decision_id}/replay"
     assert (await client.get(path)).json() == {
         "decision_id": first.decision_id,
         "equal": True,
-        "computed": orjson.loads(first.record),
+        "computed": first.said,
         "differences": [],
     }
-    await decided.run("DELETE FROM escalation.rulebook")
+    await forget_rulebooks(decided)
     answer = (await client.get(path)).json()
     assert (answer["equal"], answer["computed"]) == (False, None)
     assert "is not among the adopted" in answer["differences"][0]

@@ -14,6 +14,8 @@ from services.escalation.store import incident_loading
 from shared.events import ReportReceived
 from shared.http.identity import Principal
 from tests.integration.escalation_support import City, city_in, decisions_that_differ_when_computed_again, until
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Incident, Report
 from tests.support import NIGHT, received
 
 DESK = Principal("mau-truc-ban", "desk")
@@ -43,7 +45,7 @@ async def test_a_merge_and_a_message_about_what_was_merged_before_wait_for_one_a
         await until(lambda: waits(city), "the merge waits for the first")
         await incident_loading.locked(connection, [middle])
     assert (await merging).is_new
-    assert await city.one("SELECT count(*) FROM escalation.incident WHERE merged_into = :id", id=last) == 2
+    assert len(await stored(city, Incident, merged_into=last)) == 2
 
 
 async def test_a_due_time_that_another_process_acted_on_between_look_and_lock_is_passed_once(city: City) -> None:
@@ -74,4 +76,4 @@ async def waits(city: City) -> bool:
 
 async def reported(city: City, report: ReportReceived) -> str:
     await route_reports(city.escalation, [report])
-    return await city.one("SELECT incident_id FROM escalation.report WHERE report_id = :id", id=report.data.report_id)
+    return (await only(city, Report, report_id=report.data.report_id)).incident_id

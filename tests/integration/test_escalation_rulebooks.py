@@ -7,11 +7,16 @@ import orjson
 import pytest
 
 from services.cli.process import CommandError
+from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.rules.rulebook import read
 from services.escalation.store import decisions as store
 from shared.events import Harm
 from tests.integration.cli_support import trucban, trucban_process
 from tests.integration.escalation_support import City
+from tests.integration.stored.arranging import replace_inputs
+from tests.integration.stored.looking import decisions_as_stored, only
+from tests.integration.stored.records import Decision
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, NIGHT, RULEBOOK, RULEBOOKS, received
 
 FIRE_LOSS = Harm(deaths=0, injured=0, property_vnd=200_000_000)
@@ -63,10 +68,7 @@ async def test_for_machines_it_is_json(city: City, tmp_path: Path) -> None:
 async def test_a_version_that_this_city_has_adopted_cannot_be_changed(city: City, tmp_path: Path) -> None:
     """One that does not come with the program: it is known from the database alone."""
     file = book(tmp_path)
-    await city.run(
-        "INSERT INTO escalation.rulebook (version, sha256, content, adopted_at) VALUES ('moi', 'x', :content, now())",
-        content=file.read_bytes(),
-    )
+    assert await adopt_rulebooks(city.escalation, [read(file.read_bytes())]) == 1
     assert (await trucban(city.database_url, "rulebook", "check", file)).exit_code == 0
     book(tmp_path, ("radius_m: 300", "radius_m: 301"))
     done = await trucban(city.database_url, "rulebook", "check", file)
@@ -118,7 +120,7 @@ async def test_the_same_rule_differs_in_nothing(decided: City, tmp_path: Path) -
 
 async def test_what_would_have_been_decided_otherwise_is_shown_old_and_new(decided: City, tmp_path: Path) -> None:
     file = book(tmp_path, ("minimum_severity: 2", "minimum_severity: 3"))
-    before = await decided.rows("SELECT * FROM escalation.decision ORDER BY decision_id")
+    before = await decisions_as_stored(decided)
     found = await tried(decided, file)
     assert (found["version"], found["incidents"], found["differ"]) == ("moi", 3, 2)
     differences = found["differences"]
@@ -131,7 +133,7 @@ async def test_what_would_have_been_decided_otherwise_is_shown_old_and_new(decid
         assert difference["by"] == "2023-01-06.1"
         assert (difference["old"]["outcome"], difference["old"]["limb"]) == ("applies", "serious")
         assert (difference["new"]["outcome"], difference["new"]["limb"]) == ("does_not_apply", None)
-    assert before == await decided.rows("SELECT * FROM escalation.decision ORDER BY decision_id")
+    assert before == await decisions_as_stored(decided)
     done = await trucban(decided.database_url, "rulebook", "try", file)
     assert done.exit_code == 0, "a difference is what was asked for, and no failure"
     *lines, last = done.stdout.splitlines()
@@ -156,7 +158,7 @@ async def test_incidents_are_read_in_chunks_and_none_is_left_out(
 
 
 async def test_a_decision_that_cannot_be_read_is_named_and_fails(decided: City, tmp_path: Path) -> None:
-    await decided.run("UPDATE escalation.decision SET inputs = '{}' WHERE number = 2")
+    await replace_inputs(decided, (await only(decided, Decision, number=2)).decision_id, {})
     done = await trucban(decided.database_url, "rulebook", "try", book(tmp_path))
     assert done.exit_code == 1
     assert "cannot be read: trucban decisions replay " in done.stderr

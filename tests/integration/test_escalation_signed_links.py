@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
-from sqlalchemy import Row
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.api import links as routes
@@ -25,6 +24,9 @@ from shared.events import Harm
 from shared.http.identity import Principal, verifier
 from shared.http.web import service_app
 from tests.integration.escalation_support import City
+from tests.integration.stored.arranging import notices_say
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import DueTime, Notice, Tenure
 from tests.support import CHAIR, NIGHT, received
 
 CHAIR_OF_BA_DINH = "mau-14776-chu-tich"
@@ -40,7 +42,7 @@ class Post:
     city: City
     browser: AsyncClient
     app: FastAPI
-    notice: Row[Any]
+    notice: Notice
 
     def link(self, recipient: str | None = None, expires: timedelta = VALID_FOR) -> str:
         return LINKS.url(self.notice.notice_id, recipient or self.notice.recipient, NIGHT + expires)
@@ -53,9 +55,7 @@ class Post:
 async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
     """Firecrackers in Ba Đình; the chair has been told, with fifteen minutes to acknowledge."""
     await route_reports(city.escalation, [received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1))])
-    (notice,) = await city.rows(
-        "SELECT * FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'", who=CHAIR_OF_BA_DINH
-    )
+    notice = await only(city, Notice, recipient=CHAIR_OF_BA_DINH, purpose="accountable")
     app = service_app("escalation", verifier(tmp_path), routes.router)
     app.state.escalation, app.state.link_signer = city.escalation, LINKS
     root = FastAPI()
@@ -90,7 +90,7 @@ async def test_looking_at_it_acknowledges_nothing_since_mail_programs_look_too(p
         await post.browser.get(post.link())
         await post.browser.head(post.link())
     assert await post.acknowledgements() == []
-    assert await post.city.rows("SELECT 1 FROM escalation.notice WHERE acknowledged_at IS NOT NULL") == []
+    assert {n.acknowledged_at for n in await stored(post.city, Notice)} == {None}
 
 
 async def test_the_button_acknowledges_as_the_notice_s_recipient(post: Post) -> None:
@@ -98,15 +98,10 @@ async def test_the_button_acknowledges_as_the_notice_s_recipient(post: Post) -> 
     assert page.status_code == 200
     (event,) = await post.acknowledgements()
     assert (event.data.holder, event.data.posts, event.data.in_time) == (CHAIR_OF_BA_DINH, (CHAIR,), True)
-    name = await post.city.one(
-        "SELECT DISTINCT holder_name FROM escalation.tenure WHERE holder_id = :who", who=CHAIR_OF_BA_DINH
-    )
+    (name,) = {t.holder_name for t in await stored(post.city, Tenure, holder_id=CHAIR_OF_BA_DINH)}
     assert f"Đã xác nhận lúc 23:50 21/01/2023, bởi {name}." in text_of(page)
     assert "<button" not in page.text
-    pending = await post.city.rows(
-        "SELECT 1 FROM escalation.deadline WHERE state = 'pending' AND notice_id = :id", id=post.notice.notice_id
-    )
-    assert pending == []
+    assert not await stored(post.city, DueTime, state="pending", notice_id=post.notice.notice_id)
 
 
 async def test_it_works_once_and_afterwards_says_who_acknowledged_and_when(post: Post) -> None:
@@ -142,7 +137,7 @@ async def test_after_the_deadline_the_page_says_so_and_still_takes_the_acknowled
 
 async def test_a_notice_to_an_office_is_acknowledged_in_the_name_of_the_office(post: Post) -> None:
     await route_reports(post.city.escalation, [received("FIRE", occurred_at=NIGHT - timedelta(hours=3))])
-    (notice,) = await post.city.rows("SELECT * FROM escalation.notice WHERE recipient = 'desk'")
+    notice = await only(post.city, Notice, recipient="desk")
     page = await post.browser.post(LINKS.url(notice.notice_id, "desk", NIGHT + VALID_FOR))
     assert "bởi Trực ban thành phố." in text_of(page)
     assert (await post.acknowledgements())[-1].data.holder == "desk"
@@ -211,7 +206,7 @@ async def test_nothing_of_it_is_kept_framed_indexed_sent_on_or_loaded_from_elsew
 
 
 async def test_what_a_notice_says_is_text_and_never_markup(post: Post) -> None:
-    await post.city.run("UPDATE escalation.notice SET title = '<b>&\"', body = '<script>x</script>'")
+    await notices_say(post.city, '<b>&"', "<script>x</script>")
     page = await post.browser.get(post.link())
     assert "&lt;b&gt;&amp;" in page.text
     assert "<script" not in page.text

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,14 @@ from services.escalation.monitoring import broadcast as broadcasting
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store import timeline
 from services.escalation.store.timeline import START, Line, Place
+from shared.events import UnitRef
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import service_app
 from tests.integration.escalation_support import City, Template, city_in, migrated_template, until
 from tests.integration.plans import plan_of
+from tests.integration.stored.arranging import acted_for_by
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Event
 from tests.servers import quick_servers
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, passable_folder, received
 
@@ -101,8 +106,7 @@ class House:
             await write(connection, *lines)
 
     async def order(self) -> list[str]:
-        rows = await self.city.rows("SELECT event_id FROM escalation.timeline ORDER BY transaction, position")
-        return [row.event_id for row in rows]
+        return [event.event_id for event in await stored(self.city, Event)]
 
     async def until_read(self) -> None:
         """Until what is in the timeline has been given to those who listen."""
@@ -201,10 +205,7 @@ async def test_each_sees_the_events_of_what_they_may_see_and_of_nothing_else(hou
     for unit in (BA_DINH, NGOC_TRAO):
         await route_reports(house.city.escalation, [received(unit=unit)])
     everything = await house.order()
-    rows = await house.city.rows(
-        "SELECT event_id, incident_id, unit_code FROM escalation.timeline ORDER BY transaction, position"
-    )
-    of_ba_dinh = [row.event_id for row in rows if row.incident_id and row.unit_code == BA_DINH.code]
+    of_ba_dinh = [e.event_id for e in await stored(house.city, Event, unit_code=BA_DINH.code) if e.incident_id]
     assert 0 < len(of_ba_dinh) < len(everything)
     for role in ("desk", "leader"):
         assert await house.heard_by(role, len(everything)) == everything
@@ -235,9 +236,7 @@ async def test_the_people_of_the_successor_unit_hear_what_happens_to_an_incident
     house: House,
 ) -> None:
     await route_reports(house.city.escalation, [received(unit=BA_DINH)])
-    await house.city.run(
-        "UPDATE escalation.incident SET successor = jsonb_build_object('code', '14797', 'valid_from', '2025-07-01')"
-    )
+    await acted_for_by(house.city, UnitRef(code="14797", valid_from=date(2025, 7, 1), name="Hạc Thành"))
     events = await house.order()
     assert await house.heard_by(Principal("mau", "official", "14797", SECRETARY), len(events)) == events
 
@@ -255,7 +254,7 @@ async def test_personal_values_are_not_on_the_stream_nor_kept_in_the_timeline(ho
     body = event.model_dump_json(exclude_none=True).encode()
     assert "ông A".encode() in body
     await house.write(timeline.line(event, body))
-    kept = await house.city.one("SELECT convert_from(body, 'UTF8') FROM escalation.timeline")
+    kept = (await only(house.city, Event)).body.decode()
     for forbidden in ("ông A", "salt", "5a5a"):
         assert forbidden not in kept
     heard = Heard(last="0-0")
@@ -371,11 +370,9 @@ async def test_a_long_absence_is_caught_up_in_pages(house: House, monkeypatch: p
 
 async def test_going_on_costs_the_same_however_long_the_timeline_has_become(template: Template) -> None:
     async with city_in(await template.clone()) as city:
-        await city.run(
-            "INSERT INTO escalation.timeline (event_id, incident_id, unit_code, type, body, at)"
-            " SELECT n::text, 'vu-' || n, '14776', 't', repeat('x', 400)::bytea, now() FROM generate_series(1, 20000) n"
-        )
-        await city.run("ANALYZE escalation.timeline")
+        async with city.escalation.database.begin() as connection:
+            await timeline.add(connection, [a_line(ward="14776", incident=f"vu-{n}", size=300) for n in range(20_000)])
+        await city.run("ANALYZE")
         async with city.escalation.database.connect() as connection:
             newest = await timeline.newest(connection)
         seen = newest._replace(position=newest.position - 100)
@@ -417,8 +414,8 @@ async def test_while_nothing_happens_it_says_that_it_is_there_and_moves_the_clie
     await listening
     assert heard.events == []
     assert heard.last != first
-    place = await house.city.rows("SELECT transaction, position FROM escalation.timeline")
-    assert heard.last == "{}-{}".format(*place[0])
+    written = await only(house.city, Event)
+    assert heard.last == f"{written.transaction}-{written.position}"
 
 
 async def test_all_clients_of_a_process_share_one_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, StepRaised
 from shared.http.identity import Principal
 from tests.integration.escalation_support import City
+from tests.integration.stored.arranging import mend_reports, spoil_reports
+from tests.integration.stored.looking import only, stored
+from tests.integration.stored.records import Delivery, DueTime, Incident, Notice, Report
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, received
 
 MINUTE = timedelta(minutes=1)
@@ -32,7 +35,7 @@ async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -
     city.clock.set(NIGHT + 15 * MINUTE + timedelta(seconds=1))
     assert await fire_due_timers(city.escalation) == 1
     assert await city.told() == [*BOTH_TOLD, "desk:not_acknowledged"]
-    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR, SECRETARY]
+    assert (await only(city, Notice, recipient="desk")).posts == [CHAIR, SECRETARY]
     assert await steps(city) == [("desk", "not_acknowledged")] * 2, "each passed deadline is on the record"
     assert await city.deadlines() == [("acknowledge", "passed")] * 2
 
@@ -48,7 +51,7 @@ async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
     await acknowledge(city.escalation, await city.incident(), BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
-    assert await city.one("SELECT posts FROM escalation.notice WHERE recipient = 'desk'") == [CHAIR]
+    assert (await only(city, Notice, recipient="desk")).posts == [CHAIR]
     assert await city.deadlines() == [("acknowledge", "cancelled"), ("acknowledge", "passed")]
 
 
@@ -72,8 +75,8 @@ async def test_two_loops_at_once_tell_the_desk_once_for_each_incident(city: City
     told = await city.told()
     assert told.count("desk:not_acknowledged") == 12
     assert await city.deadlines() == [("acknowledge", "passed")] * 24
-    for (incident,) in await city.rows("SELECT incident_id FROM escalation.incident"):
-        sequences = [e.data.sequence for e in await city.events(incident)]
+    for incident in await stored(city, Incident):
+        sequences = [e.data.sequence for e in await city.events(incident.incident_id)]
         assert sequences == list(range(1, len(sequences) + 1))
 
 
@@ -88,12 +91,9 @@ async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_w
         work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), fire_due_timers(city.escalation)]
         await asyncio.gather(*(work if round_ % 2 else reversed(work)))
         await fire_due_timers(city.escalation)  # an incident that is busy is left to the next round
-        state = await city.one(
-            "SELECT l.state FROM escalation.deadline l JOIN escalation.notice n USING (notice_id)"
-            " WHERE n.recipient = 'mau-14776-bi-thu' AND l.kind = 'acknowledge'"
-        )
-        posts = await city.one("SELECT posts FROM escalation.notice WHERE purpose = 'not_acknowledged'")
-        assert (SECRETARY in posts) == (state == "passed")
+        secretarys = await only(city, DueTime, recipient="mau-14776-bi-thu", kind="acknowledge")
+        to_desk = await only(city, Notice, purpose="not_acknowledged")
+        assert (SECRETARY in to_desk.posts) == (secretarys.state == "passed")
 
 
 async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City) -> None:
@@ -106,7 +106,7 @@ async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City
     )
     await fire_due_timers(city.escalation)
     assert (await city.told()).count("desk:not_acknowledged") == 2
-    assert await city.one("SELECT count(*) FROM escalation.report") == 8
+    assert len(await stored(city, Report)) == 8
 
 
 async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: City) -> None:
@@ -122,46 +122,30 @@ async def test_an_exercise_that_nobody_answers_goes_to_the_log(city: City) -> No
     await route_reports(city.escalation, [received(exercise=True)])
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
-    rows = await city.rows(
-        "SELECT n.recipient, n.title, d.channel FROM escalation.notice n JOIN escalation.delivery d USING (notice_id)"
-    )
-    assert len(rows) == 3
-    assert {row.channel for row in rows} == {"outbox://log"}
-    assert all(row.title.startswith("DIỄN TẬP") for row in rows)
+    assert [d.channel for d in await stored(city, Delivery)] == ["outbox://log"] * 3
+    assert all(n.title.startswith("DIỄN TẬP") for n in await stored(city, Notice))
 
 
 # --- an incident that cannot be handled ---
 
 
-async def spoilt(city: City, *, unit: str | None = None) -> None:
-    """A report of each incident, or of those of a unit, is stored as nobody can read it; its reminder is due."""
-    await city.run(
-        "UPDATE escalation.report SET facts = '{\"bad\": 1}' FROM escalation.incident"
-        " WHERE incident.incident_id = report.incident_id AND unit_code = coalesce(:unit, unit_code)",
-        unit=unit,
-    )
-
-
 async def stepped_up(city: City) -> list[str]:
     """Codes of the units of which the desk was told that nobody answers."""
-    rows = await city.rows(
-        "SELECT unit_code FROM escalation.notice JOIN escalation.incident USING (incident_id)"
-        " WHERE recipient = 'desk' AND purpose = 'not_acknowledged' ORDER BY 1"
-    )
-    return [code for (code,) in rows]
+    unit_of = {i.incident_id: i.unit_code for i in await stored(city, Incident)}
+    told = await stored(city, Notice, recipient="desk", purpose="not_acknowledged")
+    return sorted(unit_of[notice.incident_id] for notice in told)
 
 
 async def test_one_incident_that_cannot_be_handled_stops_no_other(
     city: City, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await route_reports(city.escalation, [received(unit=u) for u in (BA_DINH, NGOC_TRAO, DONG_THO)])
-    await spoilt(city, unit=BA_DINH.code)
+    await spoil_reports(city, unit=BA_DINH.code)
     city.clock.set(NIGHT + 20 * MINUTE)
     assert await fire_due_timers(city.escalation) == 2
     assert await stepped_up(city) == [DONG_THO.code, NGOC_TRAO.code]
     (said,) = (line for line in capsys.readouterr().out.splitlines() if "incident cannot be handled" in line)
-    bad = await city.one("SELECT incident_id FROM escalation.incident WHERE unit_code = :code", code=BA_DINH.code)
-    assert bad in said
+    assert (await only(city, Incident, unit_code=BA_DINH.code)).incident_id in said
     assert await fire_due_timers(city.escalation) == 0, "it is left alone for a while"
     assert "cannot be handled" not in capsys.readouterr().out
 
@@ -172,7 +156,7 @@ async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
     monkeypatch.setattr(fire_timers, "AT_ONCE", 2)
     hours = [NIGHT - n * timedelta(hours=2) for n in range(1, 10)]
     await route_reports(city.escalation, [received(occurred_at=hour) for hour in hours])
-    await spoilt(city)
+    await spoil_reports(city)
     city.clock.set(NIGHT + MINUTE)
     await route_reports(city.escalation, [received(unit=NGOC_TRAO, occurred_at=city.clock.now())])
     city.clock.set(NIGHT + 20 * MINUTE)
@@ -185,11 +169,10 @@ async def test_what_could_not_be_handled_is_tried_again_after_a_while(
     city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await route_reports(city.escalation, [received()])
-    facts = await city.one("SELECT facts::text FROM escalation.report")
-    await spoilt(city)
+    said = await spoil_reports(city)
     city.clock.set(NIGHT + 20 * MINUTE)
     assert await fire_due_timers(city.escalation) == 0
-    await city.run("UPDATE escalation.report SET facts = CAST(:facts AS jsonb)", facts=facts)
+    await mend_reports(city, said)
     assert await fire_due_timers(city.escalation) == 0
     later = fire_timers.monotonic() + fire_timers.TRIED_AGAIN_SECONDS
     monkeypatch.setattr(fire_timers, "monotonic", lambda: later)

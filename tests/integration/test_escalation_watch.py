@@ -7,20 +7,34 @@ from datetime import timedelta
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import text
 
+from services.escalation.application import commands
+from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring.heartbeat import Heartbeat
 from services.escalation.monitoring.watchman import Watchman, health_failures
-from services.escalation.store import tables, watch
+from services.escalation.store import watch
 from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
+from shared.http.identity import Principal
 from shared.http.web import Check, checks_of
 from tests.integration.escalation_support import City, Template, city_in
 from tests.integration.plans import plan_of
+from tests.integration.stored.arranging import (
+    deliveries_are,
+    due_times_are,
+    incidents_stand_at,
+    multiply_incidents,
+    notices_are_to,
+    spoil_reports,
+    was_tried,
+)
+from tests.integration.stored.looking import next_due, only, stored
+from tests.integration.stored.records import Incident, Notice
 from tests.support import NIGHT, received
 
 SECOND = timedelta(seconds=1)
+DESK = Principal("mau-truc-ban", "desk")
 
 
 async def seen(city: City, later: timedelta = timedelta(0)) -> Watch:
@@ -41,7 +55,9 @@ async def reported(city: City) -> City:
 
 
 async def first_due(city: City) -> timedelta:
-    return await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'") - NIGHT
+    due = await next_due(city)
+    assert due is not None
+    return due - NIGHT
 
 
 async def test_where_nothing_was_reported_nothing_is_forgotten(city: City) -> None:
@@ -55,8 +71,8 @@ async def test_an_incident_that_is_looked_after_is_no_complaint(reported: City) 
 
 
 async def test_an_open_incident_without_a_pending_due_time_is_found(reported: City) -> None:
-    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
-    opened = await reported.one("SELECT opened_at FROM escalation.incident")
+    await due_times_are(reported, "passed")
+    opened = (await only(reported, Incident)).opened_at
     found = await seen(reported)
     assert found.unwatched == Forgotten(1, opened)
     said = health_failures(found, opened + timedelta(minutes=7))["watch.unwatched"]
@@ -66,24 +82,24 @@ async def test_an_open_incident_without_a_pending_due_time_is_found(reported: Ci
 
 @pytest.mark.parametrize("state", ["closed", "dismissed", "merged", "handed_off"])
 async def test_an_incident_that_has_ended_needs_none(reported: City, state: str) -> None:
-    await reported.run("UPDATE escalation.deadline SET state = 'cancelled'")
-    await reported.run("UPDATE escalation.incident SET state = :state", state=state)
+    await due_times_are(reported, "cancelled")
+    await incidents_stand_at(reported, state)
     assert await counts(reported) == (0, 0, 0)
 
 
 async def test_a_due_time_that_passed_and_was_not_acted_on_is_found_after_its_grace(reported: City) -> None:
-    await reported.run("UPDATE escalation.delivery SET state = 'sent'")
+    await deliveries_are(reported, "sent")
     due = await first_due(reported)
     assert await counts(reported, due + DEADLINES_LATE) == (0, 0, 0)
     unwatched, deadlines, deliveries = await counts(reported, due + DEADLINES_LATE + SECOND)
     assert (unwatched, deliveries) == (0, 0)
     assert deadlines > 0
-    await reported.run("UPDATE escalation.deadline SET state = 'passed' WHERE due_at <= :at", at=NIGHT + due)
+    await due_times_are(reported, "passed", until=NIGHT + due)
     assert (await counts(reported, due + DEADLINES_LATE + SECOND))[1] == 0
 
 
 async def test_the_due_times_of_an_incident_that_cannot_be_handled_are_complained_of(reported: City) -> None:
-    await reported.run("UPDATE escalation.report SET facts = '{\"bad\": 1}'")
+    await spoil_reports(reported)
     due = await first_due(reported)
     reported.clock.set(NIGHT + due + DEADLINES_LATE + SECOND)
     assert await fire_due_timers(reported.escalation) == 0
@@ -95,7 +111,7 @@ async def test_the_due_times_of_an_incident_that_cannot_be_handled_are_complaine
 
 @pytest.mark.parametrize("state", ["queued", "failed", "sending"])
 async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City, state: str) -> None:
-    await reported.run("UPDATE escalation.delivery SET state = :state, next_at = :at", state=state, at=NIGHT)
+    await deliveries_are(reported, state, next_at=NIGHT)
     assert (await counts(reported, DELIVERIES_LATE))[2] == 0
     found = await seen(reported, DELIVERIES_LATE + SECOND)
     assert found.deliveries == Forgotten(2, NIGHT)
@@ -107,15 +123,7 @@ async def test_a_delivery_that_should_long_have_gone_out_is_found(reported: City
 async def desk_told(city: City, *states: str) -> None:
     """A fire, which the desk is to verify, and what became of telling it by so many channels."""
     await route_reports(city.escalation, [received("FIRE")])
-    await city.run("DELETE FROM escalation.delivery")
-    for number, state in enumerate(states):
-        await city.run(
-            "INSERT INTO escalation.delivery (delivery_id, notice_id, channel, state, next_at, finished_at)"
-            " SELECT :id, notice_id, 'outbox://' || :id, :state, :at, :at FROM escalation.notice",
-            id=f"so-{number}",
-            state=state,
-            at=NIGHT,
-        )
+    await was_tried(city, (await only(city, Notice)).notice_id, states, NIGHT)
 
 
 async def test_a_notice_that_no_channel_of_an_office_took_is_a_complaint(city: City) -> None:
@@ -133,36 +141,50 @@ async def test_an_office_that_was_reached_by_another_channel_is_none(city: City,
     assert (await seen(city)).offices.count == 0
 
 
+async def desk_acknowledges(city: City) -> None:
+    await acknowledge(city.escalation, await city.incident(), DESK)
+
+
+async def desk_dismisses(city: City) -> None:
+    await commands.dismiss(city.escalation, await city.incident(), DESK, "Báo nhầm")
+
+
+async def it_was_to_a_person(city: City) -> None:
+    await notices_are_to(city, "mau-14776-chu-tich")
+
+
+async def a_day_passes(city: City) -> None:
+    city.clock.set(NIGHT + timedelta(days=1))
+
+
 @pytest.mark.parametrize(
-    "settled",
-    [
-        "UPDATE escalation.notice SET acknowledged_at = issued_at",
-        "UPDATE escalation.incident SET state = 'closed'",
-        "UPDATE escalation.delivery SET finished_at = finished_at - INTERVAL '1 day'",
-        "UPDATE escalation.notice SET recipient = 'mau-14776-chu-tich'",
-    ],
+    "settle",
+    [desk_acknowledges, desk_dismisses, a_day_passes, it_was_to_a_person],
     ids=["acknowledged", "ended", "a day ago", "a person, of whom the desk is told"],
 )
-async def test_what_an_office_need_not_be_told_any_more_is_none(city: City, settled: str) -> None:
+async def test_what_an_office_need_not_be_told_any_more_is_none(
+    city: City, settle: Callable[[City], Awaitable[None]]
+) -> None:
     await desk_told(city, "given_up")
-    await city.run(settled)
-    assert (await seen(city, SECOND)).offices.count == 0
+    assert (await seen(city, SECOND)).offices.count == 1
+    await settle(city)
+    assert (await seen(city, city.clock.now() - NIGHT + SECOND)).offices.count == 0
 
 
 @pytest.mark.parametrize("state", ["sent", "delivered", "given_up", "cancelled"])
 async def test_a_delivery_that_is_over_is_not_waited_for(reported: City, state: str) -> None:
-    await reported.run("UPDATE escalation.delivery SET state = :state", state=state)
+    await deliveries_are(reported, state)
     assert (await counts(reported, timedelta(hours=1)))[2] == 0
 
 
 async def test_the_metrics_say_what_was_found_and_that_it_is_over(reported: City) -> None:
     watchman = Watchman(reported.escalation)
-    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
+    await due_times_are(reported, "passed")
     reported.clock.set(NIGHT + timedelta(minutes=1))
     assert await watchman.step() is False
     assert shown("trucban_forgotten") == 1
     assert shown("trucban_forgotten_seconds") == pytest.approx(60, abs=5)
-    await reported.run("UPDATE escalation.deadline SET state = 'pending'")
+    await due_times_are(reported, "pending")
     await watchman.step()
     assert (shown("trucban_forgotten"), shown("trucban_forgotten_seconds")) == (0, 0)
 
@@ -175,37 +197,13 @@ async def test_among_twenty_thousand_incidents_it_looks_at_those_that_are_open(t
     """By indexes alone: the plan is asserted, since a clock says nothing on a busy machine."""
     async with city_in(await template.clone()) as city:
         await route_reports(city.escalation, [received()])
-        await multiply(city, incidents=20_000, of_which_open=200)
-        assert await city.one("SELECT count(*) FROM escalation.incident") == 20_001
+        await multiply_incidents(city, 20_000, of_which_open=200)
+        assert len(await stored(city, Incident)) == 20_001
         plan = await plan_of(city.escalation.database, lambda c: watch.look(c, NIGHT))
         assert plan.read_whole == set()
         assert {"incident_open", "deadline_due", "delivery_due", "delivery_given_up"} <= plan.indexes
         assert plan.buffers < 800, "about 20,000 incidents with their deadlines fill many times that"
         assert await counts(city) == (0, 0, 0)
-
-
-async def multiply(city: City, *, incidents: int, of_which_open: int) -> None:
-    """The one incident again and again, with its deadlines and deliveries; most of them long closed."""
-    numbered = {name: f"t.{name} || '-' || n" for name in ("notice_id", "deadline_id", "delivery_id")}
-    for table, fields, ended in (
-        (tables.incident, {}, "closed"),
-        (tables.notice, numbered | {"decision_id": "NULL"}, None),
-        (tables.deadline, numbered | {"notice_id": "NULL"}, "cancelled"),
-        (tables.delivery, numbered, "sent"),
-    ):
-        fields |= {"incident_id": "'vu-' || n"}
-        if ended:
-            fields |= {"state": f"CASE WHEN n % {incidents // of_which_open} = 0 THEN t.state ELSE '{ended}' END"}
-        columns = ", ".join(f"{fields.get(c.name, f't.{c.name}')} AS {c.name}" for c in table.columns)
-        async with city.escalation.database.begin() as connection:
-            await connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys: faster
-            await connection.execute(
-                text(
-                    f"INSERT INTO {table} SELECT {columns}"
-                    f" FROM (SELECT * FROM {table} LIMIT 2) t, generate_series(1, {incidents}) n"
-                )
-            )
-        await city.run(f"ANALYZE {table}")
 
 
 # --- the sign of life ---
@@ -275,7 +273,7 @@ async def test_a_due_time_that_is_forgotten_silences_the_heartbeat(reported: Cit
 
     beat = Heartbeat(outside.url, checks)
     await beat.step()
-    await reported.run("UPDATE escalation.deadline SET state = 'passed'")
+    await due_times_are(reported, "passed")
     await beat.step()
     assert len(outside.calls) == 1
 

@@ -14,6 +14,9 @@ from shared.http.identity import Principal, issuer
 from shared.keys import secret
 from shared.settings import Settings
 from tests.integration.escalation_support import Template, WholeCity
+from tests.integration.stored.arranging import due_times_are
+from tests.integration.stored.looking import only
+from tests.integration.stored.records import Notice
 from tests.servers import new_redis
 from tests.support import NIGHT, body
 
@@ -52,12 +55,9 @@ async def test_a_notice_is_acknowledged_by_its_link_and_the_stream_tells_of_it(c
         incident = await city.report(body())
         async with asyncio.timeout(SECONDS):
             await heard("notice.issued")
-        notice = await city.one(
-            "SELECT notice_id FROM escalation.notice WHERE recipient = :who AND purpose = 'accountable'",
-            who=official.subject,
-        )
+        notice = await only(city, Notice, recipient=official.subject, purpose="accountable")
         links = LinkSigner(secret(city.settings.keys_dir, "link"), str(city.client.base_url))
-        page = await city.client.post(links.url(notice, official.subject, NIGHT + VALID_FOR))
+        page = await city.client.post(links.url(notice.notice_id, official.subject, NIGHT + VALID_FOR))
         assert "Đã xác nhận" in page.text
         async with asyncio.timeout(SECONDS):
             await heard("acknowledgement.recorded")
@@ -70,7 +70,7 @@ async def test_readiness_and_metrics_say_what_was_forgotten(city: WholeCity) -> 
     names = {c["name"]: c["ok"] for c in (await city.get("/escalation/readyz")).json()["checks"]}
     kinds = {"unwatched", "deadlines", "deliveries", "offices"}
     assert {n for n in names if n.startswith("watch.")} == {f"watch.{kind}" for kind in kinds}
-    await city.run("UPDATE escalation.deadline SET state = 'passed'")
+    await due_times_are(city, "passed")
     ready = await city.get("/escalation/readyz")
     assert ready.status_code == 503
     assert "nothing that falls due" in next(c["detail"] for c in ready.json()["checks"] if not c["ok"])

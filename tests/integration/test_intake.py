@@ -29,6 +29,8 @@ from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
 from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
+from tests.integration.stored.looking import commits_of_reports, reports_as_received, stored_in
+from tests.integration.stored.records import Owed, Received, Record, Reporter
 from tests.unit.intake.sample import AT, DESK, body
 
 
@@ -44,13 +46,12 @@ async def house(place: Place) -> AsyncGenerator[House]:
         yield found
 
 
-async def count(house: House, table: str) -> int:
-    (row,) = await house.rows(f"SELECT count(*) AS n FROM intake.{table}")
-    return row.n
+async def count(house: House, kind: type[Record]) -> int:
+    return len(await stored_in(house.engine, kind))
 
 
 async def outgoing(house: House) -> list[ReportReceived]:
-    events = [parse(row.body) for row in await house.rows("SELECT body FROM intake.outbox ORDER BY seq")]
+    events = [parse(row.body) for row in await stored_in(house.engine, Owed)]
     assert all(isinstance(e, ReportReceived) for e in events)
     return [e for e in events if isinstance(e, ReportReceived)]
 
@@ -74,7 +75,7 @@ async def test_a_report_is_accepted_once_and_tells_its_receipt(house: House) -> 
     assert (again.status_code, again.json()["outcome"]) == (200, "duplicate")
     assert again.json()["receipt"] == first.json()["receipt"]
     assert (other.status_code, other.headers["content-type"]) == (409, "application/problem+json")
-    assert await count(house, "report") == 1
+    assert await count(house, Received) == 1
     receipt = await (await house.public()).get(first.headers["location"].removeprefix("/intake/v1"))
     assert receipt.json()["state"] == "accepted"
     assert receipt.json()["receipt"] == first.json()["receipt"]
@@ -103,9 +104,8 @@ async def test_concurrent_reports_share_commits_and_each_is_stored_once(house: H
     assert Counter(a.status_code for a in answers) == {201: 200, 200: 400}
     receipts = {(a.json()["report_id"], a.json()["receipt"]) for a in answers}
     assert len(receipts) == 200, "every answer for one report tells the same receipt"
-    assert len({e.subject for e in await outgoing(house)}) == await count(house, "outbox") == 200
-    (commits,) = await house.rows("SELECT count(DISTINCT xmin::text) AS n FROM intake.report")
-    assert commits.n <= 60
+    assert len({e.subject for e in await outgoing(house)}) == await count(house, Owed) == 200
+    assert await commits_of_reports(house.engine) <= 60
 
 
 async def test_one_report_id_with_different_content_at_once_has_one_winner(house: House) -> None:
@@ -176,7 +176,7 @@ async def test_two_replicas_accept_each_report_once(house: House) -> None:
         answer = await batch
     won = sum(not isinstance(f, BaseException) for f in found)
     assert all(isinstance(f, Problem) and f.status == 409 for f in found if isinstance(f, BaseException))
-    assert answer.json()["accepted"] + won == await count(house, "report") == await count(house, "outbox") == 300
+    assert answer.json()["accepted"] + won == await count(house, Received) == await count(house, Owed) == 300
 
 
 async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> None:
@@ -188,7 +188,7 @@ async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> No
     refused = found[7]
     assert isinstance(refused, Problem)
     assert refused.status == 503
-    assert await count(house, "report") == await count(house, "outbox") == 19
+    assert await count(house, Received) == await count(house, Owed) == 19
 
 
 async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_back(house: House) -> None:
@@ -212,7 +212,7 @@ async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_ba
     assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
     assert batch.status_code == 503 or {r["status"] for r in batch.json()["results"]} == {503}
     assert (await desk.post("/reports", json=body(report_id="during"))).status_code == 201
-    assert await count(house, "report") == 2
+    assert await count(house, Received) == 2
 
 
 async def test_a_batch_takes_the_good_and_tells_each_bad_one_why(house: House) -> None:
@@ -258,7 +258,7 @@ async def test_a_thousand_reports_at_once(house: House) -> None:
     desk = await house.client("desk")
     answer = await desk.post("/reports:batch", json=[body(report_id=f"r{n}") for n in range(1_000)])
     assert answer.json()["accepted"] == 1_000
-    assert await count(house, "outbox") == 1_000
+    assert await count(house, Owed) == 1_000
     too_many = await desk.post("/reports:batch", content=b"{}\n" * 1_001)
     assert too_many.status_code == 413
     too_many = await desk.post("/reports:batch", content=b"[" + b"1," * 1_000 + b"1]")
@@ -270,9 +270,10 @@ async def test_the_reporter_is_sealed_and_leaves_intake_in_no_form(house: House)
     person = {"name": "Trần Thị Mẫu", "phone": "0912 345 678"}
     answer = await desk.post("/reports", json=body(reporter=person))
     words = ["Trần Thị Mẫu".encode(), b"912345678", b"912 345 678"]
-    dumped = orjson.dumps([[str(c) for c in row] for row in await house.rows("SELECT * FROM intake.report")])
-    bodies = [row.body for row in await house.rows("SELECT body FROM intake.outbox")]
-    (kept,) = await house.rows("SELECT sealed, salt FROM intake.reporter")
+    (reports,) = await reports_as_received(house.engine)
+    dumped = orjson.dumps([[str(column) for column in report.values()] for report in reports])
+    bodies = [event.body for event in await stored_in(house.engine, Owed)]
+    (kept,) = await stored_in(house.engine, Reporter)
     receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
     for place in [dumped, *bodies, kept.sealed, receipt.content, answer.content]:
         assert not any(word in place for word in words)
@@ -319,7 +320,7 @@ async def other_outbox(house: House) -> messaging.Outbox:
 
 
 async def _is_stored(house: House) -> bool:
-    return await count(house, "report") == 1
+    return await count(house, Received) == 1
 
 
 async def test_an_older_record_of_a_ward_never_replaces_a_newer_one(house: House) -> None:

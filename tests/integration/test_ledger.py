@@ -28,6 +28,9 @@ from tests.integration.ledger_support import (
     opened,
     verified,
 )
+from tests.integration.stored.arranging import erase_personal_values
+from tests.integration.stored.looking import stored_in
+from tests.integration.stored.records import Private
 from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import ORIGIN, SALT, report
 
@@ -79,10 +82,9 @@ async def test_batch_becomes_entries_in_its_order(ledger: Ledger) -> None:
 async def test_personal_text_is_deletable_and_not_in_the_body(ledger: Ledger) -> None:
     """Value and salt lie in the one deletable table; deleting them leaves every proof as it was."""
     await ledger.record([report(1, "nhà ông Mẫu\0")])
-    async with ledger.engine.begin() as connection:
-        row = (await connection.execute(text("SELECT idx, field, salt, value FROM ledger.private"))).one()
-        assert tuple(row) == (0, "description", bytes.fromhex(SALT), "nhà ông Mẫu\0".encode())
-        await connection.execute(text("DELETE FROM ledger.private"))
+    kept = Private(0, "description", bytes.fromhex(SALT), "nhà ông Mẫu\0".encode())
+    assert await stored_in(ledger.engine, Private) == (kept,)
+    await erase_personal_values(ledger.engine)
     assert (await verified(ledger)).ok
     assert "Mẫu".encode() not in b"".join(await exported(ledger))
 

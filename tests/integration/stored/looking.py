@@ -1,0 +1,99 @@
+"""What is in a city's database, for tests of what was done to it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import RowMapping, Table, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.escalation.domain.directory.model import OFFICES
+from services.escalation.store import tables
+from services.intake import store as intake
+from tests.integration.escalation_support import City
+from tests.integration.stored.records import DueTime, Notice, R, Tenure, every
+
+
+async def stored(city: City, kind: type[R], /, **equal: object) -> tuple[R, ...]:
+    """All records of a kind in their order; of those, the ones that equal what is given."""
+    return await stored_in(city.escalation.database, kind, **equal)
+
+
+async def stored_in(engine: AsyncEngine, kind: type[R], /, **equal: object) -> tuple[R, ...]:
+    """The same of a service that runs alone."""
+    async with engine.connect() as connection:
+        return await every(connection, kind, **equal)
+
+
+async def only(city: City, kind: type[R], /, **equal: object) -> R:
+    """The one record that equals what is given; ValueError where there are none or several."""
+    (found,) = await stored(city, kind, **equal)
+    return found
+
+
+async def next_due(city: City) -> datetime | None:
+    """The first time at which something falls due."""
+    return min((d.due_at for d in await stored(city, DueTime, state="pending")), default=None)
+
+
+async def still_asked(city: City) -> list[str]:
+    """Whose acknowledgement is waited for."""
+    return sorted(str(d.recipient) for d in await stored(city, DueTime, kind="acknowledge", state="pending"))
+
+
+async def told_outside_their_tenure(city: City) -> list[tuple[str, str, str]]:
+    """Recipient, purpose and post of each notice to a person who, as was known then, did not hold the post."""
+    tenures = await stored(city, Tenure)
+    return [
+        (notice.recipient, notice.purpose, post)
+        for notice in await stored(city, Notice)
+        for post in notice.posts
+        if notice.recipient not in OFFICES
+        and not any(
+            t.covers(notice.issued_at, notice.issued_at)
+            for t in tenures
+            if (t.holder_id, t.post) == (notice.recipient, post)
+        )
+    ]
+
+
+async def commits_of_reports(engine: AsyncEngine) -> int:
+    """By how many transactions intake stored the reports that it has."""
+    writer = literal_column("xmin::text")
+    async with engine.connect() as connection:
+        return (await connection.scalars(select(func.count(writer.distinct())).select_from(intake.report))).one()
+
+
+# --- to be compared with what is there later ---
+
+
+Rows = list[Sequence[RowMapping]]
+"""Every column of every row, by table."""
+
+
+async def incidents_as_stored(city: City) -> Sequence[RowMapping]:
+    (incidents,) = await _whole(city.escalation.database, tables.incident)
+    return incidents
+
+
+async def notices_as_stored(city: City) -> Rows:
+    return await _whole(city.escalation.database, tables.notice)
+
+
+async def decisions_as_stored(city: City) -> Rows:
+    return await _whole(city.escalation.database, tables.decision)
+
+
+async def directory_and_what_followed(city: City) -> Rows:
+    """All that an import of the directory may write."""
+    followed = (tables.deadline, tables.outbox.rows, tables.timeline)
+    return await _whole(city.escalation.database, tables.unit, tables.tenure, tables.roster, tables.contact, *followed)
+
+
+async def reports_as_received(engine: AsyncEngine) -> Rows:
+    return await _whole(engine, intake.report)
+
+
+async def _whole(engine: AsyncEngine, *kept: Table) -> Rows:
+    async with engine.connect() as connection:
+        asked = [select(table).order_by(*table.primary_key) for table in kept]
+        return [(await connection.execute(query)).mappings().all() for query in asked]

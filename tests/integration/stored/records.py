@@ -1,0 +1,334 @@
+"""What the services have stored, as tests look at it: one class a table, with the columns that some test asks for.
+
+The names of tables and columns stand here and in `arranging`, and in no test.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import Any, ClassVar, TypeVar
+
+import orjson
+from sqlalchemy import ColumnElement, FromClause, Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.store import tables
+from services.intake import store as intake
+from services.ledger.store import tables as ledger
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row; its fields are columns of `source`, the first of that name where it joins two tables."""
+
+    source: ClassVar[FromClause]
+    order: ClassVar[Sequence[str]]
+
+
+R = TypeVar("R", bound=Record)
+
+
+async def every(connection: AsyncConnection, kind: type[R], /, **equal: object) -> tuple[R, ...]:
+    """All records of a kind in their order; of those, the ones whose columns equal what is given."""
+    return tuple(kind(*row) for row in await connection.execute(_query(kind, equal)))
+
+
+def _query(kind: type[Record], equal: Mapping[str, object]) -> Select[Any]:
+    query = select(*(_column(kind, field.name) for field in fields(kind))).select_from(kind.source)
+    query = query.where(*(_column(kind, name) == value for name, value in equal.items()))
+    return query.order_by(*(_column(kind, name) for name in kind.order))
+
+
+def _column(kind: type[Record], name: str) -> ColumnElement[Any]:
+    return next(column for column in kind.source.c if column.name == name)
+
+
+# --- escalation: incidents and what was decided ---
+
+
+@dataclass(frozen=True)
+class Incident(Record):
+    source = tables.incident
+    order = ("incident_id",)
+
+    incident_id: str
+    unit_code: str
+    family: str
+    category: str
+    exercise: bool
+    occurred_at: datetime
+    latitude: float | None
+    longitude: float | None
+    state: str
+    outcome: str
+    limb: str | None
+    severity: int | None
+    sequence: int
+    opened_at: datetime
+    round: int
+    level: int
+    merged_into: str | None
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    source = tables.report
+    order = ("incident_id", "position")
+
+    report_id: str
+    event_id: str
+    incident_id: str
+    position: int
+    facts: Mapping[str, Any]
+    personal: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Finding(Record):
+    source = tables.finding
+    order = ("incident_id", "position")
+
+    finding_id: str
+    incident_id: str
+    position: int
+    kind: str
+    author: str
+    role: str
+    reason: str | None
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class Link(Record):
+    """Two incidents that are related, the later first."""
+
+    source = tables.link
+    order = ("incident_id", "other_id")
+
+    incident_id: str
+    other_id: str
+
+
+@dataclass(frozen=True)
+class Decision(Record):
+    source = tables.decision
+    order = ("incident_id", "number")
+
+    decision_id: str
+    incident_id: str
+    number: int
+    previous_id: str | None
+    record: bytes
+    inputs: Mapping[str, Any]
+    made_at: datetime
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The record, read."""
+        return orjson.loads(self.record)
+
+
+@dataclass(frozen=True)
+class Event(Record):
+    """What the timeline holds of an event."""
+
+    source = tables.timeline
+    order = ("transaction", "position")
+
+    event_id: str
+    incident_id: str | None
+    unit_code: str | None
+    type: str
+    body: bytes
+    transaction: int
+    position: int
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return orjson.loads(self.body)["data"]
+
+
+# --- escalation: who is told, and when what falls due ---
+
+
+@dataclass(frozen=True)
+class Notice(Record):
+    source = tables.notice
+    order = ("issued_at", "notice_id")
+
+    notice_id: str
+    incident_id: str
+    decision_id: str | None
+    recipient: str
+    purpose: str
+    posts: Sequence[str]
+    title: str
+    body: str
+    issued_at: datetime
+    due_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    round: int
+
+
+@dataclass(frozen=True)
+class Delivery(Record):
+    """With what its notice says of whom it is for."""
+
+    source = tables.delivery.join(tables.notice)
+    order = ("delivery_id",)
+
+    delivery_id: str
+    notice_id: str
+    incident_id: str
+    recipient: str
+    purpose: str
+    channel: str
+    state: str
+    attempts: int
+    next_at: datetime
+    error: str | None
+    finished_at: datetime | None
+
+
+WAITING = frozenset({"queued", "sending", "failed"})
+"""States of a delivery that is still to go out."""
+
+
+@dataclass(frozen=True)
+class DueTime(Record):
+    """With whom and what its notice is for, where it has one."""
+
+    source = tables.deadline.outerjoin(tables.notice)
+    order = ("due_at", "deadline_id")
+
+    deadline_id: str
+    incident_id: str
+    notice_id: str | None
+    kind: str
+    due_at: datetime
+    state: str
+    level: int
+    recipient: str | None
+    purpose: str | None
+
+
+@dataclass(frozen=True)
+class Pace(Record):
+    source = tables.pace
+    order = ("key",)
+
+    key: str
+
+
+# --- escalation: the directory ---
+
+
+@dataclass(frozen=True)
+class Unit(Record):
+    source = tables.unit
+    order = ("code", "recorded_at", "valid_from")
+
+    code: str
+    valid_from: date
+    valid_to: date | None
+    name: str
+    superseded_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Tenure(Record):
+    source = tables.tenure
+    order = ("recorded_at", "valid_from", "tenure_id")
+
+    tenure_id: str
+    unit_code: str
+    post: str
+    holder_id: str
+    holder_name: str
+    capacity: str
+    valid_from: datetime
+    valid_to: datetime | None
+    recorded_at: datetime
+    superseded_at: datetime | None
+
+    def covers(self, at: datetime, known_at: datetime) -> bool:
+        """Asked of the columns alone, not of the code that picks who is told."""
+        was_so = self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+        was_known = self.recorded_at <= known_at and (self.superseded_at is None or known_at < self.superseded_at)
+        return was_so and was_known
+
+
+@dataclass(frozen=True)
+class Rulebook(Record):
+    source = tables.rulebook
+    order = ("version",)
+
+    version: str
+
+
+# --- intake and the ledger ---
+
+
+@dataclass(frozen=True)
+class Received(Record):
+    """A report as intake has it."""
+
+    source = intake.report
+    order = ("report_id",)
+
+    report_id: str
+    event_id: str
+    incident: str | None
+
+
+@dataclass(frozen=True)
+class Owed(Record):
+    """An event that intake still owes to somebody."""
+
+    source = intake.outbox.rows
+    order = ("seq",)
+
+    event_id: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reporter(Record):
+    source = intake.reporter
+    order = ("report_id",)
+
+    report_id: str
+    sealed: bytes
+    salt: bytes
+
+
+@dataclass(frozen=True)
+class Entry(Record):
+    """An entry of the ledger."""
+
+    source = ledger.entry
+    order = ("idx",)
+
+    idx: int
+    event_id: str
+    kind: str
+    incident: str | None
+    body: bytes
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return orjson.loads(self.body)["data"]
+
+
+@dataclass(frozen=True)
+class Private(Record):
+    """A personal value that the ledger has committed to."""
+
+    source = ledger.private
+    order = ("idx", "field")
+
+    idx: int
+    field: str
+    salt: bytes
+    value: bytes
