@@ -21,7 +21,7 @@ from services.escalation.store import deliveries, directory
 from services.escalation.store.deliveries import LEASE, Attempt, Message
 from shared import metrics
 from shared.clock import monotonic
-from shared.group import Group
+from shared.group_commit import GroupCommit
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class DeliveryLoop:
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = Counter[str]()
         self._bundling: tuple[float, Bundling] | None = None
-        self._recording = Group[Attempt](self._record)
+        self._recording = GroupCommit[Attempt, None](self._record_group)
 
     async def step(self) -> bool:
         """Whether more is due that can be claimed at once."""
@@ -95,6 +95,10 @@ class DeliveryLoop:
             return _failed(message, known, self._escalation.clock.now())
         metrics.deliveries.labels(outcome).inc(len(message.deliveries))
         return Attempt(message, outcome, self._escalation.clock.now())
+
+    async def _record_group(self, ended: Sequence[Attempt]) -> list[None]:
+        await self._record(ended)
+        return [None] * len(ended)
 
     async def _record(self, ended: Sequence[Attempt]) -> None:
         """Again while the database is away and a lease may last: what was sent and is not recorded is sent twice."""
