@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import httpx
 import structlog
 
+from services.escalation.application import metrics
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
-from shared import metrics
 from shared.http.web import Check
 
 log = structlog.get_logger()

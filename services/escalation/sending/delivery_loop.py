@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.application import metrics
 from services.escalation.application.delivery_results import record
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.pacing import Limits, Rate, host_of
@@ -19,7 +20,6 @@ from services.escalation.domain.rules.rulebook import Bundling, in_force, newnes
 from services.escalation.sending.channels import DeliveryError, Sender
 from services.escalation.store import deliveries, directory
 from services.escalation.store.deliveries import LEASE, Attempt, Message
-from shared import metrics
 from shared.clock import monotonic
 from shared.group_commit import GroupCommit
 from shared.messaging import is_transient

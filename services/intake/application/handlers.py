@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import store
+from services.intake.application import metrics
 from services.intake.domain.receiving import Draft, Means, draft, reporter_text
 from services.intake.domain.submission import Submission
 from services.intake.domain.wards import Unit
-from shared import metrics
 from shared.clock import Clock, monotonic
 from shared.commitment import new_salt
 from shared.events import Event, ReportCorrelated, UnitRecorded, encode
