@@ -159,12 +159,12 @@ def serve(
 def migrate() -> None:
     """Schemas to their newest version, and keys made; idempotent. Example: DATABASE_URL=… trucban migrate"""
     from services.cli.process import infrastructure, migrate_all
-    from services.ledger.app import signer
+    from services.ledger.app import load_signer
 
     async def work() -> None:
         async with infrastructure(settings_of()) as settings:
             await migrate_all(settings)
-            signer(settings)
+            load_signer(settings)
             publish(settings.keys_dir, "token")
             for name in (*INTAKE_SECRETS, "link"):  # all keys, so that services can be given them read-only
                 secret(settings.keys_dir, name)
@@ -343,9 +343,9 @@ def verify(
 @ledger_app.command("key")
 def ledger_key(data: Data = None) -> None:
     """The ledger's verifier key, to be handed to auditors. Example: trucban ledger key"""
-    from services.ledger.app import signer
+    from services.ledger.app import load_signer
 
-    typer.echo(signer(_settings_with_key(data, "ledger")).verifier.vkey())
+    typer.echo(load_signer(_settings_with_key(data, "ledger")).verifier.vkey())
 
 
 @rulebook_app.command("check")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from services.cli.options import content_of
 from services.cli.process import joined, migrate_all
-from services.escalation.app import wired
+from services.escalation.app import connect_escalation
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.domain.directory.diff import Difference
 from services.escalation.domain.directory.readers import MAX_BYTES
@@ -33,7 +33,7 @@ async def import_file(
     content = await asyncio.to_thread(content_of, f"{what} file", file, MAX_BYTES + 1)  # enough to know it is too large
     async with joined(settings) as ready:
         await migrate_all(ready)
-        escalation = wired(ready, Clock(ready.clock))
+        escalation = connect_escalation(ready, Clock(ready.clock))
         try:
             if not dry_run:
                 await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())

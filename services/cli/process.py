@@ -118,7 +118,7 @@ async def serving(
         compose(services, verifier(settings.keys_dir)), log_level="warning", access_log=False, lifespan="on"
     )
     server = Server(config)
-    server.closing = [service.parts["stream"].close for service in services if "stream" in service.parts]
+    server.closing = [s.end_connections for s in services if s.end_connections is not None]
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not server.started:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import select
 
+from services.cli.all_services import AllServices, build_all
 from services.cli.auditing import verify_source
 from services.cli.demo.sample import (
     COUNTED_PURPOSES,
@@ -27,7 +28,6 @@ from services.cli.demo.sample import (
 from services.cli.embedded import erase
 from services.cli.process import (
     CommandError,
-    build,
     infrastructure,
     listening_socket,
     migrate_all,
@@ -39,15 +39,14 @@ from services.escalation.application import import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import tables as escalation_tables
 from services.escalation.store import timers
-from services.intake.application.handlers import UNITS_FRESH_SECONDS
+from services.intake.application.intake import UNITS_FRESH_SECONDS
 from services.intake.store import outbox as intake_outbox
-from services.ledger.app import signer
+from services.ledger.app import load_signer
 from services.ledger.store.queries import newest_recording
 from shared import messaging
 from shared.clock import Clock, local
 from shared.database import SERVICES, connect
 from shared.http.identity import issuer
-from shared.http.web import Service
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
 
@@ -61,13 +60,13 @@ class Running:
 
     settings: Settings
     clock: Clock
-    services: dict[str, Service]
+    services: AllServices
     address: str
     console: Console
 
     @property
     def escalation(self) -> Escalation:
-        return self.services["escalation"].parts["escalation"]
+        return self.services.escalation.escalation
 
     async def settle(self) -> None:
         await settle(self)
@@ -107,9 +106,9 @@ async def up(settings: Settings, *, port: int, sample: bool, demo: bool, console
         ready = await stack.enter_async_context(infrastructure(settings))
         await migrate_all(ready)
         clock = Clock(await _start(ready, plays=plays, sample=sample))
-        services = build(ready, clock, SERVICES)
-        running = Running(ready, clock, {s.name: s for s in services}, address, console)
-        server = await stack.enter_async_context(serving(services, ready, sock))
+        services = build_all(ready, clock)
+        running = Running(ready, clock, services, address, console)
+        server = await stack.enter_async_context(serving(list(services), ready, sock))
         if plays:
             night = asyncio.create_task(play(running, done))
             if not await until(stop, night):
@@ -202,12 +201,13 @@ async def settle(running: Running) -> None:
         **messaging.streams(ESCALATION, settings.partitions),
     }
     outboxes = [(escalation.database, intake_outbox), (escalation.database, escalation_tables.outbox)]
-    redis = running.services["escalation"].parts["redis"]
+    redis = messaging.connect(settings.redis_url)
     async with asyncio.timeout(SETTLE_SECONDS):
         while not await _is_idle(escalation):
-            running.services["escalation"].parts["deadlines"].wake()
+            running.services.escalation.timers.wake()
             await asyncio.sleep(POLL_SECONDS)
         await messaging.wait_settled(redis, outboxes, streams, SETTLE_SECONDS)
+    await redis.aclose()
 
 
 async def _is_idle(escalation: Escalation) -> bool:
@@ -223,7 +223,7 @@ class Verified:
 
 
 async def _verify(running: Running, tokens: Tokens) -> Verified:
-    vkey = signer(running.settings).verifier.vkey()
+    vkey = load_signer(running.settings).verifier.vkey()
     token = tokens.role("auditor")["authorization"].removeprefix("Bearer ")
     report = await asyncio.to_thread(verify_source, running.address, vkey, token, None)
     return Verified(report.ok, report.entries, [str(f) for f in report.failures])
@@ -265,9 +265,9 @@ def say_where(running: Running) -> None:
         now = local(running.clock.now())
         console.print(f"[bold]SAMPLE DATA[/bold]: the clock was moved and now says {now:%Y-%m-%d %H:%M} (+07:00)")
     console.print(f"Trực Ban serves {running.address}  (stop: Ctrl-C)", highlight=False)
-    for name in running.services:
+    for name in SERVICES:
         console.print(f"  {running.address}/{name}/docs", highlight=False)
-    console.print(f"  ledger key: {signer(settings).verifier.vkey()}", highlight=False, soft_wrap=True)
+    console.print(f"  ledger key: {load_signer(settings).verifier.vkey()}", highlight=False, soft_wrap=True)
     console.print(f"  notices are written to {settings.data / 'outbox.ndjson'}", highlight=False, soft_wrap=True)
     console.print(
         f"  a token: trucban token issue --role desk --subject me --data {settings.data}",

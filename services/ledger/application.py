@@ -1,4 +1,4 @@
-"""What the ledger does with events: every one of both streams becomes exactly one entry."""
+"""Recording events: each event of both streams becomes exactly one entry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ _size = Gauge("trucban_ledger_size", "Entries in the log")
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the handlers need: the database, the clock, and the key that signs checkpoints."""
+    """The ledger on its database, with the key that signs its checkpoints."""
 
-    engine: AsyncEngine
+    database: AsyncEngine
     clock: Clock
     signer: Signer
 
     async def open(self) -> None:
-        """Before anything else: make sure that the stored log is ours. Raises LogError."""
-        async with self.engine.begin() as connection:
+        """Make sure that the stored log is ours. Call it before anything else. Raises LogError."""
+        async with self.database.begin() as connection:
             head = await open_log(connection, self.signer, self.clock)
         _size.set(head.size)
 
@@ -37,7 +37,7 @@ class Ledger:
 
         Raises CanonicalError for an event that cannot be an entry, LogError if the stored tree is damaged.
         """
-        async with self.engine.begin() as connection:
+        async with self.database.begin() as connection:
             done = await append(connection, events, self.signer, self.clock)
         _recorded.inc(done.added)
         _repeated.inc(len(events) - done.added)

@@ -16,7 +16,7 @@ from services.escalation.store import decisions, directory, timers
 from services.escalation.store import tables as escalation_tables
 from services.escalation.store.deliveries import LEASE
 from services.intake.store import outbox as intake_outbox
-from services.ledger.app import signer
+from services.ledger.app import load_signer
 from shared import messaging
 from shared.database import connect
 from shared.http.identity import Principal
@@ -200,7 +200,7 @@ def _mistakes(house: House) -> list[str]:
 
 async def _unverified(house: House) -> list[str]:
     token = house.header(Principal("kiem-toan", "auditor"))["authorization"].removeprefix("Bearer ")
-    vkey = signer(house.settings).verifier.vkey()
+    vkey = load_signer(house.settings).verifier.vkey()
     report = await asyncio.to_thread(verify_source, house.url("ledger"), vkey, token, None)
     return [f"the ledger does not verify: {failure}" for failure in report.failures]
 

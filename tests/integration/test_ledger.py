@@ -18,7 +18,7 @@ from services.ledger.application import Ledger
 from services.ledger.domain.canonical import CanonicalError
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store.append import LogError
-from services.ledger.store.tables import dead_letters, metadata
+from services.ledger.store.tables import dead_letter, metadata
 from shared import messaging
 from shared.events import Event, encode, parse
 from tests.integration.ledger_support import (
@@ -68,7 +68,7 @@ async def test_migration_makes_the_tables_that_the_code_names(ledger: Ledger) ->
         options = {"include_schemas": True, "include_name": ours}
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         assert await connection.run_sync(differences) == []
 
 
@@ -86,7 +86,7 @@ async def test_batch_becomes_entries_in_its_order(ledger: Ledger) -> None:
 async def test_personal_text_is_deletable_and_not_in_the_body(ledger: Ledger) -> None:
     """Value and salt lie in the one deletable table; deleting them leaves every proof as it was."""
     await ledger.record([report(1, "nhà ông Mẫu\0")])
-    async with ledger.engine.begin() as connection:
+    async with ledger.database.begin() as connection:
         row = (await connection.execute(text("SELECT idx, field, salt, value FROM ledger.private"))).one()
         assert tuple(row) == (0, "description", bytes.fromhex(SALT), "nhà ông Mẫu\0".encode())
         await connection.execute(text("DELETE FROM ledger.private"))
@@ -147,7 +147,7 @@ async def test_database_refuses_to_change_what_is_written_once(ledger: Ledger, s
     """The service's own role cannot rewrite the log by mistake."""
     await ledger.record([report(1), report(2)])
     with pytest.raises(DBAPIError, match="is written once"):
-        async with ledger.engine.begin() as connection:
+        async with ledger.database.begin() as connection:
             await connection.execute(text(statement))
     assert (await verified(ledger)).ok
 
@@ -200,7 +200,7 @@ async def test_log_of_another_key_is_not_continued(ledger: Ledger) -> None:
     """A lost key file that was made anew must not sign the old log."""
     stranger = Signer(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)))
     with pytest.raises(LogError, match="restore its key file"):
-        await Ledger(ledger.engine, ledger.clock, stranger).open()
+        await Ledger(ledger.database, ledger.clock, stranger).open()
 
 
 async def publish(redis_url: str, events: list[Event]) -> None:
@@ -216,7 +216,7 @@ KILLED_BEFORE_ACK = """
 import asyncio, os, sys
 from shared.events import parse
 from shared.messaging import Consumer
-from services.ledger.store.tables import dead_letters
+from services.ledger.store.tables import dead_letter
 from tests.integration.ledger_support import opened
 
 async def main(redis_url, database_url, stream):
@@ -224,7 +224,7 @@ async def main(redis_url, database_url, stream):
         async def record_and_die(events):
             await ledger.record(events)
             os._exit(9)
-        consumer = Consumer(redis_url, [stream], "ledger", "one", parse, record_and_die, ledger.engine, dead_letters)
+        consumer = Consumer(redis_url, [stream], "ledger", "one", parse, record_and_die, ledger.database, dead_letter)
         async with consumer.running():
             await asyncio.sleep(60)
 
@@ -244,7 +244,7 @@ async def test_killed_between_commit_and_acknowledgement(ledger: Ledger, databas
     assert (await redis.xpending(STREAM, "ledger"))["pending"] == 30
     await redis.xadd(STREAM, {"__data__": encode(report(30))}, id="31-0")
     consumer = messaging.Consumer(
-        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.engine, dead_letters
+        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.database, dead_letter
     )
     async with consumer.running():
         await messaging.wait_settled(redis, [], {STREAM: ("ledger",)}, timeout=20)

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from services.intake import store
 from services.intake.api import body
-from services.intake.application.handlers import Accepted, Intake
+from services.intake.application.accept_reports import Accepted, ReportAcceptance
+from services.intake.application.intake import Intake
 from services.intake.domain import wards
 from services.intake.domain.submission import Submission
 from shared.clock import monotonic
@@ -31,7 +32,12 @@ async def _intake(request: Request) -> Intake:
     return request.app.state.intake
 
 
+async def _acceptance(request: Request) -> ReportAcceptance:
+    return request.app.state.acceptance
+
+
 Wired = Annotated[Intake, Depends(_intake)]
+Acceptance = Annotated[ReportAcceptance, Depends(_acceptance)]
 Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 EXAMPLE = {
     "report_id": "0185d4f2-7c00-7b1e-9c3a-2f6f1b0f4c11",
@@ -110,11 +116,13 @@ class WardPage(BaseModel):
     openapi_extra=REPORT_BODY,
     responses=dict.fromkeys((400, 401, 403, 409, 413, 422, 503), PROBLEM),
 )
-async def post_report(intake: Wired, caller: Sender, request: Request, response: Response) -> ReportAnswer:
+async def post_report(
+    intake: Wired, acceptance: Acceptance, caller: Sender, request: Request, response: Response
+) -> ReportAnswer:
     """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
     value = body.json_of(await read(request, body.MAX_REPORT_BYTES))
-    ready = await intake.prepare(body.submission_of(value), caller)
-    accepted = await intake.accept(ready)
+    draft = await acceptance.prepare(body.submission_of(value), caller)
+    accepted = await acceptance.accept(draft)
     response.status_code = 201 if accepted.is_new else 200
     response.headers["location"] = f"/intake/v1/receipts/{accepted.receipt}"
     answer = ReportAnswer(
@@ -146,7 +154,7 @@ def _wait_seconds(prefer: str) -> float:
 async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef | None:
     until = monotonic() + seconds
     while True:
-        async with intake.engine.connect() as connection:
+        async with intake.database.connect() as connection:
             row = await store.receipt(connection, receipt)
         if row is not None and row.incident is not None:
             return IncidentRef(id=row.incident, outcome=row.routed)
@@ -160,11 +168,11 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
     openapi_extra=BATCH_BODY,
     responses=dict.fromkeys((400, 401, 403, 413, 503), PROBLEM),
 )
-async def post_batch(intake: Wired, caller: Sender, request: Request) -> BatchAnswer:
+async def post_batch(acceptance: Acceptance, caller: Sender, request: Request) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     content = await read(request, body.MAX_BATCH_BYTES)
     items = body.items_of(content, request.headers.get("content-type", ""))
-    results = await asyncio.gather(*(_one_of_batch(intake, caller, item) for item in items))
+    results = await asyncio.gather(*(_one_of_batch(acceptance, caller, item) for item in items))
     return BatchAnswer(
         accepted=_count(results, "accepted"),
         duplicate=_count(results, "duplicate"),
@@ -177,13 +185,13 @@ def _count(results: Sequence[dict[str, Any]], outcome: str) -> int:
     return sum(r.get("outcome") == outcome for r in results)
 
 
-async def _one_of_batch(intake: Intake, caller: Principal, item: Any) -> dict[str, Any]:
+async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: Any) -> dict[str, Any]:
     report_id = item.get("report_id") if isinstance(item, dict) else None
     try:
         if isinstance(item, Problem):
             raise item
-        ready = await intake.prepare(body.submission_of(item), caller)
-        accepted = await intake.accept(ready)
+        draft = await acceptance.prepare(body.submission_of(item), caller)
+        accepted = await acceptance.accept(draft)
     except Problem as problem:
         named = report_id if isinstance(report_id, str) else None
         return {"report_id": named, "status": problem.status, "problem": problem.body()}
@@ -201,7 +209,7 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
     """What became of a report. Public: whoever holds the receipt may ask; it tells nothing personal."""
     row = None
     if receipt.isascii() and receipt.isprintable():
-        async with intake.engine.connect() as connection:
+        async with intake.database.connect() as connection:
             row = await store.receipt(connection, receipt.upper())
     if row is None:
         raise Problem(404, "there is no such receipt: check each letter of it")
