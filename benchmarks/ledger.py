@@ -151,6 +151,6 @@ async def _verify(ledger: Ledger, settings: Settings) -> float:
     lines = content.splitlines(keepends=True)
     timer = Timer()
     report = verify_export(lines, load_signer(settings).verifier.vkey())
-    if not report.ok:
+    if not report.is_verified:
         raise RuntimeError(f"the ledger does not verify: {report.failures[:1]}")
     return report.entries / timer.seconds

@@ -7,12 +7,12 @@ import httpx
 
 from services.cli.errors import CommandError
 from services.cli.options import address, bearer, reason_of
-from services.ledger.domain.verify import Report, verify_export
+from services.ledger.domain.verify import Verification, verify_export
 
 
 def verify_source(
     source: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None = None
-) -> Report:
+) -> Verification:
     """Verify an export from a file, or from the ledger at a URL. Raises CommandError when it cannot be read."""
     if source.startswith(("http://", "https://")):
         return _verify_url(source, vkey, token, progress, known)
@@ -25,7 +25,7 @@ def verify_source(
 
 def _verify_url(
     url: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None
-) -> Report:
+) -> Verification:
     export, headers = f"{address(url)}/ledger/v1/export", bearer(token)
     try:
         with httpx.stream("GET", export, headers=headers, params={"format": "ndjson"}, timeout=60) as answer:

@@ -332,12 +332,14 @@ def verify(
         done = verify_source(source, key, token, lambda n, of: progress.update(task, completed=n, total=of), earlier)
     if as_json:
         failures = [str(f) for f in done.failures]
-        typer.echo(json.dumps({"ok": done.ok, "entries": done.entries, "failed": done.failed, "failures": failures}))
+        typer.echo(
+            json.dumps({"ok": done.is_verified, "entries": done.entries, "failed": done.failed, "failures": failures})
+        )
     else:
         for failure in done.failures:
             sys.stderr.write(f"{failure}\n")
-        typer.echo(f"ledger of {done.entries} entries {'verified' if done.ok else 'NOT verified'}")
-    raise SystemExit(0 if done.ok else 1)
+        typer.echo(f"ledger of {done.entries} entries {'verified' if done.is_verified else 'NOT verified'}")
+    raise SystemExit(0 if done.is_verified else 1)
 
 
 @ledger_app.command("key")

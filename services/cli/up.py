@@ -226,7 +226,7 @@ async def _verify(running: Running, tokens: Tokens) -> Verified:
     vkey = load_signer(running.settings).verifier.vkey()
     token = tokens.role("auditor")["authorization"].removeprefix("Bearer ")
     report = await asyncio.to_thread(verify_source, running.address, vkey, token, None)
-    return Verified(report.ok, report.entries, [str(f) for f in report.failures])
+    return Verified(report.is_verified, report.entries, [str(f) for f in report.failures])
 
 
 async def _issued(running: Running) -> set[str]:

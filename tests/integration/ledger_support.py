@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from services.ledger.api import export_lines
 from services.ledger.application import Ledger
-from services.ledger.domain.verify import Report, verify_export
+from services.ledger.domain.verify import Verification, verify_export
 from services.ledger.store import queries
 from shared.clock import Clock
 from shared.database import connect, migrate
@@ -47,7 +47,7 @@ async def exported(ledger: Ledger) -> list[bytes]:
     return b"".join([part async for part in export_lines(ledger, head)]).splitlines(keepends=True)
 
 
-async def verified(ledger: Ledger) -> Report:
+async def verified(ledger: Ledger) -> Verification:
     return verify_export(await exported(ledger), SIGNER.verifier.vkey())
 
 

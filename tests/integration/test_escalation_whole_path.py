@@ -91,7 +91,7 @@ async def test_the_ledger_holds_each_event_of_the_way_once_and_verifies(city: Wh
     path = city.settings.data / "export.ndjson"
     path.write_bytes(export.content)
     report = verify_source(str(path), load_signer(city.settings).verifier.vkey(), None, None)
-    assert report.ok, report.failures
+    assert report.is_verified, report.failures
 
 
 async def test_who_reported_is_nowhere_but_sealed_in_intake(city: WholeCity) -> None:

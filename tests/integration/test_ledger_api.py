@@ -165,7 +165,7 @@ async def test_export_verifies_offline(client: AsyncClient) -> None:
     response = await client.get("/export", params={"format": "ndjson"})
     assert response.headers["content-type"] == "application/x-ndjson"
     found = verify_export(response.content.splitlines(keepends=True), SIGNER.verifier.vkey())
-    assert found.ok, found.failures
+    assert found.is_verified, found.failures
     assert found.entries == 57
 
 
