@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
+from services.ledger.store import queries
 from services.ledger.store.append import append, open_log
 from shared.clock import Clock
 from shared.events import Event
@@ -43,3 +45,9 @@ class Ledger:
         _repeated.inc(len(events) - done.added)
         _size.set(done.size)
         log.debug("recorded", events=len(events), added=done.added, size=done.size)
+
+
+async def newest_recorded_at(database: AsyncEngine) -> datetime | None:
+    """When the newest entry was recorded; None for an empty ledger."""
+    async with database.connect() as connection:
+        return await queries.newest_recording(connection)

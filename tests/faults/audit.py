@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.cli.auditing import verify_source
+from services.cli.verify_ledger import verify_ledger
 from services.escalation.domain.rules.replay import replay
 from services.escalation.store import decisions, directory, timers
 from services.escalation.store import tables as escalation_tables
@@ -201,7 +201,7 @@ def _mistakes(house: House) -> list[str]:
 async def _unverified(house: House) -> list[str]:
     token = house.header(Principal("kiem-toan", "auditor"))["authorization"].removeprefix("Bearer ")
     vkey = load_signer(house.settings).verifier.vkey()
-    report = await asyncio.to_thread(verify_source, house.url("ledger"), vkey, token, None)
+    report = await asyncio.to_thread(verify_ledger, house.url("ledger"), vkey, token, None)
     return [f"the ledger does not verify: {failure}" for failure in report.failures]
 
 

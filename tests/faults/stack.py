@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from services.cli.embedded import Servers, embedded_servers
-from services.cli.importing import import_file
+from services.cli.import_file import import_file
 from services.escalation.app import connect_escalation
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from shared.clock import Clock

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.cli.process import CommandError
+from services.cli.errors import CommandError
 from services.escalation.application.route_reports import route_reports
 from services.escalation.store import decisions as store
 from shared.events import Harm

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.cli.auditing import verify_source
+from services.cli.verify_ledger import verify_ledger
 from services.ledger.app import load_signer
 from shared import messaging
 from shared.http.identity import Principal
@@ -90,7 +90,7 @@ async def test_the_ledger_holds_each_event_of_the_way_once_and_verifies(city: Wh
     export = await city.get("/ledger/v1/export", "auditor", params={"format": "ndjson"})
     path = city.settings.data / "export.ndjson"
     path.write_bytes(export.content)
-    report = verify_source(str(path), load_signer(city.settings).verifier.vkey(), None, None)
+    report = verify_ledger(str(path), load_signer(city.settings).verifier.vkey(), None, None)
     assert report.is_verified, report.failures
 
 
