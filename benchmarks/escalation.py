@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from benchmarks.measure import Connection, Figure, Timer, ratio, until
 from benchmarks.stack import BATCH, SAMPLES, furnished
-from services.escalation.app import build, wired
+from services.escalation.app import build, connect_escalation
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
@@ -90,7 +90,7 @@ def _units() -> list[UnitRef]:
 
 @asynccontextmanager
 async def _core(settings: Settings) -> AsyncGenerator[Escalation]:
-    escalation = wired(settings, Clock(NIGHT))
+    escalation = connect_escalation(settings, Clock(NIGHT))
     try:
         yield escalation
     finally:
@@ -110,7 +110,7 @@ async def _storm(data: Path, count: int) -> tuple[float, float]:
         floor = await _read_and_copy(redis, stream, house.pool, count)
         service = build(house.settings, Clock(NIGHT))
         counted = select(func.count()).select_from(report)
-        engine = service.parts["escalation"].engine
+        engine = service.escalation.database
 
         async def routed() -> bool:
             async with engine.connect() as connection:

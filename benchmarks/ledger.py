@@ -13,7 +13,7 @@ from httpx import ASGITransport, AsyncClient
 from benchmarks.measure import Figure, Timer, ratio
 from services.cli.embedded import embedded_servers
 from services.ledger.api import export_lines
-from services.ledger.app import build, signer, wired
+from services.ledger.app import build, connect_ledger, load_signer
 from services.ledger.application import Ledger
 from services.ledger.domain.verify import verify_export
 from services.ledger.store.queries import newest_checkpoint
@@ -34,7 +34,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
     async with embedded_servers(data) as servers:
         await migrate(servers.database_url, "ledger")
         settings = Settings(redis_url=servers.redis_url, database_url=servers.database_url, data=data)
-        ledger = wired(settings, Clock())
+        ledger = connect_ledger(settings, Clock())
         await ledger.open()
         try:
             tenth = await _append(ledger, count // 10)
@@ -47,7 +47,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
             copied = await _copy(servers.database_url, count)
             verified = await _verify(ledger, settings)
         finally:
-            await ledger.engine.dispose()
+            await ledger.database.dispose()
     return [
         Figure("ledger.append_per_s", rest, "entries/s in batches of 500"),
         ratio("ledger.append_vs_copy", rest, "entries/s", "COPY of the same bodies, 500 a commit", copied),
@@ -144,13 +144,13 @@ async def _page_ms(get: Get, size: int) -> float:
 
 
 async def _verify(ledger: Ledger, settings: Settings) -> float:
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         head = await newest_checkpoint(connection)
     assert head is not None
     content = b"".join([chunk async for chunk in export_lines(ledger, head)])
     lines = content.splitlines(keepends=True)
     timer = Timer()
-    report = verify_export(lines, signer(settings).verifier.vkey())
-    if not report.ok:
+    report = verify_export(lines, load_signer(settings).verifier.vkey())
+    if not report.is_verified:
         raise RuntimeError(f"the ledger does not verify: {report.failures[:1]}")
     return report.entries / timer.seconds

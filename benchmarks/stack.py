@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from benchmarks.measure import Timer, free_port, process, until
 from services.cli.embedded import embedded_servers
-from services.cli.importing import import_file
+from services.cli.import_file import import_file
 from services.escalation.store.tables import report as routed
 from services.ledger.store.tables import entry
 from shared.database import connect

@@ -46,8 +46,8 @@ def public_key(folder: Path, name: str) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def publish(folder: Path, name: str) -> None:
-    """Write `name`.pub for those who are given only the public half."""
+def write_public_key(folder: Path, name: str) -> None:
+    """Write `name`.pub, for those who are given the public half only."""
     (folder / f"{name}.pub").write_bytes(public_key(folder, name))
 
 

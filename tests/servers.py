@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from services.cli.embedded import Servers, erase
-from services.cli.embedded.place import open_data
+from services.cli.embedded.data_folder import open_data
 from services.cli.embedded.postgres import Postgres
 from services.cli.embedded.redis import Redis
 from shared import messaging

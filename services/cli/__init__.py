@@ -1,5 +1,5 @@
 """`trucban`: the command line, and the only place that knows all three services."""
 
-from services.cli.commands import main
+from services.cli.program import main
 
 __all__ = ["main"]

@@ -1,13 +1,13 @@
-"""What a command raises that could not do its work."""
+"""The errors that end a command with one line."""
 
 
 class CommandError(Exception):
-    """One line that names the thing, the value and the way out."""
+    """The command could not do its work. The text is one line: the thing, the value and the way out."""
 
     exit_code = 1
 
 
 class UsageError(CommandError):
-    """What was given cannot be meant. Never shows a value that may be a secret."""
+    """An option, a setting or an argument is wrong. The text never shows a value that may be a secret."""
 
     exit_code = 2

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -26,11 +27,11 @@ from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
 from shared.loop import Loop
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_health_failure
+from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 log = structlog.get_logger()
-GROUP = "escalation"
+NAME = "escalation"
 POLL_SECONDS = 0.2
 GATHER_SECONDS = 0.05
 """How long the relay waits to fill a batch. Its events only inform the ledger and the receipts, so that larger batches
@@ -39,8 +40,20 @@ REPORTS_AT_ONCE = 2_000
 """How many reports one transaction takes. In a storm many are of one incident, which makes them fast together."""
 
 
-def wired(settings: Settings, clock: Clock) -> Escalation:
-    """Return the service's core on `settings.database_url`. The running service and the command line use it."""
+@dataclass(frozen=True, kw_only=True)
+class EscalationService(Service):
+    """Escalation as it runs in a process."""
+
+    escalation: Escalation
+    timers: Loop
+    """Acts on due times. Wake it after the clock was moved."""
+    broadcast: Broadcast
+    outbox: Outbox
+    """Where its events wait until they are published."""
+
+
+def connect_escalation(settings: Settings, clock: Clock) -> Escalation:
+    """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Escalation(
         database=connect(settings.database_url),
@@ -50,11 +63,12 @@ def wired(settings: Settings, clock: Clock) -> Escalation:
     )
 
 
-def build(settings: Settings, clock: Clock) -> Service:
+def build(settings: Settings, clock: Clock) -> EscalationService:
+    """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     redis_url = settings.redis_url
-    escalation = wired(settings, clock)
-    app = service_app(GROUP, verifier(settings.keys_dir), router)
+    escalation = connect_escalation(settings, clock)
+    app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.broadcast = broadcast = Broadcast(escalation.database)
@@ -74,7 +88,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     async def fire_due_timers() -> bool:
         return await fire_timers.fire_due_timers(escalation) > 0
 
-    timer_loop = Loop("deadlines", fire_due_timers, POLL_SECONDS)
+    timers = Loop("deadlines", fire_due_timers, POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
@@ -87,7 +101,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     consumer = Consumer(
         redis_url,
         list(messaging.streams(INTAKE, settings.partitions)),
-        GROUP,
+        NAME,
         settings.consumer,
         parse,
         handle,
@@ -106,7 +120,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, timer_loop, consumer, watch_loop, broadcast, *heartbeat):
+            for part in (relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
                 await stack.enter_async_context(part.running())
             yield
 
@@ -115,7 +129,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "delivery": delivery.health_failure(),
-            "deadlines": timer_loop.health_failure(),
+            "deadlines": timers.health_failure(),
             "stream": broadcast.health_failure(),
             **await watchman.health_failures(),
             "dead_letters": await dead_letter_health_failure(escalation.database, tables.dead_letter),
@@ -124,5 +138,14 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     url = settings.heartbeat_url
     heartbeat = [Loop("heartbeat", Heartbeat(url, checks).step, HEARTBEAT_SECONDS)] if url else []
-    parts = {"escalation": escalation, "deadlines": timer_loop, "redis": redis, "stream": broadcast}
-    return Service(GROUP, app, running, checks, parts)
+    return EscalationService(
+        name=NAME,
+        app=app,
+        running=running,
+        checks=checks,
+        end_connections=broadcast.close,
+        escalation=escalation,
+        timers=timers,
+        broadcast=broadcast,
+        outbox=tables.outbox,
+    )

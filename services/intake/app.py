@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from services.intake import store
 from services.intake.api.routes import router
-from services.intake.application.handlers import Intake
+from services.intake.application.accept_reports import ReportAcceptance
+from services.intake.application.intake import Intake
+from services.intake.application.record_escalation_events import record_escalation_events
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
@@ -13,27 +17,43 @@ from shared.events import parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Relay, dead_letter_health_failure
+from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 NAME = "intake"
 
 
-def build(settings: Settings, clock: Clock) -> Service:
-    """The service against `settings`' database and broker, both set."""
+@dataclass(frozen=True, kw_only=True)
+class IntakeService(Service):
+    """Intake as it runs in a process."""
+
+    intake: Intake
+    acceptance: ReportAcceptance
+    outbox: Outbox
+    """Where its events wait until they are published."""
+
+
+def connect_intake(settings: Settings, clock: Clock) -> Intake:
+    """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
-    assert settings.redis_url is not None
-    intake = Intake(
-        engine=connect(settings.database_url),
+    return Intake(
+        database=connect(settings.database_url),
         clock=clock,
         partitions=settings.partitions,
         content_key=secret(settings.keys_dir, "content"),
         reporter_key=secret(settings.keys_dir, "reporter"),
     )
+
+
+def build(settings: Settings, clock: Clock) -> IntakeService:
+    """The service against the database and the broker of `settings`, both set."""
+    assert settings.redis_url is not None
+    intake = connect_intake(settings, clock)
+    acceptance = ReportAcceptance(intake)
     app = service_app(NAME, verifier(settings.keys_dir), router)
-    app.state.intake = intake
+    app.state.intake, app.state.acceptance = intake, acceptance
     redis = messaging.connect(settings.redis_url)
-    relay = Relay(intake.engine, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
+    relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
     consumer = Consumer(
         settings.redis_url,
@@ -41,8 +61,8 @@ def build(settings: Settings, clock: Clock) -> Service:
         NAME,
         settings.consumer,
         parse,
-        intake.on_events,
-        intake.engine,
+        partial(record_escalation_events, intake),
+        intake.database,
         store.dead_letter,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
@@ -51,21 +71,28 @@ def build(settings: Settings, clock: Clock) -> Service:
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(intake.engine.dispose)
+            stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
-            for part in (relay, consumer, intake):
+            for part in (relay, consumer):
                 await stack.enter_async_context(part.running())
             yield
 
     async def checks() -> Sequence[Check]:
         known = await intake.units()
-        complaints = {
+        health_failures = {
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
-            "commits": intake.health_failure(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
-            "dead_letters": await dead_letter_health_failure(intake.engine, store.dead_letter),
+            "dead_letters": await dead_letter_health_failure(intake.database, store.dead_letter),
         }
-        return checks_of(complaints)
+        return checks_of(health_failures)
 
-    return Service(NAME, app, running, checks, {"intake": intake, "redis": redis})
+    return IntakeService(
+        name=NAME,
+        app=app,
+        running=running,
+        checks=checks,
+        intake=intake,
+        acceptance=acceptance,
+        outbox=store.outbox,
+    )

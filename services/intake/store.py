@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.intake.domain.receiving import Draft
+from services.intake.domain.draft import Draft
 from services.intake.domain.wards import Unit
 from shared.events import ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
@@ -77,7 +77,7 @@ dead_letter = dead_letter_table(metadata)
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredReport:
     """What is stored under a report id, by this attempt (`is_new`) or an earlier one."""
 
     receipt: str
@@ -101,7 +101,7 @@ _STORED = select(report.c.report_id, report.c.receipt, report.c.received_at, rep
 )
 
 
-async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, Stored]:
+async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, StoredReport]:
     """Insert what is new (report ids in `drafts` are distinct); returns what is stored under each id.
 
     Sorted, so that two batches that share ids wait for each other instead of deadlocking.
@@ -110,13 +110,13 @@ async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> d
     arrays = {c.name: [row[c.name] for row in rows] for c in _GIVEN}
     new = set((await connection.scalars(_ADD_REPORTS, arrays)).all())
     stored = {
-        d.report_id: Stored(d.receipt, d.event.data.received_at, d.content_mac, is_new=True)
+        d.report_id: StoredReport(d.receipt, d.event.data.received_at, d.content_mac, is_new=True)
         for d in drafts
         if d.report_id in new
     }
     if len(stored) < len(drafts):
         others = await connection.execute(_STORED, {"ids": [d.report_id for d in drafts if d.report_id not in new]})
-        stored |= {r.report_id: Stored(r.receipt, r.received_at, r.content_mac, is_new=False) for r in others}
+        stored |= {r.report_id: StoredReport(r.receipt, r.received_at, r.content_mac, is_new=False) for r in others}
     return stored
 
 

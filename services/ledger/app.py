@@ -1,12 +1,13 @@
-"""Wiring of the ledger service: settings, engine, key, consumer, routes."""
+"""Wiring of the ledger service."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from services.ledger.api import router
 from services.ledger.application import Ledger
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.store.tables import dead_letters
+from services.ledger.store.tables import dead_letter
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, parse
@@ -16,36 +17,44 @@ from shared.keys import signing_key
 from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_health_failure, streams
 from shared.settings import Settings
 
-GROUP = "ledger"
+NAME = "ledger"
 GATHER_SECONDS = 0.05
 """Nobody waits for an entry, and an append costs nearly the same for one event as for a hundred."""
 
 
-def signer(settings: Settings) -> Signer:
+@dataclass(frozen=True, kw_only=True)
+class LedgerService(Service):
+    """The ledger as it runs in a process."""
+
+    ledger: Ledger
+
+
+def load_signer(settings: Settings) -> Signer:
     """The log's name and key; its `verifier.vkey()` is what an auditor is given. Raises KeyFileError, NoteError."""
-    return Signer(settings.ledger_origin, signing_key(settings.keys_dir, GROUP))
+    return Signer(settings.ledger_origin, signing_key(settings.keys_dir, NAME))
 
 
-def wired(settings: Settings, clock: Clock) -> Ledger:
-    """The service's core against `settings.database_url`, for the running service and for the command line."""
+def connect_ledger(settings: Settings, clock: Clock) -> Ledger:
+    """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
-    return Ledger(connect(settings.database_url), clock, signer(settings))
+    return Ledger(connect(settings.database_url), clock, load_signer(settings))
 
 
-def build(settings: Settings, clock: Clock) -> Service:
+def build(settings: Settings, clock: Clock) -> LedgerService:
+    """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
-    ledger = wired(settings, clock)
-    app = service_app(GROUP, verifier(settings.keys_dir), router)
+    ledger = connect_ledger(settings, clock)
+    app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.ledger = ledger
     consumer: Consumer[Event] = Consumer(
         settings.redis_url,
         [*streams(INTAKE, settings.partitions), *streams(ESCALATION, settings.partitions)],
-        GROUP,
+        NAME,
         settings.consumer,
         parse,
         ledger.record,
-        ledger.engine,
-        dead_letters,
+        ledger.database,
+        dead_letter,
         gather=GATHER_SECONDS,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
@@ -58,13 +67,13 @@ def build(settings: Settings, clock: Clock) -> Service:
             async with consumer.running():
                 yield
         finally:
-            await ledger.engine.dispose()
+            await ledger.database.dispose()
 
     async def checks() -> Sequence[Check]:
-        complaints = {
+        health_failures = {
             "consumer": consumer.health_failure(),
-            "dead_letters": await dead_letter_health_failure(ledger.engine, dead_letters),
+            "dead_letters": await dead_letter_health_failure(ledger.database, dead_letter),
         }
-        return checks_of(complaints)
+        return checks_of(health_failures)
 
-    return Service(GROUP, app, running, checks, {"ledger": ledger})
+    return LedgerService(name=NAME, app=app, running=running, checks=checks, ledger=ledger)

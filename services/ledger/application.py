@@ -1,13 +1,15 @@
-"""What the ledger does with events: every one of both streams becomes exactly one entry."""
+"""Recording events: each event of both streams becomes exactly one entry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
+from services.ledger.store import queries
 from services.ledger.store.append import append, open_log
 from shared.clock import Clock
 from shared.events import Event
@@ -20,15 +22,15 @@ _size = Gauge("trucban_ledger_size", "Entries in the log")
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the handlers need: the database, the clock, and the key that signs checkpoints."""
+    """The ledger on its database, with the key that signs its checkpoints."""
 
-    engine: AsyncEngine
+    database: AsyncEngine
     clock: Clock
     signer: Signer
 
     async def open(self) -> None:
-        """Before anything else: make sure that the stored log is ours. Raises LogError."""
-        async with self.engine.begin() as connection:
+        """Make sure that the stored log is ours. Call it before anything else. Raises LogError."""
+        async with self.database.begin() as connection:
             head = await open_log(connection, self.signer, self.clock)
         _size.set(head.size)
 
@@ -37,9 +39,15 @@ class Ledger:
 
         Raises CanonicalError for an event that cannot be an entry, LogError if the stored tree is damaged.
         """
-        async with self.engine.begin() as connection:
+        async with self.database.begin() as connection:
             done = await append(connection, events, self.signer, self.clock)
         _recorded.inc(done.added)
         _repeated.inc(len(events) - done.added)
         _size.set(done.size)
         log.debug("recorded", events=len(events), added=done.added, size=done.size)
+
+
+async def newest_recorded_at(database: AsyncEngine) -> datetime | None:
+    """When the newest entry was recorded; None for an empty ledger."""
+    async with database.connect() as connection:
+        return await queries.newest_recording(connection)

@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
@@ -50,15 +49,19 @@ def checks_of(health_failures: Mapping[str, str | None]) -> list[Check]:
     return [Check(name, text is None, text or "") for name, text in health_failures.items()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
-    """A wired service. `running` owns its engine, broker and loops; `checks` answers whether it can do its job."""
+    """A wired service. `running` owns its database, broker and loops; `checks` answers whether it can do its job.
+
+    Each service returns a subclass of its own, with what others need of it by name and type.
+    """
 
     name: str
     app: FastAPI
     running: Callable[[], AbstractAsyncContextManager[None]]
     checks: Callable[[], Awaitable[Sequence[Check]]]
-    parts: dict[str, Any] = field(default_factory=dict[str, Any])
+    end_connections: Callable[[], None] | None = None
+    """Called when the server stops, before it waits for its connections: ends those that would stay open."""
 
 
 def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.cli.auditing import verify_source
+from services.cli.verify_ledger import verify_ledger
 from services.escalation.domain.notices.message import LEASE
 from services.escalation.domain.rules.replay import replay
 from services.escalation.store import decisions, directory, timers
 from services.escalation.store import tables as escalation_tables
 from services.intake.store import outbox as intake_outbox
-from services.ledger.app import signer
+from services.ledger.app import load_signer
 from shared import messaging
 from shared.database import connect
 from shared.http.identity import Principal
@@ -200,8 +200,8 @@ def _mistakes(house: House) -> list[str]:
 
 async def _unverified(house: House) -> list[str]:
     token = house.header(Principal("kiem-toan", "auditor"))["authorization"].removeprefix("Bearer ")
-    vkey = signer(house.settings).verifier.vkey()
-    report = await asyncio.to_thread(verify_source, house.url("ledger"), vkey, token, None)
+    vkey = load_signer(house.settings).verifier.vkey()
+    report = await asyncio.to_thread(verify_ledger, house.url("ledger"), vkey, token, None)
     return [f"the ledger does not verify: {failure}" for failure in report.failures]
 
 

@@ -23,8 +23,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from services.cli.embedded import Servers, embedded_servers
-from services.cli.importing import import_file
-from services.escalation.app import wired
+from services.cli.import_file import import_file
+from services.escalation.app import connect_escalation
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer
@@ -244,7 +244,7 @@ async def _import(house: House, what: Literal["wards", "directory"], content: st
 
 
 async def _adopt(house: House) -> None:
-    escalation = wired(house.settings, Clock())
+    escalation = connect_escalation(house.settings, Clock())
     await adopt_rulebooks(escalation, [RULEBOOK])
     async with escalation.database.begin() as connection:
         name = await connection.scalar(text("SELECT current_database()"))

@@ -216,7 +216,7 @@ async def _ledger(night: Night) -> None:
 
 
 async def _others(night: Night) -> None:
-    signer = night.house.services["escalation"].app.state.link_signer
+    signer = night.house.services.escalation.app.state.link_signer
     sql = (
         "SELECT notice_id, recipient, issued_at FROM escalation.notice WHERE purpose = 'accountable'"
         " AND incident_id = :id ORDER BY recipient LIMIT 1"

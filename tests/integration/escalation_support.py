@@ -16,8 +16,8 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import Row, text
 from sqlalchemy.engine import make_url
 
+from services.cli.all_services import AllServices, build_all
 from services.cli.embedded import Servers
-from services.cli.process import build
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
@@ -28,7 +28,7 @@ from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
 from shared.events import Event, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
-from shared.http.web import Service, compose
+from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
 from shared.settings import Settings
 from tests.servers import administer, new_database, new_redis
@@ -202,7 +202,7 @@ class WholeCity(City):
     """All services of one process, their loops running, spoken to over HTTP."""
 
     app: FastAPI
-    services: dict[str, Service]
+    services: AllServices
     settings: Settings
     client: AsyncClient
     tokens: TokenIssuer
@@ -232,13 +232,17 @@ class WholeCity(City):
         streams = {**messaging.streams(INTAKE, 1), **messaging.streams(ESCALATION, 1)}
         engine = self.escalation.database
         outboxes = [(engine, intake.outbox), (engine, tables.outbox)]
-        redis = self.services["escalation"].parts["redis"]
-        await messaging.wait_drained(redis, outboxes, streams, seconds)
-        await until(self._is_idle, "nothing is due", seconds)
-        await messaging.wait_drained(redis, outboxes, streams, seconds)
+        assert self.settings.redis_url is not None
+        redis = messaging.connect(self.settings.redis_url)
+        try:
+            await messaging.wait_drained(redis, outboxes, streams, seconds)
+            await until(self._is_idle, "nothing is due", seconds)
+            await messaging.wait_drained(redis, outboxes, streams, seconds)
+        finally:
+            await redis.aclose()
 
     async def _is_idle(self) -> bool:
-        self.services["escalation"].parts["deadlines"].wake()
+        self.services.escalation.timers.wake()
         async with self.escalation.database.connect() as connection:
             return await timers.is_idle(connection, self.clock.now())
 
@@ -258,13 +262,12 @@ async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any
     folder = Path(tempfile.mkdtemp(prefix="city-"))
     given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None} | more
     settings = Settings().model_copy(update=given)
-    services = {service.name: service for service in build(settings, clock, SERVICES)}
-    app = compose(list(services.values()), verifier(settings.keys_dir))
+    services = build_all(settings, clock)
+    app = compose(list(services), verifier(settings.keys_dir))
     transport = ASGITransport(app, client=("203.0.113.7", 4000))
     async with app.router.lifespan_context(app), AsyncClient(transport=transport, base_url="http://trucban") as client:
-        escalation: Escalation = services["escalation"].parts["escalation"]
         tokens = issuer(settings.keys_dir)
-        yield WholeCity(escalation, clock, database_url, app, services, settings, client, tokens)
+        yield WholeCity(services.escalation.escalation, clock, database_url, app, services, settings, client, tokens)
     shutil.rmtree(folder)
 
 

@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.cli.embedded import Servers
 from services.intake import app as intake_app
 from services.intake import store
-from services.intake.application.handlers import Intake
+from services.intake.application.accept_reports import ReportAcceptance
+from services.intake.application.intake import Intake
+from services.intake.application.record_escalation_events import record_escalation_events
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect, migrate
@@ -32,13 +34,14 @@ class House:
     """The service, its application and the files of its keys."""
 
     intake: Intake
+    acceptance: ReportAcceptance
     app: FastAPI
     settings: Settings
     stack: AsyncExitStack
 
     @property
-    def engine(self) -> AsyncEngine:
-        return self.intake.engine
+    def database(self) -> AsyncEngine:
+        return self.intake.database
 
     async def client(self, role: Role, ward: str | None = None, subject: str | None = None) -> AsyncClient:
         token = issuer(self.settings.keys_dir).issue(Principal(subject or f"mau-{role}", role, ward=ward))
@@ -50,7 +53,7 @@ class House:
         return await self.stack.enter_async_context(made)
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
-        async with self.engine.connect() as connection:
+        async with self.database.connect() as connection:
             return list(await connection.execute(text(sql), values))
 
 
@@ -107,7 +110,7 @@ async def opened(place: Place, *, with_wards: bool = True) -> AsyncGenerator[Hou
     service = intake_app.build(settings, Clock(AT))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service.running())
-        intake: Intake = service.parts["intake"]
         if with_wards:
-            await intake.on_events(unit_events())
-        yield House(intake, compose([service], verifier(place.keys)), settings, stack)
+            await record_escalation_events(service.intake, unit_events())
+        app = compose([service], verifier(place.keys))
+        yield House(service.intake, service.acceptance, app, settings, stack)

@@ -44,7 +44,7 @@ def test_every_answer_is_what_it_was(answers: list[Answer]) -> None:
 def document_of(house: WholeCity, answer: Answer) -> dict[str, Any]:
     """What is published about the route."""
     _, service, path = answer.route.split("/", 2)
-    return house.services[service].app.openapi()["paths"][f"/{path}"][answer.method.lower()]
+    return getattr(house.services, service).app.openapi()["paths"][f"/{path}"][answer.method.lower()]
 
 
 def model_of(house: WholeCity, answer: Answer) -> Any:
@@ -52,7 +52,7 @@ def model_of(house: WholeCity, answer: Answer) -> Any:
     if answer.response.headers["content-type"] == MEDIA_TYPE:
         return schemas.Problem
     _, service, path = answer.route.split("/", 2)
-    routes = iter_route_contexts(house.services[service].app.routes)
+    routes = iter_route_contexts(getattr(house.services, service).app.routes)
     (route,) = (r for r in routes if r.path == f"/{path}" and answer.method in (r.methods or ()))
     return route.response_model or LinkAnswer
 

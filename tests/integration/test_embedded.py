@@ -23,7 +23,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.cli.embedded import EmbeddedError, Servers, embedded_servers, erase
-from services.cli.embedded.place import VAR_LIB, Account
+from services.cli.embedded.account import Account
+from services.cli.embedded.data_folder import VAR_LIB
 
 ROOT = Path(__file__).parent.parent.parent
 IS_ROOT = os.geteuid() == 0

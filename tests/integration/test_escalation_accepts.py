@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.escalation.application.route_reports import route_reports
-from services.intake.domain.receiving import Draft, Means, draft
+from services.intake.domain.draft import Draft, DraftContext, draft_report
 from services.intake.domain.submission import Submission
 from services.ledger.domain.canonical import entry
 from shared.commitment import new_salt
@@ -70,9 +70,9 @@ _bodies = st.fixed_dictionaries(
 
 def drafted(sent: dict[str, Any], caller: Principal) -> Draft | None:
     """As intake accepts it, or None where it refuses."""
-    means = Means(NOW, new_id, new_salt, new_receipt=lambda: "TB-0000-0000-0000-0000", content_key=bytes(32))
+    context = DraftContext(NOW, new_id, new_salt, new_receipt=lambda: "TB-0000-0000-0000-0000", content_key=bytes(32))
     try:
-        return draft(Submission.model_validate(body(**sent)), caller, UNITS, means)
+        return draft_report(Submission.model_validate(body(**sent)), caller, UNITS, context)
     except (Problem, ValueError):
         return None
 

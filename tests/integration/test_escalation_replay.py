@@ -8,7 +8,8 @@ import orjson
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from services.cli.process import CommandError, infrastructure
+from services.cli.errors import CommandError
+from services.cli.infrastructure import infrastructure
 from services.escalation.api import decisions as routes
 from services.escalation.application.route_reports import route_reports
 from services.escalation.store import decisions as store

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.cli.process import CommandError
+from services.cli.errors import CommandError
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.rules.rulebook import read

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from services.cli.auditing import verify_source
-from services.ledger.app import signer
+from services.cli.verify_ledger import verify_ledger
+from services.ledger.app import load_signer
 from shared import messaging
 from shared.http.identity import Principal
 from shared.messaging import ESCALATION, INTAKE
@@ -89,8 +90,8 @@ async def test_the_ledger_holds_each_event_of_the_way_once_and_verifies(city: Wh
     export = await city.get("/ledger/v1/export", "auditor", params={"format": "ndjson"})
     path = city.settings.data / "export.ndjson"
     path.write_bytes(export.content)
-    report = verify_source(str(path), signer(city.settings).verifier.vkey(), None, None)
-    assert report.ok, report.failures
+    report = verify_ledger(str(path), load_signer(city.settings).verifier.vkey(), None, None)
+    assert report.is_verified, report.failures
 
 
 async def test_who_reported_is_nowhere_but_sealed_in_intake(city: WholeCity) -> None:
@@ -149,10 +150,12 @@ async def everything(city: WholeCity) -> dict[str, str]:
         for (name,) in tables.all():
             rows = await connection.execute(text(f"SELECT t::text FROM {name} t"))
             found[name] = "\n".join(row for (row,) in rows)
-    redis = city.services["escalation"].parts["redis"]
+    assert city.settings.redis_url is not None
+    redis: Any = messaging.connect(city.settings.redis_url)
     for stream in (*messaging.streams(INTAKE, 1), *messaging.streams(ESCALATION, 1)):
         entries = await redis.xrange(stream)
         found[stream] = "\n".join(value.decode() for _, fields in entries for value in fields.values())
+    await redis.aclose()
     found["outbox file"] = (city.settings.data / "outbox.ndjson").read_text(encoding="utf-8")
     assert all(found[place] for place in ("intake.report", "escalation.report", "ledger.entry"))
     return found

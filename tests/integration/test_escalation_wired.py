@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from httpx import AsyncClient
 
-from services.cli.process import build, listening_socket, serving
+from services.cli.all_services import build_all
+from services.cli.process import listening_socket, serving
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer
@@ -30,15 +31,13 @@ async def city(template: Template, tmp_path: Path) -> AsyncGenerator[WholeCity]:
     database_url, redis_url = await template.clone(), await new_redis(template.servers)
     given = {"database_url": database_url, "redis_url": redis_url, "data": tmp_path, "keys": None}
     settings = Settings().model_copy(update=given)
-    services = build(settings, clock, ("intake", "escalation", "ledger"))
-    by_name = {service.name: service for service in services}
+    services = build_all(settings, clock)
     sock = listening_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with AsyncClient(base_url=url, timeout=SECONDS) as client, serving(services, settings, sock):
-        escalation = by_name["escalation"].parts["escalation"]
-        app = by_name["escalation"].app
+    async with AsyncClient(base_url=url, timeout=SECONDS) as client, serving(list(services), settings, sock):
+        escalation = services.escalation
         tokens = issuer(settings.keys_dir)
-        yield WholeCity(escalation, clock, database_url, app, by_name, settings, client, tokens)
+        yield WholeCity(escalation.escalation, clock, database_url, escalation.app, services, settings, client, tokens)
 
 
 async def test_a_notice_is_acknowledged_by_its_link_and_the_stream_tells_of_it(city: WholeCity) -> None:
@@ -82,4 +81,4 @@ async def test_the_server_stops_while_somebody_follows_the_stream(city: WholeCit
     request = city.client.build_request("GET", "/escalation/v1/stream", headers=city.bearer("desk"))
     answer = await city.client.send(request, stream=True)
     assert answer.status_code == 200
-    assert city.services["escalation"].parts["stream"].listeners == 1
+    assert city.services.escalation.broadcast.listeners == 1

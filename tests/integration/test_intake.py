@@ -18,8 +18,9 @@ from sqlalchemy.schema import CreateSchema
 from services.cli.embedded import Servers
 from services.intake import store
 from services.intake.api.body import submission_of
-from services.intake.application.handlers import Intake
-from services.intake.domain.receiving import Draft
+from services.intake.application.accept_reports import ReportAcceptance
+from services.intake.application.record_escalation_events import record_escalation_events
+from services.intake.domain.draft import Draft
 from shared import messaging
 from shared.database import connect
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
@@ -47,11 +48,11 @@ async def house(place: Place) -> AsyncGenerator[House]:
 
 
 async def count(house: House, kind: type[Record]) -> int:
-    return len(await stored_in(house.engine, kind))
+    return len(await stored_in(house.database, kind))
 
 
 async def outgoing(house: House) -> list[ReportReceived]:
-    events = [parse(row.body) for row in await stored_in(house.engine, Owed)]
+    events = [parse(row.body) for row in await stored_in(house.database, Owed)]
     assert all(isinstance(e, ReportReceived) for e in events)
     return [e for e in events if isinstance(e, ReportReceived)]
 
@@ -105,7 +106,7 @@ async def test_concurrent_reports_share_commits_and_each_is_stored_once(house: H
     receipts = {(a.json()["report_id"], a.json()["receipt"]) for a in answers}
     assert len(receipts) == 200, "every answer for one report tells the same receipt"
     assert len({e.subject for e in await outgoing(house)}) == await count(house, Owed) == 200
-    assert await commits_of_reports(house.engine) <= 60
+    assert await commits_of_reports(house.database) <= 60
 
 
 async def test_one_report_id_with_different_content_at_once_has_one_winner(house: House) -> None:
@@ -121,10 +122,10 @@ async def test_one_report_id_with_different_content_at_once_has_one_winner(house
 
 async def test_within_one_commit_the_first_of_an_id_wins(house: House) -> None:
     """The same message three times, and another under its id between them, all waiting for one commit."""
-    first = await house.intake.prepare(submission_of(body()), DESK)
-    other = await house.intake.prepare(submission_of(body(description="chuyện khác")), DESK)
+    first = await house.acceptance.prepare(submission_of(body()), DESK)
+    other = await house.acceptance.prepare(submission_of(body(description="chuyện khác")), DESK)
     waiting = [first, first, other, first, other]
-    found = await asyncio.gather(*(house.intake.accept(ready) for ready in waiting), return_exceptions=True)
+    found = await asyncio.gather(*(house.acceptance.accept(ready) for ready in waiting), return_exceptions=True)
     assert [f.status if isinstance(f, Problem) else getattr(f, "is_new", f) for f in found] == [
         True,
         False,
@@ -140,10 +141,10 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
 
     async def drafted() -> list[Draft]:
         """As each sender's attempt makes them: with a receipt of its own."""
-        return [await house.intake.prepare(submission_of(body(report_id=name)), DESK) for name in ("a", "m", "z")]
+        return [await house.acceptance.prepare(submission_of(body(report_id=name)), DESK) for name in ("a", "m", "z")]
 
     async def write(order: list[Draft]) -> int:
-        async with house.engine.begin() as connection:
+        async with house.database.begin() as connection:
             return sum(s.is_new for s in (await store.add_reports(connection, order)).values())
 
     async def both_wait() -> bool:
@@ -153,7 +154,7 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
         )
         return (await house.rows(waiting))[0].n == 2
 
-    async with house.engine.connect() as third:
+    async with house.database.connect() as third:
         await store.add_reports(third, (await drafted())[1:2])
         orders = (await drafted(), (await drafted())[::-1])
         writers = [asyncio.create_task(write(order)) for order in orders]
@@ -165,15 +166,13 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
 async def test_two_replicas_accept_each_report_once(house: House) -> None:
     """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
     desk = await house.client("desk")
-    first = house.intake
-    second = Intake(first.engine, first.clock, first.partitions, first.content_key, first.reporter_key)
-    async with second.running():
-        reports = [body(report_id=f"r{n}") for n in range(300)]
-        other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
-        other = [replace(d, content_mac=b"") for d in other]
-        batch = asyncio.create_task(desk.post("/reports:batch", content=orjson.dumps(reports)))
-        found = await asyncio.gather(*(second.accept(ready) for ready in other), return_exceptions=True)
-        answer = await batch
+    second = ReportAcceptance(house.intake)
+    reports = [body(report_id=f"r{n}") for n in range(300)]
+    other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
+    other = [replace(d, content_mac=b"") for d in other]
+    batch = asyncio.create_task(desk.post("/reports:batch", content=orjson.dumps(reports)))
+    found = await asyncio.gather(*(second.accept(ready) for ready in other), return_exceptions=True)
+    answer = await batch
     won = sum(not isinstance(f, BaseException) for f in found)
     assert all(isinstance(f, Problem) and f.status == 409 for f in found if isinstance(f, BaseException))
     assert answer.json()["accepted"] + won == await count(house, Received) == await count(house, Owed) == 300
@@ -181,9 +180,9 @@ async def test_two_replicas_accept_each_report_once(house: House) -> None:
 
 async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> None:
     """Validation lets none through; should one get there, the others of its commit must not pay for it."""
-    ready = [await house.intake.prepare(submission_of(body(report_id=f"r{n}")), DESK) for n in range(20)]
+    ready = [await house.acceptance.prepare(submission_of(body(report_id=f"r{n}")), DESK) for n in range(20)]
     ready[7] = replace(ready[7], submitter="NUL\0")
-    found = await asyncio.gather(*(house.intake.accept(r) for r in ready), return_exceptions=True)
+    found = await asyncio.gather(*(house.acceptance.accept(r) for r in ready), return_exceptions=True)
     assert [n for n, f in enumerate(found) if isinstance(f, BaseException)] == [7]
     refused = found[7]
     assert isinstance(refused, Problem)
@@ -270,10 +269,10 @@ async def test_the_reporter_is_sealed_and_leaves_intake_in_no_form(house: House)
     person = {"name": "Trần Thị Mẫu", "phone": "0912 345 678"}
     answer = await desk.post("/reports", json=body(reporter=person))
     words = ["Trần Thị Mẫu".encode(), b"912345678", b"912 345 678"]
-    (reports,) = await reports_as_received(house.engine)
+    (reports,) = await reports_as_received(house.database)
     dumped = orjson.dumps([[str(column) for column in report.values()] for report in reports])
-    bodies = [event.body for event in await stored_in(house.engine, Owed)]
-    (kept,) = await stored_in(house.engine, Reporter)
+    bodies = [event.body for event in await stored_in(house.database, Owed)]
+    (kept,) = await stored_in(house.database, Reporter)
     receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
     for place in [dumped, *bodies, kept.sealed, receipt.content, answer.content]:
         assert not any(word in place for word in words)
@@ -290,7 +289,7 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
     outbox = await other_outbox(house)
     assert house.settings.redis_url is not None
     redis = messaging.connect(house.settings.redis_url)
-    relay = Relay(house.engine, redis, outbox, messaging.streams(ESCALATION, 1), poll=0.02)
+    relay = Relay(house.database, redis, outbox, messaging.streams(ESCALATION, 1), poll=0.02)
     desk = await house.client("desk")
     async with relay.running():
         asked = asyncio.create_task(desk.post("/reports", json=body(), headers={"Prefer": "wait=10"}))
@@ -298,7 +297,7 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
         events = [correlated("cb-07-0001", "incident-1"), *unit_events()[:2]]
         events += [correlated("cb-07-0001", "incident-1")]
         stream = messaging.stream_name(ESCALATION, 0)
-        async with house.engine.begin() as connection:
+        async with house.database.begin() as connection:
             await messaging.add(connection, outbox, [Outgoing(e.id, stream, encode(e)) for e in events])
         relay.wake()
         answer = await asked
@@ -313,7 +312,7 @@ async def other_outbox(house: House) -> messaging.Outbox:
     """As escalation has one, in its own schema."""
     metadata = MetaData(schema="elsewhere")
     outbox = messaging.outbox_tables(metadata)
-    async with house.engine.begin() as connection:
+    async with house.database.begin() as connection:
         await connection.execute(CreateSchema("elsewhere"))
         await connection.run_sync(metadata.create_all)
     return outbox
@@ -328,8 +327,8 @@ async def test_an_older_record_of_a_ward_never_replaces_a_newer_one(house: House
     ended = first.data.model_copy(update={"valid_to": AT.date()})
     newer = first.model_copy(update={"data": ended, "time": AT.replace(hour=18)})
     for events in ([first], [newer, first], [first, newer], [first]):
-        await house.intake.on_events(events)
-    async with house.engine.connect() as connection:
+        await record_escalation_events(house.intake, events)
+    async with house.database.connect() as connection:
         (unit,) = [u for u in await store.units(connection) if u.code == first.subject]
     assert unit.valid_to == AT.date()
 
@@ -341,7 +340,7 @@ async def test_readiness_says_that_wards_are_missing(place: Place) -> None:
         assert refused.status_code == 503
         assert "trucban import wards" in refused.json()["detail"]
         assert await _complaints(desk) == {"intake.wards"}
-        await house.intake.on_events(unit_events())
+        await record_escalation_events(house.intake, unit_events())
         assert await _complaints(desk) == set[str]()
         assert (await desk.post("/reports", json=body())).status_code == 201
 

@@ -18,7 +18,7 @@ from services.ledger.application import Ledger
 from services.ledger.domain.canonical import CanonicalError
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store.append import LogError
-from services.ledger.store.tables import dead_letters, metadata
+from services.ledger.store.tables import dead_letter, metadata
 from shared import messaging
 from shared.events import Event, encode, parse
 from tests.integration.ledger_support import (
@@ -64,7 +64,7 @@ async def test_migration_makes_the_tables_that_the_code_names(ledger: Ledger) ->
         options = {"include_schemas": True, "include_name": ours}
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         assert await connection.run_sync(differences) == []
 
 
@@ -75,7 +75,7 @@ async def test_batch_becomes_entries_in_its_order(ledger: Ledger) -> None:
     await ledger.record(events[3:])
     assert await indexes_by_event(ledger) == {event.id: place for place, event in enumerate(events)}
     found = await verified(ledger)
-    assert found.ok, found.failures
+    assert found.is_verified, found.failures
     assert found.entries == 4
 
 
@@ -83,9 +83,9 @@ async def test_personal_text_is_deletable_and_not_in_the_body(ledger: Ledger) ->
     """Value and salt lie in the one deletable table; deleting them leaves every proof as it was."""
     await ledger.record([report(1, "nhà ông Mẫu\0")])
     kept = Private(0, "description", bytes.fromhex(SALT), "nhà ông Mẫu\0".encode())
-    assert await stored_in(ledger.engine, Private) == (kept,)
-    await erase_personal_values(ledger.engine)
-    assert (await verified(ledger)).ok
+    assert await stored_in(ledger.database, Private) == (kept,)
+    await erase_personal_values(ledger.database)
+    assert (await verified(ledger)).is_verified
     assert "Mẫu".encode() not in b"".join(await exported(ledger))
 
 
@@ -101,7 +101,7 @@ async def test_each_event_once_however_often_it_comes(ledger: Ledger, seed: int)
     found = await indexes_by_event(ledger)
     assert sorted(found) == [report(number).id for number in range(40)]
     assert list(found.values()) == list(range(40))
-    assert (await verified(ledger)).ok
+    assert (await verified(ledger)).is_verified
 
 
 async def test_gapless_under_concurrent_appenders(ledger: Ledger, database_url: str) -> None:
@@ -113,7 +113,7 @@ async def test_gapless_under_concurrent_appenders(ledger: Ledger, database_url: 
     found = await indexes_by_event(ledger)
     assert sorted(found) == [report(number).id for number in range(410)]
     assert list(found.values()) == list(range(410))
-    assert (await verified(ledger)).ok
+    assert (await verified(ledger)).is_verified
 
 
 async def test_failed_batch_leaves_nothing(ledger: Ledger) -> None:
@@ -123,7 +123,7 @@ async def test_failed_batch_leaves_nothing(ledger: Ledger) -> None:
         await ledger.record([report(1), impossible])
     await ledger.record([report(1), report(3)])
     assert list((await indexes_by_event(ledger)).values()) == [0, 1]
-    assert (await verified(ledger)).ok
+    assert (await verified(ledger)).is_verified
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ async def test_database_refuses_to_change_what_is_written_once(ledger: Ledger, s
     """The service's own role cannot rewrite the log by mistake."""
     await ledger.record([report(1), report(2)])
     with pytest.raises(DBAPIError, match="is written once"):
-        async with ledger.engine.begin() as connection:
+        async with ledger.database.begin() as connection:
             await connection.execute(text(statement))
-    assert (await verified(ledger)).ok
+    assert (await verified(ledger)).is_verified
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_tampering_is_named(ledger: Ledger, statement: str, told: str) -> 
     await ledger.record([report(number) for number in range(9)])
     await as_intruder(ledger, statement)
     found = await verified(ledger)
-    assert not found.ok
+    assert not found.is_verified
     assert str(found.failures[0]) == told
 
 
@@ -195,7 +195,7 @@ async def test_log_of_another_key_is_not_continued(ledger: Ledger) -> None:
     """A lost key file that was made anew must not sign the old log."""
     stranger = Signer(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)))
     with pytest.raises(LogError, match="restore its key file"):
-        await Ledger(ledger.engine, ledger.clock, stranger).open()
+        await Ledger(ledger.database, ledger.clock, stranger).open()
 
 
 async def publish(redis_url: str, events: list[Event]) -> None:
@@ -211,7 +211,7 @@ KILLED_BEFORE_ACK = """
 import asyncio, os, sys
 from shared.events import parse
 from shared.messaging import Consumer
-from services.ledger.store.tables import dead_letters
+from services.ledger.store.tables import dead_letter
 from tests.integration.ledger_support import opened
 
 async def main(redis_url, database_url, stream):
@@ -219,7 +219,7 @@ async def main(redis_url, database_url, stream):
         async def record_and_die(events):
             await ledger.record(events)
             os._exit(9)
-        consumer = Consumer(redis_url, [stream], "ledger", "one", parse, record_and_die, ledger.engine, dead_letters)
+        consumer = Consumer(redis_url, [stream], "ledger", "one", parse, record_and_die, ledger.database, dead_letter)
         async with consumer.running():
             await asyncio.sleep(60)
 
@@ -239,10 +239,10 @@ async def test_killed_between_commit_and_acknowledgement(ledger: Ledger, databas
     assert (await redis.xpending(STREAM, "ledger"))["pending"] == 30
     await redis.xadd(STREAM, {"__data__": encode(report(30))}, id="31-0")
     consumer = messaging.Consumer(
-        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.engine, dead_letters
+        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.database, dead_letter
     )
     async with consumer.running():
         await messaging.wait_drained(redis, [], {STREAM: ("ledger",)}, timeout=20)
     await redis.aclose()
     assert list((await indexes_by_event(ledger)).values()) == list(range(31))
-    assert (await verified(ledger)).ok
+    assert (await verified(ledger)).is_verified

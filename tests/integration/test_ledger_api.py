@@ -160,7 +160,7 @@ async def test_export_verifies_offline(client: AsyncClient) -> None:
     response = await client.get("/export", params={"format": "ndjson"})
     assert response.headers["content-type"] == "application/x-ndjson"
     found = verify_export(response.content.splitlines(keepends=True), SIGNER.verifier.vkey())
-    assert found.ok, found.failures
+    assert found.is_verified, found.failures
     assert found.entries == 57
 
 
@@ -230,7 +230,7 @@ async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path
     service = ledger_app.build(settings, Clock(AT))
     whole = compose([service], TOKENS)
     both = messaging.streams(messaging.INTAKE, 1) | messaging.streams(messaging.ESCALATION, 1)
-    verifier = ledger_app.signer(settings).verifier
+    verifier = ledger_app.load_signer(settings).verifier
     async with service.running(), client_of(service.app) as anyone:
         empty = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
         assert (empty.size, empty.root) == (0, merkle.EMPTY_ROOT)

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.cli import up
-from services.cli.demo.sample import SAMPLES, rows
+from services.cli.all_services import build_all
+from services.cli.demo import play
+from services.cli.demo.sample import START, read_rows
+from services.cli.demo.system import SampleSystem
 from services.cli.embedded import Servers
-from services.cli.process import build, listening_socket, migrate_all, serving
+from services.cli.infrastructure import migrate_all
+from services.cli.process import listening_socket, serving
 from shared.clock import Clock
-from shared.database import SERVICES
 from shared.settings import Settings
 from tests.servers import new_database, new_redis
 
@@ -30,9 +32,9 @@ CLOSING_LINE = re.compile(
 @pytest.fixture
 def part() -> Rows:
     """The last part, after the one appointment of an earlier part that it needs: rows of every kind."""
-    earlier = rows(SAMPLES / "after-tet.ndjson")
+    earlier = read_rows("after-tet")
     (appointment,) = (row for row in earlier if row["kind"] == "directory" and row["case"] == "late-appointment")
-    return [appointment, *rows(SAMPLES / "units-2025.ndjson")]
+    return [appointment, *read_rows("units-2025")]
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,28 @@ class Played:
 
 async def played(sample: Rows, servers: Servers, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     """On empty databases."""
-    monkeypatch.setattr(up, "whole_sample", lambda: sample)
+    monkeypatch.setattr(play, "read_sample", lambda: sample)
     said = io.StringIO()
     async with running(servers, folder, Console(file=said, width=200)) as night:
-        code = await up.play(night, folder / "sample.json")
+        code = await play.play_sample(night, folder / "sample.json")
     return Played(code, said.getvalue().splitlines(), json.loads((folder / "sample.json").read_bytes()))
 
 
 @asynccontextmanager
-async def running(servers: Servers, folder: Path, console: Console) -> AsyncGenerator[up.Running]:
+async def running(servers: Servers, folder: Path, console: Console) -> AsyncGenerator[SampleSystem]:
     given = {"database_url": await new_database(servers), "redis_url": await new_redis(servers)}
     settings = Settings().model_copy(update=given | {"data": folder, "keys": None})
     await migrate_all(settings)
-    clock = Clock(up.BEFORE_THE_NIGHT)
-    services = build(settings, clock, SERVICES)
+    clock = Clock(START)
+    services = build_all(settings, clock)
     sock = listening_socket("127.0.0.1", 0)
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with serving(services, settings, sock):
-        yield up.Running(settings, clock, {service.name: service for service in services}, address, console)
+    async with serving(list(services), settings, sock):
+        system = SampleSystem(settings, clock, services, address, console)
+        try:
+            yield system
+        finally:
+            await system.aclose()
 
 
 async def test_a_part_that_comes_to_what_it_should_ends_with_its_line_and_exit_code_0(

@@ -14,14 +14,16 @@ from typing import ClassVar
 
 import structlog
 
-from services.cli.embedded.place import Account, EmbeddedError, private_home, socket_folder
+from services.cli.embedded.account import Account
+from services.cli.embedded.data_folder import private_home, socket_folder
+from services.cli.embedded.errors import EmbeddedError
 
 log = structlog.get_logger()
 
 READY_SECONDS = 120.0
 """Long, because recovery after a crash is work in proportion to what had been written."""
 _PROC = Path("/proc")
-_TELLING = re.compile(r"FATAL|PANIC|rror|annot|an't|denied|Bad ")
+_ERROR_WORDS = re.compile(r"FATAL|PANIC|rror|annot|an't|denied|Bad ")
 
 
 class Child(ABC):
@@ -29,7 +31,7 @@ class Child(ABC):
 
     name: ClassVar[str]
     executable: ClassVar[str]
-    """As /proc/PID/comm tells it."""
+    """The name of its processes, as in /proc/PID/comm."""
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
     """Signals to the leading process, gentlest first, with the seconds each is given; SIGKILL follows."""
 
@@ -38,7 +40,7 @@ class Child(ABC):
         self.home = private_home(data, self.name, account)
         self.sockets = socket_folder(self.home, data / f"{self.name}-socket", account)
         self.log_file = data / "log" / f"{self.name}.log"
-        # Both servers carry it in the title of each of their processes; that tells whose an orphan is.
+        # In the title of each process of the server: so a process that was left behind is known as ours.
         self.mark = f"trucban-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]}"
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -56,11 +58,11 @@ class Child(ABC):
     def command(self) -> list[str | Path]: ...
 
     @abstractmethod
-    async def answers(self) -> bool:
-        """One probe: the server is ready for work."""
+    async def is_ready(self) -> bool:
+        """Ask the server once whether it is ready for work."""
 
-    def leaders(self, pids: list[int]) -> list[int]:
-        """Those of the server's processes to which `stop_signals` may go."""
+    def leading_pids(self, pids: list[int]) -> list[int]:
+        """Those of its processes to which `stop_signals` may go."""
         return pids
 
     @property
@@ -70,8 +72,8 @@ class Child(ABC):
         return self._process.pid
 
     async def start(self) -> None:
-        """Return when the server answers; raise `EmbeddedError` with what it said when it does not."""
-        await asyncio.to_thread(self.evict)
+        """Return when the server is ready. Raises EmbeddedError with the last line of its log."""
+        await asyncio.to_thread(self.end_leftovers)
         await asyncio.to_thread(self.prepare)
         await self._launch()
 
@@ -87,7 +89,7 @@ class Child(ABC):
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
             try:
-                await asyncio.to_thread(self.evict)
+                await asyncio.to_thread(self.end_leftovers)
                 await self._launch()
             except Exception as error:  # whatever it was, giving up would leave every service without it
                 log.error("embedded server did not start again", server=self.name, error=str(error))
@@ -95,7 +97,7 @@ class Child(ABC):
                 log.info("embedded server is back", server=self.name, pid=self.pid)
 
     async def stop(self) -> None:
-        """End the server the way that loses nothing; harder only when it does not listen."""
+        """Stop the server by `stop_signals`, which lose nothing; kill it only if they do not end it."""
         if self._process is None:
             return
         for number, seconds in (*self.stop_signals, (signal.SIGKILL, 10.0)):
@@ -103,35 +105,35 @@ class Child(ABC):
                 break
             self._process.send_signal(number)
             await _until(self._has_ended, seconds)
-        await asyncio.to_thread(self.evict)
+        await asyncio.to_thread(self.end_leftovers)
 
-    def evict(self) -> None:
+    def end_leftovers(self) -> None:
         """End what a killed parent or a killed leading process left running on `home`. Blocks."""
-        pids = self._residents()
+        pids = self._leftover_pids()
         if not pids:
             return
         log.warning("ending processes left behind", server=self.name, pids=pids)
         # Without a leader there is no orderly end to wait for, only a backend busy with a query for nobody.
-        orderly = self.stop_signals if self.leaders(pids) else ()
+        orderly = self.stop_signals if self.leading_pids(pids) else ()
         for number, seconds in (*orderly, (signal.SIGKILL, 10.0)):
-            for pid in pids if number == signal.SIGKILL else self.leaders(pids):
+            for pid in pids if number == signal.SIGKILL else self.leading_pids(pids):
                 _send(pid, number)
             deadline = time.monotonic() + seconds
             while pids and time.monotonic() < deadline:
                 time.sleep(0.01)
-                pids = self._residents()
+                pids = self._leftover_pids()
             if not pids:
                 return
         raise EmbeddedError(f"{self.name} left behind does not end: end process {pids[0]}, then start again")
 
-    def _residents(self) -> list[int]:
-        """Processes of this server on `home`: by account, by executable and by the mark in their title."""
+    def _leftover_pids(self) -> list[int]:
+        """The processes of this server on `home`, known by account, executable and the mark in their title."""
         if not (_PROC / "self" / "comm").exists():
             raise EmbeddedError("embedded servers need /proc (Linux): set REDIS_URL and DATABASE_URL instead")
         numbered = (entry for entry in _PROC.iterdir() if entry.name.isdigit())
-        return [int(entry.name) for entry in numbered if self._is_resident(entry)]
+        return [int(entry.name) for entry in numbered if self._is_leftover(entry)]
 
-    def _is_resident(self, entry: Path) -> bool:
+    def _is_leftover(self, entry: Path) -> bool:
         try:
             return (
                 entry.stat().st_uid == self.account.uid
@@ -147,12 +149,12 @@ class Child(ABC):
     async def _launch(self) -> None:
         self._spawn()
         deadline = time.monotonic() + READY_SECONDS
-        while not await self.answers():
+        while not await self.is_ready():
             if self._has_ended():
-                raise EmbeddedError(f"{self.name} did not start: {self._last_words()} (log: {self.log_file})")
+                raise EmbeddedError(f"{self.name} did not start: {self._last_log_line()} (log: {self.log_file})")
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{self.name} does not answer after {READY_SECONDS:.0f} s: {self._last_words()} "
+                    f"{self.name} does not answer after {READY_SECONDS:.0f} s: {self._last_log_line()} "
                     f"(log: {self.log_file})"
                 )
             await asyncio.sleep(0.02)
@@ -162,12 +164,12 @@ class Child(ABC):
             self._log_start = output.tell()
             self._process = self.account.spawn(self.command(), output.fileno())
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         with self.log_file.open("rb") as written:
             written.seek(self._log_start)
             lines = written.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
-        return next((line for line in reversed(said) if _TELLING.search(line)), said[-1])
+        return next((line for line in reversed(said) if _ERROR_WORDS.search(line)), said[-1])
 
 
 def _send(pid: int, number: signal.Signals) -> None:

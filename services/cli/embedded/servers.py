@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.cli.embedded.child import Child
-from services.cli.embedded.place import VAR_LIB, EmbeddedError, exclusive, open_data
+from services.cli.embedded.data_folder import VAR_LIB, lock_data, open_data
+from services.cli.embedded.errors import EmbeddedError
 from services.cli.embedded.postgres import Postgres
 from services.cli.embedded.redis import Redis
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Addresses of what runs; "" for what was not asked for."""
+    """The addresses of the servers; "" for one that was not asked for."""
 
     redis_url: str
     """`unix:///…`, for redis-py."""
@@ -47,7 +48,7 @@ async def embedded_servers(data: Path, *, redis: bool = True, postgres: bool = T
     wanted = [kind for kind, asked in ((Redis, redis), (Postgres, postgres)) if asked]
     with _one_line_errors(data):
         folder = open_data(data)
-    with exclusive(folder):
+    with lock_data(folder):
         with _one_line_errors(folder):
             children: dict[str, Child] = {kind.name: kind(folder) for kind in wanted}
         async with _running(folder, list(children.values())):
@@ -64,11 +65,11 @@ def erase(data: Path) -> None:
         return
     with _one_line_errors(data):
         folder = open_data(data)
-        with exclusive(folder):
+        with lock_data(folder):
             homes: list[Path] = []
             for kind in (Redis, Postgres):
                 child = kind(folder)
-                child.evict()
+                child.end_leftovers()
                 homes += [child.home, child.sockets]
             for home in homes:
                 kept_elsewhere = home.parent.parent == VAR_LIB
@@ -81,18 +82,18 @@ async def _running(folder: Path, children: Sequence[Child]) -> AsyncGenerator[No
     keepers: list[asyncio.Task[None]] = []
     try:
         with _one_line_errors(folder):
-            await _all(child.start() for child in children)
+            await _run_all(child.start() for child in children)
         keepers += [asyncio.create_task(child.keep_running()) for child in children]
         yield
     finally:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        await _all(child.stop() for child in children)
+        await _run_all(child.stop() for child in children)
 
 
-async def _all(steps: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run all to their end, then raise the first error: none is left half done for the failure of another."""
+async def _run_all(steps: Iterable[Coroutine[None, None, None]]) -> None:
+    """Run all to their end, then raise the first error: none is left half done because another failed."""
     for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

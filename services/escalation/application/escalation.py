@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.escalation.application import metrics
 from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
 from services.escalation.store import directory, incident_saving, tables, timeline
-from shared import metrics
 from shared.clock import Clock
 from shared.commitment import Committed
 from shared.events import Event, encode

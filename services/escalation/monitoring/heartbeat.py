@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import httpx
 import structlog
 
-from shared import metrics
+from services.escalation.application import metrics
 from shared.http.web import Check
 
 log = structlog.get_logger()

@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
+from services.escalation.application import metrics
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
 from services.escalation.store.watch import Watch
-from shared import metrics
 
 WATCH_SECONDS = 15.0
 SENTENCES = {

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from services.escalation.application import metrics
 from services.escalation.application.adopt_rulebooks import bundling_now
 from services.escalation.application.claim_deliveries import claim_deliveries
 from services.escalation.application.delivery_results import record
@@ -20,9 +21,8 @@ from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate, host_of
 from services.escalation.domain.rules.rulebook import Bundling
 from services.escalation.sending.channels import DeliveryError, Sender
-from shared import metrics
 from shared.clock import monotonic
-from shared.group import Group
+from shared.group_commit import GroupCommit
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class DeliveryLoop:
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = Counter[str]()
         self._bundling: tuple[float, Bundling] | None = None
-        self._recording = Group[Attempt](self._record)
+        self._recording = GroupCommit[Attempt, None](self._record_group)
 
     async def step(self) -> bool:
         """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
@@ -94,6 +94,10 @@ class DeliveryLoop:
             return _failed(message, known, self._escalation.clock.now())
         metrics.deliveries.labels(outcome).inc(len(message.deliveries))
         return Attempt(message, outcome, self._escalation.clock.now())
+
+    async def _record_group(self, ended: Sequence[Attempt]) -> list[None]:
+        await self._record(ended)
+        return [None] * len(ended)
 
     async def _record(self, ended: Sequence[Attempt]) -> None:
         """Record attempts. Tries again while the database is away and a lease may last.

@@ -22,7 +22,8 @@ from services.intake.api.models import (
     Ward,
     WardPage,
 )
-from services.intake.application.handlers import Accepted, Intake
+from services.intake.application.accept_reports import Accepted, ReportAcceptance
+from services.intake.application.intake import Intake
 from services.intake.domain import wards
 from shared.clock import monotonic
 from shared.http import cursor as cursors
@@ -41,7 +42,12 @@ async def _intake(request: Request) -> Intake:
     return request.app.state.intake
 
 
+async def _acceptance(request: Request) -> ReportAcceptance:
+    return request.app.state.acceptance
+
+
 Wired = Annotated[Intake, Depends(_intake)]
+Acceptance = Annotated[ReportAcceptance, Depends(_acceptance)]
 Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 PREFER = (
     "`wait=N` (RFC 7240): wait up to N seconds, ten at the most, until the report is routed, and add `incident`."
@@ -73,14 +79,15 @@ HEADERS = {
 )
 async def post_report(
     intake: Wired,
+    acceptance: Acceptance,
     caller: Sender,
     content: Annotated[bytes, Depends(REPORT_BODY)],
     response: Response,
     prefer: Annotated[str | None, Header(description=PREFER)] = None,
 ) -> ReportAnswer:
     """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
-    ready = await intake.prepare(body.submission_of(body.json_of(content)), caller)
-    accepted = await intake.accept(ready)
+    draft = await acceptance.prepare(body.submission_of(body.json_of(content)), caller)
+    accepted = await acceptance.accept(draft)
     response.status_code = 201 if accepted.is_new else 200
     response.headers["location"] = f"/intake/v1/receipts/{accepted.receipt}"
     answer = ReportAnswer(
@@ -112,7 +119,7 @@ def _wait_seconds(prefer: str) -> float:
 async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef | None:
     until = monotonic() + seconds
     while True:
-        async with intake.engine.connect() as connection:
+        async with intake.database.connect() as connection:
             row = await store.receipt(connection, receipt)
         if row is not None and row.incident is not None:
             return IncidentRef(id=row.incident, outcome=row.routed)
@@ -123,11 +130,11 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
 
 @router.post("/reports:batch", responses=problems({413: TOO_MANY}))
 async def post_batch(
-    intake: Wired, caller: Sender, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
+    acceptance: Acceptance, caller: Sender, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
 ) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     items = body.items_of(content, request.headers.get("content-type", ""))
-    results = await asyncio.gather(*(_one_of_batch(intake, caller, item) for item in items))
+    results = await asyncio.gather(*(_one_of_batch(acceptance, caller, item) for item in items))
     return BatchAnswer(
         accepted=_count(results, "accepted"),
         duplicate=_count(results, "duplicate"),
@@ -140,13 +147,13 @@ def _count(results: Sequence[AcceptedItem | RejectedItem], outcome: Outcome) -> 
     return sum(isinstance(r, AcceptedItem) and r.outcome == outcome for r in results)
 
 
-async def _one_of_batch(intake: Intake, caller: Principal, item: Any) -> AcceptedItem | RejectedItem:
+async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: Any) -> AcceptedItem | RejectedItem:
     report_id = item.get("report_id") if isinstance(item, dict) else None
     try:
         if isinstance(item, Problem):
             raise item
-        ready = await intake.prepare(body.submission_of(item), caller)
-        accepted = await intake.accept(ready)
+        draft = await acceptance.prepare(body.submission_of(item), caller)
+        accepted = await acceptance.accept(draft)
     except Problem as problem:
         named = report_id if isinstance(report_id, str) else None
         return RejectedItem(report_id=named, status=problem.status, problem=problem.body())
@@ -164,7 +171,7 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
     """What became of a report. Public: whoever holds the receipt may ask; it tells nothing personal."""
     row = None
     if receipt.isascii() and receipt.isprintable():
-        async with intake.engine.connect() as connection:
+        async with intake.database.connect() as connection:
             row = await store.receipt(connection, receipt.upper())
     if row is None:
         raise Problem(404, "there is no such receipt: check each letter of it")

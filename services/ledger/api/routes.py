@@ -46,7 +46,7 @@ async def list_entries(ledger: Wired, query: Annotated[EntriesQuery, Query()]) -
     """Entries by index, oldest first unless `order=desc`; every filter given must hold."""
     after = _index_key(query.cursor, query.order) if query.cursor else None
     is_descending = query.order == "desc"
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         rows = await queries.page(
             connection, query.wanted(), after=after, descending=is_descending, limit=query.limit + 1
         )
@@ -61,7 +61,7 @@ async def list_entries(ledger: Wired, query: Annotated[EntriesQuery, Query()]) -
 @router.get("/entries/{index}", response_model=EntryItem, dependencies=auditors)
 async def get_entry(ledger: Wired, index: Index) -> Response:
     """One entry."""
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         row = await queries.one(connection, index)
     if row is None:
         raise Problem(404, f"no entry {index} in the log")
@@ -71,7 +71,7 @@ async def get_entry(ledger: Wired, index: Index) -> Response:
 @router.get("/entries/{index}/proof", dependencies=auditors)
 async def get_inclusion_proof(ledger: Wired, index: Index, size: Size | None = None) -> InclusionProof:
     """That the entry is in the log of `size`; without it, of the newest checkpoint."""
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         size = await _size(connection, size, "size")
         if index >= size:
             raise Problem(404, f"no entry {index} in the log of size {size}")
@@ -91,7 +91,7 @@ async def get_inclusion_proof(ledger: Wired, index: Index, size: Size | None = N
 @router.get("/consistency", dependencies=auditors)
 async def get_consistency_proof(ledger: Wired, first: Size, second: Size | None = None) -> ConsistencyProof:
     """That the log of size `first` is a prefix of that of `second`; without it, of the newest checkpoint."""
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         second = await _size(connection, second, "second")
         if first > second:
             raise invalid([FieldError("#/first", f"{first} is larger than the second size {second}")])
@@ -113,7 +113,7 @@ async def get_consistency_proof(ledger: Wired, first: Size, second: Size | None 
 )
 async def get_checkpoint(ledger: Wired) -> PlainTextResponse:
     """The newest C2SP signed note; public, so that anybody can keep one."""
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         return PlainTextResponse((await _head(connection)).note)
 
 
@@ -125,7 +125,7 @@ async def get_checkpoint(ledger: Wired) -> PlainTextResponse:
 )
 async def get_export(ledger: Wired, format: Literal["ndjson"] = "ndjson") -> Export:  # noqa: A002
     """The whole log up to the newest checkpoint, for `trucban ledger verify`."""
-    async with ledger.engine.connect() as connection:
+    async with ledger.database.connect() as connection:
         head = await _head(connection)
     headers = {"Content-Disposition": f'attachment; filename="trucban-ledger-{head.size}.{format}"'}
     return Export(export_lines(ledger, head), headers=headers)
@@ -134,7 +134,7 @@ async def get_export(ledger: Wired, format: Literal["ndjson"] = "ndjson") -> Exp
 async def export_lines(ledger: Ledger, head: Head) -> AsyncGenerator[bytes]:
     """Lines, each ended. What is gone from the database is simply missing, for the verifier to tell."""
     yield export.header(ledger.signer.verifier, head.note) + b"\n"
-    async for rows in queries.chunks(ledger.engine, head.size):
+    async for rows in queries.chunks(ledger.database, head.size):
         yield b"".join(_line(row) + b"\n" for row in rows)
 
 

@@ -42,7 +42,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Report:
+class Verification:
     """What the verifier found. `checkpoint` is set once its signature has been verified."""
 
     checkpoint: Checkpoint | None = None
@@ -52,7 +52,7 @@ class Report:
     failures: list[Failure] = field(default_factory=list[Failure])
 
     @property
-    def ok(self) -> bool:
+    def is_verified(self) -> bool:
         return self.checkpoint is not None and not self.failed
 
     def fail(self, index: int | None, what: str) -> None:
@@ -67,34 +67,34 @@ def verify_export(
     origin: str | None = None,
     known: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> Verification:
     """Verify an export against the key that the auditor holds.
 
     `origin` is the log's name where it differs from the key's; `known` is a checkpoint (note) kept from
     earlier, which the export must continue; `progress` is called with entries done and entries in all. Never
-    raises for what an export says: whatever is wrong is in the report.
+    raises for what an export says: whatever is wrong is in the verification.
     """
-    report = Report()
+    verification = Verification()
     rest = iter(lines)
     try:
         verifier = parse_vkey(vkey)
         log = origin or verifier.name
         earlier = open_checkpoint(known, verifier, log) if known else None
-        report.note = _note_of_header(next(rest, b""))
-        report.checkpoint = open_checkpoint(report.note, verifier, log)
+        verification.note = _note_of_header(next(rest, b""))
+        verification.checkpoint = open_checkpoint(verification.note, verifier, log)
     except NoteError as error:
-        report.fail(None, str(error))
-        return report
-    if earlier and earlier.size > report.checkpoint.size:
-        report.fail(None, f"the export is shorter than the known checkpoint of {earlier.size} entries")
+        verification.fail(None, str(error))
+        return verification
+    if earlier and earlier.size > verification.checkpoint.size:
+        verification.fail(None, f"the export is shorter than the known checkpoint of {earlier.size} entries")
         earlier = None
-    _verify_entries(rest, report, report.checkpoint, earlier, progress)
-    return report
+    _verify_entries(rest, verification, verification.checkpoint, earlier, progress)
+    return verification
 
 
 def _verify_entries(
     lines: Iterator[bytes],
-    report: Report,
+    verification: Verification,
     latest: Checkpoint,
     earlier: Checkpoint | None,
     progress: Callable[[int, int], None] | None,
@@ -102,20 +102,20 @@ def _verify_entries(
     frontier = Frontier()
     stops = sorted({latest.size} | ({earlier.size} if earlier else set()))
     for stop in stops:
-        while report.entries < stop:
-            batch = list(islice(lines, min(_BATCH, stop - report.entries)))
+        while verification.entries < stop:
+            batch = list(islice(lines, min(_BATCH, stop - verification.entries)))
             if not batch:
-                report.fail(None, f"the export ends after {report.entries} of {latest.size} entries")
+                verification.fail(None, f"the export ends after {verification.entries} of {latest.size} entries")
                 return
-            frontier.extend([_verify_line(line, report, latest.origin) for line in batch])
+            frontier.extend([_verify_line(line, verification, latest.origin) for line in batch])
             if progress:
-                progress(report.entries, latest.size)
+                progress(verification.entries, latest.size)
         if earlier and stop == earlier.size and frontier.root() != earlier.root:
-            report.fail(None, f"the first {stop} entries are not those of the known checkpoint")
+            verification.fail(None, f"the first {stop} entries are not those of the known checkpoint")
     if frontier.root() != latest.root:
-        report.fail(None, f"the {latest.size} entries do not have the root that the checkpoint signs")
+        verification.fail(None, f"the {latest.size} entries do not have the root that the checkpoint signs")
     if next(lines, None) is not None:
-        report.fail(None, f"the export goes on after the {latest.size} entries of its checkpoint")
+        verification.fail(None, f"the export goes on after the {latest.size} entries of its checkpoint")
 
 
 def _note_of_header(line: bytes) -> str:
@@ -131,27 +131,27 @@ def _note_of_header(line: bytes) -> str:
     return note
 
 
-def _verify_line(line: bytes, report: Report, origin: str) -> bytes:
-    """The leaf hash of the body in this line, computed; what is wrong with the line goes into the report."""
-    index = report.entries
-    report.entries += 1
+def _verify_line(line: bytes, verification: Verification, origin: str) -> bytes:
+    """The leaf hash of the body in this line, computed; what is wrong with the line goes into the verification."""
+    index = verification.entries
+    verification.entries += 1
     head = line_head(index)
     middle = len(head) + 64
     start = middle + len(BODY)
     line = line.rstrip(b"\r\n")
     if not line.startswith(head) or line[middle:start] != BODY or line[-1:] != b"}":
-        report.fail(index, "the line is missing, out of order or not in the form of an export")
+        verification.fail(index, "the line is missing, out of order or not in the form of an export")
         return hashlib.sha256(b"\x00").digest()
     body = line[start:-1]
     leaf = hashlib.sha256(b"\x00" + body)
     if leaf.hexdigest().encode() != line[len(head) : middle]:
-        report.fail(index, "the body does not have the recorded leaf hash: it was changed")
-    if wrong := wrong_with_body(body, origin):
-        report.fail(index, wrong)
+        verification.fail(index, "the body does not have the recorded leaf hash: it was changed")
+    if wrong := body_error(body, origin):
+        verification.fail(index, wrong)
     return leaf.digest()
 
 
-def wrong_with_body(body: bytes, origin: str) -> str | None:
+def body_error(body: bytes, origin: str) -> str | None:
     """What keeps these bytes from being a body of the log `origin`; None: they are canonical and complete."""
     try:
         value = _decoder.decode(body.decode())

@@ -70,4 +70,4 @@ checkpoint = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
-dead_letters = dead_letter_table(metadata)
+dead_letter = dead_letter_table(metadata)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services.cli.importing import import_as_json, print_import
+from services.cli.commands.imports import import_as_json, print_import
 from services.escalation.application.record_directory import ImportSummary
 from services.escalation.domain.directory.diff import (
     Reach,

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from services.cli.log import start_log
-from services.cli.options import settings_of
+from services.cli.options import read_settings
 from services.cli.process import listening_socket, serving
 from shared.http.identity import issuer
 from shared.settings import Settings
@@ -48,14 +48,14 @@ def test_the_log_begins_at_the_level_that_is_set(
 ) -> None:
     start_log()
     monkeypatch.setenv("TRUCBAN_LOG_LEVEL", level)
-    settings_of()
+    read_settings()
     assert said_at_each_level(capsys) == LEVELS[LEVELS.index(level) :]
 
 
 def test_a_level_in_the_file_of_settings_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start_log()
     (tmp_path / ".env").write_text("TRUCBAN_LOG_LEVEL=error\n", encoding="utf-8")
-    settings_of()
+    read_settings()
     assert said_at_each_level(capsys) == ("error",)
 
 

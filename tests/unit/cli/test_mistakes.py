@@ -11,7 +11,7 @@ import httpx
 import pytest
 import structlog
 
-from services.cli.commands import main
+from services.cli.program import main
 from tests.support import RULEBOOK, SAMPLES
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.cli.up import of_its_own
+from services.cli.demo.settings import sample_settings
 from shared.settings import Settings
 
 
@@ -15,7 +15,7 @@ def test_the_sample_tells_nobody_real_and_signs_with_no_key_of_the_city() -> Non
         ledger_origin="thanh-pho.example/ledger",
         partitions=3,
     )
-    sample = of_its_own(city, Path("var/sample"))
+    sample = sample_settings(city, Path("var/sample"))
     assert sample.keys_dir == Path("var/sample/keys")
     assert (sample.desk_channel, sample.log_channel) == ("outbox://desk", "outbox://log")
     assert sample.ledger_origin != city.ledger_origin

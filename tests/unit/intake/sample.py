@@ -1,4 +1,4 @@
-"""Wards, submissions and means for intake's tests."""
+"""Wards, submissions and contexts for intake's tests."""
 
 import csv
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from services.intake.domain.receiving import Draft, Means, draft
+from services.intake.domain.draft import Draft, DraftContext, draft_report
 from services.intake.domain.submission import Submission
 from services.intake.domain.wards import Unit
 from shared.http.identity import Principal
@@ -54,10 +54,10 @@ def submission(**changes: Any) -> Submission:
     return Submission.model_validate(body(**changes))
 
 
-def means(received_at: datetime = AT, key: bytes = bytes(32)) -> Means:
+def context(received_at: datetime = AT, key: bytes = bytes(32)) -> DraftContext:
     """Ids, salts and receipts by number: equal calls give equal drafts."""
     numbers = count(1)
-    return Means(
+    return DraftContext(
         received_at=received_at,
         new_id=lambda: f"event-{next(numbers)}",
         new_salt=_salts(),
@@ -72,4 +72,4 @@ def _salts() -> Callable[[], str]:
 
 
 def drafted(caller: Principal = DESK, our_time: datetime = AT, **changes: Any) -> Draft:
-    return draft(submission(**changes), caller, UNITS, means(our_time))
+    return draft_report(submission(**changes), caller, UNITS, context(our_time))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.ledger.domain.canonical import CanonicalError, Json, canonical, entry, separate
 from services.ledger.domain.projection import ProjectionError, project, short_kind
-from services.ledger.domain.verify import wrong_with_body
+from services.ledger.domain.verify import body_error
 from shared.commitment import Committed, commitment
 from shared.events import DecisionMade, DecisionMadeData, schemas
 from tests.unit.ledger.sample import AT, ORIGIN, SALT, report
@@ -36,8 +36,8 @@ def test_bytes_are_those_of_rfc_8785(value: dict[str, Json]) -> None:
 def test_offline_verifier_agrees_on_what_is_canonical(value: dict[str, Json]) -> None:
     """The verifier, which has only the standard library, takes the same bytes for canonical."""
     body = canonical(value | {"v": 0})
-    assert wrong_with_body(body, ORIGIN) == "the body is incomplete: v: expected 1, found 0"
-    assert wrong_with_body(b" " + body, ORIGIN) == "the body is not canonical JSON"
+    assert body_error(body, ORIGIN) == "the body is incomplete: v: expected 1, found 0"
+    assert body_error(b" " + body, ORIGIN) == "the body is not canonical JSON"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_has_no_one_spelling_is_refused(value: dict[str, Any], why: str) ->
 @pytest.mark.parametrize("body", [b"1", b"{", b"\xff", b'{"a":1.5}', b'{"a":NaN}', b'{"b":1,"a":2}', b"[" * 9999])
 def test_offline_verifier_refuses_other_bytes(body: bytes) -> None:
     """Whatever the bytes, the verifier answers and does not fail."""
-    assert wrong_with_body(body, ORIGIN)
+    assert body_error(body, ORIGIN)
 
 
 def test_no_event_type_carries_what_a_body_cannot() -> None:
@@ -116,7 +116,7 @@ def test_columns_follow_from_the_body() -> None:
     assert found.columns.kind == "report.received"
     assert found.columns.officials == ("mau-14776-bi-thu", "mau-14776-chu-tich")
     assert found.columns.recorded_at == AT + timedelta(microseconds=5)
-    assert wrong_with_body(found.body, ORIGIN) is None
+    assert body_error(found.body, ORIGIN) is None
 
 
 def test_times_are_utc_whatever_the_offset() -> None:

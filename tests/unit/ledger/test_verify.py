@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.domain.verify import MAX_FAILURES, Report, verify_export
+from services.ledger.domain.verify import MAX_FAILURES, Verification, verify_export
 from tests.unit.ledger.sample import ORIGIN, SIGNER, entries, export, report, signed
 
 VKEY = SIGNER.verifier.vkey()
@@ -26,7 +26,7 @@ def test_honest_export_holds(size: int) -> None:
     """Every size, from the empty log on; progress reaches the end."""
     seen: list[tuple[int, int]] = []
     found = verify_export(export(BODIES[:size]), VKEY, progress=lambda done, total: seen.append((done, total)))
-    assert found.ok and not found.failures
+    assert found.is_verified and not found.failures
     assert found.checkpoint is not None
     assert (found.entries, found.checkpoint.size) == (size, size)
     assert seen == ([(size, size)] if size else [])
@@ -60,7 +60,7 @@ def test_no_flipped_bit_holds(data: st.DataObject) -> None:
     line = bytearray(EXPORT[place])
     bit = data.draw(st.integers(0, (len(line) - 1) * 8 - 1))
     line[bit // 8] ^= 1 << bit % 8
-    assert not verify_export([*EXPORT[:place], bytes(line), *EXPORT[place + 1 :]], VKEY).ok
+    assert not verify_export([*EXPORT[:place], bytes(line), *EXPORT[place + 1 :]], VKEY).is_verified
 
 
 def test_dropped_and_swapped_lines() -> None:
@@ -78,7 +78,7 @@ def test_only_the_pinned_key_counts() -> None:
     """An export that someone signed with a key of their own, carried in its header, is refused."""
     forger = Signer(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)))
     found = verify_export(export(BODIES, forger), VKEY)
-    assert found.checkpoint is None and not found.ok
+    assert found.checkpoint is None and not found.is_verified
     assert "not signed by" in str(found.failures[0])
 
 
@@ -111,12 +111,12 @@ def test_header_that_is_none(header: bytes) -> None:
 
 def test_wrong_key_is_told() -> None:
     """A mistyped key is the auditor's to correct."""
-    assert not verify_export(EXPORT, "trucban").ok
+    assert not verify_export(EXPORT, "trucban").is_verified
 
 
 def test_failures_are_counted_beyond_those_described() -> None:
     """A ruined export of any size gives a report of bounded size."""
-    found = Report()
+    found = Verification()
     for index in range(MAX_FAILURES + 5):
         found.fail(index, "changed")
     assert (len(found.failures), found.failed) == (MAX_FAILURES, MAX_FAILURES + 5)

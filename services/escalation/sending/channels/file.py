@@ -9,22 +9,22 @@ from typing import Any
 
 from services.escalation.domain.notices.message import DueDelivery
 from services.escalation.sending.channels.message import LONG, Outgoing, SendOutcome
-from shared.group import Group
+from shared.group_commit import GroupCommit
 
 
 class FileChannel:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writing = Group[str](self._append)
+        self._writing = GroupCommit[str, SendOutcome](self._append)
 
     async def send(self, out: Outgoing) -> SendOutcome:
         title, body = out.text(LONG)
         lines = [json.dumps(_line(d) | {"title": title, "body": body}, ensure_ascii=False) for d in out.deliveries]
-        await self._writing.add("".join(f"{line}\n" for line in lines))
-        return "sent"
+        return await self._writing.add("".join(f"{line}\n" for line in lines))
 
-    async def _append(self, texts: list[str]) -> None:
+    async def _append(self, texts: list[str]) -> list[SendOutcome]:
         await asyncio.to_thread(append, self._path, "".join(texts).encode())
+        return ["sent"] * len(texts)
 
 
 def _line(due: DueDelivery) -> dict[str, Any]:

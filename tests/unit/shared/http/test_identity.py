@@ -19,7 +19,7 @@ from joserfc.jwk import OctKey, OKPKey
 from shared.http.guard import require
 from shared.http.identity import ALGORITHM, ISSUER, ROLES, Principal, TokenIssuer, TokenVerifier, issuer, verifier
 from shared.http.problem import Problem
-from shared.keys import KeyFileError, publish, secret, signing_key
+from shared.keys import KeyFileError, secret, signing_key, write_public_key
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -177,7 +177,7 @@ def test_issuer_and_verifier_of_one_folder_belong_together(tmp_path: Path) -> No
 
 def test_a_verifier_reads_the_public_half_only(tmp_path: Path) -> None:
     issued = issuer(tmp_path).issue(CHAIR)
-    publish(tmp_path, "token")
+    write_public_key(tmp_path, "token")
     (tmp_path / "token.pem").unlink()
     assert verifier(tmp_path).verify(issued) == CHAIR
     assert b"PRIVATE" not in (tmp_path / "token.pub").read_bytes()

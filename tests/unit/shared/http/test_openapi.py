@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from services.cli.process import build
+from services.cli.all_services import build_all
 from shared.clock import Clock
 from shared.database import SERVICES
 from shared.http.body import bounded
@@ -45,7 +45,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
         "data": tmp_path_factory.mktemp("documents"),
     }
     settings = Settings().model_copy(update=given)
-    services = build(settings, Clock(), SERVICES)
+    services = list(build_all(settings, Clock()))
     compose(services, verifier(settings.keys_dir))
     return {service.name: service.app.openapi() for service in services}
 

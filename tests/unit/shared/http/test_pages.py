@@ -31,7 +31,9 @@ async def well() -> Sequence[Check]:
 def whole(keys: Path, clock: Clock | None = None) -> FastAPI:
     """Three services without a route."""
     tokens = verifier(keys)
-    services = [Service(name, service_app(name, tokens, APIRouter()), nothing, well) for name in NAMES]
+    services = [
+        Service(name=name, app=service_app(name, tokens, APIRouter()), running=nothing, checks=well) for name in NAMES
+    ]
     return compose(services, tokens, clock)
 
 

@@ -1,4 +1,4 @@
-"""`trucban import reports`: through intake's own door, like any other sender."""
+"""Sending reports from a file to intake's API, as any other sender does."""
 
 import csv
 import io
@@ -12,7 +12,8 @@ import httpx
 import orjson
 
 from services.cli.errors import CommandError
-from services.cli.options import address, bearer, text_of
+from services.cli.files import read_text
+from services.cli.options import bearer_header, check_address
 
 BATCH = 500
 ATTEMPTS = 6
@@ -25,7 +26,7 @@ class BadLine:
 
 
 @dataclass
-class SubmissionTotals:
+class SendTotals:
     lines: int = 0
     recorded: int = 0
     errors: Sequence[BadLine] = field(default_factory=list[BadLine])
@@ -33,16 +34,16 @@ class SubmissionTotals:
 
 def send_reports(
     file: str, url: str, token: str | None, progress: Callable[[int, int], None], *, keep_going: bool
-) -> SubmissionTotals:
+) -> SendTotals:
     """Send reports in batches. Repeating is safe: a report that is known is counted as recorded, not doubled.
 
     Raises CommandError when the file cannot be read or the system does not answer.
     """
-    url, headers = address(url), bearer(token)
+    url, headers = check_address(url), bearer_header(token)
     reports, errors = _read_reports(file)
     if errors and not keep_going:
-        return SubmissionTotals(len(reports) + len(errors), 0, errors)
-    done = SubmissionTotals(len(reports) + len(errors), 0, errors)
+        return SendTotals(len(reports) + len(errors), 0, errors)
+    done = SendTotals(len(reports) + len(errors), 0, errors)
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         for start in range(0, len(reports), BATCH):
             part = reports[start : start + BATCH]
@@ -86,15 +87,16 @@ def _results(client: httpx.Client, answer: httpx.Response, count: int) -> list[d
             return found
     except (ValueError, LookupError, TypeError, AttributeError):
         pass
-    raise CommandError(strange(str(client.base_url).rstrip("/"), answer))
+    raise CommandError(unexpected_answer(str(client.base_url).rstrip("/"), answer))
 
 
-def strange(url: str, answer: httpx.Response) -> str:
+def unexpected_answer(url: str, answer: httpx.Response) -> str:
+    """The error for an answer that no intake gives."""
     return f"{url} answered {answer.status_code}, and not as Trực Ban does: is it the address of the running system?"
 
 
 def _read_reports(file: str) -> tuple[list[tuple[int, dict[str, Any]]], list[BadLine]]:
-    text = text_of("reports file", Path("/dev/stdin" if file == "-" else file))
+    text = read_text("reports file", Path("/dev/stdin" if file == "-" else file))
     if file.endswith(".csv"):
         return _read_csv(text)
     good: list[tuple[int, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""The auditor's side of the command line: fetch an export or read one, and verify it off-line."""
+"""Verifying the ledger: an export is read from a file or fetched from a running system, and checked here."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,14 +6,18 @@ from pathlib import Path
 import httpx
 
 from services.cli.errors import CommandError
-from services.cli.options import address, bearer, reason_of
-from services.ledger.domain.verify import Report, verify_export
+from services.cli.files import reason_of
+from services.cli.options import bearer_header, check_address
+from services.ledger.domain.verify import Verification, verify_export
 
 
-def verify_source(
+def verify_ledger(
     source: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None = None
-) -> Report:
-    """Verify an export from a file, or from the ledger at a URL. Raises CommandError when it cannot be read."""
+) -> Verification:
+    """Verify an export from a file, or from the ledger at a URL. Raises CommandError when it cannot be read.
+
+    `known`: a checkpoint that was kept; the ledger must continue it.
+    """
     if source.startswith(("http://", "https://")):
         return _verify_url(source, vkey, token, progress, known)
     try:
@@ -25,8 +29,8 @@ def verify_source(
 
 def _verify_url(
     url: str, vkey: str, token: str | None, progress: Callable[[int, int], None] | None, known: str | None
-) -> Report:
-    export, headers = f"{address(url)}/ledger/v1/export", bearer(token)
+) -> Verification:
+    export, headers = f"{check_address(url)}/ledger/v1/export", bearer_header(token)
     try:
         with httpx.stream("GET", export, headers=headers, params={"format": "ndjson"}, timeout=60) as answer:
             if answer.status_code != 200:

@@ -1,8 +1,7 @@
-"""Counters and gauges of the domain, beside the process's own; `/metrics` shows them (Prometheus text format)."""
+"""Escalation's counters and gauges, which `/metrics` shows."""
 
 from prometheus_client import Counter, Gauge
 
-reports = Counter("trucban_reports", "Reports by what intake answered", ["outcome"])
 incidents = Counter("trucban_incident_reports", "Reports by whether they opened an incident or joined one", ["outcome"])
 notices = Counter("trucban_notices", "Notices issued", ["purpose"])
 deliveries = Counter("trucban_deliveries", "Delivery attempts by what came of them", ["outcome"])

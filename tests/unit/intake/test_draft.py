@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.domain.receiving import content_mac, draft, reporter_text
+from services.intake.domain.draft import compute_content_mac, draft_report, reporter_json
 from shared.commitment import Committed, commitment
 from shared.events import encode, parse
 from shared.http.identity import ROLES, Principal, Role
 from shared.http.problem import Problem
-from tests.unit.intake.sample import AT, DESK, OFFICER, UNITS, body, drafted, means, submission
+from tests.unit.intake.sample import AT, DESK, OFFICER, UNITS, body, context, drafted, submission
 
 KEY = b"k" * 32
 OTHER: dict[str, Any] = {
@@ -35,7 +35,7 @@ ADMIN = Principal("quan-tri", "admin")
 
 
 def mac(submitter: str = "cb-07", key: bytes = KEY, **changes: Any) -> bytes:
-    return content_mac(submission(**changes), submitter, key)
+    return compute_content_mac(submission(**changes), submitter, key)
 
 
 @pytest.mark.parametrize("field", OTHER)
@@ -98,7 +98,7 @@ def test_the_reporter_is_in_no_event(name: str, phone: str) -> None:
     assert phone[1:] not in sent
     assert ready.reporter is not None
     assert ready.reporter_salt is not None
-    opened = Committed(salt=ready.reporter_salt, value=reporter_text(ready.reporter))
+    opened = Committed(salt=ready.reporter_salt, value=reporter_json(ready.reporter))
     assert ready.event.data.reporter_commitment == commitment(ready.event.id, "reporter", opened)
     assert ready.reporter_salt not in sent
 
@@ -113,7 +113,7 @@ def test_a_clock_that_is_ahead_is_flagged() -> None:
 @pytest.mark.parametrize("field", ["occurred_at", "captured_at"])
 def test_a_time_far_ahead_is_refused(field: str) -> None:
     with pytest.raises(Problem) as caught:
-        draft(submission(**{field: (AT + timedelta(days=31)).isoformat()}), DESK, UNITS, means())
+        draft_report(submission(**{field: (AT + timedelta(days=31)).isoformat()}), DESK, UNITS, context())
     assert caught.value.errors[0]["pointer"] == f"#/{field}"
 
 
@@ -173,9 +173,9 @@ def test_an_import_records_the_true_source_and_time() -> None:
     imported = drafted(ADMIN, on_behalf_of=behalf)
     assert imported.event.data.from_source.model_dump() == {"kind": "officer", "subject": "cb-07"}
     both = body(on_behalf_of=behalf, received_at=received_at.isoformat())
-    ready = draft(submission(**both), ADMIN, UNITS, means())
+    ready = draft_report(submission(**both), ADMIN, UNITS, context())
     assert (ready.event.data.received_at, ready.event.time) == (received_at, received_at)
-    direct = draft(submission(), OFFICER, UNITS, means())
+    direct = draft_report(submission(), OFFICER, UNITS, context())
     assert direct.content_mac == ready.content_mac, "sent again by the officer it is a duplicate"
 
 

@@ -1,4 +1,7 @@
-"""From a submission to a report: ward, times, commitments, event. Pure; ids, salts and keys are passed in."""
+"""From a submission to a draft: a report whose ward, times, commitments and event are made. Pure.
+
+Time, ids, salts and keys are arguments.
+"""
 
 import hashlib
 import hmac
@@ -21,7 +24,7 @@ SOURCE = "/trucban/intake"
 
 @dataclass(frozen=True)
 class Draft:
-    """A report that is ready to be committed."""
+    """A report that is ready to be stored."""
 
     event: ReportReceived
     content_mac: bytes
@@ -36,8 +39,8 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a draft takes from outside: our time, ids, salts and the key of the content hash."""
+class DraftContext:
+    """What a draft takes from outside: our time, ids, salts, and the key of the content hash."""
 
     received_at: datetime
     new_id: Callable[[], str]
@@ -46,10 +49,10 @@ class Means:
     content_key: bytes
 
 
-def draft(submission: Submission, caller: Principal, units: Sequence[Unit], means: Means) -> Draft:
+def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit], context: DraftContext) -> Draft:
     """Raises Problem 403 outside the caller's ward or role, 422 for a ward or time that cannot be taken."""
     sender = _sender(submission, caller)
-    received_at = submission.received_at or means.received_at
+    received_at = submission.received_at or context.received_at
     times = {"occurred_at": submission.occurred_at, "captured_at": submission.captured_at}
     for field, time in times.items():
         if time is not None and (wrong := time_error(time, received_at)):
@@ -59,8 +62,8 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
         raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
     if sender.ward is not None and sender.ward != unit.code:
         raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
-    event_id = means.new_id()
-    salt = means.new_salt() if submission.reporter else None
+    event_id = context.new_id()
+    salt = context.new_salt() if submission.reporter else None
     data = ReportReceivedData(
         report_id=submission.report_id,
         unit=UnitRef(code=unit.code, valid_from=unit.valid_from, name=unit.name),
@@ -72,9 +75,9 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
         harm=submission.harm,
         firecracker=submission.firecracker,
         evidence=submission.evidence,
-        neighbourhood=_committed(submission.neighbourhood, means),
-        location=_committed(_location_text(submission), means),
-        description=_committed(submission.description, means),
+        neighbourhood=_committed(submission.neighbourhood, context),
+        location=_committed(_location_text(submission), context),
+        description=_committed(submission.description, context),
         reporter_commitment=_reporter_commitment(event_id, submission.reporter, salt),
         exercise=submission.exercise,
         clock_ahead=is_clock_ahead(submission.occurred_at, received_at),
@@ -82,21 +85,22 @@ def draft(submission: Submission, caller: Principal, units: Sequence[Unit], mean
     event = ReportReceived(id=event_id, source=SOURCE, subject=submission.report_id, time=received_at, data=data)
     return Draft(
         event=event,
-        content_mac=content_mac(submission, sender.subject, means.content_key),
-        receipt=means.new_receipt(),
+        content_mac=compute_content_mac(submission, sender.subject, context.content_key),
+        receipt=context.new_receipt(),
         submitter=sender.subject,
         reporter=submission.reporter,
         reporter_salt=salt,
     )
 
 
-def content_mac(submission: Submission, submitter: str, key: bytes) -> bytes:
+def compute_content_mac(submission: Submission, submitter: str, key: bytes) -> bytes:
     """Keyed hash of a report's content and its submitter. Keyed, since free text and phones can be guessed."""
     content = orjson.dumps([submitter, submission.content()], option=orjson.OPT_SORT_KEYS)
     return hmac.new(key, content, hashlib.sha256).digest()
 
 
-def reporter_text(reporter: Reporter) -> str:
+def reporter_json(reporter: Reporter) -> str:
+    """As it is encrypted, and as its commitment covers it."""
     return orjson.dumps(reporter.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -131,8 +135,8 @@ def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
     raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
 
 
-def _committed(value: str | None, means: Means) -> Committed | None:
-    return Committed(salt=means.new_salt(), value=value) if value else None
+def _committed(value: str | None, context: DraftContext) -> Committed | None:
+    return Committed(salt=context.new_salt(), value=value) if value else None
 
 
 def _location_text(submission: Submission) -> str | None:
@@ -144,4 +148,4 @@ def _location_text(submission: Submission) -> str | None:
 def _reporter_commitment(event_id: str, reporter: Reporter | None, salt: str | None) -> str | None:
     if reporter is None or salt is None:
         return None
-    return commitment(event_id, "reporter", Committed(salt=salt, value=reporter_text(reporter)))
+    return commitment(event_id, "reporter", Committed(salt=salt, value=reporter_json(reporter)))

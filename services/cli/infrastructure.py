@@ -1,0 +1,91 @@
+"""PostgreSQL and Redis for a command: those configured, embedded ones, or those of a running `trucban up`."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from pathlib import Path
+
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.cli.embedded import InUseError, embedded_servers
+from services.cli.errors import CommandError
+from shared.database import SERVICES, connect, migrate
+from shared.settings import Settings
+
+ADDRESSES = "addresses.json"
+_NO_SUCH_TABLE = frozenset({"42P01", "42703", "3F000"})
+
+
+@asynccontextmanager
+async def infrastructure(settings: Settings) -> AsyncGenerator[Settings]:
+    """Settings with both addresses set: as configured, or of embedded servers that run until the block is left.
+
+    The addresses of embedded servers stand in `data`/addresses.json meanwhile, for `shared_infrastructure`.
+    """
+    needs_redis, needs_postgres = settings.redis_url is None, settings.database_url is None
+    if not (needs_redis or needs_postgres):
+        yield settings
+        return
+    async with embedded_servers(settings.data, redis=needs_redis, postgres=needs_postgres) as servers:
+        found = {
+            "redis_url": settings.redis_url or servers.redis_url,
+            "database_url": settings.database_url or servers.database_url,
+        }
+        addresses = settings.data / ADDRESSES
+        addresses.write_text(json.dumps(found), encoding="utf-8")
+        try:
+            yield settings.model_copy(update=found)
+        finally:
+            addresses.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def shared_infrastructure(settings: Settings) -> AsyncGenerator[Settings]:
+    """As `infrastructure`; where a running `trucban up` has the data folder, its servers are used."""
+    async with AsyncExitStack() as stack:
+        try:
+            ready = await stack.enter_async_context(infrastructure(settings))
+        except InUseError:
+            ready = settings.model_copy(update=_read_addresses(settings.data / ADDRESSES))
+        yield ready
+
+
+def _read_addresses(file: Path) -> dict[str, str]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the system in {file.parent} is just starting or ending: try again") from error
+
+
+async def migrate_all(settings: Settings) -> None:
+    """Bring the schema of each service to its newest version."""
+    assert settings.database_url is not None
+    for service in SERVICES:
+        await migrate(settings.database_url, service)
+
+
+def has_database(settings: Settings) -> bool:
+    """Whether a database is configured, or the data folder holds one."""
+    return settings.database_url is not None or (settings.data / "postgres").exists()
+
+
+@asynccontextmanager
+async def existing_database(settings: Settings) -> AsyncGenerator[AsyncEngine]:
+    """The system's database, to read from. Raises CommandError where there is none, or one of an older version."""
+    if not has_database(settings):
+        where = "name its data folder with --data or TRUCBAN_DATA, or set DATABASE_URL"
+        raise CommandError(f"there is no system in {settings.data}: {where}")
+    async with nullcontext(settings) if settings.database_url else shared_infrastructure(settings) as ready:
+        assert ready.database_url is not None
+        database = connect(ready.database_url, pool_size=1)
+        try:
+            yield database
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE:
+                raise
+            raise CommandError(
+                "the database is not of this version: run trucban migrate, or start the system"
+            ) from error
+        finally:
+            await database.dispose()

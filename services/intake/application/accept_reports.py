@@ -1,0 +1,135 @@
+"""Accepting reports: each is checked by itself, and those that arrive at the same time share a commit."""
+
+import base64
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from services.intake import store
+from services.intake.application import metrics
+from services.intake.application.intake import Intake
+from services.intake.domain.draft import Draft, DraftContext, draft_report, reporter_json
+from services.intake.domain.submission import Submission
+from shared.commitment import new_salt
+from shared.events import encode
+from shared.group_commit import GroupCommit
+from shared.http.identity import Principal
+from shared.http.problem import Problem
+from shared.ids import uuid7
+from shared.messaging import INTAKE, Outgoing, add, is_transient, route
+
+log = structlog.get_logger()
+REPORTS_A_COMMIT = 500
+"""At most so many reports share one commit."""
+CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+UNKNOWN = "not known whether the report was stored: send it again with the same report_id"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The answer to a report: what is stored under its id, and whether this message was the first to bring it."""
+
+    report_id: str
+    receipt: str
+    received_at: datetime
+    is_new: bool
+
+
+class ReportAcceptance:
+    """First `prepare`, then `accept`."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._commits = GroupCommit(self._commit, at_most=REPORTS_A_COMMIT)
+
+    async def prepare(self, submission: Submission, caller: Principal) -> Draft:
+        """Check a report, and make its event. Raises Problem 403, 422, or 503 while no wards are known."""
+        units = await self._intake.units()
+        if not units:
+            raise Problem(503, "no wards are known yet: import them with 'trucban import wards FILE'")
+        now = self._intake.clock.now()
+        context = DraftContext(
+            received_at=now,
+            new_id=lambda: uuid7(now),
+            new_salt=new_salt,
+            new_receipt=new_receipt,
+            content_key=self._intake.content_key,
+        )
+        return draft_report(submission, caller, units, context)
+
+    async def accept(self, draft: Draft) -> Accepted:
+        """Durable when this returns. Raises Problem 409 for a used id, 503 when it is unknown whether it was stored."""
+        outcome = await self._commits.add(draft)
+        if isinstance(outcome, Problem):
+            metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
+            raise outcome
+        metrics.reports.labels("accepted" if outcome.is_new else "duplicate").inc()
+        return outcome
+
+    async def _commit(self, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
+        """One outcome a draft. A draft that the database refuses fails alone."""
+        try:
+            stored = await self._store(drafts)
+        except Exception as error:
+            if len(drafts) > 1 and not is_transient(error):
+                middle = len(drafts) // 2
+                return [*await self._commit(drafts[:middle]), *await self._commit(drafts[middle:])]
+            log.warning("reports not committed", count=len(drafts), error=type(error).__name__)
+            return [Problem(503, UNKNOWN, headers={"Retry-After": "1"}) for _ in drafts]
+        return _outcomes(drafts, stored)
+
+    async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:
+        """Store the new ones in one transaction, with their events. Of one id in two drafts the first counts."""
+        distinct = {d.report_id: d for d in reversed(drafts)}
+        async with self._intake.database.begin() as connection:
+            stored = await store.add_reports(connection, list(distinct.values()))
+            new = [d for id_, d in distinct.items() if stored[id_].is_new]
+            new.sort(key=lambda d: d.event.id)
+            sealed = [
+                (d.report_id, self._seal(d), d.reporter_salt)
+                for d in new
+                if d.reporter is not None and d.reporter_salt is not None
+            ]
+            await store.add_reporters(connection, sealed)
+            await add(connection, store.outbox, [self._outgoing(d) for d in new])
+        self._intake.wake()
+        return stored
+
+    def _outgoing(self, draft: Draft) -> Outgoing:
+        event = draft.event
+        assert event.data.unit is not None
+        return Outgoing(event.id, route(INTAKE, event.data.unit.code, self._intake.partitions), encode(event))
+
+    def _seal(self, draft: Draft) -> bytes:
+        """AES-256-GCM, nonce first. The associated data binds it to its report."""
+        assert draft.reporter is not None
+        nonce = os.urandom(12)
+        text = reporter_json(draft.reporter).encode()
+        return nonce + AESGCM(self._intake.reporter_key).encrypt(nonce, text, draft.report_id.encode())
+
+
+def _outcomes(drafts: Sequence[Draft], stored: dict[str, store.StoredReport]) -> list[Accepted | Problem]:
+    """A draft whose id is stored with another content is a conflict. A repeated one is a duplicate of the first."""
+    outcomes: list[Accepted | Problem] = []
+    seen: set[str] = set()
+    for draft in drafts:
+        report_id, found = draft.report_id, stored[draft.report_id]
+        if found.content_mac != draft.content_mac:
+            detail = f"report_id {report_id} was used for another report: give this one its own id"
+            outcomes.append(Problem(409, detail))
+            continue
+        is_new = found.is_new and report_id not in seen
+        seen.add(report_id)
+        outcomes.append(Accepted(report_id, found.receipt, found.received_at, is_new))
+    return outcomes
+
+
+def new_receipt() -> str:
+    """80 random bits in Crockford's base 32, without letters that are mistaken for digits."""
+    letters = base64.b32encode(secrets.token_bytes(10)).translate(CROCKFORD).decode()
+    return "TB-" + "-".join(letters[i : i + 4] for i in range(0, 16, 4))

@@ -1,0 +1,59 @@
+"""Group commit: items that arrive while earlier ones are being committed share the next commit."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Gives items to `commit` in groups: one group at a time, in the order of their arrival."""
+
+    def __init__(
+        self, commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]], *, at_most: int = sys.maxsize
+    ) -> None:
+        """`commit` returns one answer an item, in the order of the items; it is given at most `at_most` items."""
+        self._commit = commit
+        self._at_most = at_most
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def add(self, item: Item) -> Answer:
+        """Return the answer to `item`, or raise what `commit` raised for its group.
+
+        A caller that is cancelled disturbs no other. Its item is committed all the same.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_waiting(), name="group commit")
+        return await answer
+
+    async def _commit_waiting(self) -> None:
+        group: list[tuple[Item, asyncio.Future[Answer]]] = []
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[: self._at_most], self._waiting[self._at_most :]
+                await self._commit_group(group)
+        finally:
+            self._committing = None
+            for _, answer in (*group, *self._waiting):
+                answer.cancel()  # only if this task was cancelled; an answer that is given stays as it is
+            self._waiting = []
+
+    async def _commit_group(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        futures = [future for _, future in group]
+        try:
+            answers = await self._commit([item for item, _ in group])
+            answered = list(zip(futures, answers, strict=True))
+        except Exception as error:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, answer in answered:
+            if not future.done():
+                future.set_result(answer)
