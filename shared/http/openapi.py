@@ -48,7 +48,7 @@ class RawBody:
 
 
 class DocumentedApp(FastAPI):
-    """A FastAPI application whose document is complete. Made once: nothing may be added to it after that."""
+    """A FastAPI application whose document is complete. The document is made once, when it is first asked for."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -86,8 +86,8 @@ def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
-    guard = next(_found(route, Guard), None)
-    body = next(_found(route, RawBody), None)
+    guard: Guard | None = next(_found(route, Guard), None)
+    body: RawBody | None = next(_found(route, RawBody), None)
     if body is not None:
         operation["requestBody"] = {"required": True, "content": dict(body.content)}
     who = f"Roles: {', '.join(guard.takers)}." if guard else "Public." if "security" not in operation else ""
@@ -112,10 +112,10 @@ def _statuses(
     if "{" in path:
         yield "404", "there is no such thing, or none that the caller may see"
     if "requestBody" in operation:
-        yield "400", "the body is not UTF-8 or not JSON"
+        yield "400", "the body is not UTF-8" if route.body_field is not None else "the body is not UTF-8 or not JSON"
         yield "413", f"the body has more than {limit} bytes"
     if route.body_field is not None or any(_is_checked(p) for p in operation.get("parameters", ())):
-        yield "422", "a parameter or a field of the body is wrong; `errors` names each"
+        yield "422", "a parameter or the body is wrong; `errors` names each place"
     if path.startswith("/v1/"):
         yield "503", NO_DATABASE
     yield "default", "any other problem: an address that leads nowhere or holds a NUL, or a fault of ours"

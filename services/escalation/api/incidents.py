@@ -10,8 +10,8 @@ from services.escalation.api.models.commands import AcknowledgementAnswer
 from services.escalation.api.models.incidents import (
     IncidentDetails,
     IncidentPage,
-    incident,
     incident_details,
+    incident_page,
 )
 from services.escalation.application.access import require_ward
 from services.escalation.application.acknowledge import acknowledge
@@ -54,7 +54,7 @@ async def list_incidents(
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     next_ = cursors.encode([last.opened_at.isoformat(), last.incident_id]) if last else None
-    return IncidentPage(items=[incident(row) for row in rows[:limit]], next=next_)
+    return incident_page(rows[:limit], next_)
 
 
 def _incident_key(cursor: str) -> tuple[datetime, str]:
