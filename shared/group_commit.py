@@ -5,8 +5,12 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from shared.clock import monotonic
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+STALL_SECONDS = 15.0
+"""Longer than any healthy commit takes."""
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -20,6 +24,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._at_most = at_most
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._committing: asyncio.Task[None] | None = None
+        self._begun_at: float | None = None
 
     async def add(self, item: Item) -> Answer:
         """Return the answer to `item`, or raise what `commit` raised for its group.
@@ -31,6 +36,15 @@ class GroupCommit(Generic[Item, Answer]):
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting(), name="group commit")
         return await answer
+
+    def health_failure(self) -> str | None:
+        """Why callers wait in vain, or None: a commit that has not ended after `STALL_SECONDS`."""
+        taken = monotonic() - self._begun_at if self._begun_at is not None else 0.0
+        return (
+            f"a commit has not ended for {taken:.0f} s: see whether PostgreSQL answers"
+            if taken > STALL_SECONDS
+            else None
+        )
 
     async def _commit_waiting(self) -> None:
         group: list[tuple[Item, asyncio.Future[Answer]]] = []
@@ -46,6 +60,7 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _commit_group(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         futures = [future for _, future in group]
+        self._begun_at = monotonic()
         try:
             answers = await self._commit([item for item, _ in group])
             answered = list(zip(futures, answers, strict=True))
@@ -54,6 +69,8 @@ class GroupCommit(Generic[Item, Answer]):
                 if not future.done():
                     future.set_exception(error)
             return
+        finally:
+            self._begun_at = None
         for future, answer in answered:
             if not future.done():
                 future.set_result(answer)

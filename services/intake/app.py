@@ -82,6 +82,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         health_failures = {
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
+            "commits": acceptance.health_failure(),
             "wards": None if known else "no wards known: run 'trucban import wards FILE'",
             "dead_letters": await dead_letter_health_failure(intake.database, store.dead_letter),
         }

@@ -23,7 +23,8 @@ from services.escalation.domain.rules.rulebook import Bundling
 from services.escalation.sending.channels import DeliveryError, Sender
 from shared.clock import monotonic
 from shared.group_commit import GroupCommit
-from shared.messaging import is_transient
+from shared.halving import work_in_halves
+from shared.messaging import describe_error, is_transient
 
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
@@ -96,29 +97,28 @@ class DeliveryLoop:
         return Attempt(message, outcome, self._escalation.clock.now())
 
     async def _record_group(self, ended: Sequence[Attempt]) -> list[None]:
-        await self._record(ended)
+        """Record attempts. One that cannot be recorded holds up no other: its message is sent again."""
+
+        async def leave(attempt: Attempt, error: Exception) -> None:
+            log.warning("delivery outcome not stored", message=attempt.message.message_id, error=describe_error(error))
+
+        try:
+            await work_in_halves(ended, self._record, leave, is_transient)
+        except Exception as error:
+            # The leases stay. Once they have run out, the messages are sent again.
+            log.warning("delivery outcomes not stored", messages=len(ended), error=describe_error(error))
         return [None] * len(ended)
 
     async def _record(self, ended: Sequence[Attempt]) -> None:
-        """Record attempts. Tries again while the database is away and a lease may last.
-
-        What was sent and is not recorded is sent twice.
-        """
+        """Try again while the database is away and a lease may last: what is not recorded is sent twice."""
         until = monotonic() + LEASE.total_seconds()
         while True:
             try:
                 return await record(self._escalation, ended)
             except Exception as error:
-                if is_transient(error) and monotonic() < until:
-                    await asyncio.sleep(RECORD_AGAIN_SECONDS)
-                    continue
-                if len(ended) == 1 or is_transient(error):
-                    # The lease stays. Once it has run out, the message is sent again.
-                    log.warning("delivery outcomes not stored", messages=len(ended), error=type(error).__name__)
-                    return None
-            for attempt in ended:  # an attempt that cannot be recorded must not hold up the others
-                await self._record([attempt])
-            return None
+                if not is_transient(error) or monotonic() >= until:
+                    raise
+                await asyncio.sleep(RECORD_AGAIN_SECONDS)
 
 
 def _failed(message: Message, error: DeliveryError, at: datetime) -> Attempt:

@@ -18,6 +18,7 @@ from services.intake.domain.submission import Submission
 from shared.commitment import new_salt
 from shared.events import encode
 from shared.group_commit import GroupCommit
+from shared.halving import work_in_halves
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.ids import uuid7
@@ -47,6 +48,9 @@ class ReportAcceptance:
         self._intake = intake
         self._commits = GroupCommit(self._commit, at_most=REPORTS_A_COMMIT)
 
+    def health_failure(self) -> str | None:
+        return self._commits.health_failure()
+
     async def prepare(self, submission: Submission, caller: Principal) -> Draft:
         """Check a report, and make its event. Raises Problem 403, 422, or 503 while no wards are known."""
         units = await self._intake.units()
@@ -73,15 +77,21 @@ class ReportAcceptance:
 
     async def _commit(self, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
         """One outcome a draft. A draft that the database refuses fails alone."""
+        outcomes: dict[int, Accepted | Problem] = {}
+
+        async def store_all(batch: Sequence[Draft]) -> None:
+            found = _outcomes(batch, await self._store(batch))
+            outcomes.update((id(draft), outcome) for draft, outcome in zip(batch, found, strict=True))
+
+        async def refuse(_: Draft, error: Exception) -> None:
+            log.warning("report not committed", error=type(error).__name__)
+
         try:
-            stored = await self._store(drafts)
+            await work_in_halves(drafts, store_all, refuse, is_transient)
         except Exception as error:
-            if len(drafts) > 1 and not is_transient(error):
-                middle = len(drafts) // 2
-                return [*await self._commit(drafts[:middle]), *await self._commit(drafts[middle:])]
-            log.warning("reports not committed", count=len(drafts), error=type(error).__name__)
-            return [Problem(503, UNKNOWN, headers={"Retry-After": "1"}) for _ in drafts]
-        return _outcomes(drafts, stored)
+            log.warning("reports not committed", count=len(drafts) - len(outcomes), error=type(error).__name__)
+        unknown = Problem(503, UNKNOWN, headers={"Retry-After": "1"})
+        return [outcomes.get(id(draft), unknown) for draft in drafts]
 
     async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:
         """Store the new ones in one transaction, with their events. Of one id in two drafts the first counts."""

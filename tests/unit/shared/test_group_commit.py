@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import group_commit
 from shared.group_commit import GroupCommit
 
 LAST = -1
@@ -155,3 +156,24 @@ async def test_the_error_is_raised_and_the_next_group_is_committed() -> None:
     with pytest.raises(GroupError):
         await group_commit.add(0)
     assert await group_commit.add(1) == 1
+
+
+async def test_a_commit_that_does_not_end_is_a_health_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def commit(items: Sequence[int]) -> list[int]:
+        began.set()
+        await may_end.wait()
+        return list(items)
+
+    commits = GroupCommit[int, int](commit)
+    assert commits.health_failure() is None
+    waiting = asyncio.create_task(commits.add(1))
+    await began.wait()
+    assert commits.health_failure() is None
+    later = group_commit.monotonic() + group_commit.STALL_SECONDS + 1
+    monkeypatch.setattr(group_commit, "monotonic", lambda: later)
+    assert "has not ended for 16 s" in (commits.health_failure() or "")
+    may_end.set()
+    assert await waiting == 1
+    assert commits.health_failure() is None
