@@ -29,6 +29,7 @@ WORKERS_PER_CORE = 2
 """Tests wait for servers and other processes half of their time."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
 
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[KEEPER] = Keeper()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
     node.workerinput["keeper"] = str(node.config.stash[KEEPER].folder)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -37,9 +38,11 @@ def trucban(data: Path, *arguments: str | Path, stdin: str = "") -> subprocess.C
 
 @dataclass
 class Up:
-    """`trucban up --no-sample` on the data folder `data`, answering at `url`."""
+    """`trucban up --no-sample` on the data folder `data`, answering at `url`; killed on leaving, if it still runs."""
 
     data: Path
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    """What is set for it beside TRUCBAN_DATA."""
     url: str = ""
     said: bytes = b""
     _process: subprocess.Popen[bytes] = field(init=False)
@@ -47,14 +50,27 @@ class Up:
     def __post_init__(self) -> None:
         command = [TRUCBAN, "up", "--no-sample", "--port", "0"]
         self._process = subprocess.Popen(
-            command, env=environment(self.data), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, env=environment(self.data) | self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        try:
+            self.url = self._address()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _address(self) -> str:
         assert self._process.stdout is not None
         for line in iter(self._process.stdout.readline, b""):
             if found := _ADDRESS.search(line):
-                self.url = found[0].decode()
-                return
+                return found[0].decode()
         raise AssertionError(f"up on {self.data} ended with {self._process.wait()} before it served")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.end(signal.SIGKILL)
 
     @property
     def pid(self) -> int:

@@ -1,26 +1,30 @@
 """What the documents say can be done, done: the README's commands against a system that runs."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 
-from services.cli.embedded import erase
+from services.cli.infrastructure import shared_infrastructure
+from services.escalation.application.escalation import Escalation
+from services.escalation.application.import_directory import import_directory, import_wards
+from shared.clock import Clock
+from shared.database import connect
 from shared.settings import Settings
+from tests.e2e.running import TRUCBAN, Up, environment
+from tests.support import CHANNELS, SAMPLES, passable_folder
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 READMES = ("README.md", "README.vi.md")
 PAGES = [
     *READMES,
@@ -53,45 +57,33 @@ def blocks(readme: str) -> list[Block]:
     return [Block(bool(mark), _COMMENT.sub("", text)) for mark, text in found]
 
 
-@dataclass(frozen=True)
-class System:
-    url: str
-    data: Path
-    env: dict[str, str]
+@pytest.fixture(scope="module")
+def empty() -> Iterator[Up]:
+    """As after `make run`, but for what the sample brought: its clock is at the end of the sample."""
+    with passable_folder("docs") as data, Up(data, {"TRUCBAN_CLOCK": END_OF_THE_SAMPLE}) as up:
+        yield up
+        up.end(signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+async def system(empty: Up) -> Up:
     """As after `make run`: the wards and post-holders in force at the end of the sample, and the clock there."""
-    data = tmp_path_factory.mktemp("docs") / "data"
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith("TRUCBAN_") and k not in ("REDIS_URL", "DATABASE_URL")
-    }
-    env = kept | {"PATH": f"{BIN}:{kept['PATH']}", "TRUCBAN_DATA": str(data), "TRUCBAN_CLOCK": END_OF_THE_SAMPLE}
-    up = [BIN / "trucban", "up", "--no-sample", "--port", "0"]
-    process = subprocess.Popen(up, cwd=ROOT, env=env, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        said = iter(process.stdout.readline, b"")
-        url = next(found[0].decode() for line in said if (found := re.search(rb"http://[\d.:]+", line)))
-        for kind in ("wards", "directory"):
-            imported = [BIN / "trucban", "import", kind, ROOT / "samples" / f"{kind}-2025.csv"]
-            subprocess.run(imported, cwd=ROOT, env=env, check=True, capture_output=True)
-        _until_wards_are_known(url)
-        yield System(url, data, env)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-        process.stdout.close()
-        erase(data)
+    async with shared_infrastructure(Settings().model_copy(update={"data": empty.data})) as settings:
+        assert settings.database_url is not None
+        clock = Clock(datetime.fromisoformat(END_OF_THE_SAMPLE))
+        escalation = Escalation(connect(settings.database_url), clock, settings.partitions, CHANNELS)
+        for name, run in (("wards", import_wards), ("directory", import_directory)):
+            assert not (await run(escalation, (SAMPLES / f"{name}-2025.csv").read_bytes())).errors
+        await escalation.database.dispose()
+    await _until_wards_are_known(empty.url)
+    return empty
 
 
-def _until_wards_are_known(url: str) -> None:
+async def _until_wards_are_known(url: str) -> None:
     """Intake learns the wards from escalation's events."""
-    deadline = time.monotonic() + READY_SECONDS
-    while not httpx.get(f"{url}/intake/v1/wards", timeout=10).json()["items"]:
-        assert time.monotonic() < deadline, f"intake knows no ward {READY_SECONDS} s after the import"
-        time.sleep(0.02)
+    async with httpx.AsyncClient(base_url=url, timeout=10) as client, asyncio.timeout(READY_SECONDS):
+        while not (await client.get("/intake/v1/wards")).json()["items"]:  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(0.02)
 
 
 def test_both_readmes_give_the_same_commands() -> None:
@@ -152,7 +144,7 @@ def _make_help() -> str:
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="the commands use bash and curl")
-def test_the_first_five_minutes(system: System) -> None:
+def test_the_first_five_minutes(system: Up) -> None:
     """Officer, sensor, post-holder, desk and auditor each get done what the README promises them."""
     setup, *parts = (block.commands for block in blocks("README.md") if block.is_tested)
     _, sent_again = next(part for part in parts if "SENSOR=" in part).split("\n", 1)
@@ -164,8 +156,10 @@ def test_the_first_five_minutes(system: System) -> None:
         *parts,
         sent_again,
     ]
+    env = environment(system.data) | system.env
+    env["PATH"] = f"{TRUCBAN.parent}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=ROOT, env=system.env, capture_output=True, text=True, check=False
+        ["bash", "-c", "\n".join(script)], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     for promised in (

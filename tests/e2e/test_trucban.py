@@ -46,8 +46,7 @@ class System:
 
 @pytest.fixture(scope="module")
 def system() -> Generator[System]:
-    with passable_folder("e2e") as data:
-        up = Up(data)
+    with passable_folder("e2e") as data, Up(data) as up:
         for kind in ("wards", "directory"):
             done = trucban(data, "import", kind, SAMPLES / f"{kind}.csv")
             assert done.returncode == 0, f"import of {kind}: {done.stderr}"
@@ -66,22 +65,22 @@ def desk(system: System) -> str:
 
 def test_a_kill_loses_nothing_and_a_signal_ends_it_in_order(folder: Path) -> None:
     """SIGKILL, and the next start takes over; SIGTERM and SIGINT leave no process behind."""
-    killed = Up(folder)
-    orphans = killed.children()
-    assert len(orphans) >= 2, "redis-server and the postmaster at least"
-    token = System(killed).token("desk")
-    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
+    with Up(folder) as killed:
+        orphans = killed.children()
+        assert len(orphans) >= 2, "redis-server and the postmaster at least"
+        token = System(killed).token("desk")
+        assert killed.end(signal.SIGKILL) == -signal.SIGKILL
     for number in (signal.SIGTERM, signal.SIGINT):
-        again = Up(folder)
-        assert not alive(orphans), "servers of the killed one run beside those of its successor"
-        header = {"authorization": f"Bearer {token}"}
-        known = httpx.get(f"{again.url}/escalation/v1/rulebooks", headers=header, timeout=30).json()["items"]
-        assert [book["version"] for book in known] == ["2023-01-06", "2023-01-06.1"], (
-            "what was committed before the kill"
-        )
-        children = again.children()
-        assert again.end(number) == 0, f"exit code after {number.name}"
-        assert not alive(children), f"left behind by {number.name}"
+        with Up(folder) as again:
+            assert not alive(orphans), "servers of the killed one run beside those of its successor"
+            header = {"authorization": f"Bearer {token}"}
+            known = httpx.get(f"{again.url}/escalation/v1/rulebooks", headers=header, timeout=30).json()["items"]
+            assert [book["version"] for book in known] == ["2023-01-06", "2023-01-06.1"], (
+                "what was committed before the kill"
+            )
+            children = again.children()
+            assert again.end(number) == 0, f"exit code after {number.name}"
+            assert not alive(children), f"left behind by {number.name}"
 
 
 def test_a_busy_port_is_one_clear_line(folder: Path) -> None:

@@ -271,7 +271,7 @@ async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any
     shutil.rmtree(folder)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
     """Raises AssertionError that says what was waited for."""
     try:
         async with asyncio.timeout(seconds):

@@ -43,7 +43,7 @@ DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
 PLACES = frozenset({"position", "transaction", "seq", "number", "created_at"})
 """Columns that the database gives by itself. An incident's own order is in its events' sequence."""
 _DRAWN = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b"
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b)"
 )
 """Ids, salts and hashes: others each time."""
 LAST_MOMENT_SECONDS = 0.05
@@ -182,7 +182,8 @@ def differences(found: Rows, expected: Rows, ignored: Collection[str] = ()) -> l
 def _canonical(rows: Rows, ignored: Collection[str]) -> Counter[str]:
     """An id is named by all that is said of it, `STEPS` far."""
     shown = [(table, orjson.dumps(_without(row, ignored), option=orjson.OPT_SORT_KEYS).decode()) for table, row in rows]
-    taken_apart = [(table, _DRAWN.split(row), _DRAWN.findall(row)) for table, row in shown]
+    split = [(table, _DRAWN.split(row)) for table, row in shown]
+    taken_apart = [(table, parts[::2], parts[1::2]) for table, parts in split]
     names: dict[str, str] = defaultdict(str)
     for _ in range(STEPS):
         said: dict[str, list[str]] = defaultdict(list)

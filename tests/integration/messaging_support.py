@@ -145,7 +145,7 @@ async def new_world(servers: Servers, groups: tuple[str, ...] = ("escalation",))
         await engine.dispose()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
     try:
         async with asyncio.timeout(seconds):
             while not await condition():  # noqa: ASYNC110 - what others do in Redis and PostgreSQL sets no event

@@ -238,14 +238,14 @@ async def test_a_channel_that_nobody_knows_is_given_up_at_once_and_named_by_its_
 
 
 async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: Path) -> None:
-    loop = DeliveryLoop(city.escalation, Sender(outbox, webhooks=Webhooks(seconds=30)), seconds=0.5)
+    loop = DeliveryLoop(city.escalation, Sender(outbox, webhooks=Webhooks(seconds=30)), seconds=2)
     stalling: list[Behaviour] = ["stall"] * 100
     async with receiving(*stalling) as receiver:
         await route_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)] + at_midnight(40))
         await sent_by(city, f"webhook://{receiver.host}/{{}}?secret={SECRET}", THE_SECRETARY, THE_CHAIR)
         await loop.step()
         others = {("sent", "mau-14758-bi-thu"), ("sent", "mau-14758-chu-tich")}
-        await until(lambda: _are_among(others, city), "the others were told", seconds=0.4)
+        await until(lambda: _are_among(others, city), "the others were told", seconds=1.9)
         assert len(receiver.requests) == PER_HOST_AT_ONCE
         await loop.drain()
     assert await _are_among({("failed", "mau-14776-chu-tich")}, city)

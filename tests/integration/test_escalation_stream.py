@@ -37,7 +37,7 @@ from tests.servers import quick_servers
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, new_id, passable_folder, received
 
 URL = "/escalation/v1/stream"
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @dataclass
