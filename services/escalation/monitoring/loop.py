@@ -1,4 +1,4 @@
-"""A background loop: safe to run twice, wakes when told, backs off on errors, and says when it makes no progress."""
+"""A background loop. It can be woken, backs off on errors, and says when it makes no progress."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,7 +13,7 @@ LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class Loop:
-    """Repeats `step` until it returns False (nothing left), then waits for `wake` or `poll` seconds."""
+    """Calls `step` until it returns False, for nothing left to do; then waits for `wake`, or for `poll` seconds."""
 
     def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 30.0) -> None:
         self._name, self._step, self._poll, self._stall_after = name, step, poll, stall_after
