@@ -1,4 +1,4 @@
-"""The one clock. Every part is handed it; nothing else asks the time, so a test or the sample night can move it."""
+"""The one clock. Every part is given it and asks nothing else for the time, so a test or the sample can move it."""
 
 import time
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,7 +1,7 @@
 """Salted commitments: how free text travels with an event, and what the ledger's body keeps of it.
 
-Source: LEDGER design; a commitment is HMAC-SHA256 under a random 256-bit salt, so that it says nothing once value and
-salt are deleted, and binds event, field and value while they are there.
+A commitment is the HMAC-SHA256 of event, field and value under a random 256-bit salt. While value and salt are there,
+it proves them. Once they are deleted, it tells nothing of the value.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ _MIGRATION_LOCK = 0x7472_6261
 
 
 class DatabaseError(Exception):
-    """A database that cannot be used; one line with the way out."""
+    """A database that cannot be used. The text is one line, with the way out."""
 
 
 def async_url(url: str) -> str:
@@ -29,6 +29,7 @@ def async_url(url: str) -> str:
 
 
 def connect(url: str, pool_size: int = 10) -> AsyncEngine:
+    """The database at `url`. Connects with its first use; dispose of it in the end."""
     return create_async_engine(
         async_url(url),
         pool_size=pool_size,
@@ -69,7 +70,7 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping
 async def copy_records(
     connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
 ) -> None:
-    """The same of tuples, which are as the driver takes them."""
+    """As `copy`, for tuples of values as the driver takes them."""
     if not records:
         return
     driver = (await connection.get_raw_connection()).driver_connection

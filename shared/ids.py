@@ -16,8 +16,8 @@ def uuid7(at: datetime) -> str:
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)))
 
 
-def ids(at: datetime) -> Callable[[], str]:
-    """Gives ids for one transaction, a microsecond apart: they sort as they were made."""
+def id_generator(at: datetime) -> Callable[[], str]:
+    """Makes ids for one transaction, a microsecond apart: they sort in the order in which they were made."""
     made = 0
 
     def new_id() -> str:
