@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import httpx
 from pydantic import ValidationError
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 from services.cli.errors import UsageError
 from services.cli.files import reason_of
 from shared.settings import Settings
+
+ServiceName = Literal["intake", "escalation", "ledger"]
 
 
 def read_settings(data: Path | None = None) -> Settings:
