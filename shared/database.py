@@ -32,6 +32,7 @@ def async_url(url: str) -> str:
 
 
 def connect(url: str, pool_size: int = 10) -> AsyncEngine:
+    """The database at `url`. Connects with its first use; dispose of it in the end."""
     return create_async_engine(
         async_url(url),
         pool_size=pool_size,

@@ -1,4 +1,4 @@
-"""The published documents of the streams: JSON Schemas of the events, and an AsyncAPI 3 description. Pure."""
+"""The published description of the streams, in AsyncAPI 3. Pure."""
 
 from typing import Any
 

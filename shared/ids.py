@@ -19,7 +19,7 @@ def uuid7(at: datetime) -> str:
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)))
 
 
-def ids(at: datetime) -> Callable[[], str]:
+def id_generator(at: datetime) -> Callable[[], str]:
     """Return a function that makes the ids of one transaction.
 
     They are a microsecond apart, and so sort in the order in which they were made.

@@ -1,4 +1,4 @@
-"""What more than one service takes from senders, checked before it becomes part of an event. Pure."""
+"""Fields that more than one service takes from senders, with their checks. Pure."""
 
 from typing import Annotated, Any
 
@@ -6,25 +6,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 from shared import events
 from shared.taxonomy import categories
-from shared.text import line, prose
+from shared.text import clean_line, clean_text
 
 
-def not_bool(value: Any) -> Any:
+def refuse_bool(value: Any) -> Any:
     """JSON's true is not the number 1, though Python's is."""
     if isinstance(value, bool):
         raise ValueError("give a number, not true or false")
     return value
 
 
-def _category(value: str) -> str:
+def _require_category(value: str) -> str:
     if value not in categories():
         raise ValueError(f"{value[:40]!r} is no category: use one of {', '.join(categories())}")
     return value
 
 
-Text = Annotated[str, AfterValidator(prose)]
-Id = Annotated[str, AfterValidator(line)]
-KnownCategory = Annotated[str, AfterValidator(_category)]
+Text = Annotated[str, AfterValidator(clean_text)]
+Id = Annotated[str, AfterValidator(clean_line)]
+KnownCategory = Annotated[str, AfterValidator(_require_category)]
 
 
 class Strict(BaseModel):
@@ -32,8 +32,8 @@ class Strict(BaseModel):
 
 
 class Harm(events.Harm):
-    """As in the event, but a misspelt field is refused: dropped in silence, its figure would count as unknown."""
+    """As in the event, but refuses an unknown field: ignored, a misspelt figure would count as unknown."""
 
     model_config = Strict.model_config
 
-    numbers = field_validator("*", mode="before")(not_bool)
+    numbers = field_validator("*", mode="before")(refuse_bool)

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """Unset: the embedded PostgreSQL under `data`."""
     data: Path = Path("var")
-    """Keys, embedded servers' data, the outbox file of the demo channel."""
+    """Folder of the keys, of the embedded servers' data, and of the file that `outbox://` channels write to."""
     keys: Path | None = None
     """Folder of key files (mode 0600); unset: `data`/keys."""
     clock: AwareDatetime | None = None

@@ -9,28 +9,22 @@ _D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
 _LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\s+))")
 
 
-def nfc(text: str) -> str:
-    """Return text in NFC without outer space. Text is stored and compared in this form."""
+def normalize(text: str) -> str:
+    """NFC without space at the ends: the form in which text is kept and compared."""
     return unicodedata.normalize("NFC", text).strip()
 
 
-def prose(text: str) -> str:
-    """Return `nfc` of a text that may have several lines.
-
-    Raises ValueError for any other control character. PostgreSQL, for one, stores no NUL.
-    """
-    return _refuse(nfc(text), {"Cc"}, but="\n\t\r")
+def clean_text(text: str) -> str:
+    """Normalize a text that may have several lines. Raises ValueError for control characters other than these need."""
+    return _check_without(normalize(text), {"Cc"}, but="\n\t\r")
 
 
-def line(text: str) -> str:
-    """Return `nfc` of a name or an id. Raises ValueError for characters that cannot be seen.
-
-    So two ids that look alike are equal.
-    """
-    return nfc(_refuse(text, {"Cc", "Cf", "Cs"}))
+def clean_line(text: str) -> str:
+    """Normalize a name or an id. Raises ValueError for invisible characters: ids that look alike are alike."""
+    return normalize(_check_without(text, {"Cc", "Cf", "Cs"}))
 
 
-def _refuse(text: str, kinds: Container[str], but: str = "") -> str:
+def _check_without(text: str, kinds: Container[str], but: str = "") -> str:
     bad = next((c for c in text if unicodedata.category(c) in kinds and c not in but), None)
     if bad is not None:
         raise ValueError(f"holds U+{ord(bad):04X}, which cannot be seen: leave it out")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import httpx
 from pydantic import ValidationError
@@ -10,6 +11,8 @@ from services.cli.errors import UsageError
 from services.cli.files import reason_of
 from services.cli.log import set_log_level
 from shared.settings import Settings
+
+ServiceName = Literal["intake", "escalation", "ledger"]
 
 
 def read_settings(data: Path | None = None) -> Settings:

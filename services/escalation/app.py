@@ -15,6 +15,7 @@ from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from services.escalation.monitoring.loop import Loop
 from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
 from services.escalation.sending.channels import Sender, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
@@ -26,7 +27,6 @@ from shared.events import Event, ReportReceived, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
-from shared.loop import Loop
 from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
 from shared.settings import Settings
 

@@ -148,7 +148,7 @@ async def receipt(connection: AsyncConnection, number: str) -> Row[Any] | None:
     return (await connection.execute(select(report).where(report.c.receipt == number))).one_or_none()
 
 
-async def units(connection: AsyncConnection) -> list[Unit]:
+async def load_units(connection: AsyncConnection) -> list[Unit]:
     rows = await connection.execute(select(unit).order_by(unit.c.code, unit.c.valid_from))
     return [Unit(r.code, r.valid_from, r.valid_to, r.name, r.kind) for r in rows]
 

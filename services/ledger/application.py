@@ -50,4 +50,4 @@ class Ledger:
 async def newest_recorded_at(database: AsyncEngine) -> datetime | None:
     """When the newest entry was recorded; None for an empty ledger."""
     async with database.connect() as connection:
-        return await queries.newest_recording(connection)
+        return await queries.newest_recorded_at(connection)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.escalation.application.route_reports import route_reports
 from services.intake.domain.draft import Draft, DraftContext, draft_report
 from services.intake.domain.submission import Submission
-from services.ledger.domain.canonical import entry
+from services.ledger.domain.canonical import make_entry
 from shared.commitment import new_salt
 from shared.events import ReportReceived, encode, parse
 from shared.http.identity import Principal
@@ -92,4 +92,4 @@ async def test_every_accepted_report_gets_its_incident_and_can_be_entered_in_the
     await route_reports(shared_city.escalation, reports)
     assert len(await stored(shared_city, Report)) == len(accepted)
     for event in (*events, *await shared_city.events()):
-        assert entry(event, "trucban.local/ledger", NOW).columns.event_id == event.id
+        assert make_entry(event, "trucban.local/ledger", NOW).columns.event_id == event.id

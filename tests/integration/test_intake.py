@@ -329,7 +329,7 @@ async def test_an_older_record_of_a_ward_never_replaces_a_newer_one(house: House
     for events in ([first], [newer, first], [first, newer], [first]):
         await record_escalation_events(house.intake, events)
     async with house.database.connect() as connection:
-        (unit,) = [u for u in await store.units(connection) if u.code == first.subject]
+        (unit,) = [u for u in await store.load_units(connection) if u.code == first.subject]
     assert unit.valid_to == AT.date()
 
 

@@ -1,17 +1,16 @@
 """`trucban up`, `serve` and `migrate`: running the system."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from services.cli.commands.common import Data, console, run
 from services.cli.errors import CommandError
-from services.cli.options import read_settings
+from services.cli.options import ServiceName, read_settings
 from shared.clock import Clock
 from shared.keys import secret, write_public_key
 
 INTAKE_SECRETS = ("content", "reporter")
-ServiceName = Literal["intake", "escalation", "ledger"]
 
 
 def up(

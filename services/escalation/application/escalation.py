@@ -15,7 +15,7 @@ from services.escalation.store import directory, incident_saving, tables, timeli
 from shared.clock import Clock
 from shared.commitment import Committed
 from shared.events import Event, encode
-from shared.ids import ids, uuid7
+from shared.ids import id_generator, uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
 
 
@@ -58,7 +58,7 @@ class Escalation:
             rulebooks=await directory.rulebooks(connection),
             channels=self.channels,
             now=now,
-            new_id=ids(now),
+            new_id=id_generator(now),
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.escalation.application import metrics
+from services.escalation.monitoring.loop import Loop
 from services.escalation.store import timeline
 from services.escalation.store.timeline import START, Place, TimelineEntry
-from shared.loop import Loop
 
 POLL_SECONDS = 0.5
 """A commit of another process does not wake this one."""

@@ -41,7 +41,7 @@ class Intake:
             async with self._reading:  # the reports of a batch ask at the same moment: one of them reads
                 if self._has_stale_units():
                     async with self.database.connect() as connection:
-                        self._units = await store.units(connection)
+                        self._units = await store.load_units(connection)
                     self._units_read_at = monotonic()
         return self._units
 

@@ -51,13 +51,13 @@ class DraftContext:
 
 def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit], context: DraftContext) -> Draft:
     """Raises Problem 403 outside the caller's ward or role, 422 for a ward or time that cannot be taken."""
-    sender = _sender(submission, caller)
+    sender = _resolve_sender(submission, caller)
     received_at = submission.received_at or context.received_at
     times = {"occurred_at": submission.occurred_at, "captured_at": submission.captured_at}
     for field, time in times.items():
         if time is not None and (wrong := time_error(time, received_at)):
             raise invalid([FieldError(f"#/{field}", wrong)])
-    unit = _unit(submission.ward, units, min(submission.occurred_at, received_at))
+    unit = _resolve_unit(submission.ward, units, min(submission.occurred_at, received_at))
     if sender.role == "officer" and sender.ward is None:
         raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
     if sender.ward is not None and sender.ward != unit.code:
@@ -71,14 +71,14 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         occurred_at=submission.occurred_at,
         captured_at=submission.captured_at,
         received_at=received_at,
-        from_source=_source(sender),
+        from_source=_source_of(sender),
         harm=submission.harm,
         firecracker=submission.firecracker,
         evidence=submission.evidence,
-        neighbourhood=_committed(submission.neighbourhood, context),
-        location=_committed(_location_text(submission), context),
-        description=_committed(submission.description, context),
-        reporter_commitment=_reporter_commitment(event_id, submission.reporter, salt),
+        neighbourhood=_commit(submission.neighbourhood, context),
+        location=_commit(_location_text(submission), context),
+        description=_commit(submission.description, context),
+        reporter_commitment=_commit_reporter(event_id, submission.reporter, salt),
         exercise=submission.exercise,
         clock_ahead=is_clock_ahead(submission.occurred_at, received_at),
     )
@@ -104,7 +104,7 @@ def reporter_json(reporter: Reporter) -> str:
     return orjson.dumps(reporter.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _sender(submission: Submission, caller: Principal) -> Principal:
+def _resolve_sender(submission: Submission, caller: Principal) -> Principal:
     if submission.on_behalf_of is None and submission.received_at is None:
         return caller
     if caller.role != "admin":
@@ -114,7 +114,7 @@ def _sender(submission: Submission, caller: Principal) -> Principal:
     return Principal(behalf.subject, behalf.role, behalf.ward) if behalf else caller
 
 
-def _source(sender: Principal) -> Source:
+def _source_of(sender: Principal) -> Source:
     match sender.role:
         case "officer" | "device" | "desk" | "admin":
             return Source(kind=sender.role, subject=sender.subject)
@@ -122,7 +122,7 @@ def _source(sender: Principal) -> Source:
             raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
 
 
-def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
+def _resolve_unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
     known = in_force(units, at)
     found = resolve(text, known)
     if isinstance(found, Unit):
@@ -135,7 +135,7 @@ def _unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
     raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
 
 
-def _committed(value: str | None, context: DraftContext) -> Committed | None:
+def _commit(value: str | None, context: DraftContext) -> Committed | None:
     return Committed(salt=context.new_salt(), value=value) if value else None
 
 
@@ -145,7 +145,7 @@ def _location_text(submission: Submission) -> str | None:
     return orjson.dumps(submission.location.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _reporter_commitment(event_id: str, reporter: Reporter | None, salt: str | None) -> str | None:
+def _commit_reporter(event_id: str, reporter: Reporter | None, salt: str | None) -> str | None:
     if reporter is None or salt is None:
         return None
     return commitment(event_id, "reporter", Committed(salt=salt, value=reporter_json(reporter)))

@@ -1,4 +1,4 @@
-"""What a sender may say in one report, checked and put into normal form. Pure."""
+"""One report as a sender sends it: its fields are checked and put into normal form. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ from pydantic import (
 
 from shared import events
 from shared.http.identity import Role
-from shared.inputs import Harm, KnownCategory, Strict, Text, not_bool
+from shared.inputs import Harm, KnownCategory, Strict, Text, refuse_bool
 from shared.taxonomy import categories
-from shared.text import prose
+from shared.text import clean_text
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -34,28 +34,29 @@ _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _RFC3339 = re.compile(f"{_DATE}[Tt ]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
 
 
-def _time_text(value: Any) -> Any:
+def _require_time_text(value: Any) -> Any:
     """RFC 3339 text only: digits alone would be read as seconds since 1970."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
         raise ValueError("give an RFC 3339 time with an offset, such as 2023-01-21T23:55:00+07:00")
     return value
 
 
-def _plausible(value: datetime) -> datetime:
+def _require_plausible_year(value: datetime) -> datetime:
     if not EARLIEST <= value < LATEST:
         raise ValueError(f"{value.isoformat()} is not between {EARLIEST:%Y} and {LATEST:%Y}: check the year")
     return value
 
 
-def normal_phone(typed: str) -> str:
-    """E.164 with +84 and the trunk 0 dropped (ITU-T E.164); what was typed where that is in doubt, as for 113."""
+def normalize_phone(typed: str) -> str:
+    """ITU-T E.164: with +84 and without the trunk 0. A number where that is in doubt, such as 113, stays as typed."""
     digits = re.sub(r"[\s().-]", "", typed)
     national = re.fullmatch(r"(?:\+?84|0)([1-9][0-9]{8,9})", digits)
     return f"+84{national[1]}" if national else typed
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_plausible)]
-Number = Annotated[float, BeforeValidator(not_bool)]
+Time = Annotated[AwareDatetime, BeforeValidator(_require_time_text), AfterValidator(_require_plausible_year)]
+Number = Annotated[float, BeforeValidator(refuse_bool)]
+Phone = Annotated[str, Field(max_length=40), AfterValidator(clean_text), AfterValidator(normalize_phone)]
 
 
 class Location(Strict):
@@ -78,7 +79,7 @@ class Reporter(Strict):
     """The person who saw it. Encrypted in intake, never in an event."""
 
     name: Annotated[Text, Field(max_length=200)] | None = None
-    phone: Annotated[str, Field(max_length=40), AfterValidator(prose), AfterValidator(normal_phone)] | None = None
+    phone: Phone | None = None
 
 
 class OnBehalfOf(Strict):
@@ -114,7 +115,7 @@ class Submission(Strict):
 
     @field_validator("harm")
     @classmethod
-    def _needed(cls, harm: Harm | None, info: ValidationInfo) -> Harm | None:
+    def _require_harm(cls, harm: Harm | None, info: ValidationInfo) -> Harm | None:
         category = categories().get(info.data.get("category", ""))
         known = harm is not None and harm.model_dump(exclude_none=True)
         if category is not None and category.needs_harm and not known:
@@ -122,7 +123,7 @@ class Submission(Strict):
         return harm
 
     def content(self) -> dict[str, Any]:
-        """What makes two messages the same message: all but how it came in. The offset of a time is only spelling."""
+        """What makes two messages the same message. Times count as instants, whatever their offset."""
         content = self.model_dump(mode="json", exclude={"received_at", "on_behalf_of"}, exclude_none=True)
         times = {"occurred_at": self.occurred_at, "captured_at": self.captured_at}
         return content | {name: at.astimezone(UTC).isoformat() for name, at in times.items() if at is not None}

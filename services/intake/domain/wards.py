@@ -1,4 +1,4 @@
-"""Which ward does a sender mean? Exactly one, or candidates to choose from: never a guess. Pure."""
+"""Which ward a sender means: exactly one, or candidates to choose from, never a guess. Pure."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from shared.text import fold_place
 
 CANDIDATES = 5
 _folded = lru_cache(maxsize=4_096)(fold_place)
-"""Every report is compared with every ward: a ward's name is folded once."""
+"""Each ward's name is folded once, and not for every report that is compared with it."""
 
 
 @dataclass(frozen=True)

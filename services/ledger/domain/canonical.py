@@ -44,7 +44,7 @@ class Entry:
     private: tuple[Private, ...]
 
 
-def entry(event: Event, origin: str, recorded_at: datetime) -> Entry:
+def make_entry(event: Event, origin: str, recorded_at: datetime) -> Entry:
     """`event` as an entry of the log `origin`. Raises CanonicalError."""
     found: list[Private] = []
     data = separate(event.data.model_dump(mode="json", exclude_none=True), "", found)
@@ -55,9 +55,9 @@ def entry(event: Event, origin: str, recorded_at: datetime) -> Entry:
         "kind": event.type,
         "source": event.source,
         "subject": event.subject,
-        "time": utc(event.time),
-        "occurred_at": utc(event.data.occurred_at or event.time),
-        "recorded_at": utc(recorded_at),
+        "time": format_utc(event.time),
+        "occurred_at": format_utc(event.data.occurred_at or event.time),
+        "recorded_at": format_utc(recorded_at),
         "cause": event.data.cause,
         "incident": event.data.incident,
         "ward": event.data.unit.code if event.data.unit else None,
@@ -67,10 +67,10 @@ def entry(event: Event, origin: str, recorded_at: datetime) -> Entry:
         "commit": {item.field: commitment(event.id, item.field, item.committed) for item in found},
     }
     body = {name: value for name, value in members.items() if value is not None}
-    return Entry(canonical(body), project(body, origin), tuple(found))
+    return Entry(encode_canonical(body), project(body, origin), tuple(found))
 
 
-def canonical(value: Mapping[str, Json]) -> bytes:
+def encode_canonical(value: Mapping[str, Json]) -> bytes:
     """RFC 8785 of a value that `separate` has returned. Raises CanonicalError for text that is no Unicode."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -98,7 +98,7 @@ def separate(value: Json, path: str, found: list[Private]) -> Json:
     return value
 
 
-def utc(instant: datetime) -> str:
+def format_utc(instant: datetime) -> str:
     """RFC 3339 in UTC. Raises CanonicalError for an instant that has no UTC date (years 1 and 9999)."""
     try:
         return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -107,7 +107,7 @@ def utc(instant: datetime) -> str:
 
 
 def _separate_members(value: dict[str, Json], path: str, found: list[Private]) -> Json:
-    if value.keys() == _COMMITTED and (committed := _committed(value)) is not None:
+    if value.keys() == _COMMITTED and (committed := _read_committed(value)) is not None:
         found.append(Private(path, committed))
         return None
     kept: dict[str, Json] = {}
@@ -120,7 +120,7 @@ def _separate_members(value: dict[str, Json], path: str, found: list[Private]) -
     return kept
 
 
-def _committed(value: dict[str, Json]) -> Committed | None:
+def _read_committed(value: dict[str, Json]) -> Committed | None:
     salt, text = value["salt"], value["value"]
     if isinstance(salt, str) and isinstance(text, str) and len(salt) == 64 and not salt.strip("0123456789abcdef"):
         return Committed(salt=salt, value=text)

@@ -36,7 +36,7 @@ class Appended:
 
 async def open_log(connection: AsyncConnection, signer: Signer, clock: Clock) -> Checkpoint:
     """The newest checkpoint; an empty log gets its first. Raises LogError for a log of another name or key."""
-    await _lock(connection)
+    await _take_lock(connection)
     note = await _newest_note(connection)
     origin = signer.verifier.name
     if note is None:
@@ -55,14 +55,14 @@ async def append(connection: AsyncConnection, events: Sequence[Event], signer: S
     Everything is in the caller's transaction, which must have written nothing to the log before. Raises LogError, and
     CanonicalError for an event that cannot be an entry; the caller then rolls back.
     """
-    await _lock(connection)
-    frontier = await _frontier(connection, signer)
+    await _take_lock(connection)
+    frontier = await _load_frontier(connection, signer)
     start = frontier.size
-    new = await _unknown(connection, events)
+    new = await _leave_out_known(connection, events)
     if not new:
         return Appended(start, 0)
     now = clock.now()
-    entries = [canonical.entry(event, signer.verifier.name, now) for event in new]
+    entries = [canonical.make_entry(event, signer.verifier.name, now) for event in new]
     leaves = [merkle.leaf_hash(entry.body) for entry in entries]
     nodes = frontier.extend(leaves)
     await _insert(connection, start, entries, leaves, nodes)
@@ -71,7 +71,7 @@ async def append(connection: AsyncConnection, events: Sequence[Event], signer: S
     return Appended(frontier.size, len(new))
 
 
-async def _lock(connection: AsyncConnection) -> None:
+async def _take_lock(connection: AsyncConnection) -> None:
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": APPEND_LOCK})
 
 
@@ -80,7 +80,7 @@ async def _newest_note(connection: AsyncConnection) -> str | None:
     return await connection.scalar(newest)
 
 
-async def _frontier(connection: AsyncConnection, signer: Signer) -> Frontier:
+async def _load_frontier(connection: AsyncConnection, signer: Signer) -> Frontier:
     """The right edge as it is stored, checked against the newest checkpoint: nothing is built on a changed tree."""
     note = await _newest_note(connection)
     if note is None:
@@ -98,7 +98,7 @@ async def _frontier(connection: AsyncConnection, signer: Signer) -> Frontier:
     raise LogError(f"the stored tree has not the root of its checkpoint of {head.size}: run `trucban ledger verify`")
 
 
-async def _unknown(connection: AsyncConnection, events: Sequence[Event]) -> list[Event]:
+async def _leave_out_known(connection: AsyncConnection, events: Sequence[Event]) -> list[Event]:
     """`events` without those in the log and without repetitions, in order."""
     by_id = {event.id: event for event in reversed(events)}
     known = await connection.scalars(

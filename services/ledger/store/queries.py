@@ -81,7 +81,7 @@ async def one(connection: AsyncConnection, index: int) -> EntryRow | None:
     return EntryRow(*row) if row else None
 
 
-async def newest_recording(connection: AsyncConnection) -> datetime | None:
+async def newest_recorded_at(connection: AsyncConnection) -> datetime | None:
     return await connection.scalar(select(func.max(entry.c.recorded_at)))
 
 

@@ -14,7 +14,7 @@ from services.intake.domain.submission import (
     CLOCK_LIMIT,
     CLOCK_TOLERANCE,
     is_clock_ahead,
-    normal_phone,
+    normalize_phone,
     time_error,
 )
 from shared.http.problem import Problem
@@ -148,13 +148,13 @@ def test_the_senders_offset_is_kept() -> None:
     ],
 )
 def test_phone_numbers_are_e164_where_that_is_certain(typed: str, kept: str) -> None:
-    assert normal_phone(typed) == kept
+    assert normalize_phone(typed) == kept
 
 
 @given(st.text(max_size=40))
 def test_a_phone_number_is_normal_after_one_pass_or_left_as_typed(typed: str) -> None:
-    once = normal_phone(typed)
-    assert normal_phone(once) == once
+    once = normalize_phone(typed)
+    assert normalize_phone(once) == once
     assert once == typed or (once.startswith("+84") and once[3:].isascii() and once[3:].isdigit())
 
 

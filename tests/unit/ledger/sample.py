@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.ledger.domain import merkle
-from services.ledger.domain.canonical import Entry, entry
+from services.ledger.domain.canonical import Entry, make_entry
 from services.ledger.domain.checkpoint import Checkpoint, Signer
 from services.ledger.domain.verify import FORMAT
 from shared.commitment import Committed
@@ -41,7 +41,7 @@ def report(number: int, description: str = "Có tiếng nổ lớn", ward: str =
 
 
 def entries(events: Iterable[Event]) -> list[Entry]:
-    return [entry(event, ORIGIN, AT) for event in events]
+    return [make_entry(event, ORIGIN, AT) for event in events]
 
 
 def signed(bodies: Sequence[bytes], signer: Signer = SIGNER) -> str:

@@ -10,7 +10,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.domain.canonical import CanonicalError, Json, canonical, entry, separate
+from services.ledger.domain.canonical import CanonicalError, Json, encode_canonical, make_entry, separate
 from services.ledger.domain.projection import ProjectionError, project, short_kind
 from services.ledger.domain.verify import body_error
 from shared.commitment import Committed, commitment
@@ -29,13 +29,13 @@ values: st.SearchStrategy[Json] = st.recursive(
 def test_bytes_are_those_of_rfc_8785(value: dict[str, Json]) -> None:
     """A general implementation of RFC 8785 writes the same bytes."""
     assert separate(value, "", []) == value
-    assert canonical(value) == rfc8785.dumps(value)  # pyright: ignore[reportArgumentType]
+    assert encode_canonical(value) == rfc8785.dumps(value)  # pyright: ignore[reportArgumentType]
 
 
 @given(st.dictionaries(keys, values, max_size=6))
 def test_offline_verifier_agrees_on_what_is_canonical(value: dict[str, Json]) -> None:
     """The verifier, which has only the standard library, takes the same bytes for canonical."""
-    body = canonical(value | {"v": 0})
+    body = encode_canonical(value | {"v": 0})
     assert body_error(body, ORIGIN) == "the body is incomplete: v: expected 1, found 0"
     assert body_error(b" " + body, ORIGIN) == "the body is not canonical JSON"
 
@@ -52,7 +52,7 @@ def test_offline_verifier_agrees_on_what_is_canonical(value: dict[str, Json]) ->
 def test_what_has_no_one_spelling_is_refused(value: dict[str, Any], why: str) -> None:
     """Floats, integers that JavaScript rounds, and keys whose order depends on the encoding are refused."""
     with pytest.raises(CanonicalError, match=why):
-        canonical({"value": separate(value, "", [])})
+        encode_canonical({"value": separate(value, "", [])})
 
 
 @pytest.mark.parametrize("body", [b"1", b"{", b"\xff", b'{"a":1.5}', b'{"a":NaN}', b'{"b":1,"a":2}', b"[" * 9999])
@@ -79,7 +79,7 @@ def test_no_event_type_carries_what_a_body_cannot() -> None:
 
 def test_personal_text_leaves_the_body() -> None:
     """Value and salt of a committed field go aside; the body has the commitment under the field's path."""
-    found = entry(report(1, "nhà ông Mẫu"), ORIGIN, AT)
+    found = make_entry(report(1, "nhà ông Mẫu"), ORIGIN, AT)
     committed = Committed(salt=SALT, value="nhà ông Mẫu")
     body = json.loads(found.body)
     assert [(private.field, private.committed) for private in found.private] == [("description", committed)]
@@ -96,7 +96,7 @@ def decision(record: dict[str, Any]) -> DecisionMade:
 def test_personal_text_is_found_at_any_depth() -> None:
     """A committed value deep in a decision's record leaves too; a list keeps its places."""
     secret = {"salt": SALT, "value": "Đỗ Văn Mẫu"}
-    found = entry(decision({"parties": [{"note": secret}, {"post": "chair"}], "said": [secret, 2]}), ORIGIN, AT)
+    found = make_entry(decision({"parties": [{"note": secret}, {"post": "chair"}], "said": [secret, 2]}), ORIGIN, AT)
     body = json.loads(found.body)
     assert body["data"]["record"] == {"parties": [{}, {"post": "chair"}], "said": [None, 2]}
     assert list(body["commit"]) == ["record.parties.0.note", "record.said.0"]
@@ -106,12 +106,12 @@ def test_personal_text_is_found_at_any_depth() -> None:
 def test_record_of_a_decision_is_kept_as_it_is() -> None:
     """What is unknown (null) in a decision's record stays null: replay compares it byte for byte."""
     record = {"limb": None, "holders": [None, {"since": None}]}
-    assert json.loads(entry(decision(record), ORIGIN, AT).body)["data"]["record"] == record
+    assert json.loads(make_entry(decision(record), ORIGIN, AT).body)["data"]["record"] == record
 
 
 def test_columns_follow_from_the_body() -> None:
     """The searchable columns are computed from the very bytes, so an auditor computes the same."""
-    found = entry(report(3), ORIGIN, AT + timedelta(microseconds=5))
+    found = make_entry(report(3), ORIGIN, AT + timedelta(microseconds=5))
     assert found.columns == project(json.loads(found.body), ORIGIN)
     assert found.columns.kind == "report.received"
     assert found.columns.officials == ("mau-14776-bi-thu", "mau-14776-chu-tich")
@@ -123,9 +123,9 @@ def test_times_are_utc_whatever_the_offset() -> None:
     """The same instant gives the same text: an offset is not evidence."""
     local = AT.astimezone(timezone(timedelta(hours=7)))
     event = report(1).model_copy(update={"time": local})
-    assert entry(event, ORIGIN, local).body == entry(report(1), ORIGIN, AT).body
+    assert make_entry(event, ORIGIN, local).body == make_entry(report(1), ORIGIN, AT).body
     with pytest.raises(CanonicalError, match="no date in UTC"):
-        entry(report(1), ORIGIN, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=7))))
+        make_entry(report(1), ORIGIN, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=7))))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_times_are_utc_whatever_the_offset() -> None:
 )
 def test_incomplete_body(change: dict[str, Any], why: str) -> None:
     """A body without what every entry must have is named by its member."""
-    body = json.loads(entry(report(1), ORIGIN, AT).body) | change
+    body = json.loads(make_entry(report(1), ORIGIN, AT).body) | change
     with pytest.raises(ProjectionError, match=why):
         project(body, ORIGIN)
 

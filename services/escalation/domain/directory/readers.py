@@ -26,7 +26,7 @@ from services.escalation.domain.directory.schemas import (
     TenureRow,
     UnitRow,
 )
-from shared.text import nfc
+from shared.text import normalize
 
 R = TypeVar("R", bound=Row)
 MAX_BYTES = 20 * 2**20
@@ -142,7 +142,7 @@ def _sheet(name: str, found: Sequence[tuple[int, Sequence[Any]]], errors: Sequen
     if len(found) > MAX_ROWS:
         errors = [LineError(found[MAX_ROWS][0], f"more than {MAX_ROWS} lines: divide the file")]
         found = ()
-    names = [nfc(str(cell or "")).lower() for cell in header]
+    names = [normalize(str(cell or "")).lower() for cell in header]
     return Sheet(name, line, names, found[1:], errors)
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from services.escalation.domain.directory.channel_schemes import is_known
 from services.escalation.domain.directory.model import OFFICES, Contact, UnitKey
 from shared.clock import HO_CHI_MINH
-from shared.text import line
+from shared.text import clean_line
 
 Table = Literal["units", "tenures", "rosters", "contacts"]
 Place = tuple[Table, int]
@@ -121,7 +121,7 @@ class Row(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _printable(cls, value: Any) -> Any:
-        return line(value) if isinstance(value, str) else value
+        return clean_line(value) if isinstance(value, str) else value
 
 
 R = TypeVar("R", bound=Row)
