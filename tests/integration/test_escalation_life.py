@@ -6,11 +6,10 @@ what they may and may not, posts change hands, units end. All on PostgreSQL, wit
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from datetime import date, timedelta
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
 
-import orjson
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,7 +20,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
 
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
@@ -29,10 +27,10 @@ from services.escalation.application.command_context import CommandResult
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
-from services.escalation.domain.directory.model import OFFICES, Tenure
+from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
 from services.escalation.domain.notices import notification
-from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules import accountability
 from services.escalation.store import directory
 from shared.events import Harm, UnitRef
 from shared.http.identity import Principal
@@ -43,6 +41,20 @@ from tests.integration.escalation_support import (
     Template,
     city_in,
     decisions_that_differ_when_computed_again,
+)
+from tests.integration.stored.looking import next_due, stored, told_outside_their_tenure
+from tests.integration.stored.records import (
+    ASKING,
+    WAITING,
+    Decision,
+    Delivery,
+    DueTime,
+    Incident,
+    Notice,
+    Outgoing,
+    R,
+    Report,
+    Tenure,
 )
 from tests.support import BA_DINH, CHAIR, NIGHT, SECRETARY, SINCE, depth, received
 
@@ -65,10 +77,6 @@ CATEGORIES = st.sampled_from(
 )
 WAITS = st.sampled_from((1, 5, 10, 16, 31, 61, 400))
 RECENT = st.integers(0, 2)
-WAITING = "('queued', 'sending', 'failed')"
-T = TypeVar("T")
-
-
 PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[CommandResult]]] = {
     "dismiss": commands.dismiss,
     "hand_off": commands.hand_off,
@@ -77,45 +85,6 @@ PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[Comman
     "close": commands.close,
     "reopen": commands.reopen,
 }
-INCIDENTS = text(
-    f"""
-    SELECT incident_id, state, round, d.record,
-        (SELECT count(*) FROM escalation.deadline l WHERE l.incident_id = i.incident_id AND l.state = 'pending')
-            AS pending,
-        (SELECT count(*) FROM escalation.notice n WHERE n.incident_id = i.incident_id) AS notices,
-        (SELECT count(*) FROM escalation.notice n JOIN escalation.delivery y USING (notice_id)
-            WHERE n.incident_id = i.incident_id AND y.state IN {WAITING}) AS waiting
-    FROM escalation.incident i CROSS JOIN LATERAL (
-        SELECT record FROM escalation.decision WHERE incident_id = i.incident_id ORDER BY number DESC LIMIT 1
-    ) d
-    """
-)
-TOLD_AFTER_ACKNOWLEDGING = text(
-    """
-    SELECT n.recipient, n.purpose, a.purpose FROM escalation.notice n JOIN escalation.notice a
-        ON a.incident_id = n.incident_id AND a.recipient = n.recipient AND a.round = n.round
-    WHERE n.recipient NOT IN ('desk', 'leadership') AND n.issued_at > a.acknowledged_at
-    """
-)
-TOLD_OUTSIDE_THEIR_TENURE = text(
-    """
-    SELECT n.recipient, n.purpose, post FROM escalation.notice n, unnest(n.posts) AS post
-    WHERE n.recipient NOT IN ('desk', 'leadership') AND NOT EXISTS (
-        SELECT 1 FROM escalation.tenure t WHERE t.holder_id = n.recipient AND t.post = post
-        AND n.issued_at >= t.recorded_at AND n.issued_at < coalesce(t.superseded_at, 'infinity')
-        AND n.issued_at >= t.valid_from AND n.issued_at < coalesce(t.valid_to, 'infinity')
-    )
-    """
-)
-ASKED = text(
-    """
-    SELECT incident_id, recipient FROM escalation.notice n JOIN escalation.incident i USING (incident_id, round)
-    WHERE purpose IN ('accountable', 'still_open') AND (acknowledged_at IS NOT NULL OR EXISTS (
-        SELECT 1 FROM escalation.deadline d
-        WHERE d.notice_id = n.notice_id AND d.kind = 'acknowledge' AND d.state IN ('pending', 'passed')
-    ))
-    """
-)
 
 
 class Life(RuleBasedStateMachine):
@@ -171,7 +140,7 @@ class Life(RuleBasedStateMachine):
     async def _time_passes(self, until: Any) -> None:
         city = self.city
         for _ in range(400):
-            due = await city.one("SELECT min(due_at) FROM escalation.deadline WHERE state = 'pending'")
+            due = await next_due(city)
             if due is None or due > until:
                 break
             city.clock.set(max(due, city.clock.now()))
@@ -184,15 +153,14 @@ class Life(RuleBasedStateMachine):
     def an_outage_ends(self, minutes: int) -> None:
         """One pass, in which nobody gets two messages about one incident unless posts changed hands meanwhile."""
         self.city.clock.set(self.city.clock.now() + minutes * MINUTE)
-        changes = "SELECT count(*) FROM escalation.deadline WHERE kind = 'directory' AND state = 'passed'"
-        before, changed = self.run(self.city.rows("SELECT notice_id FROM escalation.notice")), self._one(changes)
+        known = {n.notice_id for n in self._stored(Notice)}
+        changes = self._stored(DueTime, kind="directory", state="passed")
         self.run(fire_due_timers(self.city.escalation))
-        known = {row.notice_id for row in before}
-        new = [n for n in self._rows("SELECT * FROM escalation.notice") if n.notice_id not in known]
-        if self._one(changes) == changed:
+        new = [n for n in self._stored(Notice) if n.notice_id not in known]
+        if len(self._stored(DueTime, kind="directory", state="passed")) == len(changes):
             most = Counter((n.incident_id, n.recipient) for n in new)
             assert max(most.values(), default=0) <= 1, f"a storm: {[(n.recipient, n.purpose) for n in new]}"
-        late = [n for n in new if n.purpose == "reminder" and n.due_at <= n.issued_at]
+        late = [n for n in new if n.purpose == "reminder" and (n.due_at is None or n.due_at <= n.issued_at)]
         assert not late, "no reminder after its deadline"
 
     # --- people ---
@@ -200,14 +168,14 @@ class Life(RuleBasedStateMachine):
     @rule(which=RECENT)
     def everybody_asked_acknowledges(self, which: int) -> None:
         incident = self._incident(which).incident_id
-        sql = "SELECT * FROM escalation.notice WHERE incident_id = :id AND purpose IN ('accountable', 'still_open')"
-        for n in self._rows(sql, id=incident):
-            self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
+        for n in self._stored(Notice, incident_id=incident):
+            if n.purpose in ASKING:
+                self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
 
-    @precondition(lambda self: self._count("notice"))
+    @precondition(lambda self: self._stored(Notice))
     @rule(which=st.integers(0, 30), by_link=st.booleans())
     def somebody_acknowledges(self, which: int, by_link: bool) -> None:
-        told = self._rows("SELECT * FROM escalation.notice ORDER BY issued_at DESC, notice_id")
+        told = sorted(self._stored(Notice), key=lambda n: n.issued_at, reverse=True)
         n = told[which % len(told)]
         if by_link:
             done = self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
@@ -216,8 +184,8 @@ class Life(RuleBasedStateMachine):
         if n.recipient in OFFICES:
             who = DESK if n.recipient == "desk" else LEADER
         else:
-            ward = self._one("SELECT unit_code FROM escalation.incident WHERE incident_id = :id", id=n.incident_id)
-            who = Principal(n.recipient, "official", ward, n.posts[0] if n.posts else None)
+            (incident,) = self._stored(Incident, incident_id=n.incident_id)
+            who = Principal(n.recipient, "official", incident.unit_code, n.posts[0] if n.posts else None)
         try:
             self.run(acknowledge(self.city.escalation, n.incident_id, who))
         except Problem as problem:
@@ -285,8 +253,7 @@ class Life(RuleBasedStateMachine):
         if action == "merge":
             return commands.merge(*what, data.draw(st.sampled_from(self._others(id_)[:3])))
         if action == "split":
-            rows = self._rows("SELECT report_id FROM escalation.report WHERE incident_id = :id", id=id_)
-            reports = [row.report_id for row in rows] or ["khong-co"]
+            reports = [r.report_id for r in self._stored(Report, incident_id=id_)] or ["khong-co"]
             some = data.draw(st.lists(st.sampled_from(reports), min_size=1, max_size=2, unique=True))
             return commands.split(*what, some)
         if action == "reassign":
@@ -294,19 +261,19 @@ class Life(RuleBasedStateMachine):
             return commands.reassign(*what, (part.code, part.valid_from))
         return PLAIN[action](*what)
 
-    def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Any, by: Principal) -> bool:
+    def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Incident, by: Principal) -> bool:
         """Whether it was recorded. What is refused has a reason and leaves no trace."""
-        events = self._count("outbox")
+        events = len(self._stored(Outgoing))
         refused = refusal(action, by.role, incident.state)
         try:
             done: CommandResult = self.run(doing)  # type: ignore[arg-type]
         except Problem as problem:
             assert problem.status in {403, 409}
             assert problem.detail
-            assert self._count("outbox") == events, "what is refused leaves no trace"
+            assert len(self._stored(Outgoing)) == events, "what is refused leaves no trace"
             assert refused is None or problem.status in {refused.status, 403}, "403: who holds the post no more"
             return False
-        assert done.is_new == (self._count("outbox") > events), "what was said before is not said again"
+        assert done.is_new == (len(self._stored(Outgoing)) > events), "what was said before is not said again"
         assert refused is None or not done.is_new, f"{by.role} may not {action} what is {incident.state}"
         if done.is_new and action == "reopen":
             self.notices_of_ended.pop(incident.incident_id, None)
@@ -354,70 +321,64 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def all_holds(self) -> None:
         """What must be so after every step."""
-        incidents, wronged, holders = self.run(self._what_is_so())
-        for row in incidents:
-            each_incident_has_ended_or_something_falls_due(row)
-            if row.state in FINAL:
-                assert row.waiting == 0 or row.state == "handed_off", "of what has ended nothing is sent"
-                known = self.notices_of_ended.setdefault(row.incident_id, row.notices)
-                assert row.notices == known, "of what has ended nothing is issued"
+        incidents, notices, due_times = self._stored(Incident), self._stored(Notice), self._stored(DueTime)
+        decided = {decision.incident_id: decision for decision in self._stored(Decision)}
+        pending = Counter(d.incident_id for d in due_times if d.state == "pending")
+        issued = Counter(notice.incident_id for notice in notices)
+        waiting = Counter(delivery.incident_id for delivery in self._stored(Delivery) if delivery.state in WAITING)
+        asked = those_asked(incidents, notices, due_times)
+        for incident in incidents:
+            id_, state = incident.incident_id, incident.state
+            assert (pending[id_] == 0) == (state in FINAL), f"{state}, and {pending[id_]} due times"
+            if state in FINAL:
+                assert waiting[id_] == 0 or state == "handed_off", "of what has ended nothing is sent"
+                known = self.notices_of_ended.setdefault(id_, issued[id_])
+                assert issued[id_] == known, "of what has ended nothing is issued"
             else:
-                whoever_answers_is_asked(row, holders)
-        assert not wronged, [tuple(row) for row in wronged]
-
-    async def _what_is_so(self) -> tuple[Any, Any, Any]:
-        async with self.city.escalation.database.connect() as connection:
-            incidents = (await connection.execute(INCIDENTS)).all()
-            wronged = [*(await connection.execute(TOLD_AFTER_ACKNOWLEDGING)).all()]
-            wronged += (await connection.execute(TOLD_OUTSIDE_THEIR_TENURE)).all()
-            holders = {(row.incident_id, row.recipient) for row in await connection.execute(ASKED)}
-            return incidents, wronged, holders
+                whoever_answers_is_asked(decided[id_], asked)
+        assert not told_after_acknowledging(notices)
+        assert not self.run(told_outside_their_tenure(self.city))
 
     def teardown(self) -> None:
         """What need not be looked at after every step, for nothing of it is ever changed."""
         if not hasattr(self, "people"):
             return
-        for row in self._rows("SELECT incident_id, sequence FROM escalation.incident"):
-            sequences = [e.data.sequence for e in self.run(self.city.events(row.incident_id))]
-            assert sequences == list(range(1, row.sequence + 1))
-        decisions = self._rows("SELECT * FROM escalation.decision ORDER BY incident_id, number")
-        before: dict[str, Any] = {}
-        tenures = {t.tenure_id: t for t in self._tenures()}
+        for incident in self._stored(Incident):
+            sequences = [e.data.sequence for e in self.run(self.city.events(incident.incident_id))]
+            assert sequences == list(range(1, incident.sequence + 1))
+        decisions = self._stored(Decision)
+        before: dict[str, Decision] = {}
+        tenures = {t.tenure_id: t for t in self._stored(Tenure)}
         for made in decisions:
             earlier = before.get(made.incident_id)
             assert made.number == (earlier.number + 1 if earlier else 1)
             assert made.previous_id == (earlier.decision_id if earlier else None)
             before[made.incident_id] = made
-            _names_nobody_outside_their_tenure(orjson.loads(made.record), tenures)
+            names_nobody_outside_their_tenure(made, tenures)
         if decisions:
             assert not self.run(decisions_that_differ_when_computed_again(self.city))
 
     # --- looking ---
 
-    def _rows(self, sql: str, **values: Any) -> list[Any]:
-        return list(self.run(self.city.rows(sql, **values)))
+    def _stored(self, kind: type[R], /, **equal: object) -> Sequence[R]:
+        return self.run(stored(self.city, kind, **equal))
 
-    def _one(self, sql: str, **values: Any) -> Any:
-        return self.run(self.city.one(sql, **values))
-
-    def _count(self, table: str) -> int:
-        return self._one(f"SELECT count(*) FROM escalation.{table}")
-
-    def _incident(self, which: int, action: Action | None = None) -> Any:
+    def _incident(self, which: int, action: Action | None = None) -> Incident:
         """Those on which the desk may take `action` come first, then the newest."""
-        found = self._rows(
-            "SELECT i.*, (SELECT count(*) FROM escalation.report r WHERE r.incident_id = i.incident_id) AS reports"
-            " FROM escalation.incident i ORDER BY incident_id DESC"
-        )
+        found = list(reversed(self._stored(Incident)))
         if action is not None:
+            reports = Counter(report.incident_id for report in self._stored(Report))
             found.sort(
-                key=lambda i: (refusal(action, "desk", i.state) is not None, action == "split" and i.reports < 2)
+                key=lambda i: (
+                    refusal(action, "desk", i.state) is not None,
+                    action == "split" and reports[i.incident_id] < 2,
+                )
             )
         return found[which % len(found)]
 
     def _others(self, incident: str) -> list[str]:
         """What the incident could be merged into, and what it could not."""
-        found = self._rows("SELECT * FROM escalation.incident ORDER BY incident_id DESC")
+        found = list(reversed(self._stored(Incident)))
         ours = next(i for i in found if i.incident_id == incident)
         found.sort(
             key=lambda i: (i.state in FINAL, (i.unit_code, i.exercise) != (ours.unit_code, ours.exercise), i == ours)
@@ -425,45 +386,64 @@ class Life(RuleBasedStateMachine):
         return [i.incident_id for i in found]
 
     def _severity(self, incident: str) -> int | None:
-        return self._one("SELECT severity FROM escalation.incident WHERE incident_id = :id", id=incident)
+        (found,) = self._stored(Incident, incident_id=incident)
+        return found.severity
 
-    def _holder_of(self, incident: Any) -> Principal:
+    def _holder_of(self, incident: Incident) -> Principal:
         return Principal(f"mau-{incident.unit_code}-chu-tich", "official", incident.unit_code, CHAIR)
 
-    def _tenures(self, post: str | None = None, capacity: str | None = None) -> list[Tenure]:
-        """Of Ba Đình if a post is given, as recorded now; else all that were ever recorded."""
+    def _tenures(self, post: str, capacity: str) -> list[directory.Tenure]:
+        """Of Ba Đình, as recorded now."""
 
-        async def load() -> list[Tenure]:
+        async def load() -> list[directory.Tenure]:
             async with self.city.escalation.database.connect() as connection:
                 now = self.city.clock.now()
                 return await directory.tenures(connection, now, units={(BA_DINH.code, BA_DINH.valid_from)})
 
-        if post is None:
-            columns = ", ".join(f"t.{name}" for name in Tenure.model_fields if name != "unit")
-            rows = self._rows(f"SELECT {columns}, unit_code, unit_valid_from, unit_name FROM escalation.tenure t")
-            return [_tenure(row) for row in rows]
         return [t for t in self.run(load()) if (t.post, t.capacity) == (post, capacity)]
 
 
-def each_incident_has_ended_or_something_falls_due(row: Any) -> None:
-    assert (row.pending == 0) == (row.state in FINAL), f"{row.state}, and {row.pending} due times"
+def those_asked(
+    incidents: Sequence[Incident], notices: Sequence[Notice], due_times: Sequence[DueTime]
+) -> set[tuple[str, str]]:
+    """Incident and recipient, of who was asked in the present round, and answered, is waited for or late."""
+    rounds = {(i.incident_id, i.round) for i in incidents}
+    still = {d.notice_id for d in due_times if d.kind == "acknowledge" and d.state in {"pending", "passed"}}
+    return {
+        (n.incident_id, n.recipient)
+        for n in notices
+        if n.purpose in ASKING
+        and (n.incident_id, n.round) in rounds
+        and (n.acknowledged_at is not None or n.notice_id in still)
+    }
 
 
-def whoever_answers_is_asked(row: Any, asked: set[tuple[str, str]]) -> None:
-    """Of what the rule applies to, each acting holder was asked in this round, and answered, is waited for or late."""
-    decision = Decision.model_validate_json(row.record)
+def whoever_answers_is_asked(made: Decision, asked: set[tuple[str, str]]) -> None:
+    """Each acting holder is among those asked, where the rule applies."""
+    decision = accountability.Decision.model_validate_json(made.record)
     if notification.holders_are_told(decision):
         acting = {p.acting.holder_id for p in decision.parties if p.acting}
-        assert all((row.incident_id, holder) in asked for holder in acting), f"{acting} in round {row.round}"
+        assert all((made.incident_id, holder) in asked for holder in acting), acting
 
 
-def _tenure(row: Any) -> Tenure:
-    unit = UnitRef(code=row.unit_code, valid_from=row.unit_valid_from, name=row.unit_name)
-    return Tenure(unit=unit, **{name: getattr(row, name) for name in Tenure.model_fields if name != "unit"})
+def told_after_acknowledging(notices: Sequence[Notice]) -> list[Notice]:
+    """Notices to a person who had acknowledged the incident in the round."""
+    answered: dict[tuple[str, str, int], datetime] = {}
+    for n in notices:
+        key = (n.incident_id, n.recipient, n.round)
+        if n.acknowledged_at is not None:
+            answered[key] = min(n.acknowledged_at, answered.get(key, n.acknowledged_at))
+    return [
+        n
+        for n in notices
+        if n.recipient not in OFFICES
+        and (n.incident_id, n.recipient, n.round) in answered
+        and n.issued_at > answered[n.incident_id, n.recipient, n.round]
+    ]
 
 
-def _names_nobody_outside_their_tenure(record: dict[str, Any], tenures: dict[str, Tenure]) -> None:
-    decision = Decision.model_validate(record)
+def names_nobody_outside_their_tenure(made: Decision, tenures: Mapping[str, Tenure]) -> None:
+    decision = accountability.Decision.model_validate(made.said)
     for party in decision.parties:
         for holder, at in (
             (party.accountable, decision.time_of_occurrence),

@@ -4,6 +4,7 @@ time. Whatever happens, nothing is forgotten, nobody is named or told outside th
 import csv
 import io
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from services.escalation.application.acknowledge import acknowledge, acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.directory.model import OFFICES
+from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.message import Message
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
@@ -26,6 +29,8 @@ from shared.events import Firecracker, Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.stored.looking import stored, told_outside_their_tenure
+from tests.integration.stored.records import ASKING, Decision, DueTime, Event, Incident, Notice, Report, Tenure
 from tests.support import CHAIR, SECRETARY, at, received, wards
 
 STEP = timedelta(hours=1)
@@ -118,36 +123,29 @@ class Week:
 
     async def _people(self) -> None:
         """Some answer, some do not; the desk works through its list."""
-        open_notices = await self.city.rows(
-            "SELECT n.notice_id, n.recipient, n.incident_id FROM escalation.notice n"
-            " JOIN escalation.incident i USING (incident_id) WHERE n.acknowledged_at IS NULL"
-            " AND i.state NOT IN ('closed', 'dismissed', 'merged', 'handed_off') ORDER BY n.notice_id"
-        )
-        for row in self.random.sample(open_notices, min(len(open_notices), 4)):
-            await self._answer(row)
-        incidents = await self.city.rows("SELECT incident_id, unit_code FROM escalation.incident ORDER BY incident_id")
-        for row in self.random.sample(incidents, min(len(incidents), 3)):
-            await self._command(row.incident_id, row.unit_code)
+        incidents = await stored(self.city, Incident)
+        still_open = {i.incident_id for i in incidents if i.state not in FINAL}
+        unanswered = [n for n in await stored(self.city, Notice, acknowledged_at=None) if n.incident_id in still_open]
+        unanswered.sort(key=lambda notice: notice.notice_id)
+        for notice in self.random.sample(unanswered, min(len(unanswered), 4)):
+            await self._answer(notice)
+        for incident in self.random.sample(incidents, min(len(incidents), 3)):
+            await self._command(incident.incident_id, incident.unit_code)
 
-    async def _answer(self, row: Any) -> None:
-        if row.recipient in {"desk", "leadership"}:
-            await acknowledge(self.city.escalation, row.incident_id, DESK if row.recipient == "desk" else LEADER)
+    async def _answer(self, notice: Notice) -> None:
+        if notice.recipient in OFFICES:
+            office = DESK if notice.recipient == "desk" else LEADER
+            await acknowledge(self.city.escalation, notice.incident_id, office)
         else:
-            await acknowledge_by_link(self.city.escalation, row.notice_id, row.recipient)
+            await acknowledge_by_link(self.city.escalation, notice.notice_id, notice.recipient)
 
     async def _command(self, incident: str, ward: str) -> None:
         """One of them, allowed or not: what is not is refused, never half done."""
         core, why, pick = self.city.escalation, "vì sao (mẫu)", self.random.choice
         chair = Principal("mau-ai-do", "official", ward, CHAIR)
         harm = Harm(deaths=pick((0, 1, 2)), injured=0, property_vnd=0)
-        others = await self.city.rows(
-            "SELECT incident_id FROM escalation.incident WHERE unit_code = :ward AND incident_id <> :this ORDER BY 1",
-            ward=ward,
-            this=incident,
-        )
-        reports = await self.city.rows(
-            "SELECT report_id FROM escalation.report WHERE incident_id = :this ORDER BY position", this=incident
-        )
+        others = [i for i in await stored(self.city, Incident, unit_code=ward) if i.incident_id != incident]
+        reports = await stored(self.city, Report, incident_id=incident)
         choices: list[Callable[[], Awaitable[Any]]] = [
             lambda: commands.verify(core, incident, DESK, why, firecrackers_exploded=pick((None, True, False))),
             lambda: commands.verify(core, incident, chair, why),
@@ -206,7 +204,7 @@ async def test_a_tet_week_forgets_nothing_and_names_nobody_wrongly(city: City, s
     recorder = Recorder(city)
     week = Week(city, random.Random(seed), recorder, DeliveryLoop(city.escalation, recorder), wards()[:8])
     await week.live()
-    assert await city.one("SELECT count(*) FROM escalation.incident") > 10, "a week in which something happens"
+    assert len(await stored(city, Incident)) > 10, "a week in which something happens"
     assert recorder.sent
     await each_incident_ended_or_has_something_due(city)
     await nobody_is_named_outside_their_tenure(city)
@@ -216,60 +214,50 @@ async def test_a_tet_week_forgets_nothing_and_names_nobody_wrongly(city: City, s
 
 
 async def each_incident_ended_or_has_something_due(city: City) -> None:
-    forgotten = await city.rows(
-        "SELECT incident_id, state, outcome FROM escalation.incident i"
-        " WHERE (state NOT IN ('closed', 'dismissed', 'merged', 'handed_off')) <> EXISTS"
-        " (SELECT 1 FROM escalation.deadline d WHERE d.incident_id = i.incident_id AND d.state = 'pending'"
-        "  AND d.kind <> 'directory')"
-    )
+    pending = await stored(city, DueTime, state="pending")
+    watched = {due.incident_id for due in pending if due.kind != "directory"}
+    forgotten = [i for i in await stored(city, Incident) if (i.state not in FINAL) != (i.incident_id in watched)]
     assert not forgotten, "open without a due time, or ended with one"
-    late = await city.rows(
-        "SELECT * FROM escalation.deadline WHERE state = 'pending' AND due_at <= :now", now=city.clock.now() - STEP
-    )
-    assert not late
+    assert not [due for due in pending if due.due_at <= city.clock.now() - STEP]
 
 
 async def nobody_is_named_outside_their_tenure(city: City) -> None:
     """Asked of the tenures by itself, not of the code that picked them."""
-    held = (
-        "EXISTS (SELECT 1 FROM escalation.tenure t WHERE t.holder_id = {who} AND t.post = {post}"
-        " AND t.valid_from <= {at} AND ({at} < t.valid_to OR t.valid_to IS NULL)"
-        " AND t.recorded_at <= {known} AND ({known} < t.superseded_at OR t.superseded_at IS NULL))"
-    )
-    parties = (
-        "(SELECT decision_id, made_at, convert_from(record, 'UTF8')::jsonb AS record FROM escalation.decision) d,"
-        " jsonb_array_elements(record -> 'parties') AS p"
-    )
-    for place, when in (("accountable", "(record ->> 'time_of_occurrence')::timestamptz"), ("present", "made_at")):
-        names = held.format(who=f"p -> '{place}' ->> 'holder_id'", post="p ->> 'post'", at=when, known="made_at")
-        wrong = await city.rows(f"SELECT decision_id, p FROM {parties} WHERE p ? '{place}' AND NOT {names}")
-        assert not wrong, f"{place} without a tenure"
-    told = held.format(who="n.recipient", post="post", at="n.issued_at", known="n.issued_at")
-    wrong = await city.rows(
-        "SELECT n.recipient, n.purpose, post FROM escalation.notice n, unnest(n.posts) AS post"
-        f" WHERE n.recipient NOT IN ('desk', 'leadership') AND NOT {told}"
-    )
-    assert not wrong, "told without a tenure"
+    tenures = await stored(city, Tenure)
+
+    def holds(holder: str, post: str, when: datetime, known_at: datetime) -> bool:
+        theirs = (t for t in tenures if (t.holder_id, t.post) == (holder, post))
+        return any(tenure.covers(when, known_at) for tenure in theirs)
+
+    for decision in await stored(city, Decision):
+        occurred_at = datetime.fromisoformat(decision.said["time_of_occurrence"])
+        for party in decision.said["parties"]:
+            for place, when in (("accountable", occurred_at), ("present", decision.made_at)):
+                if place in party:
+                    named = party[place]["holder_id"]
+                    assert holds(named, party["post"], when, decision.made_at), f"{place} without a tenure"
+    assert not await told_outside_their_tenure(city), "told without a tenure"
 
 
 async def nothing_is_sent_after_it_was_acknowledged(city: City, recorder: Recorder) -> None:
-    rows = await city.rows("SELECT * FROM escalation.notice WHERE acknowledged_at IS NOT NULL")
-    acknowledged = {row.notice_id: row.acknowledged_at for row in rows}
+    notices = await stored(city, Notice)
+    acknowledged = {n.notice_id: n.acknowledged_at for n in notices if n.acknowledged_at is not None}
     late = [(id_, sent) for id_, sent in recorder.sent if id_ in acknowledged and acknowledged[id_] < sent]
     assert not late
-    again = await city.rows(
-        "SELECT later.recipient, later.purpose FROM escalation.notice earlier JOIN escalation.notice later"
-        " USING (incident_id, recipient, round) WHERE later.issued_at > earlier.acknowledged_at"
-        " AND earlier.purpose IN ('accountable', 'still_open')"
-        " AND later.purpose IN ('accountable', 'still_open', 'reminder')"
-    )
+    again = [
+        (later.recipient, later.purpose)
+        for earlier in notices
+        for later in notices
+        if (later.incident_id, later.recipient, later.round) == (earlier.incident_id, earlier.recipient, earlier.round)
+        and (earlier.purpose in ASKING and later.purpose in ASKING | {"reminder"})
+        and (earlier.acknowledged_at is not None and later.issued_at > earlier.acknowledged_at)
+    ]
     assert not again, "asked again in the round in which they had answered"
 
 
 async def events_are_numbered_without_a_gap(city: City) -> None:
-    gaps = await city.rows(
-        "SELECT incident_id FROM (SELECT incident_id, (convert_from(body, 'UTF8')::jsonb #>> '{data,sequence}')::int"
-        " AS number, row_number() OVER (PARTITION BY incident_id ORDER BY position) AS place FROM escalation.timeline"
-        " WHERE incident_id IS NOT NULL) e WHERE number <> place"
-    )
-    assert not gaps
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for event in sorted(await stored(city, Event), key=lambda e: e.position):
+        if event.incident_id is not None:
+            numbers[event.incident_id].append(event.data["sequence"])
+    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())

@@ -31,7 +31,7 @@ from shared.messaging import ESCALATION, Outgoing, Relay
 from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
 from tests.integration.stored.looking import commits_of_reports, reports_as_received, stored_in
-from tests.integration.stored.records import Owed, Received, Record, Reporter
+from tests.integration.stored.records import IntakeOutgoing, Received, Record, Reporter
 from tests.unit.intake.sample import AT, DESK, body
 
 
@@ -52,7 +52,7 @@ async def count(house: House, kind: type[Record]) -> int:
 
 
 async def outgoing(house: House) -> list[ReportReceived]:
-    events = [parse(row.body) for row in await stored_in(house.database, Owed)]
+    events = [parse(row.body) for row in await stored_in(house.database, IntakeOutgoing)]
     assert all(isinstance(e, ReportReceived) for e in events)
     return [e for e in events if isinstance(e, ReportReceived)]
 
@@ -105,7 +105,7 @@ async def test_concurrent_reports_share_commits_and_each_is_stored_once(house: H
     assert Counter(a.status_code for a in answers) == {201: 200, 200: 400}
     receipts = {(a.json()["report_id"], a.json()["receipt"]) for a in answers}
     assert len(receipts) == 200, "every answer for one report tells the same receipt"
-    assert len({e.subject for e in await outgoing(house)}) == await count(house, Owed) == 200
+    assert len({e.subject for e in await outgoing(house)}) == await count(house, IntakeOutgoing) == 200
     assert await commits_of_reports(house.database) <= 60
 
 
@@ -175,7 +175,7 @@ async def test_two_replicas_accept_each_report_once(house: House) -> None:
     answer = await batch
     won = sum(not isinstance(f, BaseException) for f in found)
     assert all(isinstance(f, Problem) and f.status == 409 for f in found if isinstance(f, BaseException))
-    assert answer.json()["accepted"] + won == await count(house, Received) == await count(house, Owed) == 300
+    assert answer.json()["accepted"] + won == await count(house, Received) == await count(house, IntakeOutgoing) == 300
 
 
 async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> None:
@@ -187,7 +187,7 @@ async def test_one_row_that_the_database_refuses_fails_alone(house: House) -> No
     refused = found[7]
     assert isinstance(refused, Problem)
     assert refused.status == 503
-    assert await count(house, Received) == await count(house, Owed) == 19
+    assert await count(house, Received) == await count(house, IntakeOutgoing) == 19
 
 
 async def test_a_database_that_is_away_answers_503_and_works_again_when_it_is_back(house: House) -> None:
@@ -257,7 +257,7 @@ async def test_a_thousand_reports_at_once(house: House) -> None:
     desk = await house.client("desk")
     answer = await desk.post("/reports:batch", json=[body(report_id=f"r{n}") for n in range(1_000)])
     assert answer.json()["accepted"] == 1_000
-    assert await count(house, Owed) == 1_000
+    assert await count(house, IntakeOutgoing) == 1_000
     too_many = await desk.post("/reports:batch", content=b"{}\n" * 1_001)
     assert too_many.status_code == 413
     too_many = await desk.post("/reports:batch", content=b"[" + b"1," * 1_000 + b"1]")
@@ -271,7 +271,7 @@ async def test_the_reporter_is_sealed_and_leaves_intake_in_no_form(house: House)
     words = ["Trần Thị Mẫu".encode(), b"912345678", b"912 345 678"]
     (reports,) = await reports_as_received(house.database)
     dumped = orjson.dumps([[str(column) for column in report.values()] for report in reports])
-    bodies = [event.body for event in await stored_in(house.database, Owed)]
+    bodies = [event.body for event in await stored_in(house.database, IntakeOutgoing)]
     (kept,) = await stored_in(house.database, Reporter)
     receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
     for place in [dumped, *bodies, kept.sealed, receipt.content, answer.content]:

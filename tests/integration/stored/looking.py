@@ -1,5 +1,6 @@
 """What is in a city's database, for tests of what was done to it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -42,17 +43,14 @@ async def still_asked(city: City) -> list[str]:
 
 async def told_outside_their_tenure(city: City) -> list[tuple[str, str, str]]:
     """Recipient, purpose and post of each notice to a person who, as was known then, did not hold the post."""
-    tenures = await stored(city, Tenure)
+    held: dict[tuple[str, str], list[Tenure]] = defaultdict(list)
+    for tenure in await stored(city, Tenure):
+        held[tenure.holder_id, tenure.post].append(tenure)
     return [
-        (notice.recipient, notice.purpose, post)
-        for notice in await stored(city, Notice)
-        for post in notice.posts
-        if notice.recipient not in OFFICES
-        and not any(
-            t.covers(notice.issued_at, notice.issued_at)
-            for t in tenures
-            if (t.holder_id, t.post) == (notice.recipient, post)
-        )
+        (n.recipient, n.purpose, post)
+        for n in await stored(city, Notice)
+        for post in n.posts
+        if n.recipient not in OFFICES and not any(t.covers(n.issued_at, n.issued_at) for t in held[n.recipient, post])
     ]
 
 

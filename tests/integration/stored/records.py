@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import ColumnElement, FromClause, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.store import tables
 from services.intake import store as intake
 from services.ledger.store import tables as ledger
@@ -59,7 +60,7 @@ class Incident(Record):
     occurred_at: datetime
     latitude: float | None
     longitude: float | None
-    state: str
+    state: State
     outcome: str
     limb: str | None
     severity: int | None
@@ -148,6 +149,16 @@ class Event(Record):
         return orjson.loads(self.body)["data"]
 
 
+@dataclass(frozen=True)
+class Outgoing(Record):
+    """An event that escalation still owes to somebody."""
+
+    source = tables.outbox.rows
+    order = ("seq",)
+
+    event_id: str
+
+
 # --- escalation: who is told, and when what falls due ---
 
 
@@ -191,6 +202,8 @@ class Delivery(Record):
     finished_at: datetime | None
 
 
+ASKING = frozenset({"accountable", "still_open"})
+"""Purposes of a notice that its recipient is to acknowledge."""
 WAITING = frozenset({"queued", "sending", "failed"})
 """States of a delivery that is still to go out."""
 
@@ -283,7 +296,7 @@ class Received(Record):
 
 
 @dataclass(frozen=True)
-class Owed(Record):
+class IntakeOutgoing(Record):
     """An event that intake still owes to somebody."""
 
     source = intake.outbox.rows
