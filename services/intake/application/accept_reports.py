@@ -77,21 +77,22 @@ class ReportAcceptance:
 
     async def _commit(self, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
         """One outcome a draft. A draft that the database refuses fails alone."""
-        outcomes: dict[int, Accepted | Problem] = {}
+        unknown = Problem(503, UNKNOWN, headers={"Retry-After": "1"})
+        outcomes: list[Accepted | Problem] = [unknown] * len(drafts)
 
-        async def store_all(batch: Sequence[Draft]) -> None:
-            found = _outcomes(batch, await self._store(batch))
-            outcomes.update((id(draft), outcome) for draft, outcome in zip(batch, found, strict=True))
+        async def commit_some(places: Sequence[int]) -> None:
+            batch = [drafts[place] for place in places]
+            for place, outcome in zip(places, _outcomes(batch, await self._store(batch)), strict=True):
+                outcomes[place] = outcome
 
-        async def refuse(_: Draft, error: Exception) -> None:
+        async def refuse(_: int, error: Exception) -> None:
             log.warning("report not committed", error=type(error).__name__)
 
         try:
-            await work_in_halves(drafts, store_all, refuse, is_transient)
+            await work_in_halves(range(len(drafts)), commit_some, refuse, is_transient)
         except Exception as error:
-            log.warning("reports not committed", count=len(drafts) - len(outcomes), error=type(error).__name__)
-        unknown = Problem(503, UNKNOWN, headers={"Retry-After": "1"})
-        return [outcomes.get(id(draft), unknown) for draft in drafts]
+            log.warning("reports not committed", count=outcomes.count(unknown), error=type(error).__name__)
+        return outcomes
 
     async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:
         """Store the new ones in one transaction, with their events. Of one id in two drafts the first counts."""
