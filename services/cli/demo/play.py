@@ -35,7 +35,9 @@ async def play_sample(system: SampleSystem, done: Path) -> int:
             result = await night.play(sample, lambda: progress.advance(task))
     verification = await _verify(system, tokens)
     delivered = await asyncio.to_thread(_delivered_notices, system.settings.data / "outbox.ndjson")
-    code = _print_result(console, result, delivered, verification)
+    problems = _find_problems(result, delivered, verification)
+    _print_result(console, result, problems, delivered, verification)
+    code = 0 if verification.is_verified and not problems else 1
     await asyncio.to_thread(done.write_text, json.dumps({"code": code}))
     return code
 
@@ -53,13 +55,17 @@ def _delivered_notices(file: Path) -> set[str]:
     return {s["notice_id"] for s in sent if s["purpose"] in COUNTED_PURPOSES and not s["exercise"]}
 
 
-def _print_result(console: Console, result: NightResult, delivered: set[str], verification: Verification) -> int:
-    """Returns the exit code."""
-    problems = [
+def _find_problems(result: NightResult, delivered: set[str], verification: Verification) -> list[str]:
+    return [
         *result.differences,
         *(f"notice {notice_id} did not reach its channel" for notice_id in sorted(result.notices - delivered)),
         *(f"ledger: {failure}" for failure in verification.failures),
     ]
+
+
+def _print_result(
+    console: Console, result: NightResult, problems: list[str], delivered: set[str], verification: Verification
+) -> None:
     for problem in problems:
         console.print(f"[red]differs[/red] {problem}", soft_wrap=True)
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(result.outcomes.items()))
@@ -71,4 +77,3 @@ def _print_result(console: Console, result: NightResult, delivered: set[str], ve
         soft_wrap=True,
         highlight=False,
     )
-    return 0 if verification.is_verified and not problems else 1
