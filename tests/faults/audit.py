@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import func, select
 
 from services.cli.verify_ledger import verify_ledger
 from services.escalation.domain.notices.message import LEASE
 from services.escalation.domain.rules.replay import replay
-from services.escalation.store import decisions, directory, timers
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
+from services.escalation.store import directory, timers
 from services.escalation.store import tables as escalation_tables
 from services.intake.store import outbox as intake_outbox
 from services.ledger.app import load_signer
@@ -21,15 +21,17 @@ from shared import messaging
 from shared.database import connect
 from shared.http.identity import Principal
 from shared.messaging import ESCALATION, INTAKE, is_transient
-from tests.faults.invariants import ENTRIES_ABOUT, PROMISES, RECORDED
+from tests.faults.invariants import PROMISES, unequal_records
+from tests.faults.kept import Kept, kept
 from tests.faults.load import Load
 from tests.faults.stack import House
+from tests.integration.stored.looking import deliveries_waiting, stored_in
+from tests.integration.stored.records import Entry
 
 SHOWN = 5
 """Examples of a broken promise that are named; the rest are counted."""
 A_MOMENT = timedelta(seconds=3)
 """In which escalation can be ended before more falls due."""
-WAITING = text("SELECT count(*) FROM escalation.delivery WHERE state IN ('queued', 'sending', 'failed')")
 EXPLAINED = frozenset(
     {
         "BusyLoadingError",
@@ -53,17 +55,19 @@ async def findings(house: House, load: Load, at: datetime) -> list[str]:
     engine = connect(str(house.settings.database_url))
     try:
         async with engine.connect() as connection:
-            found = [
-                *await _lost(connection, load),
-                *await _broken_promises(connection, at),
-                *await _unequal_records(connection),
-                *await _untold(connection, house),
-                *await _told_after_all(connection, load.people.acknowledged),
-                *await _unlike_computed_again(connection),
-            ]
+            found = await kept(connection, at)
+            books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
     finally:
         await engine.dispose()
-    return [*found, *_mistakes(house), *await _unverified(house)]
+    return [
+        *_lost(found, load),
+        *_broken_promises(found),
+        *_untold(found, await _written(house)),
+        *_told_after_all(found, load.people.acknowledged),
+        *_unlike_computed_again(found, books),
+        *_mistakes(house),
+        *await _unverified(house),
+    ]
 
 
 async def unsettled(house: House) -> list[str]:
@@ -80,10 +84,10 @@ async def unsettled(house: House) -> list[str]:
         async with engine.connect() as connection:
             if not await timers.is_idle(connection, house.now() + A_MOMENT):
                 found.append("a deadline falls due, or a delivery does")
-            if waiting := await connection.scalar(WAITING):
+            if waiting := await deliveries_waiting(connection):
                 found.append(f"{waiting} deliveries wait or are under way")
             for _, outbox in outboxes:
-                if left := await connection.scalar(text(f"SELECT count(*) FROM {outbox.rows.fullname}")):
+                if left := await connection.scalar(select(func.count()).select_from(outbox.rows)):
                     found.append(f"{outbox.rows.fullname} still has {left} events that everybody should have")
         return found
     finally:
@@ -112,13 +116,11 @@ async def until_recovered(house: House, seconds: float) -> None:
         raise AssertionError(f"not recovered after {seconds:.0f} s: {'; '.join(left)}") from None
 
 
-async def _lost(connection: AsyncConnection, load: Load) -> list[str]:
+def _lost(kept: Kept, load: Load) -> list[str]:
     people = load.people
-    stored = set(await connection.scalars(text("SELECT report_id FROM escalation.report")))
-    seen = set(
-        await connection.scalars(text("SELECT notice_id FROM escalation.notice WHERE acknowledged_at IS NOT NULL"))
-    )
-    said = set(await connection.scalars(text("SELECT reason FROM escalation.finding")))
+    stored = {report.report_id for report in kept.reports}
+    seen = {notice.notice_id for notice in kept.notices if notice.acknowledged_at is not None}
+    said = {finding.reason for finding in kept.findings}
     return [
         *_named("report {} was accepted and has no incident", load.accepted - stored),
         *_named("report {} has an incident, but no sender was told that it was accepted", stored - load.accepted),
@@ -127,61 +129,37 @@ async def _lost(connection: AsyncConnection, load: Load) -> list[str]:
     ]
 
 
-async def _broken_promises(connection: AsyncConnection, now: datetime) -> list[str]:
-    found: list[str] = []
-    for promise, query in PROMISES.items():
-        parameters = {"now": now} if ":now" in query else {}
-        rows = await connection.scalars(text(query.replace("::", "\\:\\:")), parameters)
-        found += _named(promise, list(rows))
-    return found
+def _broken_promises(kept: Kept) -> list[str]:
+    broken = [*((promise, finder(kept)) for promise, finder in PROMISES.items()), *unequal_records(kept)]
+    return [line for promise, items in broken for line in _named(promise, items)]
 
 
-async def _unequal_records(connection: AsyncConnection) -> list[str]:
-    found: list[str] = []
-    for kind, (key, query) in RECORDED.items():
-        rows = list(await connection.scalars(text(query)))
-        entries = await connection.scalars(ENTRIES_ABOUT, {"key": key, "kind": kind})
-        recorded = Counter(entries)
-        twice = [id_ for id_, count in recorded.items() if count > 1]
-        found += _named(f"{key} {{}} has no {kind} in the ledger", set(rows) - recorded.keys())
-        found += _named(f"{key} {{}} has a {kind} in the ledger and is not stored", recorded.keys() - set(rows))
-        found += _named(f"{key} {{}} has more than one {kind} in the ledger", twice)
-    return found
-
-
-async def _untold(connection: AsyncConnection, house: House) -> list[str]:
+def _untold(kept: Kept, written: Counter[str]) -> list[str]:
     """Against the file of the channel: what was sent is there, and no more often than it was tried."""
-    deliveries = {
-        row.delivery_id: row
-        for row in await connection.execute(text("SELECT delivery_id, state, attempts FROM escalation.delivery"))
-    }
-    lines = await _written(house)
-    sent = {id_ for id_, row in deliveries.items() if row.state == "sent"}
-    too_often = {id_ for id_, count in lines.items() if id_ in deliveries and count > deliveries[id_].attempts}
+    attempts = {delivery.delivery_id: delivery.attempts for delivery in kept.deliveries}
+    sent = {delivery.delivery_id for delivery in kept.deliveries if delivery.state == "sent"}
+    too_often = {id_ for id_, count in written.items() if id_ in attempts and count > attempts[id_]}
     return [
-        *_named("delivery {} counts as sent and reached nobody", sent - lines.keys()),
-        *_named("delivery {} reached somebody and was never queued", lines.keys() - deliveries.keys()),
+        *_named("delivery {} counts as sent and reached nobody", sent - written.keys()),
+        *_named("delivery {} reached somebody and was never queued", written.keys() - attempts.keys()),
         *_named("delivery {} reached somebody more often than it was tried", too_often),
     ]
 
 
-async def _told_after_all(connection: AsyncConnection, acknowledged: Mapping[str, datetime]) -> list[str]:
+def _told_after_all(kept: Kept, acknowledged: Mapping[str, datetime]) -> list[str]:
     """Begun after somebody had heard that the notice is acknowledged; what was under way by then may still arrive."""
-    rows = await connection.execute(
-        text("SELECT delivery_id, notice_id, next_at FROM escalation.delivery WHERE state = 'sent'")
-    )
     late = [
-        row.delivery_id
-        for row in rows
-        if row.notice_id in acknowledged and row.next_at - LEASE > acknowledged[row.notice_id]
+        delivery.delivery_id
+        for delivery in kept.deliveries
+        if delivery.state == "sent"
+        and delivery.notice_id in acknowledged
+        and delivery.next_at - LEASE > acknowledged[delivery.notice_id]
     ]
     return _named("delivery {} was begun after its notice was acknowledged", late)
 
 
-async def _unlike_computed_again(connection: AsyncConnection) -> list[str]:
-    books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
-    rows = [row async for row in decisions.every(connection)]
-    replayed = [replay(row.decision_id, row.inputs, row.record, books) for row in rows]
+def _unlike_computed_again(kept: Kept, books: Mapping[str, AdoptedRulebook]) -> list[str]:
+    replayed = [replay(made.decision_id, made.inputs, made.record, books) for made in kept.decisions]
     return _named("decision {} is another when computed again", (r.decision_id for r in replayed if not r.equal))
 
 
@@ -214,11 +192,9 @@ def _named(promise: str, broken: Iterable[Any]) -> list[str]:
 async def counts(house: House) -> dict[str, int]:
     """How often each kind of event happened, for the printed summary; and how many deliveries came out twice."""
     engine = connect(str(house.settings.database_url))
-    async with engine.connect() as connection:
-        rows = await connection.execute(text("SELECT kind, count(*) FROM ledger.entry GROUP BY 1 ORDER BY 1"))
-        found = {row.kind: int(row[1]) for row in rows}
+    kinds = Counter(entry.kind for entry in await stored_in(engine, Entry))
     await engine.dispose()
-    return found | {"sent again": sum(count > 1 for count in (await _written(house)).values())}
+    return dict(sorted(kinds.items())) | {"sent again": sum(count > 1 for count in (await _written(house)).values())}
 
 
 async def _written(house: House) -> Counter[str]:

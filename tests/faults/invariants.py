@@ -1,162 +1,280 @@
-"""Promises about a city's records, each as a query that returns what breaks it."""
+"""Promises about a city's records, each a sentence and a function that finds what breaks it."""
 
-from sqlalchemy import text
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
 
-# Each query returns what breaks the promise that it stands for.
-PROMISES = {
-    "the receipt of report {} names another incident than escalation, or none": """
-        SELECT r.report_id FROM intake.report r LEFT JOIN escalation.report e USING (report_id)
-        WHERE e.incident_id IS DISTINCT FROM r.incident OR e.event_id IS DISTINCT FROM r.event_id
-    """,
-    "escalation knows report {}, which intake never accepted": """
-        SELECT e.report_id FROM escalation.report e LEFT JOIN intake.report r USING (report_id)
-        WHERE r.report_id IS NULL
-    """,
-    "the reports of incident {} are not numbered from 1 without a gap": """
-        SELECT incident_id FROM escalation.report GROUP BY incident_id
-        HAVING (min(position), max(position), count(DISTINCT position)) <> (1, count(*), count(*))
-    """,
-    "the decisions of incident {} are not numbered from 1 without a gap, or there is none": """
-        SELECT i.incident_id FROM escalation.incident i LEFT JOIN escalation.decision d USING (incident_id)
-        GROUP BY i.incident_id
-        HAVING (min(d.number), max(d.number), count(DISTINCT d.number)) IS DISTINCT FROM (1, count(*), count(*))
-    """,
-    "decision {} is not linked to the one before it": """
-        SELECT d.decision_id FROM escalation.decision d LEFT JOIN escalation.decision p
-            ON p.incident_id = d.incident_id AND p.number = d.number - 1
-        WHERE d.previous_id IS DISTINCT FROM p.decision_id
-    """,
-    "incident, recipient, purpose, round and post {} have more than one notice": """
-        SELECT (incident_id, recipient, purpose, round, post)::text FROM escalation.notice
-            LEFT JOIN LATERAL unnest(posts) AS post ON true
-        WHERE purpose NOT IN ('closure', 'vacancy', 'unit_split', 'not_acknowledged', 'exhausted')
-        GROUP BY incident_id, recipient, purpose, round, post HAVING count(*) > 1
-    """,
-    "of incident, office, round and post {} more notices say that nobody answered than people were asked": """
-        SELECT (n.incident_id, recipient, round, post)::text FROM escalation.notice n, unnest(posts) AS post
-        WHERE purpose = 'not_acknowledged'
-        GROUP BY n.incident_id, recipient, round, post
-        HAVING count(*) > (SELECT count(*) FROM escalation.notice asked WHERE asked.incident_id = n.incident_id
-            AND asked.round = n.round AND asked.purpose IN ('accountable', 'still_open') AND post = ANY (asked.posts))
-    """,
-    # Needless: acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for
-    # it any more, or about nobody answering where somebody has.
-    "delivery {} is neither sent nor needless": """
-        SELECT d.delivery_id FROM escalation.delivery d JOIN escalation.notice n USING (notice_id)
-        WHERE d.state <> 'sent' AND NOT (d.state = 'cancelled' AND (
-            n.acknowledged_at IS NOT NULL
-            OR EXISTS (SELECT FROM escalation.finding f WHERE f.incident_id = n.incident_id
-                AND f.kind IN ('dismissal', 'merge', 'hand_off', 'closure') AND f.made_at <= d.finished_at)
-            OR EXISTS (SELECT FROM escalation.decision later JOIN escalation.decision first USING (incident_id)
-                WHERE first.decision_id = n.decision_id AND later.number > first.number AND NOT EXISTS (
-                    SELECT FROM jsonb_array_elements(convert_from(later.record, 'UTF8')::jsonb -> 'parties') AS party
-                    WHERE coalesce(party -> 'deputy', party -> 'present') ->> 'holder_id' = n.recipient))
-            OR (n.purpose IN ('not_acknowledged', 'exhausted') AND EXISTS (SELECT FROM escalation.notice other
-                WHERE other.incident_id = n.incident_id AND other.acknowledged_at <= d.finished_at))
-        ))
-    """,
-    "deadline {} has passed and nothing was done": """
-        SELECT deadline_id FROM escalation.deadline WHERE state = 'pending' AND due_at <= :now
-    """,
-    "incident {} is open and nothing will fall due for it": """
-        SELECT i.incident_id FROM escalation.incident i
-        WHERE i.state NOT IN ('closed', 'dismissed', 'merged', 'handed_off') AND NOT EXISTS (
-            SELECT FROM escalation.deadline d WHERE d.incident_id = i.incident_id AND d.state = 'pending')
-    """,
-    "incident {} has ended and something still falls due for it": """
-        SELECT DISTINCT i.incident_id FROM escalation.incident i JOIN escalation.deadline d USING (incident_id)
-        WHERE i.state IN ('closed', 'dismissed', 'merged', 'handed_off') AND d.state = 'pending'
-    """,
-    # What fell due after its person had left, or when the chain had ended already, has no step of its own.
-    "deadline {} passed without a step up": """
-        SELECT d.deadline_id FROM escalation.deadline d
-        WHERE d.kind IN ('acknowledge', 'review') AND d.state = 'passed' AND NOT EXISTS (
-            SELECT FROM escalation.timeline t WHERE t.incident_id = d.incident_id AND (
-                t.type LIKE '%chain.exhausted%' OR (t.type LIKE '%step.raised%'
-                AND (convert_from(t.body, 'UTF8')::jsonb #>> '{data,due_at}')::timestamptz = d.due_at))
-        ) AND NOT EXISTS (SELECT FROM escalation.deadline change WHERE change.incident_id = d.incident_id
-            AND change.kind = 'directory' AND change.state = 'passed')
-    """,
-    "incident and due time {} have more steps up than deadlines": """
-        SELECT (t.incident_id, t.due_at)::text FROM (
-            SELECT incident_id, (convert_from(body, 'UTF8')::jsonb #>> '{data,due_at}')::timestamptz AS due_at
-            FROM escalation.timeline WHERE type LIKE '%step.raised%'
-        ) t GROUP BY t.incident_id, t.due_at HAVING count(*) > (
-            SELECT count(*) FROM escalation.deadline d WHERE d.incident_id = t.incident_id AND d.due_at = t.due_at
-            AND d.kind IN ('acknowledge', 'review') AND d.state = 'passed')
-    """,
-    "the chain of incident, reason and round {} ended more than once": """
-        SELECT (incident_id, said ->> 'reason', said ->> 'round')::text FROM (
-            SELECT incident_id, convert_from(body, 'UTF8')::jsonb -> 'data' AS said
-            FROM escalation.timeline WHERE type LIKE '%chain.exhausted%'
-        ) t GROUP BY incident_id, said ->> 'reason', said ->> 'round' HAVING count(*) > 1
-    """,
-    "incident {} is in a round for which nothing lapsed, was reopened or decided anew": """
-        SELECT i.incident_id FROM escalation.incident i WHERE i.round > 1
-            + (SELECT count(*) FROM escalation.deadline d WHERE d.incident_id = i.incident_id
-                AND d.kind = 'lapse' AND d.state = 'passed')
-            + (SELECT count(*) FROM escalation.finding f WHERE f.incident_id = i.incident_id AND f.kind = 'reopening')
-            + (SELECT count(*) - 1 FROM escalation.decision d WHERE d.incident_id = i.incident_id)
-    """,
-    "what was said of an incident is recorded more than once: {}": """
-        SELECT reason FROM escalation.finding WHERE reason IS NOT NULL
-        GROUP BY incident_id, kind, reason HAVING count(*) > 1
-    """,
-    "event {} is more than once in the timeline": """
-        SELECT event_id FROM escalation.timeline GROUP BY event_id HAVING count(*) > 1
-    """,
-    "event {} is in the timeline and not in the ledger": """
-        SELECT event_id FROM escalation.timeline t WHERE NOT EXISTS (
-            SELECT FROM ledger.entry e WHERE e.event_id = t.event_id)
-    """,
-    "event {} of escalation is in the ledger and not in the timeline": """
-        SELECT event_id FROM ledger.entry e WHERE e.kind <> 'report.received' AND NOT EXISTS (
-            SELECT FROM escalation.timeline t WHERE t.event_id = e.event_id)
-    """,
-    "report {} has not exactly one entry in the ledger": """
-        SELECT r.report_id FROM intake.report r LEFT JOIN ledger.entry e
-            ON e.event_id = r.event_id AND e.kind = 'report.received'
-        GROUP BY r.report_id HAVING count(e.idx) <> 1
-    """,
-    "the ledger has a report.received {} that intake does not know": """
-        SELECT e.event_id FROM ledger.entry e LEFT JOIN intake.report r USING (event_id)
-        WHERE e.kind = 'report.received' AND r.event_id IS NULL
-    """,
-    # An incident numbers its events itself, so a gap here is an event that got lost on its way to the ledger.
-    "the events of incident {} are not in the ledger from 1 to its last, each once": """
-        SELECT i.incident_id FROM escalation.incident i LEFT JOIN (
-            SELECT incident, (convert_from(body, 'UTF8')::jsonb #>> '{data,sequence}')::int AS sequence
-            FROM ledger.entry WHERE incident IS NOT NULL
-        ) e ON e.incident = i.incident_id
-        GROUP BY i.incident_id, i.sequence
-        HAVING (min(e.sequence), max(e.sequence), count(DISTINCT e.sequence), count(*))
-            IS DISTINCT FROM (1, i.sequence, i.sequence, i.sequence)
-    """,
-    "the ledger has events of incident {}, which escalation does not know": """
-        SELECT e.incident FROM ledger.entry e LEFT JOIN escalation.incident i ON i.incident_id = e.incident
-        WHERE e.incident IS NOT NULL AND i.incident_id IS NULL
-    """,
-    "an event of service {} is dead": """
-        SELECT 'intake' FROM intake.dead_letter UNION ALL SELECT 'escalation' FROM escalation.dead_letter
-        UNION ALL SELECT 'ledger' FROM ledger.dead_letter
-    """,
-}
+from services.escalation.domain.incidents.lifecycle import FINAL
+from tests.faults.kept import Kept, grouped
+from tests.integration.stored.records import ASKING, Delivery, DueTime, Event, Notice
 
-# Rows of a table, and the ledger's entries about them: one entry each, and no entry more.
-RECORDED = {
-    "decision.made": ("decision_id", "SELECT decision_id FROM escalation.decision"),
-    "notice.issued": ("notice_id", "SELECT notice_id FROM escalation.notice"),
-    "delivery.finished": ("delivery_id", "SELECT delivery_id FROM escalation.delivery WHERE state = 'sent'"),
-    "acknowledgement.recorded": (
-        "notice_id",
-        "SELECT notice_id FROM escalation.notice WHERE acknowledged_at IS NOT NULL",
-    ),
-    "%": ("finding_id", "SELECT finding_id FROM escalation.finding"),
-    "tenure.recorded": ("tenure_id", "SELECT tenure_id FROM escalation.tenure"),
-    "rulebook.adopted": ("version", "SELECT version FROM escalation.rulebook"),
-}
-ENTRIES_ABOUT = text("""
-    SELECT convert_from(body, 'UTF8')\\:\\:jsonb #>> ARRAY['data', :key] FROM ledger.entry
-    WHERE kind LIKE :kind AND convert_from(body, 'UTF8')\\:\\:jsonb #> ARRAY['data', :key] IS NOT NULL
-    AND convert_from(body, 'UTF8')\\:\\:jsonb #>> '{data,withdrawn}' IS DISTINCT FROM 'true'
-""")
+Finder = Callable[[Kept], Iterable[Any]]
+PROMISES: dict[str, Finder] = {}
+
+
+def promise(broken: str) -> Callable[[Finder], Finder]:
+    """`broken`: what is said of each item that the function finds."""
+
+    def kept_as(finder: Finder) -> Finder:
+        PROMISES[broken] = finder
+        return finder
+
+    return kept_as
+
+
+def twice(items: Iterable[Any]) -> list[Any]:
+    return [item for item, count in Counter(items).items() if count > 1]
+
+
+def not_from_one(numbers: Iterable[int]) -> bool:
+    """Whether there are none, or they are not 1, 2, 3 and so on, each once."""
+    found = sorted(numbers)
+    return not found or found != list(range(1, len(found) + 1))
+
+
+# --- reports and decisions ---
+
+
+@promise("the receipt of report {} names another incident than escalation, or none")
+def _receipts(kept: Kept) -> Iterator[str]:
+    known = {r.report_id: (r.incident_id, r.event_id) for r in kept.reports}
+    return (r.report_id for r in kept.received if known.get(r.report_id) != (r.incident, r.event_id))
+
+
+@promise("escalation knows report {}, which intake never accepted")
+def _unaccepted(kept: Kept) -> set[str]:
+    return {r.report_id for r in kept.reports} - {r.report_id for r in kept.received}
+
+
+@promise("the reports of incident {} are not numbered from 1 without a gap")
+def _report_numbers(kept: Kept) -> Iterator[str]:
+    by_incident = grouped(kept.reports, lambda report: report.incident_id)
+    return (incident for incident, found in by_incident.items() if not_from_one(r.position for r in found))
+
+
+@promise("the decisions of incident {} are not numbered from 1 without a gap, or there is none")
+def _decision_numbers(kept: Kept) -> Iterator[str]:
+    ids = (incident.incident_id for incident in kept.incidents)
+    return (id_ for id_ in ids if not_from_one(d.number for d in kept.decisions_of[id_]))
+
+
+@promise("decision {} is not linked to the one before it")
+def _links(kept: Kept) -> Iterator[str]:
+    ids = {(d.incident_id, d.number): d.decision_id for d in kept.decisions}
+    return (d.decision_id for d in kept.decisions if d.previous_id != ids.get((d.incident_id, d.number - 1)))
+
+
+# --- notices and deliveries ---
+
+
+@promise("incident, recipient, purpose, round and post {} have more than one notice")
+def _notices_once(kept: Kept) -> list[Any]:
+    again = {"closure", "vacancy", "unit_split", "not_acknowledged", "exhausted"}
+    return twice(
+        (n.incident_id, n.recipient, n.purpose, n.round, post)
+        for n in kept.notices
+        if n.purpose not in again
+        for post in n.posts or (None,)
+    )
+
+
+@promise("of incident, office, round and post {} more notices say that nobody answered than people were asked")
+def _nobody_answered(kept: Kept) -> Iterator[Any]:
+    asked = Counter((n.incident_id, n.round, post) for n in kept.notices if n.purpose in ASKING for post in n.posts)
+    said = Counter(
+        (n.incident_id, n.recipient, n.round, post)
+        for n in kept.notices
+        if n.purpose == "not_acknowledged"
+        for post in n.posts
+    )
+    return (key for key, count in said.items() if count > asked[key[0], key[2], key[3]])
+
+
+@promise("delivery {} is neither sent nor needless")
+def _undelivered(kept: Kept) -> Iterator[str]:
+    left = (d for d in kept.deliveries if d.state != "sent")
+    return (d.delivery_id for d in left if not (d.state == "cancelled" and _is_needless(kept, d)))
+
+
+def _is_needless(kept: Kept, delivery: Delivery) -> bool:
+    """Acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for it any
+    more, or about nobody answering where somebody has."""
+    notice, at = kept.notice[delivery.notice_id], delivery.finished_at
+    id_ = delivery.incident_id
+    ends = {"dismissal", "merge", "hand_off", "closure"}
+    return (
+        notice.acknowledged_at is not None
+        or any(f.kind in ends and at is not None and f.made_at <= at for f in kept.findings_of[id_])
+        or _answers_no_more(kept, notice)
+        or (
+            notice.purpose in {"not_acknowledged", "exhausted"}
+            and any(n.acknowledged_at and at is not None and n.acknowledged_at <= at for n in kept.notices_of[id_])
+        )
+    )
+
+
+def _answers_no_more(kept: Kept, notice: Notice) -> bool:
+    made = kept.decisions_of[notice.incident_id]
+    numbers = [d.number for d in made if d.decision_id == notice.decision_id]
+    later = [d for d in made if numbers and d.number > numbers[0]]
+    return any(notice.recipient not in map(_acting, d.said["parties"]) for d in later)
+
+
+def _acting(party: dict[str, Any]) -> str | None:
+    who = party.get("deputy") or party.get("present")
+    return who["holder_id"] if who else None
+
+
+# --- what falls due ---
+
+
+@promise("deadline {} has passed and nothing was done")
+def _forgotten(kept: Kept) -> Iterator[str]:
+    return (d.deadline_id for d in kept.due_times if d.state == "pending" and d.due_at <= kept.at)
+
+
+@promise("incident {} is open and nothing will fall due for it")
+def _unwatched(kept: Kept) -> Iterator[str]:
+    still_open = (i.incident_id for i in kept.incidents if i.state not in FINAL)
+    return (id_ for id_ in still_open if not _pending(kept, id_))
+
+
+@promise("incident {} has ended and something still falls due for it")
+def _watched_in_vain(kept: Kept) -> Iterator[str]:
+    ended = (i.incident_id for i in kept.incidents if i.state in FINAL)
+    return (id_ for id_ in ended if _pending(kept, id_))
+
+
+def _pending(kept: Kept, incident: str) -> bool:
+    return any(d.state == "pending" for d in kept.due_times_of[incident])
+
+
+def _passed(due_times: Iterable[DueTime], *kinds: str) -> list[DueTime]:
+    return [d for d in due_times if d.state == "passed" and d.kind in kinds]
+
+
+def _said(kept: Kept, what: str) -> list[Event]:
+    """Events of incidents, of this type."""
+    return [event for event in kept.timeline if event.incident_id is not None and what in event.type]
+
+
+def _steps(kept: Kept) -> Counter[tuple[str | None, datetime]]:
+    """Steps up of each incident and due time."""
+    return Counter((e.incident_id, datetime.fromisoformat(e.data["due_at"])) for e in _said(kept, "step.raised"))
+
+
+@promise("deadline {} passed without a step up")
+def _no_step(kept: Kept) -> Iterator[str]:
+    """What fell due after its person had left, or when the chain had ended already, has no step of its own."""
+    steps, ended = _steps(kept), {event.incident_id for event in _said(kept, "chain.exhausted")}
+    changed = {d.incident_id for d in _passed(kept.due_times, "directory")}
+    due = (d for d in _passed(kept.due_times, "acknowledge", "review") if d.incident_id not in ended | changed)
+    return (d.deadline_id for d in due if not steps[d.incident_id, d.due_at])
+
+
+@promise("incident and due time {} have more steps up than deadlines")
+def _too_many_steps(kept: Kept) -> Iterator[Any]:
+    passed: Counter[tuple[str | None, datetime]] = Counter(
+        (d.incident_id, d.due_at) for d in _passed(kept.due_times, "acknowledge", "review")
+    )
+    return (key for key, count in _steps(kept).items() if count > passed[key])
+
+
+@promise("the chain of incident, reason and round {} ended more than once")
+def _chain_ends(kept: Kept) -> list[Any]:
+    return twice((e.incident_id, e.data["reason"], e.data["round"]) for e in _said(kept, "chain.exhausted"))
+
+
+@promise("incident {} is in a round for which nothing lapsed, was reopened or decided anew")
+def _rounds(kept: Kept) -> Iterator[str]:
+    for incident in kept.incidents:
+        id_ = incident.incident_id
+        lapsed = len(_passed(kept.due_times_of[id_], "lapse"))
+        reopened = sum(finding.kind == "reopening" for finding in kept.findings_of[id_])
+        if incident.round > lapsed + reopened + len(kept.decisions_of[id_]):
+            yield id_
+
+
+# --- what is recorded ---
+
+
+@promise("what was said of an incident is recorded more than once: {}")
+def _said_twice(kept: Kept) -> list[str]:
+    return [
+        reason
+        for _, _, reason in twice((f.incident_id, f.kind, f.reason) for f in kept.findings if f.reason is not None)
+    ]
+
+
+@promise("event {} is more than once in the timeline")
+def _events_once(kept: Kept) -> list[str]:
+    return twice(event.event_id for event in kept.timeline)
+
+
+@promise("event {} is in the timeline and not in the ledger")
+def _unrecorded(kept: Kept) -> set[str]:
+    return {event.event_id for event in kept.timeline} - {entry.event_id for entry in kept.entries}
+
+
+@promise("event {} of escalation is in the ledger and not in the timeline")
+def _untimed(kept: Kept) -> set[str]:
+    of_escalation = {entry.event_id for entry in kept.entries if entry.kind != RECEIVED}
+    return of_escalation - {event.event_id for event in kept.timeline}
+
+
+@promise("report {} has not exactly one entry in the ledger")
+def _reports_recorded(kept: Kept) -> Iterator[str]:
+    recorded = Counter(entry.event_id for entry in kept.entries if entry.kind == RECEIVED)
+    return (report.report_id for report in kept.received if recorded[report.event_id] != 1)
+
+
+@promise("the ledger has a report.received {} that intake does not know")
+def _unknown_reports(kept: Kept) -> set[str]:
+    recorded = {entry.event_id for entry in kept.entries if entry.kind == RECEIVED}
+    return recorded - {report.event_id for report in kept.received}
+
+
+@promise("the events of incident {} are not in the ledger from 1 to its last, each once")
+def _sequences(kept: Kept) -> Iterator[str]:
+    """An incident numbers its events itself, so a gap here is an event that got lost on its way to the ledger."""
+    for incident in kept.incidents:
+        numbers = Counter(entry.data.get("sequence") for entry in kept.entries_of[incident.incident_id])
+        if not numbers or numbers != Counter(range(1, incident.sequence + 1)):
+            yield incident.incident_id
+
+
+@promise("the ledger has events of incident {}, which escalation does not know")
+def _unknown_incidents(kept: Kept) -> set[str]:
+    return set(kept.entries_of) - {incident.incident_id for incident in kept.incidents}
+
+
+@promise("an event of service {} is dead")
+def _dead(kept: Kept) -> Iterable[str]:
+    return kept.dead
+
+
+RECEIVED = "report.received"
+
+
+def unequal_records(kept: Kept) -> Iterator[tuple[str, Iterable[str]]]:
+    """Of what is stored, the ledger has one entry each, and no entry more: what is broken, and of what."""
+    yield from _unequal(kept, "decision_id", {d.decision_id for d in kept.decisions}, "decision.made")
+    yield from _unequal(kept, "notice_id", {n.notice_id for n in kept.notices}, "notice.issued")
+    sent = {d.delivery_id for d in kept.deliveries if d.state == "sent"}
+    yield from _unequal(kept, "delivery_id", sent, "delivery.finished")
+    acknowledged = {n.notice_id for n in kept.notices if n.acknowledged_at is not None}
+    yield from _unequal(kept, "notice_id", acknowledged, "acknowledgement.recorded")
+    yield from _unequal(kept, "finding_id", {f.finding_id for f in kept.findings})
+    yield from _unequal(kept, "tenure_id", {t.tenure_id for t in kept.tenures}, "tenure.recorded")
+    yield from _unequal(kept, "version", {r.version for r in kept.rulebooks}, "rulebook.adopted")
+
+
+def _unequal(kept: Kept, key: str, stored: set[str], kind: str | None = None) -> Iterator[tuple[str, Iterable[str]]]:
+    """`kind`: of the entries; any if none is given."""
+    said = (entry.data for entry in kept.entries if kind in (None, entry.kind))
+    recorded = Counter(str(data[key]) for data in said if data.get(key) is not None and not data.get("withdrawn"))
+    what = kind or "event"
+    yield f"{key} {{}} has no {what} in the ledger", stored - recorded.keys()
+    yield f"{key} {{}} has a {what} in the ledger and is not stored", recorded.keys() - stored
+    yield f"{key} {{}} has more than one {what} in the ledger", twice(recorded.elements())

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import RowMapping, Table, func, literal_column, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.store import tables
 from services.intake import store as intake
 from tests.integration.escalation_support import City
-from tests.integration.stored.records import DueTime, Notice, R, Tenure, every
+from tests.integration.stored.records import WAITING, DueTime, Notice, R, Tenure, every
 
 
 async def stored(city: City, kind: type[R], /, **equal: object) -> tuple[R, ...]:
@@ -52,6 +52,12 @@ async def told_outside_their_tenure(city: City) -> list[tuple[str, str, str]]:
         for post in n.posts
         if n.recipient not in OFFICES and not any(t.covers(n.issued_at, n.issued_at) for t in held[n.recipient, post])
     ]
+
+
+async def deliveries_waiting(connection: AsyncConnection) -> int:
+    """How many are still to go out."""
+    query = select(func.count()).where(tables.delivery.c.state.in_(sorted(WAITING)))
+    return (await connection.scalars(query)).one()
 
 
 async def commits_of_reports(engine: AsyncEngine) -> int:

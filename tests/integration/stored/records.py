@@ -6,10 +6,11 @@ The names of tables and columns stand here and in `arranging`, and in no test.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, FromClause, Select, select
+from sqlalchemy import ColumnElement, FromClause, Select, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.incidents.lifecycle import State
@@ -42,6 +43,13 @@ def _query(kind: type[Record], equal: Mapping[str, object]) -> Select[Any]:
 
 def _column(kind: type[Record], name: str) -> ColumnElement[Any]:
     return next(column for column in kind.source.c if column.name == name)
+
+
+async def dead_letters(connection: AsyncConnection) -> list[str]:
+    """The service's name for each event that a service could not handle."""
+    places = {"intake": intake.dead_letter, "escalation": tables.dead_letter, "ledger": ledger.dead_letters}
+    asked = (select(literal(name)).select_from(table) for name, table in places.items())
+    return list(await connection.scalars(union_all(*asked)))
 
 
 # --- escalation: incidents and what was decided ---
@@ -123,7 +131,7 @@ class Decision(Record):
     inputs: Mapping[str, Any]
     made_at: datetime
 
-    @property
+    @cached_property
     def said(self) -> dict[str, Any]:
         """The record, read."""
         return orjson.loads(self.record)
@@ -144,7 +152,7 @@ class Event(Record):
     transaction: int
     position: int
 
-    @property
+    @cached_property
     def data(self) -> dict[str, Any]:
         return orjson.loads(self.body)["data"]
 
@@ -329,7 +337,7 @@ class Entry(Record):
     incident: str | None
     body: bytes
 
-    @property
+    @cached_property
     def data(self) -> dict[str, Any]:
         return orjson.loads(self.body)["data"]
 
