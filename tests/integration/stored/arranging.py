@@ -61,10 +61,12 @@ async def notices_are_to(city: City, recipient: str) -> None:
 
 
 async def notices_are_withdrawn(city: City) -> None:
+    """Every notice, as if its recipient answered for the incident no more."""
     await _run(city, update(notice).values(withdrawn_at=notice.c.issued_at))
 
 
 async def notices_say(city: City, title: str, body: str) -> None:
+    """Every notice has these words, as no rule would put them."""
     await _run(city, update(notice).values(title=title, body=body))
 
 
@@ -121,7 +123,7 @@ Facts = Mapping[str, Any]
 
 
 async def spoil_reports(city: City, *, unit: str | None = None) -> Facts:
-    """Nobody can read the reports of the unit, or any; what they said."""
+    """Nobody can read the reports of the unit, or any. Returns what they said, for `mend_reports`."""
     of_unit = select(incident.c.incident_id).where(_is(incident.c.unit_code, unit))
     spoilt = report.c.incident_id.in_(of_unit)
     async with city.escalation.database.begin() as connection:
@@ -132,6 +134,7 @@ async def spoil_reports(city: City, *, unit: str | None = None) -> Facts:
 
 
 async def mend_reports(city: City, said: Facts) -> None:
+    """They can be read again, and say what they said."""
     each = update(report).where(report.c.report_id == bindparam("id")).values(facts=bindparam("said"))
     async with city.escalation.database.begin() as connection:
         await connection.execute(each, [{"id": id_, "said": facts} for id_, facts in said.items()])
@@ -153,6 +156,7 @@ async def replace_inputs(city: City, decision_id: str, inputs: Mapping[str, Any]
 
 
 async def forget_rulebooks(city: City) -> None:
+    """As if none had ever been adopted."""
     await _run(city, delete(tables.rulebook))
 
 

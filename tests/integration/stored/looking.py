@@ -75,15 +75,18 @@ Rows = list[Sequence[RowMapping]]
 
 
 async def incidents_as_stored(city: City) -> Sequence[RowMapping]:
+    """Every column of every incident."""
     (incidents,) = await _whole(city.escalation.database, tables.incident)
     return incidents
 
 
 async def notices_as_stored(city: City) -> Rows:
+    """All that is known of what was told to whom."""
     return await _whole(city.escalation.database, tables.notice)
 
 
 async def decisions_as_stored(city: City) -> Rows:
+    """Records, and all that they depended on."""
     return await _whole(city.escalation.database, tables.decision)
 
 
@@ -94,6 +97,7 @@ async def directory_and_what_followed(city: City) -> Rows:
 
 
 async def reports_as_received(engine: AsyncEngine) -> Rows:
+    """All that intake keeps of them, but for who reported."""
     return await _whole(engine, intake.report)
 
 

@@ -1,6 +1,6 @@
 """What the services have stored, as tests look at it: one class a table, with the columns that some test asks for.
 
-The names of tables and columns stand here and in `arranging`, and in no test.
+Which tables and columns these are is known in this package, and to no test.
 """
 
 from collections.abc import Mapping, Sequence
