@@ -47,7 +47,7 @@ def _column(kind: type[Record], name: str) -> ColumnElement[Any]:
 
 async def dead_letters(connection: AsyncConnection) -> list[str]:
     """The service's name for each event that a service could not handle."""
-    places = {"intake": intake.dead_letter, "escalation": tables.dead_letter, "ledger": ledger.dead_letters}
+    places = {"intake": intake.dead_letter, "escalation": tables.dead_letter, "ledger": ledger.dead_letter}
     asked = (select(literal(name)).select_from(table) for name, table in places.items())
     return list(await connection.scalars(union_all(*asked)))
 
