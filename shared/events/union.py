@@ -1,0 +1,93 @@
+"""The event types as one union, how they are read and written, and their published schemas."""
+
+from typing import Annotated, Any
+
+from pydantic import (
+    Field,
+    TypeAdapter,
+)
+
+from shared.events.common import Envelope, type_name
+from shared.events.directory import (
+    ContactRecorded,
+    RosterRecorded,
+    RulebookAdopted,
+    TenureRecorded,
+    UnitRecorded,
+)
+from shared.events.findings import (
+    ClosureProposed,
+    IncidentClosed,
+    IncidentDesignated,
+    IncidentDismissed,
+    IncidentHandedOff,
+    IncidentMerged,
+    IncidentReopened,
+    IncidentSplit,
+    IncidentVerified,
+    ResponseRecorded,
+    SeverityRevised,
+)
+from shared.events.incidents import (
+    AcknowledgementLapsed,
+    AcknowledgementRecorded,
+    ChainExhausted,
+    DecisionMade,
+    DeliveryFinished,
+    IncidentOpened,
+    NoticeIssued,
+    ReportCorrelated,
+    StepRaised,
+    SuggestionRaised,
+)
+from shared.events.reports import ReportReceived
+
+Event = Annotated[
+    ReportReceived
+    | UnitRecorded
+    | TenureRecorded
+    | RosterRecorded
+    | ContactRecorded
+    | RulebookAdopted
+    | IncidentOpened
+    | ReportCorrelated
+    | DecisionMade
+    | NoticeIssued
+    | DeliveryFinished
+    | AcknowledgementRecorded
+    | AcknowledgementLapsed
+    | StepRaised
+    | ChainExhausted
+    | SeverityRevised
+    | IncidentVerified
+    | IncidentDesignated
+    | IncidentMerged
+    | IncidentSplit
+    | IncidentHandedOff
+    | ResponseRecorded
+    | ClosureProposed
+    | IncidentClosed
+    | IncidentDismissed
+    | IncidentReopened
+    | SuggestionRaised,
+    Field(discriminator="type"),
+]
+
+_adapter: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse(body: bytes) -> Event:
+    """Parse an event. Raises pydantic.ValidationError; do not log its text, which quotes the input."""
+    return _adapter.validate_json(body)
+
+
+def encode(event: Event) -> bytes:
+    return event.model_dump_json(exclude_none=True).encode()
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema (2020-12) of each event type, by type name without the prefix."""
+    found: dict[str, dict[str, Any]] = {}
+    for model in Envelope.__subclasses__():
+        found[type_name(model)] = model.model_json_schema(mode="serialization")
+    return found
