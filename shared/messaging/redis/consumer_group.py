@@ -3,13 +3,15 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from shared.messaging.delivery import Entry
 from shared.messaging.redis.entry import entry_of
+from shared.messaging.redis.handled import Handled
 from shared.messaging.topology import dead_stream
 
+log = structlog.get_logger()
 _CLAIM_AT_ONCE = 100
 _DEAD_KEPT = 10_000
 
@@ -25,14 +27,15 @@ end
 # A script: deleting a consumer that has just read something would lose what it read.
 
 
-async def create_group(redis: Redis, stream: str, group: str) -> None:
-    """Create the group, and the stream, unless it exists. It begins with the first entry, never at the end: what was
-    published before the group existed is owed to it too."""
-    try:
-        await redis.xgroup_create(stream, group, id="0", mkstream=True)
-    except ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
+async def create_groups(redis: Redis, stream: str, groups: Sequence[str]) -> None:
+    """Create the groups, and the stream, unless they exist. A group begins with the first entry, never at the end:
+    what was published before the group existed is owed to it too."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for group in groups:
+            pipe.xgroup_create(stream, group, id="0", mkstream=True)
+        for reply in await pipe.execute(raise_on_error=False):
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise reply
 
 
 class RedisConsumerGroup:
@@ -43,10 +46,11 @@ class RedisConsumerGroup:
         self.name = name
         self._redis = redis
         self._consumer = consumer
+        self._handled = Handled(redis, stream)
         self._delete_stale = redis.register_script(_DELETE_STALE)
 
     async def create(self) -> None:
-        await create_group(self._redis, self.stream, self.name)
+        await create_groups(self._redis, self.stream, [self.name])
 
     async def read_new(self, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` entries that nobody in the group has had. Redis waits up to `block_ms` for the first."""
@@ -72,8 +76,10 @@ class RedisConsumerGroup:
         replies: list[Any] = await self._redis.xclaim(self.stream, self.name, self._consumer, idle_ms, list(counts))
         claimed = {entry_id: fields for entry_id, fields in replies if entry_id is not None}
         for entry_id in counts.keys() - claimed.keys():
-            # another consumer was quicker; or it is deleted, and Redis 6.2 would keep it pending for ever
+            # another consumer was quicker; or it was deleted, and Redis 6.2 would keep it pending for ever. It is let
+            # go without having been handled, so that the relay publishes it again.
             if not await self._redis.xrange(self.stream, entry_id, entry_id):
+                log.warning("pending entry is gone", stream=self.stream, group=self.name, entry=entry_id.decode())
                 await self._redis.xack(self.stream, self.name, entry_id)
         return [entry_of(entry_id, fields, counts[entry_id] + 1) for entry_id, fields in claimed.items()]
 
@@ -84,14 +90,14 @@ class RedisConsumerGroup:
             await self._redis.xclaim(self.stream, self.name, self._consumer, 0, held, justid=True)
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
-        await self._redis.xack(self.stream, self.name, *ids)
+        await self._handled.acknowledge(self.name, ids)
 
     async def bury(self, entry_id: str, error: str) -> None:
         # no body: a stream cannot forget one person's words
         letter: dict[Any, Any] = {"group": self.name, "entry_id": entry_id, "error": error}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(dead_stream(self.stream), letter, maxlen=_DEAD_KEPT)
-            pipe.xack(self.stream, self.name, entry_id)
+            await self._handled.acknowledge(self.name, [entry_id], pipe)
             await pipe.execute()
 
     async def delete_stale(self, idle_ms: int) -> None:
