@@ -6,7 +6,7 @@ from time import monotonic
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Executable, delete, func, select, update
+from sqlalchemy import Executable, delete, extract, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -112,6 +112,13 @@ class Publisher:
             .cte("kept")
         )
         return select(given.c.number, given.c.body).order_by(given.c.number).add_cte(kept)
+
+    async def waiting_seconds(self) -> float:
+        """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
+        rows, last = self._outbox.rows, (await self._stream.state()).last_number
+        age = extract("epoch", func.clock_timestamp() - func.min(rows.c.created_at))
+        lacking = or_(rows.c.number.is_(None), rows.c.number > last)
+        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, lacking)) or 0)
 
     async def append(self, position: Position, rows: Sequence[Row]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
