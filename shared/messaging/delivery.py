@@ -60,6 +60,8 @@ class Delivery(Generic[T]):
     ) -> None:
         self.in_hand: set[str] = set()
         """Ids of the entries that are being handled, or wait for their turn."""
+        self.postponed: set[str] = set()
+        """Ids of the entries that failed and will be claimed and tried again."""
         self.finished_at = monotonic()
         self.last_error = ""
         self._group = group
@@ -75,6 +77,7 @@ class Delivery(Generic[T]):
         """Returns when each entry is acknowledged, dead, or left pending to be claimed. Raises nothing."""
         ids = {entry.id for entry in entries}
         self.in_hand |= ids
+        self.postponed -= ids
         try:
             async with self._turn:
                 parsed = [found for entry in entries if (found := await self._parsed(entry))]
@@ -123,6 +126,7 @@ class Delivery(Generic[T]):
         entry, _ = guilty
         context = self._context(entry.id)
         log.error("event failed", **context, error=self.last_error, delivery=entry.times_delivered)
+        self.postponed.add(entry.id)
         if entry.times_delivered >= self._dead_after:
             await self._bury(entry, error)
 
@@ -142,8 +146,10 @@ class Delivery(Generic[T]):
             )
             await self._group.bury(entry.id, described)
         except Exception as failure:
+            self.postponed.add(entry.id)
             log.warning("dead letter waits", **self._context(entry.id), error=describe_error(failure))
         else:
+            self.postponed.discard(entry.id)
             log.error("event is dead", **self._context(entry.id), error=described)
 
     async def _acknowledge(self, ids: Sequence[str]) -> None:

@@ -37,7 +37,10 @@ class _StreamReading(Generic[T]):
     delivery: Delivery[T]
     backoff: Backoff
     own_from: str | None = "-"
-    """From this id on, entries may be pending from this consumer's earlier life. None: all of them were read."""
+    """From this id on, entries may be pending that this consumer does not have in hand: from its earlier life, or
+    handed to a connection that broke. None: all of them were read."""
+    is_new_life: bool = True
+    """Whether entries may still be pending from an earlier life."""
     read_at: float = field(default_factory=monotonic)
     """When Redis last answered a read."""
     was_full: bool = False
@@ -150,6 +153,7 @@ class Consumer(Generic[T]):
         try:
             for reading in self._readings.values():
                 await reading.group.create()
+                reading.own_from = "-"
             client = await faststream.connect()
             client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
             await faststream.start()
@@ -199,12 +203,17 @@ class Consumer(Generic[T]):
         return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])] if entries else []
 
     async def _own_pending(self, reading: _StreamReading[T]) -> list[Entry]:
-        """What this consumer had in hand when it was killed comes first, so that its order is kept."""
-        if reading.own_from is None:
-            return []
-        entries = await reading.group.claim_own(reading.own_from)
-        reading.own_from = f"({entries[-1].id}" if entries else None
-        return entries
+        """What this consumer had in hand when it was killed comes first, so that its order is kept. So does what Redis
+        gave to a connection that broke."""
+        while reading.own_from is not None:
+            known = reading.delivery.in_hand | reading.delivery.postponed
+            entries, reading.own_from = await reading.group.claim_own(
+                reading.own_from, known, is_delivery=reading.is_new_life
+            )
+            if entries:
+                return entries
+        reading.is_new_life = False
+        return []
 
     async def _new(self, reading: _StreamReading[T]) -> list[Entry]:
         if not reading.was_full and (early := reading.read_at + self._gather - monotonic()) > 0:
@@ -215,6 +224,7 @@ class Consumer(Generic[T]):
 
     async def _recover(self, reading: _StreamReading[T], error: Exception) -> None:
         reading.delivery.last_error = describe_error(error)
+        reading.own_from = "-"
         context = {"stream": reading.group.stream, "group": self._group_name}
         log.warning("stream does not answer", **context, error=reading.delivery.last_error)
         await reading.backoff.wait()

@@ -58,30 +58,50 @@ class RedisConsumerGroup:
         reply: Any = await self._redis.xreadgroup(self.name, self._consumer, streams, count=count, block=block_ms)
         return [entry_of(entry_id, fields, 1) for entry_id, fields in reply[0][1]] if reply else []
 
-    async def claim_own(self, start: str) -> list[Entry]:
-        """Up to 100 entries from the id `start` on that are pending from this consumer's earlier life."""
-        return await self._claim(0, start, self._consumer)
+    async def claim_own(
+        self, start: str, known: Collection[str], *, is_delivery: bool
+    ) -> tuple[list[Entry], str | None]:
+        """Up to 100 entries from the id `start` on that are pending for this consumer, without those in `known`.
+
+        Also returns where to go on, or None after the last. `is_delivery`: whether this counts as one.
+        """
+        found = await self._pending(start, self._consumer, None)
+        if not found:
+            return [], None
+        wanted = {entry_id: count for entry_id, count in found.items() if entry_id.decode() not in known}
+        go_on = f"({list(found)[-1].decode()}"
+        return await self._claim(wanted, 0, is_delivery), go_on
 
     async def claim_idle(self, idle_ms: int) -> list[Entry]:
         """Up to 100 entries that are pending with any consumer and untouched for `idle_ms`. They are ours then."""
-        return await self._claim(idle_ms, "-", None)
+        return await self._claim(await self._pending("-", None, idle_ms), idle_ms, True)
 
-    async def _claim(self, idle_ms: int, start: str, consumer: str | None) -> list[Entry]:
+    async def _pending(self, start: str, consumer: str | None, idle_ms: int | None) -> dict[bytes, int]:
+        """How often each was delivered, by id, in order."""
         found: list[Any] = await self._redis.xpending_range(
-            self.stream, self.name, start, "+", _CLAIM_AT_ONCE, consumername=consumer, idle=idle_ms or None
+            self.stream, self.name, start, "+", _CLAIM_AT_ONCE, consumername=consumer, idle=idle_ms
         )
-        if not found:
-            return []
-        counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] for entry in found}
-        replies: list[Any] = await self._redis.xclaim(self.stream, self.name, self._consumer, idle_ms, list(counts))
-        claimed = {entry_id: fields for entry_id, fields in replies if entry_id is not None}
+        return {entry["message_id"]: entry["times_delivered"] for entry in found}
+
+    async def _claim(self, counts: dict[bytes, int], idle_ms: int, is_delivery: bool) -> list[Entry]:
+        claimed: dict[bytes, dict[bytes, bytes]] = {}
+        for count in set(counts.values()):
+            ids: list[Any] = [entry_id for entry_id, its_count in counts.items() if its_count == count]
+            replies: list[Any] = await self._redis.xclaim(
+                self.stream, self.name, self._consumer, idle_ms, ids, retrycount=count + is_delivery
+            )
+            claimed |= {entry_id: fields for entry_id, fields in replies if entry_id is not None}
         for entry_id in counts.keys() - claimed.keys():
             # another consumer was quicker; or it was deleted, and Redis 6.2 would keep it pending for ever. It is let
             # go without having been handled, so that the relay publishes it again.
             if not await self._redis.xrange(self.stream, entry_id, entry_id):
                 log.warning("pending entry is gone", stream=self.stream, group=self.name, entry=entry_id.decode())
                 await self._redis.xack(self.stream, self.name, entry_id)
-        return [entry_of(entry_id, fields, counts[entry_id] + 1) for entry_id, fields in claimed.items()]
+        return [
+            entry_of(entry_id, claimed[entry_id], count + is_delivery)
+            for entry_id, count in counts.items()
+            if entry_id in claimed
+        ]
 
     async def hold(self, ids: Collection[str]) -> None:
         """Keep other consumers from claiming these entries, which this consumer is working on."""
