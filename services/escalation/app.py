@@ -27,7 +27,7 @@ from shared.events import Event, ReportReceived, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import ESCALATION, INTAKE, Consumer, Left, Outbox, Relay, dead_letter_health_failure
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -93,10 +93,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
-    async def handle(events: Sequence[Event]) -> None:
+    async def handle(events: Sequence[Event]) -> Left[Event] | None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
-        if reports:
-            await route_reports(escalation, reports)
+        return await route_reports(escalation, reports) if reports else None
 
     consumer = Consumer(
         redis_url,

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateSchema
 from services.cli.embedded import Servers, embedded_servers
 from shared import messaging
 from shared.database import connect
-from shared.messaging import Consumer, Outbox, Outgoing, Relay
+from shared.messaging import Consumer, Left, Outbox, Outgoing, Relay
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
 from tests.servers import new_database
 from tests.support import passable_folder
@@ -72,7 +72,7 @@ class World:
         return Relay(engine or self.engine, self.redis, self.outbox, self.streams, **options)
 
     def consumer(
-        self, handle: Callable[[Sequence[Event]], Awaitable[None]], name: str = "one", **options: Any
+        self, handle: Callable[[Sequence[Event]], Awaitable[Left[Event] | None]], name: str = "one", **options: Any
     ) -> Consumer[Event]:
         options = {"group": self.groups[0], "claim_idle": 0.2, "dead_after": 3, "block": 0.1} | options
         return Consumer(

@@ -1,4 +1,4 @@
-"""What a consumer was given and has not handled."""
+"""What a consumer was given and has not handled: lost on the way to it, or left by its handler."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest_asyncio
 
 from services.cli.embedded import Servers
+from shared import messaging
+from shared.messaging import Left
 from tests.integration.messaging_support import Event, Seen, World, new_world, own_redis, until
 
 
@@ -108,3 +110,78 @@ async def test_an_answer_that_is_lost_counts_as_no_delivery(world: World) -> Non
             await world.drained()
     assert seen.order == [1]
     assert not await world.dead_rows()
+
+
+# --- left by its handler ---
+
+
+class Wards(Seen):
+    """A handler of events of three wards (`n` modulo 3), some of which somebody else has locked."""
+
+    def __init__(self, *locked: int) -> None:
+        super().__init__()
+        self.locked = set(locked)
+        self.calls = 0
+
+    async def take(self, events: Sequence[Event]) -> Left[Event] | None:
+        self.calls += 1
+        left = [event for event in events if event.n % 3 in self.locked]
+        await self.handle([event for event in events if event not in left])
+        return Left(left, f"ward {sorted(self.locked)} is locked") if left else None
+
+
+async def test_what_is_left_waits_keeps_its_place_and_holds_up_no_other(world: World) -> None:
+    wards = Wards(0)
+    consumer = world.consumer(wards.take, left_after=0.5)
+    async with world.relay().running(), consumer.running():
+        await world.emit(*range(6))
+        await until(lambda: _has(wards, 4), "the others are handled")
+        await world.emit(*range(6, 12))
+        await until(lambda: _has(wards, 8), "the later ones too")
+        await until(lambda: _is_unhealthy(consumer), "a health failure that names it")
+        assert "4 events" in (consumer.health_failure() or "")
+        assert "ward [0] is locked" in (consumer.health_failure() or "")
+        calls = wards.calls
+        await asyncio.sleep(1)  # the length of the measurement
+        assert 1 <= wards.calls - calls <= 5, "tried again, without spinning"
+        assert await world.pending() == 4
+        wards.locked.clear()
+        await world.emit(12)
+        await world.drained()
+        assert consumer.health_failure() is None
+    assert [n for n in wards.order if n % 3 == 0] == [0, 3, 6, 9, 12], "in order"
+    assert not await world.dead_rows(), "waiting counts as no delivery"
+
+
+async def test_what_is_left_is_handled_soon_though_nothing_else_comes(world: World) -> None:
+    wards = Wards(0)
+    async with world.relay().running(), world.consumer(wards.take, claim_idle=600.0).running():
+        await world.emit(3)
+        await until(lambda: _was_asked(wards), "left")
+        wards.locked.clear()
+        await world.drained()
+    assert wards.order == [3]
+
+
+async def test_what_is_left_when_the_consumer_stops_comes_first_when_it_is_back(world: World) -> None:
+    wards, later = Wards(0), Seen()
+    async with world.relay().running():
+        async with world.consumer(wards.take).running():
+            await world.emit(*range(6))
+            await until(lambda: _has(wards, 4), "the others are handled")
+        await world.emit(6)
+        async with world.consumer(later.handle, claim_idle=600.0).running():
+            await world.drained()
+    assert later.order == [0, 3, 6]
+
+
+async def _has(seen: Seen, count: int) -> bool:
+    return len(seen.once) >= count
+
+
+async def _was_asked(wards: Wards) -> bool:
+    return wards.calls > 0
+
+
+async def _is_unhealthy(consumer: messaging.Consumer[Event]) -> bool:
+    return consumer.health_failure() is not None
