@@ -29,7 +29,7 @@ from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import ESCALATION, INTAKE, Consumer, Left, Outbox, Relay, dead_letter_health_failure
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -144,10 +144,9 @@ def _report_consumer(settings: Settings, escalation: Escalation) -> Consumer[Eve
     """Routes the reports of the intake's streams. Other events there are not for us."""
     assert settings.redis_url is not None
 
-    async def handle(events: Sequence[Event]) -> None:
+    async def handle(events: Sequence[Event]) -> Left[Event] | None:
         reports = [e for e in events if isinstance(e, ReportReceived)]
-        if reports:
-            await route_reports(escalation, reports)
+        return await route_reports(escalation, reports) if reports else None
 
     return Consumer(
         settings.redis_url,
