@@ -17,7 +17,6 @@ from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
-from services.escalation.domain.incidents.report_summary import summary_of
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
 from services.escalation.store.incident_row import anchor_of, from_row
@@ -162,9 +161,6 @@ async def with_history(connection: AsyncConnection, rows: Collection[IncidentRow
     if cases:
         await _add_reports(connection, cases)
         await _add_findings(connection, cases)
-    for case in found:
-        if case.summary.count == 0:  # stored before there were summaries
-            case.summary = summary_of(case.reports, assessed=bool(case.findings))
     await _add_standing(connection, found)
     return found
 
