@@ -5,10 +5,10 @@ PostgreSQL is the truth, the broker is the wire. Services import from here only.
 
 from shared.messaging.dead_letters import dead_letter_health_failure, dead_letter_table
 from shared.messaging.draining import is_drained, wait_drained
-from shared.messaging.errors import describe_error, is_transient
+from shared.messaging.errors import NOT_MIGRATED, describe_error, is_transient, passes_by_itself, sqlstate_of
 from shared.messaging.group_progress import GroupProgress, progress
 from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
-from shared.messaging.redis.client import Client, connect
+from shared.messaging.redis.client import BrokerError, Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
 from shared.messaging.topology import ESCALATION, GROUPS, INTAKE, dead_stream, partition_of, route, stream_name, streams
@@ -17,6 +17,8 @@ __all__ = [
     "ESCALATION",
     "GROUPS",
     "INTAKE",
+    "NOT_MIGRATED",
+    "BrokerError",
     "Client",
     "Consumer",
     "GroupProgress",
@@ -33,8 +35,10 @@ __all__ = [
     "is_transient",
     "outbox_tables",
     "partition_of",
+    "passes_by_itself",
     "progress",
     "route",
+    "sqlstate_of",
     "stream_name",
     "streams",
     "wait_drained",
