@@ -9,7 +9,7 @@ from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, literal, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 SERVICES = ("intake", "escalation", "ledger")
@@ -61,8 +61,7 @@ def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement
 async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows by COPY in the caller's transaction. All rows have the same keys.
 
-    A str for a JSON column must already be JSON. Raises IntegrityError as an INSERT would, and ConnectionError if the
-    connection is lost.
+    A str for a JSON column must already be JSON. Raises SQLAlchemy's errors, as an INSERT would.
     """
     if rows:
         columns = list(rows[0])
@@ -83,10 +82,18 @@ async def copy_records(
         await connection.execute(text("SELECT 1"))
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
-    except asyncpg.IntegrityConstraintViolationError as error:
-        raise IntegrityError(f"COPY {table.name}", None, error) from error
-    except asyncpg.InterfaceError as error:
-        raise ConnectionError(f"the connection was lost in a COPY to {table.name}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        is_lost = driver.is_closed()
+        if is_lost:
+            await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so
+        raise _as_sqlalchemy(f"COPY {table.name}", error, is_lost=is_lost) from error
+
+
+def _as_sqlalchemy(statement: str, error: Exception, *, is_lost: bool) -> DBAPIError:
+    """As SQLAlchemy raises the driver's errors of its own statements."""
+    kinds = {asyncpg.IntegrityConstraintViolationError: IntegrityError, asyncpg.InterfaceError: InterfaceError}
+    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), DBAPIError)
+    return kind(statement, None, error, hide_parameters=True, connection_invalidated=is_lost)
 
 
 async def migrate(url: str, service: str) -> None:

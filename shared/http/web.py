@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import documents
@@ -18,10 +17,9 @@ from shared.http.docs import add_docs
 from shared.http.guard import SCHEME, principal
 from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
-from shared.http.openapi import NO_DATABASE, DocumentedApp, Responses, problems
+from shared.http.openapi import DocumentedApp, Responses, problems
 from shared.http.problem import Problem
 from shared.http.schemas import CheckResult, Health, Readiness
-from shared.messaging import is_transient
 
 log = structlog.get_logger()
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
@@ -76,19 +74,10 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAP
     )
     app.state.verifier = verifier
     errors.install(app)
+    errors.install_outages(app)
     add_docs(app)
-    for kind in (SQLAlchemyError, OSError):
-        app.add_exception_handler(kind, _on_outage)
     app.include_router(routes, prefix="/v1")
     return app
-
-
-async def _on_outage(_: Request, error: Exception) -> JSONResponse:
-    """A database that is away or starts again is the caller's 503, to be tried again; anything else is our error."""
-    if not is_transient(error):
-        raise error
-    log.warning("request not served", error=type(error).__name__)
-    return errors.response(Problem(503, NO_DATABASE))
 
 
 def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
