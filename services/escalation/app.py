@@ -22,7 +22,7 @@ from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
-from shared.database import connect
+from shared.database import SERVICE, TimeLimits, connect
 from shared.events import Event, ReportReceived, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
@@ -52,11 +52,11 @@ class EscalationService(Service):
     """Where its events wait until they are published."""
 
 
-def connect_escalation(settings: Settings, clock: Clock) -> Escalation:
+def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits = SERVICE) -> Escalation:
     """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Escalation(
-        database=connect(settings.database_url),
+        database=connect(settings.database_url, limits=limits),
         clock=clock,
         partitions=settings.partitions,
         channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
