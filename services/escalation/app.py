@@ -27,7 +27,15 @@ from shared.events import Event, ReportReceived, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import (
+    ESCALATION,
+    INTAKE,
+    Consumer,
+    DeadLetterRetries,
+    Outbox,
+    Relay,
+    dead_letter_health_failure,
+)
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -112,6 +120,8 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         dead_after=settings.dead_letter_after,
     )
 
+    retries = DeadLetterRetries(escalation.database, tables.dead_letter, parse, handle)
+
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
@@ -120,7 +130,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
+            for part in (relay, delivery, timers, consumer, retries, watch_loop, broadcast, *heartbeat):
                 await stack.enter_async_context(part.running())
             yield
 

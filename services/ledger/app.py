@@ -14,7 +14,7 @@ from shared.events import Event, parse
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import signing_key
-from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_health_failure, streams
+from shared.messaging import ESCALATION, INTAKE, Consumer, DeadLetterRetries, dead_letter_health_failure, streams
 from shared.settings import Settings
 
 NAME = "ledger"
@@ -60,11 +60,13 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         dead_after=settings.dead_letter_after,
     )
 
+    retries = DeadLetterRetries(ledger.database, dead_letter, parse, ledger.record)
+
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         try:
             await ledger.open()
-            async with consumer.running():
+            async with consumer.running(), retries.running():
                 yield
         finally:
             await ledger.database.dispose()
