@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store import queries
+from services.ledger.store.append import LogError as LogError
 from services.ledger.store.append import append, open_log
 from shared.clock import Clock
 from shared.events import Event
