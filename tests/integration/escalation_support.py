@@ -49,6 +49,7 @@ EMPTIED = (
     "incident",
     "timeline",
     "pace",
+    "message",
     "outbox",
     "outbox_stream",
     "dead_letter",
