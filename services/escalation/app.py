@@ -10,6 +10,7 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
@@ -86,6 +87,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
     async def fire_due_timers() -> bool:
+        await follow_clock(escalation)
         return await fire_timers.fire_due_timers(escalation) > 0
 
     timers = Loop("deadlines", fire_due_timers, POLL_SECONDS)
@@ -118,6 +120,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
+            await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
             for part in (relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
