@@ -11,6 +11,7 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
@@ -112,6 +113,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
+            await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
             for part in (
@@ -159,6 +161,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
 
 
 async def _fire_due_timers(escalation: Escalation) -> bool:
+    await follow_clock(escalation)
     return await fire_timers.fire_due_timers(escalation) > 0
 
 
