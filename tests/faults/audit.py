@@ -53,7 +53,7 @@ EXPLAINED = frozenset(
         "TooManyConnectionsError",
     }
 )
-"""Errors of a server that is away, full or busy, or comes back. A deadlock is one too: of that the database's own log tells."""
+"""Errors of a server that is away, full or busy, or comes back. A deadlock is one too: of that its own log tells."""
 
 
 async def findings(house: House, load: Load, watcher: Watcher, at: datetime) -> list[Broken]:

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store import tables as escalation
@@ -17,6 +18,10 @@ from tests.faults.stack import House
 from tests.integration.stored.records import WAITING
 
 LOOK_SECONDS = 0.5
+FAILED = "failed"
+LONGEST_BACK_OFF = timedelta(minutes=12)
+"""What a receiver did not take is tried again later, and not due until then. A clock that was set back is no reason to
+wait for longer."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Behind:
     events: frozenset[str]
     """Owed to somebody, and not in the ledger."""
     deliveries: frozenset[str]
-    """Not yet sent, and not called off."""
+    """Due or queued, and neither sent nor called off."""
     due_times: frozenset[str]
     """Passed, and not acted on."""
 
@@ -78,7 +83,14 @@ async def _behind(connection: AsyncConnection, house: House, load: Load, before:
         await connection.scalars(select(ledger.entry.c.event_id).where(any_of(ledger.entry.c.event_id, events)))
     )
     delivery, deadline = escalation.delivery.c, escalation.deadline.c
-    deliveries = set(await connection.scalars(select(delivery.delivery_id).where(delivery.state.in_(WAITING))))
+    waits_for_its_turn = and_(
+        delivery.state == FAILED, delivery.next_at.between(house.now(), house.now() + LONGEST_BACK_OFF)
+    )
+    deliveries = set(
+        await connection.scalars(
+            select(delivery.delivery_id).where(delivery.state.in_(WAITING), not_(waits_for_its_turn))
+        )
+    )
     passed = select(deadline.deadline_id).where(deadline.state == "pending", deadline.due_at <= house.now())
     due_times = set(await connection.scalars(passed))
     if before:

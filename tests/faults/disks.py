@@ -59,7 +59,11 @@ async def fill(disk: Path, seconds: float) -> None:
         pass
     finally:
         os.close(descriptor)
-        os.unlink(ballast)
+        _remove(ballast)
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink()
 
 
 def _grow(descriptor: int) -> None:

@@ -73,7 +73,7 @@ class Load:
 
     async def _pause(self) -> None:
         """Keeps the load at a rate that two processors bear, so that recovery is seen and not a backlog."""
-        await asyncio.sleep(self._random.uniform(0.05, 0.45))
+        await asyncio.sleep(self._random.uniform(0.2, 1.2))
 
     async def _until_accepted(self, client: httpx.AsyncClient, reports: list[Submitted], route: str) -> None:
         left = {report.report_id: report for report in reports}
