@@ -59,8 +59,8 @@ lock: .venv/dev ## resolve dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade -c requirements.lock -o requirements-dev.lock --extra dev pyproject.toml build-requirements.txt
 
-clean: ## remove .venv and var, with all data and keys under it
-	rm -rf .venv var
+clean: ## remove .venv, and what the sample and the tools wrote under var; a city's own data stays
+	rm -rf .venv var/sample var/demo var/coverage var/bench.json
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \

@@ -101,17 +101,22 @@ async def migrate(url: str, service: str) -> None:
             encoding = await connection.scalar(text("SHOW server_encoding"))
             if encoding != "UTF8":
                 raise DatabaseError(f"the database is encoded in {encoding}: make it anew with ENCODING 'UTF8'")
-            await connection.run_sync(_upgrade, service)
+            await upgrade(connection, service)
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, service: str) -> None:
+async def upgrade(connection: AsyncConnection, service: str, revision: str = "head") -> None:
+    """Bring the schema of one service to `revision`, in the caller's transaction."""
+    await connection.run_sync(_upgrade, service, revision)
+
+
+def _upgrade(connection: Connection, service: str, revision: str) -> None:
     config = Config()
     folder = Path(__file__).parent.parent / "services" / service / "migrations"
     config.set_main_option("script_location", str(folder))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def run_migrations(schema: str, metadata: MetaData) -> None:

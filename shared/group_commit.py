@@ -9,7 +9,7 @@ from shared.clock import monotonic
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-STALL_SECONDS = 15.0
+STALL_SECONDS = 10.0
 """Longer than any healthy commit takes."""
 
 

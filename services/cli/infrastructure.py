@@ -71,12 +71,19 @@ def has_database(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def existing_database(settings: Settings) -> AsyncGenerator[AsyncEngine]:
-    """The system's database, to read from. Raises CommandError where there is none, or one of an older version."""
+async def existing_system(settings: Settings) -> AsyncGenerator[Settings]:
+    """Settings with the address of a database that is there already. Raises CommandError where there is none."""
     if not has_database(settings):
         where = "name its data folder with --data or TRUCBAN_DATA, or set DATABASE_URL"
         raise CommandError(f"there is no system in {settings.data}: {where}")
     async with nullcontext(settings) if settings.database_url else shared_infrastructure(settings) as ready:
+        yield ready
+
+
+@asynccontextmanager
+async def existing_database(settings: Settings) -> AsyncGenerator[AsyncEngine]:
+    """The system's database, to read from. Raises CommandError where there is none, or one of an older version."""
+    async with existing_system(settings) as ready:
         assert ready.database_url is not None
         database = connect(ready.database_url, pool_size=1)
         try:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -24,10 +25,12 @@ from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, ReportReceived, parse
+from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Check, Service, checks_of, service_app
+from shared.http.web import Service, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import ESCALATION, INTAKE, Consumer, Left, Outbox, Relay, dead_letter_health_failure
+from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -66,13 +69,13 @@ def connect_escalation(settings: Settings, clock: Clock) -> Escalation:
 def build(settings: Settings, clock: Clock) -> EscalationService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
-    redis_url = settings.redis_url
     escalation = connect_escalation(settings, clock)
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.broadcast = broadcast = Broadcast(escalation.database)
-    redis = messaging.connect(redis_url)
+    redis = messaging.connect(settings.redis_url)
+    commits, broker = Probe(partial(commit_nothing, escalation.database, tables.metadata)), Probe(redis.write_nothing)
     relay = Relay(
         escalation.database,
         redis,
@@ -85,32 +88,12 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     sending = DeliveryLoop(escalation, sender)
     delivery = Loop("delivery", sending.step, POLL_SECONDS)
 
-    async def fire_due_timers() -> bool:
-        return await fire_timers.fire_due_timers(escalation) > 0
-
-    timers = Loop("deadlines", fire_due_timers, POLL_SECONDS)
+    timers = Loop("deadlines", partial(_fire_due_timers, escalation), POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
-    async def handle(events: Sequence[Event]) -> None:
-        reports = [e for e in events if isinstance(e, ReportReceived)]
-        if reports:
-            await route_reports(escalation, reports)
-
-    consumer = Consumer(
-        redis_url,
-        list(messaging.streams(INTAKE, settings.partitions)),
-        NAME,
-        settings.consumer,
-        parse,
-        handle,
-        escalation.database,
-        tables.dead_letter,
-        max_records=REPORTS_AT_ONCE,
-        claim_idle=settings.claim_idle_seconds,
-        dead_after=settings.dead_letter_after,
-    )
+    consumer = _report_consumer(settings, escalation)
 
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
@@ -120,12 +103,14 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             await adopt_rulebooks(escalation, packaged_rulebooks())
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
+            for part in (commits, broker, relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
                 await stack.enter_async_context(part.running())
             yield
 
     async def checks() -> Sequence[Check]:
         health_failures = {
+            "database": commits.health_failure(),
+            "broker": broker.health_failure(),
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "delivery": delivery.health_failure(),
@@ -148,4 +133,31 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         timers=timers,
         broadcast=broadcast,
         outbox=tables.outbox,
+    )
+
+
+async def _fire_due_timers(escalation: Escalation) -> bool:
+    return await fire_timers.fire_due_timers(escalation) > 0
+
+
+def _report_consumer(settings: Settings, escalation: Escalation) -> Consumer[Event]:
+    """Routes the reports of the intake's streams. Other events there are not for us."""
+    assert settings.redis_url is not None
+
+    async def handle(events: Sequence[Event]) -> Left[Event] | None:
+        reports = [e for e in events if isinstance(e, ReportReceived)]
+        return await route_reports(escalation, reports) if reports else None
+
+    return Consumer(
+        settings.redis_url,
+        list(messaging.streams(INTAKE, settings.partitions)),
+        NAME,
+        settings.consumer,
+        parse,
+        handle,
+        escalation.database,
+        tables.dead_letter,
+        max_records=REPORTS_AT_ONCE,
+        claim_idle=settings.claim_idle_seconds,
+        dead_after=settings.dead_letter_after,
     )

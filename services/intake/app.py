@@ -14,10 +14,12 @@ from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import parse
+from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Check, Service, checks_of, service_app
+from shared.http.web import Service, service_app
 from shared.keys import secret
 from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 NAME = "intake"
@@ -49,10 +51,12 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     intake = connect_intake(settings, clock)
-    acceptance = ReportAcceptance(intake)
+    commits = Probe(partial(commit_nothing, intake.database, store.metadata))
+    acceptance = ReportAcceptance(intake, commits)
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.intake, app.state.acceptance = intake, acceptance
     redis = messaging.connect(settings.redis_url)
+    broker = Probe(redis.write_nothing)
     relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
     consumer = Consumer(
@@ -73,13 +77,15 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
-            for part in (relay, consumer):
+            for part in (commits, broker, relay, consumer):
                 await stack.enter_async_context(part.running())
             yield
 
     async def checks() -> Sequence[Check]:
         known = await intake.units()
         health_failures = {
+            "database": commits.health_failure(),
+            "broker": broker.health_failure(),
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "commits": acceptance.health_failure(),

@@ -1,20 +1,24 @@
 """Wiring of the ledger service."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from services.ledger.api import router
 from services.ledger.application import Ledger
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.store.tables import dead_letter
+from services.ledger.store.tables import dead_letter, metadata
+from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import Event, parse
+from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Check, Service, checks_of, service_app
+from shared.http.web import Service, service_app
 from shared.keys import signing_key
 from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_health_failure, streams
+from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 NAME = "ledger"
@@ -46,6 +50,8 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
     ledger = connect_ledger(settings, clock)
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.ledger = ledger
+    redis = messaging.connect(settings.redis_url)
+    commits, broker = Probe(partial(commit_nothing, ledger.database, metadata)), Probe(redis.write_nothing)
     consumer: Consumer[Event] = Consumer(
         settings.redis_url,
         [*streams(INTAKE, settings.partitions), *streams(ESCALATION, settings.partitions)],
@@ -62,15 +68,18 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
 
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(ledger.database.dispose)
+            stack.push_async_callback(redis.aclose)
             await ledger.open()
-            async with consumer.running():
-                yield
-        finally:
-            await ledger.database.dispose()
+            for part in (commits, broker, consumer):
+                await stack.enter_async_context(part.running())
+            yield
 
     async def checks() -> Sequence[Check]:
         health_failures = {
+            "database": commits.health_failure(),
+            "broker": broker.health_failure(),
             "consumer": consumer.health_failure(),
             "dead_letters": await dead_letter_health_failure(ledger.database, dead_letter),
         }

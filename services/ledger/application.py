@@ -6,11 +6,12 @@ from datetime import datetime
 
 import structlog
 from prometheus_client import Counter, Gauge
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store import queries
 from services.ledger.store.append import append, open_log
+from services.ledger.store.queries import Head
 from shared.clock import Clock
 from shared.events import Event
 
@@ -45,6 +46,11 @@ class Ledger:
         _repeated.inc(len(events) - done.added)
         _size.set(done.size)
         log.debug("recorded", events=len(events), added=done.added, size=done.size)
+
+
+async def newest_head(connection: AsyncConnection) -> Head | None:
+    """The newest checkpoint, as the caller's transaction sees it; None before the first start."""
+    return await queries.newest_checkpoint(connection)
 
 
 async def newest_recorded_at(database: AsyncEngine) -> datetime | None:

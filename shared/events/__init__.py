@@ -70,6 +70,7 @@ from shared.events.incidents import (
     SuggestionRaised,
     SuggestionRaisedData,
 )
+from shared.events.installation import DataRestored, DataRestoredData
 from shared.events.reports import ReportReceived, ReportReceivedData
 from shared.events.union import Event, encode, parse, schemas
 
@@ -85,6 +86,8 @@ __all__ = [
     "ContactRecorded",
     "ContactRecordedData",
     "Data",
+    "DataRestored",
+    "DataRestoredData",
     "DecisionMade",
     "DecisionMadeData",
     "DeliveryFinished",

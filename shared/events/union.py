@@ -40,6 +40,7 @@ from shared.events.incidents import (
     StepRaised,
     SuggestionRaised,
 )
+from shared.events.installation import DataRestored
 from shared.events.reports import ReportReceived
 
 Event = Annotated[
@@ -69,7 +70,8 @@ Event = Annotated[
     | IncidentClosed
     | IncidentDismissed
     | IncidentReopened
-    | SuggestionRaised,
+    | SuggestionRaised
+    | DataRestored,
     Field(discriminator="type"),
 ]
 

@@ -1,13 +1,14 @@
 """How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,38 +16,18 @@ from shared import documents
 from shared.clock import Clock
 from shared.http import errors
 from shared.http.docs import add_docs
-from shared.http.guard import SCHEME, principal
+from shared.http.health import Check, Checks, add_health, ask, logged
 from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
-from shared.http.openapi import NO_DATABASE, DocumentedApp, Responses, problems
+from shared.http.openapi import NO_DATABASE, DocumentedApp
 from shared.http.problem import Problem
-from shared.http.schemas import CheckResult, Health, Readiness
 from shared.messaging import is_transient
 
 log = structlog.get_logger()
-LOOPBACK = {"127.0.0.1", "::1", "localhost", "testclient"}
 
 ABOUT = """Times are RFC 3339 with an offset. Ids are UUIDv7 unless the sender chose them. Every list is
 `{"items": […], "next": cursor or null}`; `?cursor=` goes on from there. A failure is a `Problem` (RFC 9457).
 A token goes into `Authorization: Bearer`; people of a ward see what is of their ward."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that a service needs to do its job; `detail` says what is wrong and what to do."""
-
-    name: str
-    ok: bool
-    detail: str = ""
-
-
-class Metrics(Response):
-    media_type = CONTENT_TYPE_LATEST
-
-
-def checks_of(health_failures: Mapping[str, str | None]) -> list[Check]:
-    """One check a complaint; None is well."""
-    return [Check(name, text is None, text or "") for name, text in health_failures.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +40,7 @@ class Service:
     name: str
     app: FastAPI
     running: Callable[[], AbstractAsyncContextManager[None]]
-    checks: Callable[[], Awaitable[Sequence[Check]]]
+    checks: Checks
     end_connections: Callable[[], None] | None = None
     """Called when the server stops, before it waits for its connections: ends those that would stay open."""
 
@@ -91,48 +72,6 @@ async def _on_outage(_: Request, error: Exception) -> JSONResponse:
     return errors.response(Problem(503, NO_DATABASE))
 
 
-def _add_health(app: FastAPI, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
-    async def healthz() -> Health:
-        """Whether the process answers."""
-        return Health(status="alive")
-
-    async def readyz(response: Response) -> Readiness:
-        """Whether the service can do its job: database, broker, and the progress of its loops."""
-        found = await _ask(checks)
-        ready = all(c.ok for c in found)
-        response.status_code = 200 if ready else 503
-        return Readiness(
-            status="ready" if ready else "not ready",
-            checks=[CheckResult(name=c.name, ok=c.ok, detail=c.detail) for c in found],
-        )
-
-    async def metrics(request: Request) -> Metrics:
-        """Prometheus text. From this machine, or with a token of any role."""
-        if request.client is None or request.client.host not in LOOPBACK:
-            principal(request)
-        return Metrics(generate_latest(REGISTRY))
-
-    not_ready: Responses = {503: {"model": Readiness, "description": "the service cannot do its job; `checks` say why"}}
-    app.add_api_route("/healthz", healthz, tags=["health"])
-    app.add_api_route("/readyz", readyz, tags=["health"], responses=not_ready)
-    app.add_api_route(
-        "/metrics",
-        metrics,
-        tags=["health"],
-        response_class=Metrics,
-        responses=problems({401: "from elsewhere, and without a token"}),
-        openapi_extra={"security": [{}, {SCHEME: []}]},
-    )
-
-
-async def _ask(checks: Callable[[], Awaitable[Sequence[Check]]]) -> Sequence[Check]:
-    try:
-        return await checks()
-    except Exception as error:
-        log.warning("readiness check failed", error=type(error).__name__)
-        return [Check("readiness", False, f"{type(error).__name__}: database or broker does not answer")]
-
-
 class NoNul:
     """Refuses U+0000 in an address, which no PostgreSQL text can hold, before any route sees it."""
 
@@ -154,10 +93,11 @@ def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock |
     """
 
     async def all_checks() -> Sequence[Check]:
+        found = await asyncio.gather(*(ask(service.checks) for service in services))
         return [
             Check(f"{service.name}.{check.name}", check.ok, check.detail)
-            for service in services
-            for check in await _ask(service.checks)
+            for service, checks in zip(services, found, strict=True)
+            for check in checks
         ]
 
     @asynccontextmanager
@@ -165,6 +105,7 @@ def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock |
         async with AsyncExitStack() as stack:
             for service in services:
                 await stack.enter_async_context(service.running())
+            await stack.enter_async_context(logged(all_checks))
             yield
 
     root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -172,9 +113,9 @@ def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock |
     root.state.verifier = verifier
     errors.install(root)
     add_index(root, [service.name for service in services], clock)
-    _add_health(root, all_checks)
+    add_health(root, all_checks)
     root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
     for service in services:
-        _add_health(service.app, service.checks)
+        add_health(service.app, partial(ask, service.checks))
         root.mount(f"/{service.name}", service.app)
     return root

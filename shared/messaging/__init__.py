@@ -4,6 +4,7 @@ PostgreSQL is the truth, the broker is the wire. Services import from here only.
 """
 
 from shared.messaging.dead_letters import dead_letter_health_failure, dead_letter_table
+from shared.messaging.delivery import Left
 from shared.messaging.draining import is_drained, wait_drained
 from shared.messaging.errors import describe_error, is_transient
 from shared.messaging.group_progress import GroupProgress, progress
@@ -20,6 +21,7 @@ __all__ = [
     "Client",
     "Consumer",
     "GroupProgress",
+    "Left",
     "Outbox",
     "Outgoing",
     "Relay",

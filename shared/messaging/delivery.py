@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -16,6 +17,12 @@ from shared.messaging.errors import describe_error, is_transient
 
 log = structlog.get_logger()
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+_LEFT_AGAIN = 0.02
+_LEFT_AGAIN_AT_MOST = 0.5
+"""Seconds until what was left is tried again: the first is doubled each time, up to the second."""
+_LEFT_LOUD_ROUND = 6
+"""From this round on it is no mere overlap of two short transactions."""
 
 
 class Entry(NamedTuple):
@@ -27,6 +34,16 @@ class Entry(NamedTuple):
     """This delivery included."""
     is_foreign: bool = False
     """Not appended by a relay. `body` then describes what the entry holds."""
+
+
+@dataclass(frozen=True)
+class Left(Generic[T_co]):
+    """What a handler answers that has committed the rest of a batch."""
+
+    events: Sequence[T_co]
+    """Those of the batch that it could not take now. They come again soon, before any later event."""
+    why: str
+    """For the log and for health. It must not quote a person."""
 
 
 class ConsumerGroup(Protocol):
@@ -52,14 +69,16 @@ class Delivery(Generic[T]):
         self,
         group: ConsumerGroup,
         parse: Callable[[bytes], T],
-        handle: Callable[[Sequence[T]], Awaitable[None]],
+        handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         engine: AsyncEngine,
         dead_letters: Table,
         dead_after: int,
         stop: asyncio.Event,
     ) -> None:
         self.in_hand: set[str] = set()
-        """Ids of the entries that are being handled, or wait for their turn."""
+        """Ids of the entries that are being handled, or wait for their turn, or were left."""
+        self.postponed: set[str] = set()
+        """Ids of the entries that failed and will be claimed and tried again."""
         self.finished_at = monotonic()
         self.last_error = ""
         self._group = group
@@ -70,22 +89,53 @@ class Delivery(Generic[T]):
         self._dead_after = dead_after
         self._stop = stop
         self._turn = asyncio.Lock()
+        self._left: list[tuple[Entry, T]] = []
+        self._left_at: dict[str, float] = {}
+        """Since when an entry is left, by id."""
+        self._left_why = ""
+        self._left_rounds = 0
+
+    @property
+    def left_due_in(self) -> float | None:
+        """In how many seconds `take` should be called again, with or without new entries; None: nothing is left."""
+        if not self._left:
+            return None
+        delay = min(_LEFT_AGAIN_AT_MOST, _LEFT_AGAIN * 2.0 ** min(self._left_rounds, 10))
+        return max(0.0, self.finished_at + delay - monotonic())
+
+    def left_failure(self, after: float) -> str | None:
+        """Why some entries have been left for more than `after` seconds, or None."""
+        waited = monotonic() - min(self._left_at.values(), default=monotonic())
+        return f"{len(self._left)} events have waited {waited:.0f} s: {self._left_why}" if waited > after else None
 
     async def take(self, entries: Sequence[Entry]) -> None:
-        """Returns when each entry is acknowledged, dead, or left pending to be claimed. Raises nothing."""
+        """Returns when each entry is acknowledged, dead, left, or pending to be claimed. Raises nothing.
+
+        What was left before comes first, so that it keeps its place.
+        """
         ids = {entry.id for entry in entries}
         self.in_hand |= ids
+        self.postponed -= ids
         try:
             async with self._turn:
+                left, self._left = self._left, []
+                ids |= {entry.id for entry, _ in left}
                 parsed = [found for entry in entries if (found := await self._parsed(entry))]
-                await self._acknowledge(await self._handled(parsed))
+                await self._acknowledge(await self._handled([*left, *parsed]))
                 self.finished_at = monotonic()
+                self._note_left()
         except Exception as error:
             # the broker's framework, which calls this, may say nothing
             self.last_error = describe_error(error)
             log.error("delivery failed, its entries stay pending", **self._context(), error=self.last_error)
         finally:
             self.in_hand -= ids
+            self.in_hand |= {entry.id for entry, _ in self._left}
+
+    def _note_left(self) -> None:
+        now = monotonic()
+        self._left_at = {entry.id: self._left_at.get(entry.id, now) for entry, _ in self._left}
+        self._left_rounds = self._left_rounds + 1 if self._left else 0
 
     async def _parsed(self, entry: Entry) -> tuple[Entry, T] | None:
         """None if there is no event in the entry. It is a dead letter then."""
@@ -107,8 +157,8 @@ class Delivery(Generic[T]):
         backoff = Backoff(self._stop)
         while True:
             try:
-                await self._handle([event for _, event in parsed])
-                return [entry.id for entry, _ in parsed]
+                left = await self._handle([event for _, event in parsed])
+                return [entry.id for entry, _ in self._without_left(parsed, left)]
             except Exception as error:
                 self.last_error = describe_error(error)
                 if not is_transient(error):
@@ -118,11 +168,23 @@ class Delivery(Generic[T]):
                     return []
                 await backoff.wait()
 
+    def _without_left(self, parsed: Sequence[tuple[Entry, T]], left: Left[T] | None) -> Sequence[tuple[Entry, T]]:
+        """Keep what the handler has left, and return the rest."""
+        if left is None:
+            return parsed
+        if self._left_rounds == _LEFT_LOUD_ROUND:
+            log.warning("some events wait", **self._context(), count=len(left.events), why=left.why)
+        self._left_why = left.why
+        places = {id(event) for event in left.events}
+        self._left += [one for one in parsed if id(one[1]) in places]
+        return [one for one in parsed if id(one[1]) not in places]
+
     async def _on_guilty(self, guilty: tuple[Entry, T], error: Exception) -> None:
         """The entry stays pending, and is claimed and tried again, until it has been delivered often enough."""
         entry, _ = guilty
         context = self._context(entry.id)
         log.error("event failed", **context, error=self.last_error, delivery=entry.times_delivered)
+        self.postponed.add(entry.id)
         if entry.times_delivered >= self._dead_after:
             await self._bury(entry, error)
 
@@ -142,8 +204,10 @@ class Delivery(Generic[T]):
             )
             await self._group.bury(entry.id, described)
         except Exception as failure:
+            self.postponed.add(entry.id)
             log.warning("dead letter waits", **self._context(entry.id), error=describe_error(failure))
         else:
+            self.postponed.discard(entry.id)
             log.error("event is dead", **self._context(entry.id), error=described)
 
     async def _acknowledge(self, ids: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ async def _published(broker: Broker, streams: Mapping[str, Sequence[str]]) -> di
         numbers[name] = state.last_number
         for group in groups:
             known = state.groups.get(group)
-            if known is None or known.pending or known.delivered < state.last_number:
+            if known is None or not known.has_all(state.last_number):
                 return f"group {group} of {name}: {known} of {state.last_id}"
     return numbers
 

@@ -16,14 +16,11 @@ class GroupProgress:
     published: int
     delivered: int
     pending: int
+    caught_up: bool
     idle_ms: int
     """Since the group's oldest pending entry was last handed to a consumer."""
     dead: int
     """Dead letters of the stream that the broker holds, of all groups; dead_letter tables have their bodies."""
-
-    @property
-    def caught_up(self) -> bool:
-        return self.exists and self.delivered >= self.published and self.pending == 0
 
 
 async def progress(broker: Broker, streams: Mapping[str, Sequence[str]]) -> list[GroupProgress]:
@@ -36,10 +33,9 @@ async def progress(broker: Broker, streams: Mapping[str, Sequence[str]]) -> list
         for group in groups:
             known = state.groups.get(group)
             if known is None:
-                found.append(GroupProgress(name, group, False, state.last_number, 0, 0, 0, dead))
+                found.append(GroupProgress(name, group, False, state.last_number, 0, 0, False, 0, dead))
                 continue
             idle = await stream.idle_ms(group) if known.pending else 0
-            found.append(
-                GroupProgress(name, group, True, state.last_number, known.delivered, known.pending, idle, dead)
-            )
+            last, caught_up = state.last_number, known.has_all(state.last_number)
+            found.append(GroupProgress(name, group, True, last, known.delivered, known.pending, caught_up, idle, dead))
     return found

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Executable, delete, func, select, update
+from sqlalchemy import Executable, delete, extract, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.messaging.outbox import Outbox
-from shared.messaging.stream import Stream
+from shared.messaging.stream import Stream, StreamState
 
 log = structlog.get_logger()
+_RESTART_SECONDS = 60.0
 
 
 class Row(NamedTuple):
@@ -41,27 +43,30 @@ class Publisher:
         self._outbox = outbox
         self._stream = stream
         self._batch = batch
+        self._restarts = 0
+        self._restart_at = 0.0
 
     async def find_position(self) -> Position:
         """To be called first, and again whenever the stream was not as expected."""
         rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
         await self._stream.create_groups()
-        state = await self._stream.state()
-        last = state.last_number
+        # between two commands of the broker: see `_stay_awake`
         await self._connection.execute(insert(streams).values(stream=name, assigned=0).on_conflict_do_nothing())
+        state = await self._stream.state()
         query = select(streams.c.assigned).where(streams.c.stream == name)
         assigned: int = await self._connection.scalar(query) or 0
-        if last > assigned:
-            log.warning(
-                "stream is ahead of the outbox; publishing all that remains again", stream=name, last=state.last_id
-            )
+        seen = max([state.last_number, *(group.handled or 0 for group in state.groups.values())])
+        if seen > assigned:
+            log.warning("stream is ahead of the outbox; publishing all that remains again", stream=name, last=seen)
             # in this order: after a crash in between, the same is found and done again
             await self._connection.execute(update(rows).where(rows.c.stream == name).values(number=None))
-            assigned = last
+            assigned = seen
             await self._connection.execute(update(streams).where(streams.c.stream == name).values(assigned=assigned))
-        elif last < assigned:
+        elif state.last_number < assigned:
             log.info("stream is behind the outbox; publishing what it lacks", stream=name, last=state.last_id)
-        return Position(state.last_id, last, assigned)
+        first: int | None = await self._connection.scalar(select(func.min(rows.c.number)).where(rows.c.stream == name))
+        await self._stream.raise_handled(assigned if first is None else first - 1)
+        return Position(state.last_id, state.last_number, assigned)
 
     async def next_rows(self, position: Position) -> list[Row]:
         """The next rows to append: those that have a number and are not in the stream, then those without one.
@@ -108,6 +113,13 @@ class Publisher:
         )
         return select(given.c.number, given.c.body).order_by(given.c.number).add_cte(kept)
 
+    async def waiting_seconds(self) -> float:
+        """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
+        rows, last = self._outbox.rows, (await self._stream.state()).last_number
+        age = extract("epoch", func.clock_timestamp() - func.min(rows.c.created_at))
+        lacking = or_(rows.c.number.is_(None), rows.c.number > last)
+        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, lacking)) or 0)
+
     async def append(self, position: Position, rows: Sequence[Row]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
         last_id = await self._stream.append(position.last_id, rows)
@@ -117,19 +129,63 @@ class Publisher:
         return True
 
     async def prune(self, position: Position) -> bool:
-        """Delete what every group has acknowledged. False if the stream or a group has lost something."""
+        """Delete what every group has handled. False if the stream or a group is not as expected.
+
+        A row goes once the broker owes it to no group, and each group itself says that it has handled it. Where the
+        two differ, something was lost.
+        """
+        await self._stay_awake()
         state = await self._stream.state()
-        if state.last_id != position.last_id or len(state.groups) < len(self._stream.groups):
+        groups = state.groups.values()
+        if state.last_id != position.last_id or len(groups) < len(self._stream.groups):
             return False
-        floor = min((group.acknowledged for group in state.groups.values()), default=0)
+        if any(group.handled is None for group in groups):
+            return False
+        if await self._has_lost(state):
+            return await self._restart(position)
+        floor = min((group.passed for group in groups), default=0)
         if floor > position.pruned:
             rows = self._outbox.rows
             # rows first: if the stream is lost now, what is published again begins above the floor
             done = delete(rows).where(rows.c.stream == self._stream.name, rows.c.number <= floor)
-            await self._connection.execute(done)
+            if (await self._connection.execute(done)).rowcount:
+                self._restarts = 0
             await self._stream.trim(floor)
             position.pruned = floor
         return True
+
+    async def _has_lost(self, state: StreamState) -> bool:
+        """Whether some group will never get some entry: it has passed it unhandled, or its next one is missing."""
+        next_ones: list[int] = []
+        for group in state.groups.values():
+            handled = group.handled or 0
+            if group.passed > handled:
+                return True
+            if (following := max(group.delivered, handled) + 1) <= state.last_number:
+                next_ones.append(following)
+        if not next_ones:
+            return False
+        await self._stay_awake()
+        return await self._stream.missing(next_ones)
+
+    async def _stay_awake(self) -> None:
+        """Asked between two commands of the broker, however slow they are: a session that is silent for long is taken
+        for that of a relay that has stalled."""
+        await self._connection.execute(select(1))
+
+    async def _restart(self, position: Position) -> bool:
+        """Publish again all that is owed to some group. False once the stream is empty for it.
+
+        Each time without progress in between it waits twice as long, up to a minute: a consumer of an older version
+        does not say what it has handled, and must not make the stream run in a circle.
+        """
+        if monotonic() < self._restart_at:
+            return True
+        self._restart_at = monotonic() + min(_RESTART_SECONDS, 2.0**self._restarts)
+        self._restarts += 1
+        log.warning("entries were lost; publishing again what is not handled", stream=self._stream.name)
+        await self._stream.restart(position.last_id)
+        return False
 
     async def _fetch(self, query: Executable) -> list[Row]:
         return [Row(*row) for row in await self._connection.execute(query)]

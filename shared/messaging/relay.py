@@ -7,8 +7,8 @@ from time import monotonic
 from zlib import crc32
 
 import structlog
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error
@@ -17,14 +17,33 @@ from shared.messaging.publishing import Publisher
 from shared.messaging.stream import Broker, Stream
 
 log = structlog.get_logger()
-_LOCK_CLASS = 0x7472_7562
+LOCK_CLASS = 0x7472_7562
+"""Class of the advisory locks of relays. There is one for each stream of each outbox."""
+_END_STALLED = text(
+    """
+    SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND a.datname = current_database()
+    AND l.database = a.datid AND l.classid = CAST(CAST(:class AS bigint) AS oid)
+    AND l.objid = CAST(CAST(:key AS bigint) AS oid)
+    AND (a.state = 'idle' OR a.wait_event = 'ClientWrite')
+    AND a.state_change < clock_timestamp() - make_interval(secs => :seconds)
+    """
+)
+"""Ends the session that holds a lock and waits for its own process. One that PostgreSQL is working for is left."""
+
+
+def lock_key(outbox: Outbox, stream: str) -> int:
+    key = crc32(f"{outbox.rows.fullname}/{stream}".encode())
+    return key - (1 << 32) if key >= 1 << 31 else key
 
 
 class Relay:
     """Publishes `outbox`. Any number of relays may run: for each stream one works, and the others wait for its lock.
 
     The lock is one of a PostgreSQL session, on a connection of `engine`. So that connection must not lead through a
-    proxy that pools by transaction.
+    proxy that pools by transaction. A relay at work asks PostgreSQL something every few seconds at least. One that
+    does not has stalled, and those who wait end its session. It can do no harm if it wakes: its session is gone, and
+    the stream's last id is not the one it expects.
     """
 
     def __init__(
@@ -39,12 +58,14 @@ class Relay:
         batch: int = 500,
         prune_every: float = 1.0,
         stall_after: float = 30.0,
+        take_over_after: float = 10.0,
     ) -> None:
         """`streams`: the groups that must acknowledge, by stream. `batch`: rows appended at once, at most.
 
         The rest is in seconds. `poll`: from one look for other processes' rows to the next. `gather`: a wait after
         each append, so that rows come together where no group is in a hurry. `stall_after`: without progress, until
-        the relay is not healthy.
+        the relay is not healthy. `take_over_after`: that another relay holds the lock and does nothing, until it loses
+        it; and that an event waits for another relay, until this one is not healthy.
         """
         self._engine = engine
         self._outbox = outbox
@@ -54,9 +75,12 @@ class Relay:
         self._batch = batch
         self._prune_every = prune_every
         self._stall_after = stall_after
+        self._take_over_after = take_over_after
         self._stop = asyncio.Event()
         self._woken = {name: asyncio.Event() for name in streams}
         self._beat = dict.fromkeys(streams, monotonic())
+        self._overdue = dict.fromkeys(streams, 0.0)
+        """For how many seconds an event has been waiting for a relay of another process, by stream."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -76,34 +100,43 @@ class Relay:
             event.set()
 
     def health_failure(self) -> str | None:
-        """Why events are not being published, or None. A relay that waits for another's lock is healthy."""
+        """Why events are not being published, or None. A relay that waits is healthy while another publishes."""
         for stream, beat in self._beat.items():
             if (silent := monotonic() - beat) > self._stall_after:
                 return f"relay of {stream} has done nothing for {silent:.0f} s: see its last warning in the log"
+        for stream, seconds in self._overdue.items():
+            if seconds > self._take_over_after:
+                return f"events for {stream} have waited {seconds:.0f} s for the relay of another process: see its log"
         return None
 
     async def _lead(self, stream: Stream) -> None:
         backoff = Backoff(self._stop)
-        lock = select(func.pg_try_advisory_lock(_LOCK_CLASS, self._lock_key(stream.name)))
+        lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
         while not self._stop.is_set():
             try:
                 async with self._engine.connect() as connection:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    publisher = Publisher(connection, self._outbox, stream, self._batch)
                     if await connection.scalar(lock):
                         try:
-                            publisher = Publisher(connection, self._outbox, stream, self._batch)
+                            self._overdue[stream.name] = 0.0
                             await self._publish(publisher, stream.name, backoff)
                         finally:
                             await connection.invalidate()  # a pooled connection would keep the lock
+                    else:
+                        await self._end_stalled(connection, stream.name)
+                        self._overdue[stream.name] = await publisher.waiting_seconds()
                 self._beat[stream.name] = monotonic()
                 await pause(self._stop, 10 * self._poll)
             except Exception as error:
                 log.warning("relay waits", stream=stream.name, error=describe_error(error), attempt=backoff.attempt)
                 await backoff.wait()
 
-    def _lock_key(self, stream: str) -> int:
-        key = crc32(f"{self._outbox.rows.fullname}/{stream}".encode())
-        return key - (1 << 32) if key >= 1 << 31 else key
+    async def _end_stalled(self, connection: AsyncConnection, stream: str) -> None:
+        key = lock_key(self._outbox, stream) & 0xFFFF_FFFF
+        given = {"class": LOCK_CLASS, "key": key, "seconds": self._take_over_after}
+        for row in await connection.execute(_END_STALLED, given):
+            log.warning("a relay has stalled; its session was ended", stream=stream, pid=row.pid)
 
     async def _publish(self, publisher: Publisher, stream: str, backoff: Backoff) -> None:
         position = await publisher.find_position()

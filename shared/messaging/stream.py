@@ -15,11 +15,18 @@ class GroupState:
     """How many entries were handed to the group and are not acknowledged."""
     first_pending: int | None
     """The lowest number among those; None if there are none."""
+    handled: int | None
+    """Every entry up to this number was acknowledged by a consumer of the group that had handled it. None: no relay
+    has said yet where the numbers begin."""
 
     @property
-    def acknowledged(self) -> int:
-        """Every entry up to this number has been acknowledged."""
+    def passed(self) -> int:
+        """The broker owes the group nothing up to this number: it was acknowledged, or it was lost."""
         return self.delivered if self.first_pending is None else self.first_pending - 1
+
+    def has_all(self, last: int) -> bool:
+        """Whether nothing up to the number `last` is owed to the group."""
+        return not self.pending and self.delivered >= last and (self.handled is None or self.handled >= last)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,18 @@ class Stream(Protocol):
         Returns the new last id. Returns None, with nothing appended, if the last id was another. If this raises, the
         first of the events may have been appended, never one without those before it.
         """
+        ...
+
+    async def missing(self, numbers: Sequence[int]) -> bool:
+        """Whether the stream lacks the entry of one of these numbers."""
+        ...
+
+    async def raise_handled(self, number: int) -> None:
+        """Nothing up to this number is owed to any group. A group that has handled more keeps that."""
+        ...
+
+    async def restart(self, last_id: str) -> None:
+        """Empty the stream, if its last id is this one. Each group then begins after what it has handled."""
         ...
 
     async def trim(self, up_to: int) -> None:

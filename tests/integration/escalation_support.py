@@ -20,13 +20,14 @@ from services.cli.all_services import AllServices, build_all
 from services.cli.embedded import Servers
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
 from services.escalation.store import directory, tables, timers
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
-from shared.events import Event, UnitRecorded, parse
+from shared.events import Event, ReportReceived, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
@@ -180,6 +181,13 @@ async def city_in(database_url: str, start: datetime = NIGHT) -> AsyncGenerator[
     clock = Clock(start)
     async with _escalation(database_url, clock) as escalation:
         yield City(escalation, clock, database_url)
+
+
+async def route_all(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
+    """As a consumer does: what is left because its ward is locked comes again."""
+    while left := await route_reports(escalation, events):
+        events = left.events
+        await asyncio.sleep(0.01)
 
 
 async def decisions_that_differ_when_computed_again(city: City) -> list[str]:

@@ -12,7 +12,7 @@ from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
-from tests.integration.escalation_support import City
+from tests.integration.escalation_support import City, route_all
 from tests.integration.killing import Act
 from tests.support import CHAIR, DONG_THO, NIGHT, SECRETARY, received, rulebook
 
@@ -85,7 +85,7 @@ async def reports_that_open_join_and_decide(city: City) -> Act:
         received(unit=DONG_THO, exercise=True),
         received("FIRECRACKER_POSSESSION", kind="officer", subject="cb-1"),
     ]
-    return lambda process: route_reports(process, batch)
+    return lambda process: route_all(process, batch)
 
 
 # --- acknowledgements ---

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,8 @@ from sqlalchemy.schema import CreateSchema
 from services.cli.embedded import Servers, embedded_servers
 from shared import messaging
 from shared.database import connect
-from shared.messaging import Consumer, Outbox, Outgoing, Relay
+from shared.messaging import Consumer, Left, Outbox, Outgoing, Relay
+from shared.messaging.redis.consumer_group import RedisConsumerGroup
 from tests.servers import new_database
 from tests.support import passable_folder
 
@@ -65,11 +67,12 @@ class World:
     def streams(self) -> dict[str, tuple[str, ...]]:
         return {self.stream: self.groups}
 
-    def relay(self, engine: AsyncEngine | None = None) -> Relay:
-        return Relay(engine or self.engine, self.redis, self.outbox, self.streams, poll=0.02, prune_every=0.05)
+    def relay(self, engine: AsyncEngine | None = None, **options: Any) -> Relay:
+        options = {"poll": 0.02, "prune_every": 0.05} | options
+        return Relay(engine or self.engine, self.redis, self.outbox, self.streams, **options)
 
     def consumer(
-        self, handle: Callable[[Sequence[Event]], Awaitable[None]], name: str = "one", **options: Any
+        self, handle: Callable[[Sequence[Event]], Awaitable[Left[Event] | None]], name: str = "one", **options: Any
     ) -> Consumer[Event]:
         options = {"group": self.groups[0], "claim_idle": 0.2, "dead_after": 3, "block": 0.1} | options
         return Consumer(
@@ -102,10 +105,18 @@ class World:
         entries: Any = await self.redis.xrange(self.stream)
         return [parse(fields[b"__data__"]).n for _, fields in entries]
 
+    async def holds(self, expected: list[int]) -> bool:
+        """Whether the stream holds these, in this order, and nothing else."""
+        return await self.in_stream() == expected
+
     async def read(self, group: str, name: str, count: int) -> list[bytes]:
         """As a consumer that reads and is then not heard of again."""
         reply: Any = await self.redis.xreadgroup(group, name, {self.stream: ">"}, count=count)
         return [entry_id for entry_id, _ in reply[0][1]]
+
+    async def handled(self, group: str, name: str, ids: Sequence[bytes]) -> None:
+        """As a consumer that has handled these entries."""
+        await RedisConsumerGroup(self.redis, self.stream, group, name).acknowledge([id_.decode() for id_ in ids])
 
     async def dead_rows(self) -> list[Any]:
         async with self.engine.connect() as connection:
@@ -143,6 +154,27 @@ async def new_world(servers: Servers, groups: tuple[str, ...] = ("escalation",))
     finally:
         await redis.aclose()
         await engine.dispose()
+
+
+@asynccontextmanager
+async def relay_process(world: World) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A relay that is killed on leaving."""
+    schema = world.outbox.rows.schema
+    assert schema is not None
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.integration.messaging_relay",
+        world.servers.redis_url,
+        world.servers.database_url,
+        schema,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:

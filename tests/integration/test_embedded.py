@@ -41,6 +41,8 @@ if uid != os.geteuid():  # only now: that user need not reach this Python
     os.setgid(gid)
     os.setuid(uid)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is started with SIGINT ignored
+
 async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     async with embedded_servers(data) as servers:

@@ -19,7 +19,7 @@ from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.command_support import DESK, designate
 from tests.integration.directory_changes import reachable
-from tests.integration.escalation_support import City
+from tests.integration.escalation_support import City, route_all
 from tests.integration.stored.arranging import notices_are_withdrawn
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Delivery, Incident, Notice
@@ -224,7 +224,7 @@ async def test_a_change_beside_the_delivery_loop_and_new_reports_leaves_nothing_
         work = [
             changed(city, NEW),
             loop.step(),
-            *(route_reports(city.escalation, [event]) for event in more),
+            *(route_all(city.escalation, [event]) for event in more),
             acknowledge(city.escalation, await first(city), Principal(WHO, "official", "14776", CHAIR)),
             fire_due_timers(city.escalation),
         ]

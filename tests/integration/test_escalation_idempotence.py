@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from shared.events import Firecracker, Harm, ReportReceived, StepRaised, UnitRef
-from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again, route_all
 from tests.integration.stored.looking import incidents_as_stored, stored
 from tests.integration.stored.records import Decision, Delivery, DueTime, Incident, Notice, Report
 from tests.support import BA_DINH, NIGHT, SINCE, SourceKind, depth, received
@@ -231,9 +231,9 @@ async def test_the_same_batch_twice_at_once_is_taken_once(city: City) -> None:
     events = [received(unit=u, subject=s) for u in (BA_DINH, THIEU_KHANH, QUANG_TAM) for s in ("a", "b", "c")]
     async with city.another() as other:
         await asyncio.gather(
-            route_reports(city.escalation, events),
-            route_reports(other.escalation, list(reversed(events))),
-            route_reports(other.escalation, events[:4]),
+            route_all(city.escalation, events),
+            route_all(other.escalation, list(reversed(events))),
+            route_all(other.escalation, events[:4]),
         )
     assert len(await stored(city, Report)) == 9
     assert len(await stored(city, Incident)) == 3

@@ -12,7 +12,7 @@ from services.escalation.domain.directory.model import key_of
 from services.escalation.store import incident_loading
 from services.escalation.store.reevaluation import schedule_reevaluation
 from shared.events import UnitRef
-from tests.integration.escalation_support import City, until
+from tests.integration.escalation_support import City, route_all, until
 from tests.integration.stored.arranging import acted_for_by, due_times_are, due_times_become, incidents_stand_at
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Decision, DueTime, Report
@@ -141,8 +141,8 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
             )  # as `route_reports` does before it looks at the directory
             change = asyncio.create_task(imported(city, LATE))
             await until(lambda: waits_for_a_ward(other), "the change waits for who routes reports of the ward")
-            late = asyncio.create_task(route_reports(other.escalation, [event]))
-        await asyncio.gather(change, late)
+            assert await route_reports(other.escalation, [event]), "left while the ward is locked"
+        await asyncio.gather(change, route_all(other.escalation, [event]))
     decision = await only(city, Decision)
     assert await due_now(city) or b"mau-moi" in decision.record, "routed before and marked, or routed after"
 

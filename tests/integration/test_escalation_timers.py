@@ -12,7 +12,7 @@ from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, StepRaised
 from shared.http.identity import Principal
-from tests.integration.escalation_support import City
+from tests.integration.escalation_support import City, route_all
 from tests.integration.stored.arranging import mend_reports, spoil_reports
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Delivery, DueTime, Incident, Notice, Report
@@ -101,7 +101,7 @@ async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City
     city.clock.set(NIGHT + 20 * MINUTE)
     more = [received(unit=u, harm=Harm(deaths=n)) for u in (NGOC_TRAO, DONG_THO) for n in (0, 1, 2)]
     await asyncio.gather(
-        *(route_reports(city.escalation, [event]) for event in more),
+        *(route_all(city.escalation, [event]) for event in more),
         *(fire_due_timers(city.escalation) for _ in range(3)),
     )
     await fire_due_timers(city.escalation)

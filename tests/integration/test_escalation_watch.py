@@ -16,8 +16,8 @@ from services.escalation.monitoring.heartbeat import Heartbeat
 from services.escalation.monitoring.watchman import Watchman, health_failures
 from services.escalation.store import watch
 from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
+from shared.http.health import Check, checks_of
 from shared.http.identity import Principal
-from shared.http.web import Check, checks_of
 from tests.integration.escalation_support import City, Template, city_in
 from tests.integration.plans import plan_of
 from tests.integration.stored.arranging import (

@@ -28,6 +28,7 @@ from shared.http.problem import Problem
 from shared.ids import uuid7
 from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
+from shared.probe import Probe, commit_nothing
 from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
 from tests.integration.stored.looking import commits_of_reports, reports_as_received, stored_in
@@ -166,7 +167,7 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
 async def test_two_replicas_accept_each_report_once(house: House) -> None:
     """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
     desk = await house.client("desk")
-    second = ReportAcceptance(house.intake)
+    second = ReportAcceptance(house.intake, Probe(lambda: commit_nothing(house.database, store.metadata)))
     reports = [body(report_id=f"r{n}") for n in range(300)]
     other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
     other = [replace(d, content_mac=b"") for d in other]

@@ -80,7 +80,7 @@ async def test_the_slowest_group_decides_what_is_forgotten(servers: Servers) -> 
         async with world.relay().running(), world.consumer(seen.handle).running():
             await until(lambda: _covers(world, 200), "published")
             in_hand = await world.read("ledger", "slow", 120)
-            await world.redis.xack(world.stream, "ledger", *in_hand[:100])
+            await world.handled("ledger", "slow", in_hand[:100])
             await until(lambda: _equals(world.in_stream, list(range(100, 200))), "trimmed up to what ledger owes")
             assert seen.order == list(range(200)), "escalation has all"
             assert len(await world.waiting()) == 100, "the outbox keeps what ledger owes"
@@ -239,18 +239,6 @@ async def test_what_a_crashed_consumer_had_in_hand_is_taken_over(world: World) -
                 return [consumer["name"] for consumer in consumers] == [b"one"]
 
             await until(alone, "a consumer that is gone for long is deleted")
-
-
-async def test_an_entry_deleted_while_pending_is_let_go(world: World) -> None:
-    await world.emit(1, 2)
-    async with world.relay().running():
-        await until(lambda: _equals(world.in_stream, [1, 2]), "published")
-        await world.read("escalation", "crashed", 2)
-        await world.redis.xdel(world.stream, "1-0")
-        seen = Seen()
-        async with world.consumer(seen.handle).running():
-            await world.drained()
-    assert seen.order == [2]
 
 
 async def test_a_handler_finishes_before_the_consumer_stops(world: World) -> None:

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from sqlalchemy import update
 
 from services.cli.embedded import Servers
 from shared import messaging
-from tests.integration.messaging_support import Event, Seen, World, new_world, own_redis, until
+from tests.integration.messaging_support import Event, Seen, World, new_world, own_redis, relay_process, until
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -111,30 +109,9 @@ async def test_an_outbox_older_than_its_stream_publishes_all_it_has(world: World
     assert seen.order == list(range(12))
 
 
-@asynccontextmanager
-async def _relay_process(world: World) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A relay that is killed on leaving."""
-    schema = world.outbox.rows.schema
-    assert schema is not None
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.integration.messaging_relay",
-        world.servers.redis_url,
-        world.servers.database_url,
-        schema,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 async def test_a_relay_killed_anywhere_leaves_no_gap_and_no_double(world: World) -> None:
     await world.emit(*range(5000))
-    async with _relay_process(world):
+    async with relay_process(world):
         await until(lambda: _at_least(world, 1000), "publishing")
     async with world.relay().running():
         await until(lambda: _at_least(world, 5000), "the rest")
@@ -143,7 +120,7 @@ async def test_a_relay_killed_anywhere_leaves_no_gap_and_no_double(world: World)
 
 async def test_a_relay_killed_between_its_commit_and_redis_leaves_no_gap_and_no_double(world: World) -> None:
     await world.emit(*range(10))
-    async with _relay_process(world) as process:
+    async with relay_process(world) as process:
         await until(lambda: _at_least(world, 10), "published")
         await world.redis.client_pause(30_000, all=False)  # writes wait, from here on
         try:

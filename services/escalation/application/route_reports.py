@@ -1,6 +1,6 @@
 """Route a batch of reports: find the incident of each, and do what follows. One transaction, safe to repeat."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,32 +8,60 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import grouping
-from services.escalation.domain.incidents.change_set import AssignedReport
+from services.escalation.domain.incidents.change_set import AssignedReport, ChangeSet
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.store import incident_loading
 from shared.events import ReportReceived
+from shared.messaging import Left
+
+SHOWN = 5
+"""Wards that are named when more than these are locked."""
 
 
-async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
-    """Route reports in the given order. A report that was routed before is skipped."""
+async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> Left[ReportReceived] | None:
+    """Route reports in the given order. A report that was routed before is skipped.
+
+    Reports of wards that another transaction has locked are left, and returned. So nobody who holds a ward stops the
+    others.
+    """
     occurrences = {event.id: occurrence_of(event) for event in events}
+    wards = {event_id: occurrence.unit[0] for event_id, occurrence in occurrences.items()}
     async with escalation.database.begin() as connection:
-        await incident_loading.lock_units(connection, [o.unit[0] for o in occurrences.values()])
-        fresh = await _fresh(connection, events)
-        if not fresh:
-            return
-        near = [occurrences[event.id] for event in fresh]
-        engine = await escalation.incident_engine(connection, {o.unit for o in near})
-        await _load_open(connection, engine, near)
-        assigned = [grouping.assign(engine, event) for event in fresh]
-        await _load_neighbours(connection, engine, assigned)
-        for each in await _with_history(connection, assigned):
-            grouping.attach(engine, each)
-        await escalation.save(connection, engine.changes, engine.now)
-    escalation.committed(engine.changes)
+        locked = await incident_loading.try_lock_units(connection, wards.values())
+        changes = await _route(escalation, connection, [e for e in events if wards[e.id] in locked], occurrences)
+    if changes is not None:
+        escalation.committed(changes)
+    left = [e for e in events if wards[e.id] not in locked]
+    return Left(left, _names(set(wards.values()) - locked)) if left else None
+
+
+async def _route(
+    escalation: Escalation,
+    connection: AsyncConnection,
+    events: Sequence[ReportReceived],
+    occurrences: Mapping[str, Occurrence],
+) -> ChangeSet | None:
+    """Return what was saved, or None if there is no report that is not known."""
+    fresh = await _fresh(connection, events)
+    if not fresh:
+        return None
+    near = [occurrences[event.id] for event in fresh]
+    engine = await escalation.incident_engine(connection, {o.unit for o in near})
+    await _load_open(connection, engine, near)
+    assigned = [grouping.assign(engine, event) for event in fresh]
+    await _load_neighbours(connection, engine, assigned)
+    for each in await _with_history(connection, assigned):
+        grouping.attach(engine, each)
+    await escalation.save(connection, engine.changes, engine.now)
+    return engine.changes
+
+
+def _names(wards: Collection[str]) -> str:
+    more = f" and {len(wards) - SHOWN} more" if len(wards) > SHOWN else ""
+    return f"another transaction has locked ward {', '.join(sorted(wards)[:SHOWN])}{more}"
 
 
 async def _fresh(connection: AsyncConnection, events: Sequence[ReportReceived]) -> list[ReportReceived]:

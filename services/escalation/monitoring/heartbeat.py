@@ -1,12 +1,10 @@
 """A sign of life to a watcher outside, while every check is well."""
 
-from collections.abc import Awaitable, Callable, Sequence
-
 import httpx
 import structlog
 
 from services.escalation.application import metrics
-from shared.http.web import Check
+from shared.http.health import Checks, ask
 
 log = structlog.get_logger()
 HEARTBEAT_SECONDS = 60.0
@@ -20,14 +18,14 @@ class Heartbeat:
     never logged.
     """
 
-    def __init__(self, url: str, checks: Callable[[], Awaitable[Sequence[Check]]]) -> None:
+    def __init__(self, url: str, checks: Checks) -> None:
         self._url, self._checks = url, checks
 
     async def step(self) -> bool:
         """Send a heartbeat or withhold it. Raises nothing: the watcher notices if it cannot be reached."""
         outcome = "sent"
         try:
-            if all(check.ok for check in await self._checks()):
+            if all(check.ok for check in await ask(self._checks)):
                 async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
                     (await client.post(self._url)).raise_for_status()
             else:

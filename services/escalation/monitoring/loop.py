@@ -18,7 +18,7 @@ class Loop:
     `stall_after`: after so many seconds without a successful step, `health_failure` reports it.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 30.0) -> None:
+    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 12.0) -> None:
         self._name, self._step, self._poll, self._stall_after = name, step, poll, stall_after
         self._awake = asyncio.Event()
         self._last_good = monotonic()

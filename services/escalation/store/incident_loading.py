@@ -17,7 +17,6 @@ from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
-from services.escalation.domain.incidents.report_summary import summary_of
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
 from services.escalation.store.incident_row import anchor_of, from_row
@@ -39,6 +38,17 @@ async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
         text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
         {"class": UNIT_LOCK, "keys": keys},
     )
+
+
+async def try_lock_units(connection: AsyncConnection, codes: Iterable[str]) -> set[str]:
+    """Lock those of these units that nobody else has locked, as `lock_units` does, and return them. Does not wait."""
+    keys = {code: crc32(code.encode()) - 2**31 for code in codes}
+    rows = await connection.execute(
+        text("SELECT key FROM unnest(CAST(:keys AS int[])) AS key WHERE pg_try_advisory_xact_lock(:class, key)"),
+        {"class": UNIT_LOCK, "keys": sorted(set(keys.values()))},
+    )
+    locked = set(rows.scalars())
+    return {code for code, key in keys.items() if key in locked}
 
 
 async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
@@ -151,9 +161,6 @@ async def with_history(connection: AsyncConnection, rows: Collection[IncidentRow
     if cases:
         await _add_reports(connection, cases)
         await _add_findings(connection, cases)
-    for case in found:
-        if case.summary.count == 0:  # stored before there were summaries
-            case.summary = summary_of(case.reports, assessed=bool(case.findings))
     await _add_standing(connection, found)
     return found
 

@@ -78,7 +78,6 @@ HEADERS = {
     },
 )
 async def post_report(
-    intake: Wired,
     acceptance: Acceptance,
     caller: Sender,
     content: Annotated[bytes, Depends(REPORT_BODY)],
@@ -98,7 +97,7 @@ async def post_report(
     )
     wait = _wait_seconds(prefer or "")
     if wait:
-        answer.incident = await _routed(intake, accepted.receipt, wait)
+        answer.incident = await _routed(acceptance.intake, accepted.receipt, wait)
         response.headers["preference-applied"] = f"wait={wait:g}"
     return answer
 

@@ -23,6 +23,7 @@ from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.ids import uuid7
 from shared.messaging import INTAKE, Outgoing, add, is_transient, route
+from shared.probe import Probe
 
 log = structlog.get_logger()
 REPORTS_A_COMMIT = 500
@@ -44,8 +45,10 @@ class Accepted:
 class ReportAcceptance:
     """First `prepare`, then `accept`."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, intake: Intake, commits: Probe) -> None:
+        """`commits` is told of each commit, and of each that fails in a way that may pass."""
+        self.intake = intake
+        self._probe = commits
         self._commits = GroupCommit(self._commit, at_most=REPORTS_A_COMMIT)
 
     def health_failure(self) -> str | None:
@@ -53,16 +56,16 @@ class ReportAcceptance:
 
     async def prepare(self, submission: Submission, caller: Principal) -> Draft:
         """Check a report, and make its event. Raises Problem 403, 422, or 503 while no wards are known."""
-        units = await self._intake.units()
+        units = await self.intake.units()
         if not units:
             raise Problem(503, "no wards are known yet: import them with 'trucban import wards FILE'")
-        now = self._intake.clock.now()
+        now = self.intake.clock.now()
         context = DraftContext(
             received_at=now,
             new_id=lambda: uuid7(now),
             new_salt=new_salt,
             new_receipt=new_receipt,
-            content_key=self._intake.content_key,
+            content_key=self.intake.content_key,
         )
         return draft_report(submission, caller, units, context)
 
@@ -90,14 +93,16 @@ class ReportAcceptance:
 
         try:
             await work_in_halves(range(len(drafts)), commit_some, refuse, is_transient)
+            self._probe.succeeded()
         except Exception as error:
+            self._probe.failed(error)
             log.warning("reports not committed", count=outcomes.count(unknown), error=type(error).__name__)
         return outcomes
 
     async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:
         """Store the new ones in one transaction, with their events. Of one id in two drafts the first counts."""
         distinct = {d.report_id: d for d in reversed(drafts)}
-        async with self._intake.database.begin() as connection:
+        async with self.intake.database.begin() as connection:
             stored = await store.add_reports(connection, list(distinct.values()))
             new = [d for id_, d in distinct.items() if stored[id_].is_new]
             new.sort(key=lambda d: d.event.id)
@@ -108,20 +113,20 @@ class ReportAcceptance:
             ]
             await store.add_reporters(connection, sealed)
             await add(connection, store.outbox, [self._outgoing(d) for d in new])
-        self._intake.wake()
+        self.intake.wake()
         return stored
 
     def _outgoing(self, draft: Draft) -> Outgoing:
         event = draft.event
         assert event.data.unit is not None
-        return Outgoing(event.id, route(INTAKE, event.data.unit.code, self._intake.partitions), encode(event))
+        return Outgoing(event.id, route(INTAKE, event.data.unit.code, self.intake.partitions), encode(event))
 
     def _seal(self, draft: Draft) -> bytes:
         """AES-256-GCM, nonce first. The associated data binds it to its report."""
         assert draft.reporter is not None
         nonce = os.urandom(12)
         text = reporter_json(draft.reporter).encode()
-        return nonce + AESGCM(self._intake.reporter_key).encrypt(nonce, text, draft.report_id.encode())
+        return nonce + AESGCM(self.intake.reporter_key).encrypt(nonce, text, draft.report_id.encode())
 
 
 def _outcomes(drafts: Sequence[Draft], stored: dict[str, store.StoredReport]) -> list[Accepted | Problem]:

@@ -11,6 +11,8 @@ from redis.exceptions import DataError, RedisError
 from shared.messaging.errors import is_transient
 from shared.messaging.redis.stream import RedisStream
 
+_PROBE_KEY = "trucban.probe"
+
 
 @is_transient.register
 def _(error: RedisError) -> bool:
@@ -22,6 +24,15 @@ class Client(Redis):
 
     def stream(self, name: str, groups: Sequence[str]) -> RedisStream:
         return RedisStream(self, name, groups)
+
+    async def write_nothing(self) -> None:
+        """Overwrite one small key, which needs what an entry needs: a server that takes writes, and memory."""
+        await self.set(_PROBE_KEY, b"." * 1000, px=60_000)
+
+    async def forget_all(self) -> None:
+        """Delete every stream and key of ours."""
+        async for key in self.scan_iter(match="trucban.*", count=1000):
+            await self.unlink(key)
 
 
 def connection_options() -> dict[str, Any]:

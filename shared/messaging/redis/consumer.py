@@ -20,7 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.backoff import Backoff, pause
-from shared.messaging.delivery import Delivery, Entry
+from shared.messaging.delivery import Delivery, Entry, Left
 from shared.messaging.errors import describe_error
 from shared.messaging.redis.client import connect, connection_options
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
@@ -37,7 +37,10 @@ class _StreamReading(Generic[T]):
     delivery: Delivery[T]
     backoff: Backoff
     own_from: str | None = "-"
-    """From this id on, entries may be pending from this consumer's earlier life. None: all of them were read."""
+    """From this id on, entries may be pending that this consumer does not have in hand: from its earlier life, or
+    handed to a connection that broke. None: all of them were read."""
+    is_new_life: bool = True
+    """Whether entries may still be pending from an earlier life."""
     read_at: float = field(default_factory=monotonic)
     """When Redis last answered a read."""
     was_full: bool = False
@@ -54,7 +57,8 @@ class Consumer(Generic[T]):
     `handle` gets the parsed events of one stream, commits them itself, and must ignore an event id that it has seen.
     After a transient error (database or broker away, deadlock) it gets the same batch again, as long as it takes.
     After any other error, the guilty event is singled out and tried again every `claim_idle` seconds. At its delivery
-    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once.
+    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once. What the handler answers to
+    have `Left` comes again soon, in its place.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Consumer(Generic[T]):
         group: str,
         name: str,
         parse: Callable[[bytes], T],
-        handle: Callable[[Sequence[T]], Awaitable[None]],
+        handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         engine: AsyncEngine,
         dead_letters: Table,
         *,
@@ -74,6 +78,7 @@ class Consumer(Generic[T]):
         block: float = 0.5,
         gather: float = 0.0,
         stall_after: float = 30.0,
+        left_after: float = 15.0,
         grace: float = 15.0,
         stale_after: float = 3600.0,
     ) -> None:
@@ -81,8 +86,8 @@ class Consumer(Generic[T]):
 
         The rest is in seconds. `block`: how long a read waits in Redis. `gather`: from one read to the next, unless
         it was full; so batches are larger where nobody waits for the outcome. `stall_after`: without progress, until
-        the consumer is not healthy. `grace`: for a handler to finish when we stop. `stale_after`: until an idle
-        consumer without entries is deleted.
+        the consumer is not healthy. `left_after`: that the handler leaves an event, until the consumer is not healthy.
+        `grace`: for a handler to finish when we stop. `stale_after`: until an idle consumer without entries is deleted.
         """
         self._url = url
         self._group_name = group
@@ -92,6 +97,7 @@ class Consumer(Generic[T]):
         self._block = block
         self._gather = gather
         self._stall_after = stall_after
+        self._left_after = left_after
         self._grace = grace
         self._stale_after = stale_after
         self._stop = asyncio.Event()
@@ -133,6 +139,8 @@ class Consumer(Generic[T]):
             if max(silent, unclaimed) > self._stall_after:
                 error = reading.delivery.last_error or "none; is Redis reachable?"
                 return f"{self._group_name} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
+            if left := reading.delivery.left_failure(self._left_after):
+                return f"{self._group_name} on {stream}: {left}"
         return None
 
     async def _read_on(self) -> None:
@@ -150,6 +158,7 @@ class Consumer(Generic[T]):
         try:
             for reading in self._readings.values():
                 await reading.group.create()
+                reading.own_from = "-"
             client = await faststream.connect()
             client.xreadgroup = self._read  # pyright: ignore[reportAttributeAccessIssue]
             await faststream.start()
@@ -188,6 +197,8 @@ class Consumer(Generic[T]):
             reading.parked.set()
             await asyncio.sleep(self._grace)
             return []
+        if reading.delivery.left_due_in == 0.0:
+            await reading.delivery.take([])
         try:
             entries = await self._own_pending(reading) or await self._new(reading)
         except Exception as error:
@@ -199,22 +210,31 @@ class Consumer(Generic[T]):
         return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])] if entries else []
 
     async def _own_pending(self, reading: _StreamReading[T]) -> list[Entry]:
-        """What this consumer had in hand when it was killed comes first, so that its order is kept."""
-        if reading.own_from is None:
-            return []
-        entries = await reading.group.claim_own(reading.own_from)
-        reading.own_from = f"({entries[-1].id}" if entries else None
-        return entries
+        """What this consumer had in hand when it was killed comes first, so that its order is kept. So does what Redis
+        gave to a connection that broke."""
+        while reading.own_from is not None:
+            known = reading.delivery.in_hand | reading.delivery.postponed
+            entries, reading.own_from = await reading.group.claim_own(
+                reading.own_from, known, is_delivery=reading.is_new_life
+            )
+            if entries:
+                return entries
+        reading.is_new_life = False
+        return []
 
     async def _new(self, reading: _StreamReading[T]) -> list[Entry]:
         if not reading.was_full and (early := reading.read_at + self._gather - monotonic()) > 0:
             await pause(self._stop, early)
-        entries = await reading.group.read_new(self._max_records, round(self._block * 1000))
+        due = reading.delivery.left_due_in
+        block = self._block if due is None else min(self._block, due)
+        # 0 would block for ever
+        entries = await reading.group.read_new(self._max_records, max(1, round(block * 1000)))
         reading.was_full = len(entries) == self._max_records
         return entries
 
     async def _recover(self, reading: _StreamReading[T], error: Exception) -> None:
         reading.delivery.last_error = describe_error(error)
+        reading.own_from = "-"
         context = {"stream": reading.group.stream, "group": self._group_name}
         log.warning("stream does not answer", **context, error=reading.delivery.last_error)
         await reading.backoff.wait()

@@ -3,13 +3,15 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from shared.messaging.delivery import Entry
 from shared.messaging.redis.entry import entry_of
+from shared.messaging.redis.handled import Handled
 from shared.messaging.topology import dead_stream
 
+log = structlog.get_logger()
 _CLAIM_AT_ONCE = 100
 _DEAD_KEPT = 10_000
 
@@ -25,14 +27,15 @@ end
 # A script: deleting a consumer that has just read something would lose what it read.
 
 
-async def create_group(redis: Redis, stream: str, group: str) -> None:
-    """Create the group, and the stream, unless it exists. It begins with the first entry, never at the end: what was
-    published before the group existed is owed to it too."""
-    try:
-        await redis.xgroup_create(stream, group, id="0", mkstream=True)
-    except ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
+async def create_groups(redis: Redis, stream: str, groups: Sequence[str]) -> None:
+    """Create the groups, and the stream, unless they exist. A group begins with the first entry, never at the end:
+    what was published before the group existed is owed to it too."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for group in groups:
+            pipe.xgroup_create(stream, group, id="0", mkstream=True)
+        for reply in await pipe.execute(raise_on_error=False):
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise reply
 
 
 class RedisConsumerGroup:
@@ -43,10 +46,11 @@ class RedisConsumerGroup:
         self.name = name
         self._redis = redis
         self._consumer = consumer
+        self._handled = Handled(redis, stream)
         self._delete_stale = redis.register_script(_DELETE_STALE)
 
     async def create(self) -> None:
-        await create_group(self._redis, self.stream, self.name)
+        await create_groups(self._redis, self.stream, [self.name])
 
     async def read_new(self, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` entries that nobody in the group has had. Redis waits up to `block_ms` for the first."""
@@ -54,28 +58,50 @@ class RedisConsumerGroup:
         reply: Any = await self._redis.xreadgroup(self.name, self._consumer, streams, count=count, block=block_ms)
         return [entry_of(entry_id, fields, 1) for entry_id, fields in reply[0][1]] if reply else []
 
-    async def claim_own(self, start: str) -> list[Entry]:
-        """Up to 100 entries from the id `start` on that are pending from this consumer's earlier life."""
-        return await self._claim(0, start, self._consumer)
+    async def claim_own(
+        self, start: str, known: Collection[str], *, is_delivery: bool
+    ) -> tuple[list[Entry], str | None]:
+        """Up to 100 entries from the id `start` on that are pending for this consumer, without those in `known`.
+
+        Also returns where to go on, or None after the last. `is_delivery`: whether this counts as one.
+        """
+        found = await self._pending(start, self._consumer, None)
+        if not found:
+            return [], None
+        wanted = {entry_id: count for entry_id, count in found.items() if entry_id.decode() not in known}
+        go_on = f"({list(found)[-1].decode()}"
+        return await self._claim(wanted, 0, is_delivery), go_on
 
     async def claim_idle(self, idle_ms: int) -> list[Entry]:
         """Up to 100 entries that are pending with any consumer and untouched for `idle_ms`. They are ours then."""
-        return await self._claim(idle_ms, "-", None)
+        return await self._claim(await self._pending("-", None, idle_ms), idle_ms, True)
 
-    async def _claim(self, idle_ms: int, start: str, consumer: str | None) -> list[Entry]:
+    async def _pending(self, start: str, consumer: str | None, idle_ms: int | None) -> dict[bytes, int]:
+        """How often each was delivered, by id, in order."""
         found: list[Any] = await self._redis.xpending_range(
-            self.stream, self.name, start, "+", _CLAIM_AT_ONCE, consumername=consumer, idle=idle_ms or None
+            self.stream, self.name, start, "+", _CLAIM_AT_ONCE, consumername=consumer, idle=idle_ms
         )
-        if not found:
-            return []
-        counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] for entry in found}
-        replies: list[Any] = await self._redis.xclaim(self.stream, self.name, self._consumer, idle_ms, list(counts))
-        claimed = {entry_id: fields for entry_id, fields in replies if entry_id is not None}
+        return {entry["message_id"]: entry["times_delivered"] for entry in found}
+
+    async def _claim(self, counts: dict[bytes, int], idle_ms: int, is_delivery: bool) -> list[Entry]:
+        claimed: dict[bytes, dict[bytes, bytes]] = {}
+        for count in set(counts.values()):
+            ids: list[Any] = [entry_id for entry_id, its_count in counts.items() if its_count == count]
+            replies: list[Any] = await self._redis.xclaim(
+                self.stream, self.name, self._consumer, idle_ms, ids, retrycount=count + is_delivery
+            )
+            claimed |= {entry_id: fields for entry_id, fields in replies if entry_id is not None}
         for entry_id in counts.keys() - claimed.keys():
-            # another consumer was quicker; or it is deleted, and Redis 6.2 would keep it pending for ever
+            # another consumer was quicker; or it was deleted, and Redis 6.2 would keep it pending for ever. It is let
+            # go without having been handled, so that the relay publishes it again.
             if not await self._redis.xrange(self.stream, entry_id, entry_id):
+                log.warning("pending entry is gone", stream=self.stream, group=self.name, entry=entry_id.decode())
                 await self._redis.xack(self.stream, self.name, entry_id)
-        return [entry_of(entry_id, fields, counts[entry_id] + 1) for entry_id, fields in claimed.items()]
+        return [
+            entry_of(entry_id, claimed[entry_id], count + is_delivery)
+            for entry_id, count in counts.items()
+            if entry_id in claimed
+        ]
 
     async def hold(self, ids: Collection[str]) -> None:
         """Keep other consumers from claiming these entries, which this consumer is working on."""
@@ -84,14 +110,14 @@ class RedisConsumerGroup:
             await self._redis.xclaim(self.stream, self.name, self._consumer, 0, held, justid=True)
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
-        await self._redis.xack(self.stream, self.name, *ids)
+        await self._handled.acknowledge(self.name, ids)
 
     async def bury(self, entry_id: str, error: str) -> None:
         # no body: a stream cannot forget one person's words
         letter: dict[Any, Any] = {"group": self.name, "entry_id": entry_id, "error": error}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(dead_stream(self.stream), letter, maxlen=_DEAD_KEPT)
-            pipe.xack(self.stream, self.name, entry_id)
+            await self._handled.acknowledge(self.name, [entry_id], pipe)
             await pipe.execute()
 
     async def delete_stale(self, idle_ms: int) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.messaging.redis.consumer_group import create_group
+from shared.messaging.redis.consumer_group import create_groups
 from shared.messaging.redis.entry import FIELD, id_of, number_of
+from shared.messaging.redis.handled import Handled
 from shared.messaging.stream import GroupState, StreamState
 from shared.messaging.topology import dead_stream
 
-_APPEND = f"""
+_LAST = """
 local last = '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -18,6 +19,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     if info[i] == 'last-generated-id' then last = info[i + 1] end
   end
 end
+"""
+_APPEND = f"""
+{_LAST}
 if last == ARGV[1] then
   for i = 2, #ARGV, 2 do
     last = redis.call('XADD', KEYS[1], ARGV[i], '{FIELD}', ARGV[i + 1])
@@ -27,6 +31,15 @@ return last
 """
 # A script and not MULTI: it stops at the first entry refused (out of memory, say), so that a last id never hides
 # a gap; and it appends nothing when the stream is not what the relay thinks it is.
+_RESTART = f"""
+{_LAST}
+if last ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+for i = 2, #ARGV do
+  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], (redis.call('HGET', KEYS[2], ARGV[i]) or '0') .. '-0', 'MKSTREAM')
+end
+return 1
+"""
 
 
 class RedisStream:
@@ -36,30 +49,37 @@ class RedisStream:
         self.name = name
         self.groups = groups
         self._redis = redis
+        self._handled = Handled(redis, name)
         self._append = redis.register_script(_APPEND)
+        self._restart = redis.register_script(_RESTART)
 
     async def create_groups(self) -> None:
-        for group in self.groups:
-            await create_group(self._redis, self.name, group)
+        await create_groups(self._redis, self.name, self.groups)
 
     async def state(self) -> StreamState:
         """Read in one transaction, so that a FLUSHALL comes before all of it or after."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xinfo_stream(self.name)
             pipe.xinfo_groups(self.name)
+            pipe.hgetall(self._handled.key)
             for group in self.groups:
                 pipe.xpending(self.name, group)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
-        for reply in replies[:2]:
+        for reply in replies[:3]:
             if isinstance(reply, Exception):
                 if "no such key" in str(reply):
                     return StreamState("0-0", 0, {})
                 raise reply
-        info, found = replies[:2]
+        info, found, marks = replies[:3]
         last_id: str = info["last-generated-id"].decode()
         delivered = {group["name"].decode(): number_of(group["last-delivered-id"]) for group in found}
-        pending = zip(self.groups, replies[2:], strict=True)
-        groups = {name: _group_state(delivered[name], reply) for name, reply in pending if name in delivered}
+        handled = {name.decode(): int(mark) for name, mark in marks.items()}
+        pending = zip(self.groups, replies[3:], strict=True)
+        groups = {
+            name: _group_state(delivered[name], reply, handled.get(name))
+            for name, reply in pending
+            if name in delivered
+        }
         return StreamState(last_id, number_of(last_id), groups)
 
     async def append(self, after: str, events: Sequence[tuple[int, bytes]]) -> str | None:
@@ -69,6 +89,18 @@ class RedisStream:
         last: bytes = await self._append(keys=[self.name], args=arguments)
         expected = id_of(events[-1][0])
         return expected if last.decode() == expected else None
+
+    async def missing(self, numbers: Sequence[int]) -> bool:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                pipe.xrange(self.name, id_of(number), id_of(number))
+            return not all(await pipe.execute())
+
+    async def raise_handled(self, number: int) -> None:
+        await self._handled.raise_to(number, self.groups)
+
+    async def restart(self, last_id: str) -> None:
+        await self._restart(keys=[self.name, self._handled.key], args=[last_id, *self.groups])
 
     async def trim(self, up_to: int) -> None:
         await self._redis.xtrim(self.name, minid=id_of(up_to + 1), approximate=False)
@@ -81,5 +113,6 @@ class RedisStream:
         return oldest[0]["time_since_delivered"] if oldest else 0
 
 
-def _group_state(delivered: int, pending: Any) -> GroupState:
-    return GroupState(delivered, pending["pending"], number_of(pending["min"]) if pending["min"] else None)
+def _group_state(delivered: int, pending: Any, handled: int | None) -> GroupState:
+    first = number_of(pending["min"]) if pending["min"] else None
+    return GroupState(delivered, pending["pending"], first, handled)

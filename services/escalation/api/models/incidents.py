@@ -11,6 +11,7 @@ from services.escalation.api.models.decisions import DecisionItem, decision_item
 from services.escalation.domain.incidents.finding import FindingKind
 from services.escalation.domain.incidents.incident import TimerKind
 from services.escalation.domain.incidents.lifecycle import State
+from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.rules.accountability import Limb, Outcome, Party
@@ -19,7 +20,6 @@ from shared.events import Firecracker, Harm, UnitRef
 from shared.http.fields import Answer, Category, Page, Severity, Stored
 
 A = TypeVar("A", bound=Answer)
-DeliveryState = Literal["queued", "sending", "sent", "delivered", "failed", "given_up", "cancelled"]
 DeadlineState = Literal["pending", "passed", "cancelled"]
 
 

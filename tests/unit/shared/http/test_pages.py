@@ -12,8 +12,9 @@ from fastapi import APIRouter, FastAPI
 from httpx import ASGITransport, AsyncClient
 
 from shared.clock import Clock
+from shared.http.health import Check
 from shared.http.identity import verifier
-from shared.http.web import Check, Service, compose, service_app
+from shared.http.web import Service, compose, service_app
 from tests.support import NIGHT
 
 NAMES = ("intake", "escalation", "ledger")

@@ -1,0 +1,34 @@
+"""A migration that landed on the main branch never changes: databases have run it."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+SERVICES = Path(__file__).parents[2] / "services"
+LANDED = {
+    "escalation/0001_escalation": "2fb7751a0924aae1926e57b82e5573a96a1a0e52b57e168d0615c170eb2030ef",
+    "escalation/0002_escalation_in_full": "3013a16470d2d5c768d5491e74d51d9c16c2e37e47b4ebadab0b338d0838178a",
+    "escalation/0003_mend_0002": "e6f6600b5f73cb30639282b0a5e516608b852f27c03f31b8266732596accdf84",
+    "intake/0001_intake": "e33157ed5265e1c4e7ae9f53f8c10d5c45c61ab6fe672f330dc113294f5da606",
+    "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",
+}
+"""SHA-256 of each migration: as of c259847 for those that stood there, as of its first commit for a later one.
+
+A new migration adds its line. A line that stands here never changes.
+"""
+
+
+def migrations() -> dict[str, Path]:
+    return {f"{path.parents[2].name}/{path.stem}": path for path in SERVICES.glob("*/migrations/versions/*.py")}
+
+
+@pytest.mark.parametrize("name", sorted(LANDED))
+def test_a_migration_that_landed_is_what_it_was(name: str) -> None:
+    found = hashlib.sha256(migrations()[name].read_bytes()).hexdigest()
+    assert found == LANDED[name], f"{name} has landed and was changed: put the change into a new migration"
+
+
+def test_every_migration_is_watched() -> None:
+    new = sorted(migrations().keys() - LANDED.keys())
+    assert not new, f"add to LANDED, with the SHA-256 of its content: {', '.join(new)}"
