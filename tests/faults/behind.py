@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, not_, select
+from sqlalchemy import and_, not_, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store import tables as escalation
@@ -22,6 +23,12 @@ FAILED = "failed"
 LONGEST_BACK_OFF = timedelta(minutes=12)
 """What a receiver did not take is tried again later, and not due until then. A clock that was set back is no reason to
 wait for longer."""
+
+
+_OPEN = """
+SELECT pid, state, wait_event, now() - xact_start AS age, pg_blocking_pids(pid) AS blocked_by, left(query, 100) AS query
+FROM pg_stat_activity WHERE xact_start < now() - interval '3 seconds' AND backend_type = 'client backend'
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,18 @@ async def until_caught_up(house: House, load: Load, seconds: float) -> list[str]
     finally:
         await engine.dispose()
     return left
+
+
+async def open_transactions(house: House) -> list[str]:
+    """For whoever asks why something is stuck: transactions that have been open for seconds, and for whom each waits."""
+    engine = connect(str(house.settings.database_url), pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            return [" ".join(map(str, row)) for row in await connection.execute(text(_OPEN))]
+    except (OSError, DBAPIError) as error:
+        return [f"PostgreSQL is away: {type(error).__name__}"]
+    finally:
+        await engine.dispose()
 
 
 async def _behind(connection: AsyncConnection, house: House, load: Load, before: Behind | None) -> Behind:

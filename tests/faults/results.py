@@ -28,6 +28,8 @@ class Result:
     untruthful: int
     wrong: int
     seconds: int
+    load: float
+    """Of the machine at the end, over five minutes; a run alone on two cores makes about three of it."""
     drawn: str
     failed: str
     """What was broken, in words; empty for a clean run."""
@@ -40,20 +42,20 @@ class Result:
 _RESULTS = TypeAdapter(list[Result])
 
 
-def append(result: Result) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", encoding="utf-8", newline="") as file:
+def append(result: Result, path: Path = RESULTS) -> None:
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerow(asdict(result))
 
 
-def every() -> list[Result]:
+def every(path: Path = RESULTS) -> list[Result]:
     """In the order of the file."""
-    if not RESULTS.exists():
+    if not path.exists():
         return []
-    with RESULTS.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return _RESULTS.validate_python(list(csv.DictReader(file)))
 
 

@@ -9,7 +9,7 @@ from random import Random
 
 from shared.clock import monotonic
 from tests.faults import audit
-from tests.faults.behind import until_caught_up
+from tests.faults.behind import open_transactions, until_caught_up
 from tests.faults.broken import Broken
 from tests.faults.city import reports
 from tests.faults.load import Load
@@ -98,6 +98,8 @@ class _UnderLoad:
         began = monotonic()
         left = await until_caught_up(self._house, self._load, STUCK_SECONDS)
         self._mark(f"{'; '.join(left) or 'all is well'} after {monotonic() - began:.1f} s")
+        for line in await open_transactions(self._house) if left else ():
+            self._tell(f"  {line}")
         late = f"{STUCK_SECONDS:.0f} s after the last cause was gone"
         self._outcome.broken += [Broken("stuck", f"{late}: {line}") for line in left]
         await self._more_accepted(LULL, "in a lull")
