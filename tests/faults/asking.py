@@ -1,8 +1,11 @@
 """Requests to the services, each by whichever process is picked, and what became of each."""
 
+import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import httpx
@@ -15,9 +18,20 @@ PATIENCE_SECONDS = 10.0
 """How long a sender waits for an answer, before they ask again."""
 
 
+BUSY = 2.0
+"""Processes that want to run, for each core: what a run alone on two cores comes to."""
+
+
 def now() -> float:
     """Seconds since 1970, as the database's records of its commits count them."""
     return datetime.now(UTC).timestamp()
+
+
+async def pause(random: Random, least: float, most: float) -> None:
+    """Longer on a machine that has other work: recovery is to be seen, and not a backlog."""
+    await asyncio.sleep(
+        random.uniform(least, most) * max(1.0, os.getloadavg()[0] / BUSY / len(os.sched_getaffinity(0)))
+    )
 
 
 def is_served(answer: httpx.Response) -> bool:

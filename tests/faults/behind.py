@@ -79,7 +79,7 @@ async def until_caught_up(house: House, load: Load, seconds: float) -> list[str]
 
 
 async def open_transactions(house: House) -> list[str]:
-    """For whoever asks why something is stuck: transactions that have been open for seconds, and for whom each waits."""
+    """For whoever asks why something is stuck: transactions open for seconds, and for whom each of them waits."""
     engine = connect(str(house.settings.database_url), pool_size=1)
     try:
         async with engine.connect() as connection:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.faults.asking import PATIENCE_SECONDS, Asking, is_served, now
+from tests.faults.asking import PATIENCE_SECONDS, Asking, is_served, now, pause
 from tests.faults.city import DESK, Submitted
 from tests.faults.people import People
 from tests.faults.stack import House
@@ -59,7 +59,7 @@ class Load:
             await self._until_accepted(client, [report], "reports")
             if self._random.random() < 0.2:  # a sender who has not heard our answer
                 await self._until_accepted(client, [report], "reports")
-            await self._pause()
+            await pause(self._random, 0.2, 1.2)
 
     async def _send_batches(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
@@ -68,12 +68,7 @@ class Load:
             # a batch has one sender, and officers are held to their ward
             batch = [Submitted(DESK, body) for body in (first.body, *others)]
             await self._until_accepted(client, batch, "reports:batch")
-            await self._pause()
-            await self._pause()
-
-    async def _pause(self) -> None:
-        """Keeps the load at a rate that two processors bear, so that recovery is seen and not a backlog."""
-        await asyncio.sleep(self._random.uniform(0.2, 1.2))
+            await pause(self._random, 0.4, 2.4)
 
     async def _until_accepted(self, client: httpx.AsyncClient, reports: list[Submitted], route: str) -> None:
         left = {report.report_id: report for report in reports}

@@ -14,7 +14,7 @@ import httpx
 
 from shared.clock import local
 from shared.http.identity import Principal
-from tests.faults.asking import Asking
+from tests.faults.asking import Asking, pause
 from tests.faults.city import ADMINISTRATOR, DESK, LEADER, OFFICIALS, changes_of_hands
 from tests.faults.stack import House
 
@@ -53,7 +53,7 @@ class People:
 
     async def _acknowledge(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
-            await self._pause(0.4)
+            await pause(self._random, 0.1, 1.0)
             caller = self._random.choice([*OFFICIALS, DESK, LEADER])
             found = await self._listed(client, caller, "notified")
             if not found:
@@ -69,7 +69,7 @@ class People:
 
     async def _command(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
-            await self._pause(0.4)
+            await pause(self._random, 0.1, 1.0)
             state = self._random.choice(STATES)
             found = [i for i in await self._listed(client, DESK, state) if i["id"] not in self._busy]
             if not found:
@@ -129,13 +129,10 @@ class People:
     async def _change_hands(self, client: httpx.AsyncClient) -> None:
         changes = changes_of_hands(local(self._house.now()).date())
         while not self._stop.is_set():
-            await self._pause(4)
+            await pause(self._random, 0.5, 4.0)
             await self._until_answered(client, "PUT", "directory/tenures", ADMINISTRATOR, {"rows": next(changes)})
 
     # --- speaking ---
-
-    async def _pause(self, most: float) -> None:
-        await asyncio.sleep(self._random.uniform(most / 8, most))
 
     async def _listed(self, client: httpx.AsyncClient, caller: Principal, state: str) -> list[dict[str, Any]]:
         query = {"state": state, "limit": "50"} | ({"ward": caller.ward} if caller.ward else {})
