@@ -89,7 +89,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "commits": acceptance.health_failure(),
-            "wards": None if known else "no wards known: run 'trucban import wards FILE'",
+            "wards": _wards_failure(known=bool(known), caught_up=consumer.caught_up),
             "dead_letters": await dead_letter_health_failure(intake.database, store.dead_letter),
         }
         return checks_of(health_failures)
@@ -103,3 +103,9 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         acceptance=acceptance,
         outbox=store.outbox,
     )
+
+
+def _wards_failure(*, known: bool, caught_up: bool) -> str | None:
+    if not caught_up:
+        return "still reading which wards there are: a report of one that is not known yet would be refused"
+    return None if known else "no wards known: run 'trucban import wards FILE'"

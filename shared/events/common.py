@@ -91,6 +91,8 @@ class Envelope(Frozen):
     subject: str
     time: AwareDatetime
     datacontenttype: Literal["application/json"] = "application/json"
+    seq: Annotated[int, Field(ge=1)] | None = None
+    """Its place in its sender's stream, without a gap. Added when it is published; no part of what is recorded."""
 
     @computed_field
     @property

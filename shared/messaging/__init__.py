@@ -8,7 +8,7 @@ from shared.messaging.delivery import Left
 from shared.messaging.draining import is_drained, wait_drained
 from shared.messaging.errors import describe_error, is_transient
 from shared.messaging.group_progress import GroupProgress, progress
-from shared.messaging.outbox import Outbox, Outgoing, add, outbox_tables
+from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
 from shared.messaging.redis.client import Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
@@ -33,6 +33,7 @@ __all__ = [
     "describe_error",
     "is_drained",
     "is_transient",
+    "lock_streams",
     "outbox_tables",
     "partition_of",
     "progress",

@@ -1,17 +1,20 @@
-"""Events that a service's own transaction has decided to publish, until every group has acknowledged them.
+"""Events that a service's own transaction has decided to publish, until every group has handled them.
 
-An entry's id in its stream is made of a number of ours. The relay that holds the stream's lock gives the rows
-numbers, in order, and commits them *before* it appends. What the broker has is then never remembered, only read: it
-is the stream's own last id. The broker may lose anything at any moment. A stream that is empty, a stream that ends
-earlier than before, and a relay killed before it appended are one case: append the rows with a number above the last
-id. No clock is needed, and no mark of the broker's life.
+An entry's id in its stream is made of a number of ours, which the event is given in the transaction that decides it. A
+counter row for each stream gives them without a gap, and in the order of the commits: its lock is held until the end of
+the transaction. So whoever sees a number sees all numbers below it. What the broker has is never remembered, only
+read: it is the stream's own last id. The broker may lose anything at any moment. A stream that is empty, a stream that
+ends earlier than before, and a relay killed before it appended are one case: append the rows with a number above the
+last id. No clock is needed, and no mark of the broker's life.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Table, Text, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.database import copy_records
@@ -38,15 +41,12 @@ def outbox_tables(metadata: MetaData) -> Outbox:
     rows = Table(
         "outbox",
         metadata,
-        Column("seq", BigInteger, Identity(always=True), primary_key=True),
+        Column("stream", Text, primary_key=True),
+        Column("number", BigInteger, primary_key=True, autoincrement=False, comment="place in the stream"),
         Column("event_id", Text, nullable=False, unique=True),
-        Column("stream", Text, nullable=False),
         Column("body", LargeBinary, nullable=False),
-        Column("number", BigInteger, comment="place in the stream; null: not yet given one"),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     )
-    Index("outbox_unnumbered", rows.c.stream, rows.c.seq, postgresql_where=rows.c.number.is_(None))
-    Index("outbox_numbered", rows.c.stream, rows.c.number, unique=True)
     streams = Table(
         "outbox_stream",
         metadata,
@@ -59,6 +59,39 @@ def outbox_tables(metadata: MetaData) -> Outbox:
 async def add(connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing]) -> None:
     """Add events in the caller's transaction. Their order becomes their order in the stream.
 
-    Wake the relay after the commit. Raises IntegrityError for an event id that waits already.
+    Take every other lock before, and commit soon: until then nobody else adds to these streams. A transaction that
+    calls this more than once calls `lock_streams` first. Wake the relay after the commit. Raises IntegrityError for an
+    event id that waits already.
     """
-    await copy_records(connection, outbox.rows, Outgoing._fields, events)
+    if not events:
+        return
+    numbers = await _reserve(connection, outbox.streams, Counter(event.stream for event in events))
+    records: list[tuple[object, ...]] = []
+    for event_id, stream, body in events:
+        numbers[stream] += 1
+        records.append((stream, numbers[stream], event_id, body))
+    await copy_records(connection, outbox.rows, ("stream", "number", "event_id", "body"), records)
+
+
+async def lock_streams(connection: AsyncConnection, outbox: Outbox) -> None:
+    """Lock all streams in order, for a transaction that adds more than once: so two of them cannot deadlock."""
+    streams = outbox.streams
+    await connection.execute(select(streams.c.stream).order_by(streams.c.stream).with_for_update())
+
+
+async def _reserve(connection: AsyncConnection, streams: Table, counts: Counter[str]) -> dict[str, int]:
+    """Take as many numbers of each stream, and return the last that was given before. Locks the streams in order."""
+    given = func.unnest(literal(list(counts), ARRAY(Text)), literal(list(counts.values()), ARRAY(BigInteger)))
+    wanted = given.table_valued("stream", "count").render_derived()
+    reserve = insert(streams).from_select(
+        ["stream", "assigned"], select(wanted.c.stream, wanted.c.count).order_by(wanted.c.stream)
+    )
+    reserve = reserve.on_conflict_do_update(
+        index_elements=[streams.c.stream], set_={"assigned": streams.c.assigned + reserve.excluded.assigned}
+    ).returning(streams.c.stream, streams.c.assigned)
+    return {row.stream: row.assigned - counts[row.stream] for row in await connection.execute(reserve)}
+
+
+def with_seq(body: bytes, number: int) -> bytes:
+    """The body as it is published: the number is its `seq`. It is no part of what is stored, hashed or promised."""
+    return b'%b,"seq":%d}' % (body[:-1], number) if body.endswith(b"}") else body

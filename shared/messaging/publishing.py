@@ -1,4 +1,4 @@
-"""Publishing one stream's outbox rows: give them numbers, append them, delete what everyone has."""
+"""Publishing one stream's outbox rows: append them, notice what was lost, delete what everyone has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from time import monotonic
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Executable, delete, extract, func, or_, select, update
+from sqlalchemy import delete, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.messaging.outbox import Outbox
+from shared.messaging.outbox import Outbox, with_seq
 from shared.messaging.stream import Stream, StreamState
 
 log = structlog.get_logger()
@@ -29,8 +29,6 @@ class Position:
     last_id: str
     last_number: int
     """The stream's last entry, as we know it."""
-    assigned: int
-    """The highest number ever given to a row."""
     pruned: int = 0
     """Rows and entries up to this number are deleted."""
 
@@ -48,77 +46,67 @@ class Publisher:
 
     async def find_position(self) -> Position:
         """To be called first, and again whenever the stream was not as expected."""
-        rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
         await self._stream.create_groups()
-        # between two commands of the broker: see `_stay_awake`
-        await self._connection.execute(insert(streams).values(stream=name, assigned=0).on_conflict_do_nothing())
+        await self._stay_awake()
         state = await self._stream.state()
-        query = select(streams.c.assigned).where(streams.c.stream == name)
-        assigned: int = await self._connection.scalar(query) or 0
+        assigned, first = await self._numbers()
         seen = max([state.last_number, *(group.handled or 0 for group in state.groups.values())])
-        if seen > assigned:
-            log.warning("stream is ahead of the outbox; publishing all that remains again", stream=name, last=seen)
-            # in this order: after a crash in between, the same is found and done again
-            await self._connection.execute(update(rows).where(rows.c.stream == name).values(number=None))
-            assigned = seen
-            await self._connection.execute(update(streams).where(streams.c.stream == name).values(assigned=assigned))
+        if seen > assigned or not await self._is_ours(state):
+            await self._renumber(max(seen, assigned))
+            assigned, first = await self._numbers()
         elif state.last_number < assigned:
-            log.info("stream is behind the outbox; publishing what it lacks", stream=name, last=state.last_id)
-        first: int | None = await self._connection.scalar(select(func.min(rows.c.number)).where(rows.c.stream == name))
+            log.info("stream is behind the outbox; publishing what it lacks", stream=self._stream.name)
         await self._stream.raise_handled(assigned if first is None else first - 1)
-        return Position(state.last_id, state.last_number, assigned)
+        return Position(state.last_id, state.last_number)
+
+    async def _numbers(self) -> tuple[int, int | None]:
+        """The highest number that was ever given, and the lowest that is in the outbox."""
+        rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
+        assigned = select(streams.c.assigned).where(streams.c.stream == name).scalar_subquery()
+        first = select(func.min(rows.c.number)).where(rows.c.stream == name).scalar_subquery()
+        (row,) = await self._connection.execute(select(func.coalesce(assigned, 0), first))
+        return row[0], row[1]
+
+    async def _is_ours(self, state: StreamState) -> bool:
+        """Whether the stream's last entry is the event that has its number in the outbox, if one has."""
+        rows = self._outbox.rows
+        at_last = (rows.c.stream == self._stream.name, rows.c.number == state.last_number)
+        body: bytes | None = await self._connection.scalar(select(rows.c.body).where(*at_last))
+        return body is None or state.last_body in (with_seq(body, state.last_number), body)
+
+    async def _renumber(self, above: int) -> None:
+        """Give all that remains new numbers: the database is older than the stream, or somebody else wrote to it."""
+        rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
+        log.warning("stream is ahead of the outbox; publishing all that remains again", stream=name, last=above)
+        async with self._connection.engine.begin() as connection:
+            lock = insert(streams).values(stream=name, assigned=above)
+            highest = func.greatest(streams.c.assigned, lock.excluded.assigned)
+            lock = lock.on_conflict_do_update(index_elements=[streams.c.stream], set_={"assigned": highest})
+            base = (await connection.execute(lock.returning(streams.c.assigned))).scalar_one()
+            nth = func.row_number().over(order_by=rows.c.number).label("nth")
+            old = select(rows.c.number, nth).where(rows.c.stream == name).subquery("old")
+            new = update(rows).where(rows.c.stream == name, rows.c.number == old.c.number)
+            count = (await connection.execute(new.values(number=base + old.c.nth))).rowcount
+            await connection.execute(update(streams).where(streams.c.stream == name).values(assigned=base + count))
 
     async def next_rows(self, position: Position) -> list[Row]:
-        """The next rows to append: those that have a number and are not in the stream, then those without one.
-
-        The numbers of what this returns are committed.
-        """
+        """The next rows to append, as they are published."""
         rows = self._outbox.rows
-        if position.last_number < position.assigned:
-            lacking = (
-                select(rows.c.number, rows.c.body)
-                .where(rows.c.stream == self._stream.name, rows.c.number > position.last_number)
-                .order_by(rows.c.number)
-                .limit(self._batch)
-            )
-            if found := await self._fetch(lacking):
-                return found
-        found = await self._fetch(self._give_numbers(position.assigned))
-        if found:
-            position.assigned = found[-1].number
-        return found
-
-    def _give_numbers(self, assigned: int) -> Executable:
-        """One statement, so one commit: numbers to the next rows without one, and the highest number kept."""
-        rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
-        waiting = (
-            select(rows.c.seq, func.row_number().over(order_by=rows.c.seq).label("nth"))
-            .where(rows.c.stream == name, rows.c.number.is_(None))
-            .order_by(rows.c.seq)
+        following = (
+            select(rows.c.number, rows.c.body)
+            .where(rows.c.stream == self._stream.name, rows.c.number > position.last_number)
+            .order_by(rows.c.number)
             .limit(self._batch)
-            .subquery("waiting")
         )
-        given = (
-            update(rows)
-            .where(rows.c.seq == waiting.c.seq)
-            .values(number=assigned + waiting.c.nth)
-            .returning(rows.c.number, rows.c.body)
-            .cte("given")
-        )
-        kept = (
-            update(streams)
-            .where(streams.c.stream == name, select(given.c.number).exists())
-            .values(assigned=select(func.max(given.c.number)).scalar_subquery())
-            .cte("kept")
-        )
-        return select(given.c.number, given.c.body).order_by(given.c.number).add_cte(kept)
+        found = await self._connection.execute(following)
+        return [Row(row.number, with_seq(row.body, row.number)) for row in found]
 
     async def waiting_seconds(self) -> float:
         """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
         rows, last = self._outbox.rows, (await self._stream.state()).last_number
         age = extract("epoch", func.clock_timestamp() - func.min(rows.c.created_at))
-        lacking = or_(rows.c.number.is_(None), rows.c.number > last)
-        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, lacking)) or 0)
+        lacking = (rows.c.stream == self._stream.name, rows.c.number > last)
+        return float(await self._connection.scalar(select(age).where(*lacking)) or 0)
 
     async def append(self, position: Position, rows: Sequence[Row]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
@@ -186,6 +174,3 @@ class Publisher:
         log.warning("entries were lost; publishing again what is not handled", stream=self._stream.name)
         await self._stream.restart(position.last_id)
         return False
-
-    async def _fetch(self, query: Executable) -> list[Row]:
-        return [Row(*row) for row in await self._connection.execute(query)]

@@ -57,7 +57,7 @@ class Relay:
         gather: float = 0.0,
         batch: int = 500,
         prune_every: float = 1.0,
-        stall_after: float = 30.0,
+        stall_after: float = 12.0,
         take_over_after: float = 10.0,
     ) -> None:
         """`streams`: the groups that must acknowledge, by stream. `batch`: rows appended at once, at most.

@@ -36,6 +36,8 @@ class StreamState:
     last_id: str
     last_number: int
     """The number in `last_id`. Two ids may share a number when somebody else has written to the stream."""
+    last_body: bytes | None
+    """The body of the last entry. None if that entry was deleted, or is not ours."""
     groups: Mapping[str, GroupState]
     """Those that exist."""
 

@@ -102,7 +102,7 @@ async def _furnish(url: str) -> None:
             imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())
             assert not imported.errors
         async with escalation.database.begin() as connection:
-            bodies = await connection.scalars(text("SELECT body FROM escalation.outbox ORDER BY seq"))
+            bodies = await connection.scalars(text("SELECT body FROM escalation.outbox ORDER BY number"))
             await intake.put_units(connection, [e for e in map(parse, bodies) if isinstance(e, UnitRecorded)])
             await connection.execute(text("CREATE SCHEMA kept"))
             for name in DIRECTORY:
@@ -139,7 +139,7 @@ class City:
 
     async def events(self, incident: str | None = None) -> list[Event]:
         """What waits in the outbox, in order; of one incident or of all."""
-        rows = await self.rows("SELECT body FROM escalation.outbox ORDER BY seq")
+        rows = await self.rows("SELECT body FROM escalation.outbox ORDER BY number")
         found = [parse(row.body) for row in rows]
         return [e for e in found if incident is None or e.data.incident == incident]
 

@@ -95,15 +95,20 @@ class World:
     async def drained(self, seconds: float = 15.0) -> None:
         await messaging.wait_drained(self.redis, [(self.engine, self.outbox)], self.streams, seconds)
 
-    async def waiting(self) -> list[int | None]:
+    async def waiting(self) -> list[int]:
         """Numbers of the rows that are still in the outbox."""
         rows = self.outbox.rows
         async with self.engine.connect() as connection:
-            return list(await connection.scalars(select(rows.c.number).order_by(rows.c.seq)))
+            return list(await connection.scalars(select(rows.c.number).order_by(rows.c.number)))
 
     async def in_stream(self) -> list[int]:
         entries: Any = await self.redis.xrange(self.stream)
         return [parse(fields[b"__data__"]).n for _, fields in entries]
+
+    async def is_published(self) -> bool:
+        """Whether every row is in the stream."""
+        state = await self.redis.stream(self.stream, self.groups).state()
+        return all(number <= state.last_number for number in await self.waiting())
 
     async def holds(self, expected: list[int]) -> bool:
         """Whether the stream holds these, in this order, and nothing else."""

@@ -340,21 +340,15 @@ async def test_readiness_says_that_wards_are_missing(place: Place) -> None:
         refused = await desk.post("/reports", json=body())
         assert refused.status_code == 503
         assert "trucban import wards" in refused.json()["detail"]
-        assert await _complaints(desk) == {"intake.wards"}
+        await _until_it_complains_of(desk, {"intake.wards"})
         await record_escalation_events(house.intake, unit_events())
-        assert await _complaints(desk) == set[str]()
+        await _until_it_complains_of(desk, set())
         assert (await desk.post("/reports", json=body())).status_code == 201
 
 
-async def _complaints(client: AsyncClient) -> set[str]:
-    """Once the broker's loops have settled."""
-    found: set[str] = set()
-
-    async def only_wards() -> bool:
+async def _until_it_complains_of(client: AsyncClient, checks: set[str]) -> None:
+    async def does() -> bool:
         answer = await client.get("http://trucban/readyz")
-        found.clear()
-        found.update(c["name"] for c in answer.json()["checks"] if not c["ok"])
-        return found <= {"intake.wards"}
+        return {c["name"] for c in answer.json()["checks"] if not c["ok"]} == checks
 
-    await until(only_wards, "relay and consumer are at work")
-    return found
+    await until(does, f"what fails is {checks or 'nothing'}")

@@ -48,7 +48,7 @@ async def test_what_comes_while_a_consumer_gathers_is_handled_together(world: Wo
     async with world.relay().running(), world.consumer(seen.handle, gather=0.5).running():
         for n in range(1, 4):
             await world.emit(n)
-            await until(lambda: _is_published(world), "published")
+            await until(world.is_published, "published")
         await world.drained()
     assert [n for batch in seen.given for n in batch] == [1, 2, 3]
     assert len(seen.given) < 3
@@ -157,7 +157,7 @@ async def test_an_event_that_always_fails_is_dead_after_its_deliveries_and_holds
     assert seen.order == [n for n in range(100) if n != 40], "the others, in order"
     assert tries.count(1) == 3, "alone, at each of its three deliveries"
     (row,) = await world.dead_rows()
-    assert (row.deliveries, row.body) == (3, b'{"n": 40, "words": "Nguy\\u1ec5n V\\u0103n A"}')
+    assert (row.deliveries, row.body) == (3, b'{"n": 40, "words": "Nguy\\u1ec5n V\\u0103n A","seq":41}')
     assert row.error.startswith("ValueError at ")
     assert "Nguyễn" not in row.error, "an error's text may quote a person"
     assert (await messaging.progress(world.redis, world.streams))[0].dead == 1
@@ -269,10 +269,6 @@ async def test_what_does_not_come_to_rest_is_named(world: World) -> None:
 
 async def _equals(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
     return await ask() == expected
-
-
-async def _is_published(world: World) -> bool:
-    return None not in await world.waiting()
 
 
 async def _covers(world: World, count: int) -> bool:

@@ -87,7 +87,7 @@ async def _publish(world: World, publisher: Publisher) -> Position:
     return position
 
 
-async def _give_numbers(world: World, publisher: Publisher) -> Callable[[], Awaitable[object]]:
+async def _look_for_rows(world: World, publisher: Publisher) -> Callable[[], Awaitable[object]]:
     position = await _publish(world, publisher)
     return lambda: publisher.next_rows(position)
 
@@ -102,7 +102,7 @@ async def _restart(world: World, publisher: Publisher) -> Callable[[], Awaitable
 STEPS = {
     "append": _append,
     "prune": _prune,
-    "give numbers": _give_numbers,
+    "look for rows": _look_for_rows,
     "restart the stream": _restart,
 }
 

@@ -41,14 +41,17 @@ class Escalation:
             wake()
 
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
-        """Write events to the outbox and the timeline, in this order, in the caller's transaction."""
+        """Write events to the timeline and the outbox, in this order, in the caller's transaction.
+
+        Take every lock before. Who calls this more than once in a transaction calls `lock_streams` first.
+        """
         bodies = [encode(e) for e in events]
         rows = [
             Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
             for e, body in zip(events, bodies, strict=True)
         ]
-        await add(connection, tables.outbox, rows)
         await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
+        await add(connection, tables.outbox, rows)
 
     async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
         """Return an engine on what is recorded now of these units and their successors."""

@@ -44,6 +44,8 @@ from services.escalation.domain.directory.validation import (
 )
 from services.escalation.store import directory, incident_loading, waiting_deliveries
 from services.escalation.store.reevaluation import schedule_reevaluation
+from services.escalation.store.tables import outbox
+from shared.messaging import lock_streams
 
 T = TypeVar("T")
 AT_ONCE = 500
@@ -205,6 +207,7 @@ async def _write(
     gone = [(holder, old.channel) for holder, old in ended]
     incident_ids = await waiting_deliveries.concerned(connection, notified_in, gone)
     await schedule_reevaluation(connection, changes, now, also=incident_ids)
+    await lock_streams(connection, outbox)
     await reroute(escalation, connection, incident_ids, gone, now)
     events = [
         *directory_events.of_units(plans.units, now, escalation.new_id),

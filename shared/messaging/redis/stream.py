@@ -62,25 +62,27 @@ class RedisStream:
             pipe.xinfo_stream(self.name)
             pipe.xinfo_groups(self.name)
             pipe.hgetall(self._handled.key)
+            pipe.xrevrange(self.name, count=1)
             for group in self.groups:
                 pipe.xpending(self.name, group)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
-        for reply in replies[:3]:
+        for reply in replies[:4]:
             if isinstance(reply, Exception):
                 if "no such key" in str(reply):
-                    return StreamState("0-0", 0, {})
+                    return StreamState("0-0", 0, None, {})
                 raise reply
-        info, found, marks = replies[:3]
+        info, found, marks, newest = replies[:4]
         last_id: str = info["last-generated-id"].decode()
         delivered = {group["name"].decode(): number_of(group["last-delivered-id"]) for group in found}
         handled = {name.decode(): int(mark) for name, mark in marks.items()}
-        pending = zip(self.groups, replies[3:], strict=True)
+        pending = zip(self.groups, replies[4:], strict=True)
         groups = {
             name: _group_state(delivered[name], reply, handled.get(name))
             for name, reply in pending
             if name in delivered
         }
-        return StreamState(last_id, number_of(last_id), groups)
+        last_body = newest[0][1].get(FIELD.encode()) if newest and newest[0][0] == info["last-generated-id"] else None
+        return StreamState(last_id, number_of(last_id), last_body, groups)
 
     async def append(self, after: str, events: Sequence[tuple[int, bytes]]) -> str | None:
         arguments: list[str | bytes] = [after]

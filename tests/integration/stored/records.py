@@ -162,7 +162,7 @@ class Outgoing(Record):
     """An event that escalation still owes to somebody."""
 
     source = tables.outbox.rows
-    order = ("seq",)
+    order = ("stream", "number")
 
     event_id: str
 
@@ -308,7 +308,7 @@ class IntakeOutgoing(Record):
     """An event that intake still owes to somebody."""
 
     source = intake.outbox.rows
-    order = ("seq",)
+    order = ("stream", "number")
 
     event_id: str
     body: bytes
