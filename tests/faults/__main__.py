@@ -113,7 +113,7 @@ def _run(plan: Plan, kinds: str, missing: Sequence[str]) -> Result:
         accepted=found.get("accepted", 0),
         **{sort: found.get(sort, 0) for sort in ("lost", "doubled", "stuck", "untruthful", "wrong")},
         seconds=round((datetime.now(UTC) - began).total_seconds()),
-        load=round(os.getloadavg()[1], 1),
+        starved=found.get("starved", 0),
         drawn=str(plan),
         failed=" | ".join(broken)[:MOST_WORDS],
     )

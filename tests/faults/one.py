@@ -18,7 +18,12 @@ def main() -> None:
     outcome = asyncio.run(_survive(plan))
     for broken in outcome.broken:
         say(str(broken))
-    found = {"accepted": outcome.accepted, "broken": [str(b) for b in outcome.broken], **counted(outcome.broken)}
+    found = {
+        "accepted": outcome.accepted,
+        "starved": outcome.starved,
+        "broken": [str(b) for b in outcome.broken],
+        **counted(outcome.broken),
+    }
     Path(told).write_text(json.dumps(found), encoding="utf-8")
 
 

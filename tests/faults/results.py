@@ -28,8 +28,9 @@ class Result:
     untruthful: int
     wrong: int
     seconds: int
-    load: float
-    """Of the machine at the end, over five minutes; a run alone on two cores makes about three of it."""
+    starved: int
+    """Per cent of the time in which the city's processes wanted to run and waited for a processor: above 50 or so, what
+    took too long may be the machine's fault."""
     drawn: str
     failed: str
     """What was broken, in words; empty for a clean run."""

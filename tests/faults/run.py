@@ -35,6 +35,8 @@ class Outcome:
     accepted: int = 0
     seconds: float = 0.0
     faults: int = 0
+    starved: int = 0
+    """Per cent of the time in which the city's processes wanted to run and waited for a processor."""
 
 
 def say(line: str) -> None:
@@ -54,6 +56,7 @@ async def survive(plan: Plan, tell: Tell = say) -> Outcome:
             finally:
                 load.stop()
                 await sending
+        outcome.starved = house.starved()
         house.leap_past(PAST_EVERY_DEADLINE)
         outcome.broken += await audit.until_recovered(house, PATIENCE_SECONDS)
         at = await house.end("escalation")
@@ -61,6 +64,7 @@ async def survive(plan: Plan, tell: Tell = say) -> Outcome:
         for line in await audit.summary(house, load):
             tell(line)
         outcome.accepted = len(load.accepted)
+    tell(f"its processes waited for a processor in {outcome.starved} % of the time in which they wanted to run")
     outcome.seconds = monotonic() - began
     return outcome
 

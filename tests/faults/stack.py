@@ -207,7 +207,19 @@ class House:
             environment["TRUCBAN_CLOCK"] = self.now().isoformat()
         port = member.url.rpartition(":")[2]
         with self._log(member.name).open("ab") as log:
-            return subprocess.Popen([TRUCBAN, "serve", member.service, "--port", port], env=environment, stderr=log)
+            # A session of its own: the kernel shares the processors out among sessions, and a service has its share.
+            return subprocess.Popen(
+                [TRUCBAN, "serve", member.service, "--port", port], env=environment, stderr=log, start_new_session=True
+            )
+
+    def starved(self) -> int:
+        """Per cent of the time in which its processes wanted to run and waited for a processor."""
+        ran, waited = 0, 0
+        for member in self.members:
+            if member.process is not None and member.runs:
+                told = Path(f"/proc/{member.process.pid}/schedstat").read_text().split()
+                ran, waited = ran + int(told[0]), waited + int(told[1])
+        return round(100 * waited / (ran + waited)) if ran else 0
 
     def _log(self, name: str) -> Path:
         return self.settings.data / "log" / f"{name}.log"

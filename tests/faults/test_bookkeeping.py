@@ -23,7 +23,7 @@ CLEAN = Result(
     untruthful=0,
     wrong=0,
     seconds=120,
-    load=2.5,
+    starved=20,
     drawn="1 intake: flush, trim 3s",
     failed="",
 )
