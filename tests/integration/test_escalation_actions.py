@@ -53,9 +53,7 @@ from tests.integration.command_support import (
     verify,
     written,
 )
-from tests.integration.escalation_support import (
-    City,
-)
+from tests.integration.escalation_support import City, route_all
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Incident, Report
 from tests.support import NIGHT, received
@@ -319,7 +317,7 @@ async def test_all_at_once_blocks_nobody_and_leaves_everything_in_order(city: Ci
 
     async def later(number: int) -> None:
         event = received("FIRE", occurred_at=hours[number % 4], received_at=NIGHT, subject=f"nguon-{number}")
-        await route_reports(city.escalation, [event])
+        await route_all(city.escalation, [event])
 
     async with city.another() as other:
         doing: list[Awaitable[Any]] = [later(n) for n in range(8)]
