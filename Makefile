@@ -16,17 +16,18 @@ demo: .venv/ready ## the sample night, compared with what it should come to; exi
 	@exec $(BIN)/trucban up --demo
 
 test: .venv/dev ## what must pass, in minutes
-	$(BIN)/pytest -m "not full and not fault" $(PARALLEL)
+	$(BIN)/pytest -m "not full" $(PARALLEL)
 
 test-full: .venv/dev ## the same at full depth
-	HYPOTHESIS_PROFILE=full $(BIN)/pytest -m "not fault"
+	HYPOTHESIS_PROFILE=full $(BIN)/pytest
 
-faults: .venv/dev ## long fault runs
-	$(BIN)/pytest -m fault -s
+faults: .venv/dev ## faults at random under load, by MINUTES=10, SEED, RUNS, KINDS (tests/faults/__main__.py)
+	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),10) --kinds "$(KINDS)" \
+	  $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
 
 coverage: .venv/dev ## lines and branches that `make test` runs, in its own processes and those it starts; twice as slow
 	@rm -rf var/coverage && mkdir -p var/coverage
-	@failed=0; $(BIN)/coverage run -m pytest -m "not full and not fault" $(PARALLEL) || failed=$$?; \
+	@failed=0; $(BIN)/coverage run -m pytest -m "not full" $(PARALLEL) || failed=$$?; \
 	$(BIN)/coverage combine -q || exit; \
 	echo "The ten least covered files, and all of services/ and shared/ together:"; \
 	$(BIN)/coverage report --sort=cover | sed -n '1,12p;/^TOTAL/p'; \

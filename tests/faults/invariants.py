@@ -6,18 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from services.escalation.domain.incidents.lifecycle import FINAL
+from tests.faults.broken import Sort
 from tests.faults.kept import Kept, grouped
 from tests.integration.stored.records import ASKING, Delivery, DueTime, Event, Notice
 
 Finder = Callable[[Kept], Iterable[Any]]
-PROMISES: dict[str, Finder] = {}
+PROMISES: dict[str, tuple[Sort, Finder]] = {}
 
 
-def promise(broken: str) -> Callable[[Finder], Finder]:
+def promise(broken: str, sort: Sort = "wrong") -> Callable[[Finder], Finder]:
     """`broken`: what is said of each item that the function finds."""
 
     def kept_as(finder: Finder) -> Finder:
-        PROMISES[broken] = finder
+        PROMISES[broken] = sort, finder
         return finder
 
     return kept_as
@@ -36,7 +37,7 @@ def not_from_one(numbers: Iterable[int]) -> bool:
 # --- reports and decisions ---
 
 
-@promise("the receipt of report {} names another incident than escalation, or none")
+@promise("the receipt of report {} names another incident than escalation, or none", "lost")
 def _receipts(kept: Kept) -> Iterator[str]:
     known = {r.report_id: (r.incident_id, r.event_id) for r in kept.reports}
     return (r.report_id for r in kept.received if known.get(r.report_id) != (r.incident, r.event_id))
@@ -68,7 +69,7 @@ def _links(kept: Kept) -> Iterator[str]:
 # --- notices and deliveries ---
 
 
-@promise("incident, recipient, purpose, round and post {} have more than one notice")
+@promise("incident, recipient, purpose, round and post {} have more than one notice", "doubled")
 def _notices_once(kept: Kept) -> list[Any]:
     again = {"closure", "vacancy", "unit_split", "not_acknowledged", "exhausted"}
     return twice(
@@ -79,7 +80,9 @@ def _notices_once(kept: Kept) -> list[Any]:
     )
 
 
-@promise("of incident, office, round and post {} more notices say that nobody answered than people were asked")
+@promise(
+    "of incident, office, round and post {} more notices say that nobody answered than people were asked", "doubled"
+)
 def _nobody_answered(kept: Kept) -> Iterator[Any]:
     asked = Counter((n.incident_id, n.round, post) for n in kept.notices if n.purpose in ASKING for post in n.posts)
     said = Counter(
@@ -91,9 +94,9 @@ def _nobody_answered(kept: Kept) -> Iterator[Any]:
     return (key for key, count in said.items() if count > asked[key[0], key[2], key[3]])
 
 
-@promise("delivery {} is neither sent nor needless")
+@promise("delivery {} is neither sent nor needless", "lost")
 def _undelivered(kept: Kept) -> Iterator[str]:
-    left = (d for d in kept.deliveries if d.state != "sent")
+    left = (d for d in kept.deliveries if d.state not in THROUGH)
     return (d.delivery_id for d in left if not (d.state == "cancelled" and _is_needless(kept, d)))
 
 
@@ -105,11 +108,14 @@ def _is_needless(kept: Kept, delivery: Delivery) -> bool:
     ends = {"dismissal", "merge", "hand_off", "closure"}
     return (
         notice.acknowledged_at is not None
-        or any(f.kind in ends and at is not None and f.made_at <= at for f in kept.findings_of[id_])
+        or any(f.kind in ends and at is not None and f.made_at <= at + kept.set_back for f in kept.findings_of[id_])
         or _answers_no_more(kept, notice)
         or (
             notice.purpose in {"not_acknowledged", "exhausted"}
-            and any(n.acknowledged_at and at is not None and n.acknowledged_at <= at for n in kept.notices_of[id_])
+            and any(
+                n.acknowledged_at and at is not None and n.acknowledged_at <= at + kept.set_back
+                for n in kept.notices_of[id_]
+            )
         )
     )
 
@@ -129,12 +135,12 @@ def _acting(party: dict[str, Any]) -> str | None:
 # --- what falls due ---
 
 
-@promise("deadline {} has passed and nothing was done")
+@promise("deadline {} has passed and nothing was done", "stuck")
 def _forgotten(kept: Kept) -> Iterator[str]:
     return (d.deadline_id for d in kept.due_times if d.state == "pending" and d.due_at <= kept.at)
 
 
-@promise("incident {} is open and nothing will fall due for it")
+@promise("incident {} is open and nothing will fall due for it", "lost")
 def _unwatched(kept: Kept) -> Iterator[str]:
     still_open = (i.incident_id for i in kept.incidents if i.state not in FINAL)
     return (id_ for id_ in still_open if not _pending(kept, id_))
@@ -164,7 +170,7 @@ def _steps(kept: Kept) -> Counter[tuple[str | None, datetime]]:
     return Counter((e.incident_id, datetime.fromisoformat(e.data["due_at"])) for e in _said(kept, "step.raised"))
 
 
-@promise("deadline {} passed without a step up")
+@promise("deadline {} passed without a step up", "lost")
 def _no_step(kept: Kept) -> Iterator[str]:
     """What fell due after its person had left, or when the chain had ended already, has no step of its own."""
     steps, ended = _steps(kept), {event.incident_id for event in _said(kept, "chain.exhausted")}
@@ -173,7 +179,7 @@ def _no_step(kept: Kept) -> Iterator[str]:
     return (d.deadline_id for d in due if not steps[d.incident_id, d.due_at])
 
 
-@promise("incident and due time {} have more steps up than deadlines")
+@promise("incident and due time {} have more steps up than deadlines", "doubled")
 def _too_many_steps(kept: Kept) -> Iterator[Any]:
     passed: Counter[tuple[str | None, datetime]] = Counter(
         (d.incident_id, d.due_at) for d in _passed(kept.due_times, "acknowledge", "review")
@@ -181,7 +187,7 @@ def _too_many_steps(kept: Kept) -> Iterator[Any]:
     return (key for key, count in _steps(kept).items() if count > passed[key])
 
 
-@promise("the chain of incident, reason and round {} ended more than once")
+@promise("the chain of incident, reason and round {} ended more than once", "doubled")
 def _chain_ends(kept: Kept) -> list[Any]:
     return twice((e.incident_id, e.data["reason"], e.data["round"]) for e in _said(kept, "chain.exhausted"))
 
@@ -199,7 +205,7 @@ def _rounds(kept: Kept) -> Iterator[str]:
 # --- what is recorded ---
 
 
-@promise("what was said of an incident is recorded more than once: {}")
+@promise("what was said of an incident is recorded more than once: {}", "doubled")
 def _said_twice(kept: Kept) -> list[str]:
     return [
         reason
@@ -207,12 +213,12 @@ def _said_twice(kept: Kept) -> list[str]:
     ]
 
 
-@promise("event {} is more than once in the timeline")
+@promise("event {} is more than once in the timeline", "doubled")
 def _events_once(kept: Kept) -> list[str]:
     return twice(event.event_id for event in kept.timeline)
 
 
-@promise("event {} is in the timeline and not in the ledger")
+@promise("event {} is in the timeline and not in the ledger", "lost")
 def _unrecorded(kept: Kept) -> set[str]:
     return {event.event_id for event in kept.timeline} - {entry.event_id for entry in kept.entries}
 
@@ -223,7 +229,7 @@ def _untimed(kept: Kept) -> set[str]:
     return of_escalation - {event.event_id for event in kept.timeline}
 
 
-@promise("report {} has not exactly one entry in the ledger")
+@promise("report {} has not exactly one entry in the ledger", "lost")
 def _reports_recorded(kept: Kept) -> Iterator[str]:
     recorded = Counter(entry.event_id for entry in kept.entries if entry.kind == RECEIVED)
     return (report.report_id for report in kept.received if recorded[report.event_id] != 1)
@@ -235,7 +241,7 @@ def _unknown_reports(kept: Kept) -> set[str]:
     return recorded - {report.event_id for report in kept.received}
 
 
-@promise("the events of incident {} are not in the ledger from 1 to its last, each once")
+@promise("the events of incident {} are not in the ledger from 1 to its last, each once", "lost")
 def _sequences(kept: Kept) -> Iterator[str]:
     """An incident numbers its events itself, so a gap here is an event that got lost on its way to the ledger."""
     for incident in kept.incidents:
@@ -249,19 +255,21 @@ def _unknown_incidents(kept: Kept) -> set[str]:
     return set(kept.entries_of) - {incident.incident_id for incident in kept.incidents}
 
 
-@promise("an event of service {} is dead")
+@promise("an event of service {} is dead", "lost")
 def _dead(kept: Kept) -> Iterable[str]:
     return kept.dead
 
 
 RECEIVED = "report.received"
+THROUGH = frozenset({"sent", "delivered"})
+"""States of a delivery that was taken, by a file or by a receiver."""
 
 
-def unequal_records(kept: Kept) -> Iterator[tuple[str, Iterable[str]]]:
+def unequal_records(kept: Kept) -> Iterator[tuple[Sort, str, Iterable[str]]]:
     """Of what is stored, the ledger has one entry each, and no entry more: what is broken, and of what."""
     yield from _unequal(kept, "decision_id", {d.decision_id for d in kept.decisions}, "decision.made")
     yield from _unequal(kept, "notice_id", {n.notice_id for n in kept.notices}, "notice.issued")
-    sent = {d.delivery_id for d in kept.deliveries if d.state == "sent"}
+    sent = {d.delivery_id for d in kept.deliveries if d.state in THROUGH}
     yield from _unequal(kept, "delivery_id", sent, "delivery.finished")
     acknowledged = {n.notice_id for n in kept.notices if n.acknowledged_at is not None}
     yield from _unequal(kept, "notice_id", acknowledged, "acknowledgement.recorded")
@@ -270,11 +278,13 @@ def unequal_records(kept: Kept) -> Iterator[tuple[str, Iterable[str]]]:
     yield from _unequal(kept, "version", {r.version for r in kept.rulebooks}, "rulebook.adopted")
 
 
-def _unequal(kept: Kept, key: str, stored: set[str], kind: str | None = None) -> Iterator[tuple[str, Iterable[str]]]:
+def _unequal(
+    kept: Kept, key: str, stored: set[str], kind: str | None = None
+) -> Iterator[tuple[Sort, str, Iterable[str]]]:
     """`kind`: of the entries; any if none is given."""
     said = (entry.data for entry in kept.entries if kind in (None, entry.kind))
     recorded = Counter(str(data[key]) for data in said if data.get(key) is not None and not data.get("withdrawn"))
     what = kind or "event"
-    yield f"{key} {{}} has no {what} in the ledger", stored - recorded.keys()
-    yield f"{key} {{}} has a {what} in the ledger and is not stored", recorded.keys() - stored
-    yield f"{key} {{}} has more than one {what} in the ledger", twice(recorded.elements())
+    yield "lost", f"{key} {{}} has no {what} in the ledger", stored - recorded.keys()
+    yield "wrong", f"{key} {{}} has a {what} in the ledger and is not stored", recorded.keys() - stored
+    yield "doubled", f"{key} {{}} has more than one {what} in the ledger", twice(recorded.elements())

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 class Kept:
     at: datetime
     """What the clocks of escalation said when it was ended."""
+    set_back: timedelta
+    """How far the clocks were set back at most: of two times, the later one may be by so much the earlier."""
     received: Sequence[Received]
     incidents: Sequence[Incident]
     reports: Sequence[Report]
@@ -82,9 +84,10 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, Sequenc
     return found
 
 
-async def kept(connection: AsyncConnection, at: datetime) -> Kept:
+async def kept(connection: AsyncConnection, at: datetime, set_back: timedelta) -> Kept:
     return Kept(
         at=at,
+        set_back=set_back,
         received=await every(connection, Received),
         incidents=await every(connection, Incident),
         reports=await every(connection, Report),

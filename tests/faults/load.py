@@ -1,21 +1,20 @@
 """Senders who do not give up: each report goes out until it is accepted, under the same id. And people at work."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import httpx
 
-from shared.http.identity import Principal
+from tests.faults.asking import PATIENCE_SECONDS, Asking, is_served, now, pause
 from tests.faults.city import DESK, Submitted
 from tests.faults.people import People
 from tests.faults.stack import House
 
 SENDERS = 8
 BATCHERS = 2
-PATIENCE_SECONDS = 120.0
+UNTIL_ACCEPTED_SECONDS = 180.0
 """Longer than any recovery takes: a report that is not accepted by then is an error of its own."""
 
 
@@ -23,21 +22,20 @@ class Load:
     """Runs while faults happen. `accepted` holds only what was answered with success."""
 
     def __init__(self, house: House, reports: Iterator[Submitted], random: Random) -> None:
-        self.accepted: set[str] = set()
+        self.accepted: dict[str, float] = {}
+        """When each report was first answered with success, in seconds since 1970."""
         self.refused: list[str] = []
         """Answers that no fault explains."""
-        self.setbacks: Counter[str] = Counter()
-        """What senders met before they were accepted."""
         self._house, self._reports, self._random = house, reports, random
-        self._tokens: dict[Principal, dict[str, str]] = {}
         self._progress = asyncio.Event()
         self._stop = asyncio.Event()
-        self.people = People(house, random, self._stop)
+        self.asking = Asking(house)
+        self.people = People(house, random, self._stop, self.asking)
 
     async def run(self) -> None:
         """Until `stop`; what is under way then is brought to its end."""
         limits = httpx.Limits(max_keepalive_connections=SENDERS)
-        async with httpx.AsyncClient(timeout=10, limits=limits) as client, asyncio.TaskGroup() as group:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=limits) as client, asyncio.TaskGroup() as group:
             for _ in range(SENDERS):
                 group.create_task(self._send_singly(client))
             for _ in range(BATCHERS):
@@ -61,7 +59,7 @@ class Load:
             await self._until_accepted(client, [report], "reports")
             if self._random.random() < 0.2:  # a sender who has not heard our answer
                 await self._until_accepted(client, [report], "reports")
-            await self._pause()
+            await pause(self._random, 0.2, 1.2)
 
     async def _send_batches(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
@@ -70,61 +68,56 @@ class Load:
             # a batch has one sender, and officers are held to their ward
             batch = [Submitted(DESK, body) for body in (first.body, *others)]
             await self._until_accepted(client, batch, "reports:batch")
-            await self._pause()
-            await self._pause()
-
-    async def _pause(self) -> None:
-        """Keeps the load at a rate that two processors bear, so that recovery is seen and not a backlog."""
-        await asyncio.sleep(self._random.uniform(0.05, 0.45))
+            await pause(self._random, 0.4, 2.4)
 
     async def _until_accepted(self, client: httpx.AsyncClient, reports: list[Submitted], route: str) -> None:
         left = {report.report_id: report for report in reports}
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(UNTIL_ACCEPTED_SECONDS):
                 while left:
                     for report_id in await self._attempt(client, list(left.values()), route):
                         del left[report_id]
                     if left:
                         await asyncio.sleep(self._random.uniform(0.05, 0.2))
         except TimeoutError:
-            self.refused.append(f"{', '.join(left)} not accepted within {PATIENCE_SECONDS:.0f} s")
+            self.refused.append(f"{', '.join(left)} not accepted within {UNTIL_ACCEPTED_SECONDS:.0f} s")
 
     async def _attempt(self, client: httpx.AsyncClient, reports: list[Submitted], route: str) -> set[str]:
         """Ids that need not be sent again."""
         is_single = route == "reports"
         body: Any = reports[0].body if is_single else [report.body for report in reports]
-        url = f"{self._house.url('intake')}/intake/v1/{route}"
-        answer = await self._post(client, url, reports[0].sender, body)
+        answer = await self.asking.ask(
+            client, "POST", f"intake/v1/{route}", reports[0].sender, body, served=_any_served
+        )
         if answer is None:
             return set()
-        if is_single:
-            results = [{"report_id": reports[0].report_id, "status": answer.status_code}]
-        elif answer.status_code == 200:
-            results = answer.json()["results"]
-        else:
-            results = [{"report_id": None, "status": answer.status_code}]
-        return self._sort(results, answer)
+        return self._sort(_results(reports, answer, is_single), answer)
 
     def _sort(self, results: list[dict[str, Any]], answer: httpx.Response) -> set[str]:
         done: set[str] = set()
         for result in results:
             report_id, status = result["report_id"], result["status"]
             if status in (200, 201):
-                self.accepted.add(report_id)
+                self.accepted.setdefault(report_id, now())
                 done.add(report_id)
-            elif status in (500, 503):
-                self.setbacks[f"answer {status}"] += 1
-            else:
+            elif status < 500:
                 self.refused.append(f"{report_id} was answered {status}: {answer.text[:300]}")
                 done.add(report_id)
         self._progress.set()
         return done
 
-    async def _post(self, client: httpx.AsyncClient, url: str, sender: Principal, body: Any) -> httpx.Response | None:
-        """None when no answer came, and nobody knows what became of it."""
-        header = self._tokens.setdefault(sender, self._house.header(sender))
-        try:
-            return await client.post(url, json=body, headers=header)
-        except httpx.HTTPError as error:
-            self.setbacks[type(error).__name__] += 1
-            return None
+
+def _results(reports: list[Submitted], answer: httpx.Response, is_single: bool) -> list[dict[str, Any]]:
+    """What became of each report, with its id and a status."""
+    if is_single:
+        return [{"report_id": reports[0].report_id, "status": answer.status_code}]
+    if answer.status_code == 200:
+        return answer.json()["results"]
+    return [{"report_id": None, "status": answer.status_code}]
+
+
+def _any_served(answer: httpx.Response) -> bool:
+    """A batch is answered 200, whatever became of its reports."""
+    if answer.status_code != 200 or "results" not in answer.text:
+        return is_served(answer)
+    return any(result["status"] < 500 for result in answer.json()["results"])

@@ -14,9 +14,11 @@ import httpx
 
 from shared.clock import local
 from shared.http.identity import Principal
+from tests.faults.asking import Asking, pause
 from tests.faults.city import ADMINISTRATOR, DESK, LEADER, OFFICIALS, changes_of_hands
 from tests.faults.stack import House
 
+API = "escalation/v1"
 ACKNOWLEDGERS = 4
 COMMANDERS = 4
 NOT_THEIRS = {403, 404, 409}
@@ -28,16 +30,15 @@ STATES = (*("received", "notified", "acknowledged", "responding") * 2, *sorted(F
 class People:
     """`acknowledged` and `said` hold only what was answered with success."""
 
-    def __init__(self, house: House, random: Random, stop: asyncio.Event) -> None:
+    def __init__(self, house: House, random: Random, stop: asyncio.Event, asking: Asking) -> None:
         self.acknowledged: dict[str, datetime] = {}
         """When, by the clocks of escalation, somebody had heard that this notice is acknowledged."""
         self.said: set[str] = set()
         """Reasons of commands, each given once."""
         self.refused: list[str] = []
         """Answers that no fault explains."""
-        self.setbacks: Counter[str] = Counter()
         self.answers: Counter[tuple[str, int]] = Counter()
-        self._house, self._random, self._stop = house, random, stop
+        self._house, self._random, self._stop, self._asking = house, random, stop, asking
         self._busy: set[str] = set()
         self._number = 0
 
@@ -52,7 +53,7 @@ class People:
 
     async def _acknowledge(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
-            await self._pause(0.4)
+            await pause(self._random, 0.1, 1.0)
             caller = self._random.choice([*OFFICIALS, DESK, LEADER])
             found = await self._listed(client, caller, "notified")
             if not found:
@@ -68,7 +69,7 @@ class People:
 
     async def _command(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
-            await self._pause(0.4)
+            await pause(self._random, 0.1, 1.0)
             state = self._random.choice(STATES)
             found = [i for i in await self._listed(client, DESK, state) if i["id"] not in self._busy]
             if not found:
@@ -117,9 +118,8 @@ class People:
 
     async def _some_reports(self, client: httpx.AsyncClient, incident: str) -> list[str]:
         """Some of an incident's reports, not all."""
-        try:
-            answer = await client.get(self._url(f"incidents/{incident}"), headers=self._house.header(DESK))
-        except httpx.HTTPError:
+        answer = await self._asking.ask(client, "GET", f"{API}/incidents/{incident}", DESK)
+        if answer is None:
             return []
         reports = [r["report_id"] for r in answer.json()["reports"]] if answer.is_success else []
         return reports[: len(reports) // 2]
@@ -129,39 +129,24 @@ class People:
     async def _change_hands(self, client: httpx.AsyncClient) -> None:
         changes = changes_of_hands(local(self._house.now()).date())
         while not self._stop.is_set():
-            await self._pause(4)
+            await pause(self._random, 0.5, 4.0)
             await self._until_answered(client, "PUT", "directory/tenures", ADMINISTRATOR, {"rows": next(changes)})
 
     # --- speaking ---
 
-    async def _pause(self, most: float) -> None:
-        await asyncio.sleep(self._random.uniform(most / 8, most))
-
-    def _url(self, path: str) -> str:
-        return f"{self._house.url('escalation')}/escalation/v1/{path}"
-
     async def _listed(self, client: httpx.AsyncClient, caller: Principal, state: str) -> list[dict[str, Any]]:
         query = {"state": state, "limit": "50"} | ({"ward": caller.ward} if caller.ward else {})
-        try:
-            answer = await client.get(self._url("incidents"), params=query, headers=self._house.header(DESK))
-        except httpx.HTTPError:
-            return []
-        return answer.json()["items"] if answer.is_success else []
+        answer = await self._asking.ask(client, "GET", f"{API}/incidents", DESK, params=query)
+        return answer.json()["items"] if answer is not None and answer.is_success else []
 
     async def _until_answered(
         self, client: httpx.AsyncClient, method: str, path: str, caller: Principal, body: Any
     ) -> httpx.Response:
         """By whichever process answers, the same again until one does."""
         while True:
-            try:
-                headers = self._house.header(caller)
-                answer = await client.request(method, self._url(path), json=body, headers=headers)
-            except httpx.HTTPError as error:
-                self.setbacks[type(error).__name__] += 1
-            else:
-                if answer.status_code < 500:
-                    break
-                self.setbacks[f"answer {answer.status_code}"] += 1
+            answer = await self._asking.ask(client, method, f"{API}/{path}", caller, body)
+            if answer is not None and answer.status_code < 500:
+                break
             await asyncio.sleep(0.1)
         self.answers[path.rpartition("/")[2], answer.status_code] += 1
         if not answer.is_success and answer.status_code not in NOT_THEIRS:

@@ -9,17 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Literal, get_args
+from typing import Literal
 
 import httpx
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from services.cli.embedded import Servers, embedded_servers
@@ -29,19 +27,39 @@ from services.escalation.application.adopt_rulebooks import adopt_rulebooks
 from shared.clock import Clock
 from shared.http.identity import Principal, issuer
 from shared.settings import Settings
-from tests.faults.city import DIRECTORY, RULEBOOK, WARDS
+from tests.faults.administration import restart_postgres
+from tests.faults.city import RULEBOOK, WARDS, directory
+from tests.faults.disks import Disks, running_disks
+from tests.faults.proxy import running_proxy
+from tests.faults.receiver import Receiver, running_receiver
 from tests.support import passable_folder
 
 TRUCBAN = Path(sys.executable).parent / "trucban"
-FROZEN_SECONDS = 3.0
-"""Longer than another replica waits before it takes over what the frozen one had in hand."""
 READY_SECONDS = 60.0
+SERVICES = ("intake", "escalation", "ledger")
 
-Fault = Literal["intake", "escalation", "ledger", "redis", "postgres", "flush", "freeze", "outage", "lull"]
-FAULTS: tuple[Fault, ...] = get_args(Fault)
-"""escalation: one of its processes; flush: Redis forgets all; freeze: a process of escalation stands still for a while
-and then goes on where it was; outage: all of escalation, and minutes pass before it is back; lull: nothing, until all
-are well again."""
+
+@dataclass(frozen=True)
+class Shape:
+    """How the system is installed."""
+
+    intakes: int = 1
+    escalations: int = 2
+    ledgers: int = 1
+    partitions: int = 1
+    one_name: bool = False
+    """All replicas of a service have the same name in their consumer groups."""
+    proxied: bool = False
+    """Senders come through the shipped nginx."""
+    small_disks: bool = False
+    """The data of both servers are on small disks of their own, which can be filled."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.intakes} intake", f"{self.escalations} escalation", f"{self.ledgers} ledger"]
+        parts.append(f"{self.partitions} partition{'s' if self.partitions > 1 else ''}")
+        parts += ["one consumer name"] if self.one_name else []
+        parts += ["nginx"] if self.proxied else []
+        return ", ".join(parts)
 
 
 @dataclass
@@ -51,99 +69,108 @@ class Member:
     name: str
     service: str
     url: str
+    consumer: str
     process: subprocess.Popen[bytes] | None = None
     struck: set[int] = field(default_factory=set[int])
 
+    @property
+    def ready_url(self) -> str:
+        return f"{self.url}/{self.service}/readyz"
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
-            if number is signal.SIGKILL:
+            if number in (signal.SIGKILL, signal.SIGTERM):
                 self.struck.add(self.process.pid)
             self.process.send_signal(number)
 
 
 class House:
-    """Enter with `running_house`. Faults are done to it with `strike`; it comes back by itself."""
+    """Enter with `running_house`. Faults are done to its members and servers; it comes back by itself."""
 
-    def __init__(self, data: Path, servers: Servers, replicas: int, random: Random) -> None:
-        self.servers = servers
+    def __init__(
+        self, data: Path, servers: Servers, shape: Shape, random: Random, receiver: Receiver, disks: Disks
+    ) -> None:
+        self.servers, self.shape, self.receiver, self.disks = servers, shape, receiver, disks
         self.settings = Settings().model_copy(
-            update={"data": data, "redis_url": servers.redis_url, "database_url": servers.database_url}
+            update={
+                "data": data,
+                "redis_url": servers.redis_url,
+                "database_url": servers.database_url,
+                "partitions": shape.partitions,
+            }
         )
-        self.ahead = timedelta(0)
-        """Of the clocks of escalation before the real time; the same for all its processes, but for their start-up."""
+        self.proxy: str | None = None
+        """Address of the proxy, if there is one."""
+        self.clocks: list[tuple[datetime, timedelta]] = [(datetime.now(UTC), timedelta(0))]
+        """Real times at which the clocks of escalation were set, and how far ahead of the real time."""
         self.deaths: list[str] = []
         """Processes that ended without having been struck."""
         self._random = random
-        names = ("intake", "ledger", *(f"escalation-{n + 1}" for n in range(replicas)))
-        self._members = [Member(n, n.partition("-")[0], f"http://127.0.0.1:{_free_port()}") for n in names]
+        counts = zip(SERVICES, (shape.intakes, shape.escalations, shape.ledgers), strict=True)
+        self.members = [self._member(service, n + 1) for service, count in counts for n in range(count)]
         self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._thaws: set[asyncio.Task[None]] = set()
+
+    def _member(self, service: str, number: int) -> Member:
+        name = f"{service}-{number}"
+        return Member(name, service, f"http://127.0.0.1:{free_port()}", service if self.shape.one_name else name)
 
     def header(self, principal: Principal) -> dict[str, str]:
         return {"authorization": f"Bearer {issuer(self.settings.keys_dir).issue(principal, days=1)}"}
 
-    def url(self, service: str) -> str:
-        """Of one of its processes."""
-        return self._random.choice(self._of(service)).url
+    def address(self, service: str) -> tuple[str, str]:
+        """Name and address of one of its processes; those of the proxy and the service's name where there is one."""
+        member = self._random.choice(self.of(service))
+        return (service, self.proxy) if self.proxy else (member.name, member.url)
 
-    def _of(self, service: str) -> list[Member]:
-        return [m for m in self._members if m.service == service]
+    def of(self, service: str) -> list[Member]:
+        return [m for m in self.members if m.service == service]
 
     @property
     def outbox(self) -> Path:
         return self.settings.data / "outbox.ndjson"
 
+    # --- the clocks of escalation ---
+
+    @property
+    def ahead(self) -> timedelta:
+        """Of the clocks of escalation before the real time; the same for all its processes, but for their start-up."""
+        return self.clocks[-1][1]
+
+    @property
+    def set_back(self) -> timedelta:
+        """The furthest that the clocks were behind a time that they had shown before."""
+        shown, most = timedelta(0), timedelta(0)
+        for _, ahead in self.clocks:
+            shown = max(shown, ahead)
+            most = max(most, shown - ahead)
+        return most
+
     def now(self) -> datetime:
         """What the clocks of escalation say; no process is ahead of it."""
         return datetime.now(UTC) + self.ahead
 
-    async def strike(self, fault: Fault) -> None:
-        if fault == "flush":
-            await self._flush()
-        elif fault in ("redis", "postgres"):
-            pid = self.servers.redis_pid if fault == "redis" else self.servers.postgres_pid
-            with suppress(ProcessLookupError):  # struck a moment ago, and not yet back
-                os.kill(pid, signal.SIGKILL)
-        elif fault == "freeze":
-            self._freeze(self._random.choice(self._of("escalation")))
-        elif fault == "lull":
-            await self.until_ready(READY_SECONDS)
-        elif fault == "outage":
-            self.leap(timedelta(seconds=self._random.randrange(60, 240)))
-        else:
-            self._random.choice(self._of(fault)).signal(signal.SIGKILL)
-
     def leap(self, ahead: timedelta) -> None:
-        """All processes of escalation end at once, and are back when so much more time has passed."""
-        self.ahead += ahead
-        for member in self._of("escalation"):
+        """All processes of escalation end at once, and come back with clocks that are so much ahead, or behind."""
+        self.clocks.append((datetime.now(UTC), self.ahead + ahead))
+        for member in self.of("escalation"):
             member.signal(signal.SIGKILL)
 
-    def _freeze(self, member: Member) -> None:
-        member.signal(signal.SIGSTOP)
-        task = asyncio.create_task(self._thaw(member))
-        self._thaws.add(task)
-        task.add_done_callback(self._thaws.discard)
+    def leap_past(self, most: timedelta) -> None:
+        """The same, to so much after the latest time that the clocks have shown."""
+        self.leap(max(ahead for _, ahead in self.clocks) - self.ahead + most)
 
-    async def _thaw(self, member: Member) -> None:
-        await asyncio.sleep(FROZEN_SECONDS)
-        member.signal(signal.SIGCONT)
-
-    async def _flush(self) -> None:
-        while True:
-            try:
-                async with Redis.from_url(self.servers.redis_url) as redis:
-                    await redis.flushall()
-                return
-            except (RedisError, OSError):
-                await asyncio.sleep(0.05)  # it has just been killed, and is coming back
+    # --- processes ---
 
     def start(self) -> None:
-        self._keepers = {m.name: asyncio.create_task(self._keep(m)) for m in self._members}
+        self._keepers = {m.name: asyncio.create_task(self._keep(m)) for m in self.members}
 
     async def end(self, service: str | None = None) -> datetime:
         """For good, all processes or those of one service; what the clocks of escalation said then."""
-        ended = [m for m in self._members if service in (None, m.service)]
+        ended = [m for m in self.members if service in (None, m.service)]
         keepers = [self._keepers.pop(m.name) for m in ended if m.name in self._keepers]
         for keeper in keepers:
             keeper.cancel()
@@ -173,20 +200,33 @@ class House:
             "DATABASE_URL": self.servers.database_url,
             "TRUCBAN_DATA": str(self.settings.data),
             "TRUCBAN_CLAIM_IDLE_SECONDS": "2",
-            "TRUCBAN_CONSUMER": member.name,
+            "TRUCBAN_CONSUMER": member.consumer,
+            "TRUCBAN_PARTITIONS": str(self.shape.partitions),
         }
         if member.service == "escalation":
             environment["TRUCBAN_CLOCK"] = self.now().isoformat()
         port = member.url.rpartition(":")[2]
         with self._log(member.name).open("ab") as log:
-            return subprocess.Popen([TRUCBAN, "serve", member.service, "--port", port], env=environment, stderr=log)
+            # A session of its own: the kernel shares the processors out among sessions, and a service has its share.
+            return subprocess.Popen(
+                [TRUCBAN, "serve", member.service, "--port", port], env=environment, stderr=log, start_new_session=True
+            )
+
+    def starved(self) -> int:
+        """Per cent of the time in which its processes wanted to run and waited for a processor."""
+        ran, waited = 0, 0
+        for member in self.members:
+            if member.process is not None and member.runs:
+                told = Path(f"/proc/{member.process.pid}/schedstat").read_text().split()
+                ran, waited = ran + int(told[0]), waited + int(told[1])
+        return round(100 * waited / (ran + waited)) if ran else 0
 
     def _log(self, name: str) -> Path:
         return self.settings.data / "log" / f"{name}.log"
 
     def said(self) -> dict[str, list[str]]:
         """Lines of the log of each process's place."""
-        return {m.name: self._lines(m.name) for m in self._members}
+        return {m.name: self._lines(m.name) for m in self.members}
 
     def _lines(self, name: str) -> list[str]:
         return self._log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -197,41 +237,47 @@ class House:
     def last_words(self, name: str, lines: int = 1) -> str:
         return "\n".join(self._lines(name)[-lines:])
 
-    async def not_ready(self) -> list[str]:
+    async def not_ready(self, members: Sequence[Member] | None = None) -> list[str]:
         """Each process that runs and whose /readyz is not 200, with what it complains about."""
-        found: list[str] = []
+        asked = [m for m in members or self.members if m.name in self._keepers]
         async with httpx.AsyncClient(timeout=10) as client:
-            for member in self._members:
-                if member.name not in self._keepers:
-                    continue
-                try:
-                    answer = await client.get(f"{member.url}/{member.service}/readyz")
-                except httpx.HTTPError as error:
-                    found.append(f"{member.name} does not answer: {type(error).__name__}")
-                else:
-                    if answer.status_code != 200:
-                        found.append(f"{member.name} is not ready: {answer.text}")
-        return found
+            found = await asyncio.gather(*(_complaint(client, member) for member in asked))
+        return [complaint for complaint in found if complaint]
 
-    async def until_ready(self, seconds: float) -> None:
+    async def until_ready(self, seconds: float, members: Sequence[Member] | None = None) -> None:
+        """Raises TimeoutError."""
         async with asyncio.timeout(seconds):
-            while await self.not_ready():  # noqa: ASYNC110 - the event is in other processes
+            while await self.not_ready(members):  # noqa: ASYNC110 - the event is in other processes
                 await asyncio.sleep(0.1)
 
 
+async def _complaint(client: httpx.AsyncClient, member: Member) -> str | None:
+    try:
+        answer = await client.get(member.ready_url)
+    except httpx.HTTPError as error:
+        return f"{member.name} does not answer: {type(error).__name__}"
+    if answer.status_code == 200:
+        return None
+    said = [f"{check['name']}: {check['detail']}" for check in answer.json()["checks"] if not check["ok"]]
+    return f"{member.name} is not ready: {'; '.join(said)}"
+
+
 @asynccontextmanager
-async def running_house(replicas: int, random: Random) -> AsyncGenerator[House]:
+async def running_house(shape: Shape, random: Random) -> AsyncGenerator[House]:
     """All processes running, wards, post-holders and the rule there, every process ready."""
-    with passable_folder("faults") as data:
-        async with embedded_servers(data) as servers:
-            house = House(data, servers, replicas, random)
+    with passable_folder("faults") as data, running_disks(data, shape.small_disks) as disks:
+        async with embedded_servers(data) as servers, running_receiver() as receiver:
+            await restart_postgres(servers)
+            house = House(data, servers, shape, random, receiver, disks)
             await _import(house, "wards", WARDS)
-            await _import(house, "directory", DIRECTORY)
+            await _import(house, "directory", directory(receiver))
             await _adopt(house)
             house.start()
             try:
                 await house.until_ready(READY_SECONDS)
-                yield house
+                upstreams = {service: [m.url for m in house.of(service)] for service in SERVICES}
+                async with running_proxy(data, upstreams if shape.proxied else {}) as house.proxy:
+                    yield house
             finally:
                 await house.end()
 
@@ -252,7 +298,7 @@ async def _adopt(house: House) -> None:
     await escalation.database.dispose()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
