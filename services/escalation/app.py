@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICE, TimeLimits, connect
 from shared.events import Event, ReportReceived, parse
+from shared.halving import Slices
 from shared.http.identity import verifier
 from shared.http.web import Check, Service, checks_of, service_app
 from shared.keys import secret
@@ -101,10 +103,10 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
+    routing = Slices(partial(route_reports, escalation), at_most=REPORTS_AT_ONCE)
+
     async def handle(events: Sequence[Event]) -> None:
-        reports = [e for e in events if isinstance(e, ReportReceived)]
-        if reports:
-            await route_reports(escalation, reports)
+        await routing.do([e for e in events if isinstance(e, ReportReceived)])
 
     consumer = Consumer(
         redis_url,
