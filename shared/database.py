@@ -1,19 +1,57 @@
 """PostgreSQL: one engine for each process, one schema and one alembic history for each service."""
 
-from collections.abc import Collection, Mapping, Sequence
+import socket
+from asyncio import BaseTransport
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import orjson
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, literal, text
+from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, event, literal, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
+
+
+CONNECT_SECONDS = 10.0
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 10, 5, 3
+VANISHED_SECONDS = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_COUNT
+"""After so long without a sign of the other host, client and server end a TCP connection, each for itself.
+
+Otherwise the session of a host that lost its power would keep its locks for two hours.
+"""
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long PostgreSQL lets a session do something, in seconds; 0 is for ever."""
+
+    statement: float
+    """For one statement, its waits for locks included."""
+    lock: float
+    """For one wait for a lock."""
+    idle_in_transaction: float
+    """Between two statements of a transaction; then the session ends, and with it its locks."""
+    transaction: float
+    """For a whole transaction; then the session ends. PostgreSQL 17 and newer; an older one has no such limit.
+
+    A process that is frozen between the parts of one statement does not count as idle. Only this ends its session.
+    """
+
+
+SERVICE = TimeLimits(statement=20, lock=10, idle_in_transaction=5, transaction=30)
+"""For work that others wait for. The figures grow: whoever waits for a frozen holder's lock gets it in the end."""
+PATIENT = TimeLimits(statement=0, lock=0, idle_in_transaction=60, transaction=0)
+"""For migrations, imports, exports and computing again, which may take minutes. Still, a command that was stopped with
+Ctrl-Z in a transaction must not hold a lock for ever."""
 
 
 class DatabaseError(Exception):
@@ -31,18 +69,83 @@ def async_url(url: str) -> str:
     return f"postgresql+asyncpg://{rest}"
 
 
-def connect(url: str, pool_size: int = 10) -> AsyncEngine:
+class _Connection(asyncpg.Connection):
+    """Notices when the server's host has vanished."""
+
+    def __init__(self, protocol: Any, transport: BaseTransport, *more: Any) -> None:
+        super().__init__(protocol, transport, *more)
+        _keep_alive(transport.get_extra_info("socket"))
+
+
+def _keep_alive(transport_socket: socket.socket) -> None:
+    """Does nothing to a socket of Unix. Where the system lacks an option, its own figure counts."""
+    if transport_socket.family == socket.AF_UNIX:
+        return
+    options = {
+        "TCP_KEEPIDLE": KEEPALIVE_IDLE,
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
+        "TCP_KEEPCNT": KEEPALIVE_COUNT,
+        "TCP_USER_TIMEOUT": VANISHED_SECONDS * 1000,
+    }
+    # a transport's socket may lack setsockopt; one of our own on the same file does not
+    with socket.fromfd(transport_socket.fileno(), transport_socket.family, transport_socket.type) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _server_settings(limits: TimeLimits) -> dict[str, str]:
+    def milliseconds(seconds: float) -> str:
+        return str(round(seconds * 1000))
+
+    return {
+        "timezone": "UTC",
+        "statement_timeout": milliseconds(limits.statement),
+        "lock_timeout": milliseconds(limits.lock),
+        "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),
+        "tcp_keepalives_idle": str(KEEPALIVE_IDLE),
+        "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL),
+        "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+        "tcp_user_timeout": milliseconds(VANISHED_SECONDS),
+    }
+
+
+def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> AsyncEngine:
     """The database at `url`. Connects with its first use; dispose of it in the end."""
-    return create_async_engine(
+    engine = create_async_engine(
         async_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        pool_timeout=CONNECT_SECONDS,
         hide_parameters=True,
         json_serializer=_json_text,
         json_deserializer=orjson.loads,
-        connect_args={"server_settings": {"timezone": "UTC"}},
+        connect_args={
+            "server_settings": _server_settings(limits),
+            "timeout": CONNECT_SECONDS,
+            "connection_class": _Connection,
+        },
     )
+    if limits.transaction:
+        event.listen(engine.sync_engine, "connect", _limit_transactions(limits.transaction))
+    return engine
+
+
+def _limit_transactions(seconds: float) -> Callable[[DBAPIConnection, object], None]:
+    """For each new connection: a server before 17 would refuse a session that asks for it at its start."""
+
+    def limit(connection: DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(
+            f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
+            " WHERE name = 'transaction_timeout'"
+        )
+        cursor.close()
+        connection.commit()
+
+    return limit
 
 
 def _json(value: object) -> object:
@@ -61,8 +164,7 @@ def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement
 async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows by COPY in the caller's transaction. All rows have the same keys.
 
-    A str for a JSON column must already be JSON. Raises IntegrityError as an INSERT would, and ConnectionError if the
-    connection is lost.
+    A str for a JSON column must already be JSON. Raises SQLAlchemy's errors, as an INSERT would.
     """
     if rows:
         columns = list(rows[0])
@@ -83,10 +185,18 @@ async def copy_records(
         await connection.execute(text("SELECT 1"))
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
-    except asyncpg.IntegrityConstraintViolationError as error:
-        raise IntegrityError(f"COPY {table.name}", None, error) from error
-    except asyncpg.InterfaceError as error:
-        raise ConnectionError(f"the connection was lost in a COPY to {table.name}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        is_lost = driver.is_closed()
+        if is_lost:
+            await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so
+        raise _as_sqlalchemy(f"COPY {table.name}", error, is_lost=is_lost) from error
+
+
+def _as_sqlalchemy(statement: str, error: Exception, *, is_lost: bool) -> DBAPIError:
+    """As SQLAlchemy raises the driver's errors of its own statements."""
+    kinds = {asyncpg.IntegrityConstraintViolationError: IntegrityError, asyncpg.InterfaceError: InterfaceError}
+    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), DBAPIError)
+    return kind(statement, None, error, hide_parameters=True, connection_invalidated=is_lost)
 
 
 async def migrate(url: str, service: str) -> None:
@@ -94,7 +204,7 @@ async def migrate(url: str, service: str) -> None:
 
     Raises DatabaseError if the database is not encoded in UTF-8.
     """
-    engine = connect(url, pool_size=1)
+    engine = connect(url, pool_size=1, limits=PATIENT)
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))

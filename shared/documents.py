@@ -1,11 +1,13 @@
 """The published description of the streams, in AsyncAPI 3. Pure."""
 
+from collections.abc import Collection
 from typing import Any
 
 from shared.events import TYPE_PREFIX, schemas
 from shared.messaging import ESCALATION, GROUPS, INTAKE
 
 SENT_BY_INTAKE = ("report.received.", "report.amended.", "evidence.", "source.")
+SENT_BY_ALL = ("dead_letter.",)
 
 
 def asyncapi() -> dict[str, Any]:
@@ -19,13 +21,12 @@ def asyncapi() -> dict[str, Any]:
         }
         for name, schema in found.items()
     }
-    sent_on = {name: INTAKE if name.startswith(SENT_BY_INTAKE) else ESCALATION for name in found}
     channels = {
         base: {
             "address": f"{base}.{{partition}}",
             "description": "Redis stream; one entry is one event in the field __data__. Partitioned by ward code.",
             "parameters": {"partition": {"description": "{0} to {n-1}, braces included"}},
-            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name, on in sent_on.items() if on == base},
+            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in found if base in _sent_on(name)},
         }
         for base in GROUPS
     }
@@ -36,6 +37,12 @@ def asyncapi() -> dict[str, Any]:
         "operations": _operations(),
         "components": {"messages": messages},
     }
+
+
+def _sent_on(name: str) -> Collection[str]:
+    if name.startswith(SENT_BY_ALL):
+        return GROUPS
+    return (INTAKE,) if name.startswith(SENT_BY_INTAKE) else (ESCALATION,)
 
 
 def _operations() -> dict[str, Any]:

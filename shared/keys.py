@@ -40,8 +40,11 @@ def public_key(folder: Path, name: str) -> bytes:
     A verifier's folder holds `name`.pub without a private key: then that file is read.
     """
     public = folder / f"{name}.pub"
-    if public.exists() and not (folder / f"{name}.pem").exists():
-        return public.read_bytes()
+    try:
+        if public.exists() and not (folder / f"{name}.pem").exists():
+            return public.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"key file {public} cannot be read ({error.strerror}): give this user its folder") from error
     key = signing_key(folder, name).public_key()
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -65,6 +68,15 @@ def _read_or_create(path: Path, new: bytes) -> bytes:
 
     The first process to link its draft wins, so that processes that start at once agree on one key.
     """
+    try:
+        return _read_or_link(path, new)
+    except OSError as error:
+        raise KeyFileError(
+            f"key file {path} cannot be read or made ({error.strerror}): give this user its folder, or restore it"
+        ) from error
+
+
+def _read_or_link(path: Path, new: bytes) -> bytes:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """Lines of the log below this level are dropped; uvicorn's own log follows."""
     print_notices: bool = False
     """Print each notice that was handed to a channel, for the demo."""
-    ledger_origin: str = "trucban.local/ledger"
+    ledger_origin: Annotated[str, Field(pattern=r"^[^\s+]+$")] = "trucban.local/ledger"
     """Origin line of the checkpoints (C2SP tlog-checkpoint)."""
     consumer: str = Field(default_factory=socket.gethostname)
     """Name of this replica in its consumer groups."""

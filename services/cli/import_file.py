@@ -11,6 +11,7 @@ from services.escalation.app import connect_escalation
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.domain.directory.readers import MAX_BYTES
 from shared.clock import Clock
+from shared.database import PATIENT
 from shared.settings import Settings
 
 
@@ -30,7 +31,7 @@ async def import_file(
     content = await asyncio.to_thread(read_file, f"{what} file", file, MAX_BYTES + 1)  # enough to know it is too large
     async with shared_infrastructure(settings) as ready:
         await migrate_all(ready)
-        escalation = connect_escalation(ready, Clock(ready.clock))
+        escalation = connect_escalation(ready, Clock(ready.clock), limits=PATIENT)
         try:
             if not dry_run:
                 await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.cli.embedded import InUseError, embedded_servers
 from services.cli.errors import CommandError
-from shared.database import SERVICES, connect, migrate
+from shared.database import PATIENT, SERVICES, connect, migrate
+from shared.messaging import NOT_MIGRATED, sqlstate_of
 from shared.settings import Settings
 
 ADDRESSES = "addresses.json"
-_NO_SUCH_TABLE = frozenset({"42P01", "42703", "3F000"})
 
 
 @asynccontextmanager
@@ -85,11 +85,11 @@ async def existing_database(settings: Settings) -> AsyncGenerator[AsyncEngine]:
     """The system's database, to read from. Raises CommandError where there is none, or one of an older version."""
     async with existing_system(settings) as ready:
         assert ready.database_url is not None
-        database = connect(ready.database_url, pool_size=1)
+        database = connect(ready.database_url, pool_size=1, limits=PATIENT)
         try:
             yield database
         except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE:
+            if sqlstate_of(error) not in NOT_MIGRATED:
                 raise
             raise CommandError(
                 "the database is not of this version: run trucban migrate, or start the system"

@@ -5,10 +5,11 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, TypeVar
 
+import structlog
 import uvicorn
 
 from services.cli.errors import CommandError
@@ -17,7 +18,16 @@ from services.cli.options import ServiceName
 from shared.clock import Clock
 from shared.http.identity import verifier
 from shared.http.web import Service, compose
+from shared.messaging import describe_error, passes_by_itself
 from shared.settings import Settings
+
+log = structlog.get_logger()
+T = TypeVar("T")
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class StoppedError(Exception):
+    """A signal came while the process waited for what it needs to start."""
 
 
 class Server(uvicorn.Server):
@@ -62,17 +72,58 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
+async def patiently(what: str, work: Callable[[], Awaitable[T]], stop: asyncio.Event | None = None) -> T:
+    """Do the work again while database or broker are away, and say so in the log.
+
+    A process may be started before its database, or while that starts again. Raises StoppedError once `stop` is set,
+    and at once what waiting does not mend, such as a wrong password.
+    """
+    stop, seconds = stop or asyncio.Event(), 0.2
+    while True:
+        try:
+            return await work()
+        except Exception as error:
+            if not passes_by_itself(error):
+                raise
+            reason = str(error)[:200] if isinstance(error, OSError) else ""
+            log.warning(f"{what} waits", error=describe_error(error), reason=reason, again_in=f"{seconds:g} s")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        if stop.is_set():
+            raise StoppedError
+        seconds = min(seconds * 2, LONGEST_WAIT_SECONDS)
+
+
 @asynccontextmanager
 async def serving(
-    services: Sequence[Service], settings: Settings, sock: socket.socket, clock: Clock | None = None
+    services: Sequence[Service],
+    settings: Settings,
+    sock: socket.socket,
+    clock: Clock | None = None,
+    *,
+    stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Serve the services on `sock`; yields the server's task once requests are answered.
 
-    `clock`: theirs, for the page at `/`.
+    A service whose database is away is waited for, until `stop` is set: that raises StoppedError. `clock`: theirs,
+    for the page at `/`.
     """
+    async with AsyncExitStack() as stack:
+        for service in services:
+            await patiently(f"start of {service.name}", lambda s=service: stack.enter_async_context(s.running()), stop)
+        yield await stack.enter_async_context(_answering(services, settings, sock, clock))
+
+
+@asynccontextmanager
+async def _answering(
+    services: Sequence[Service], settings: Settings, sock: socket.socket, clock: Clock | None
+) -> AsyncGenerator[asyncio.Task[None]]:
+    """The server of services that run."""
     app = compose(services, verifier(settings.keys_dir), clock)
     level = uvicorn_level(settings.log_level)
-    config = uvicorn.Config(app, log_level=level, access_log=False, lifespan="on")
+    # lifespan: uvicorn would answer a service that does not start with a traceback, and could not be stopped meanwhile
+    config = uvicorn.Config(app, log_level=level, access_log=False, lifespan="off")
     server = Server(config)
     server.end_connections = [s.end_connections for s in services if s.end_connections is not None]
     task = asyncio.create_task(server.serve(sockets=[sock]))
@@ -80,7 +131,7 @@ async def serving(
         while not server.started:
             if task.done():
                 await task
-                raise CommandError("the services did not start: the lines above say why")
+                raise CommandError("the server did not start: the lines above say why")
             await asyncio.sleep(0.01)
         gc.freeze()  # what was imported stays for good: looking through it again would be a pause of 0.1 s
         yield task

@@ -34,13 +34,30 @@ def _fail_if_expected(error: Exception) -> None:
     from services.cli.embedded import EmbeddedError
     from services.escalation.application.import_directory import ImportingError
     from services.escalation.domain.rules.rulebook import RulebookError
+    from services.ledger.application import LogError
+    from services.ledger.domain.checkpoint import NoteError
     from shared.database import DatabaseError
+    from shared.messaging import BrokerError
 
-    if isinstance(error, (DatabaseError, EmbeddedError, RulebookError, ImportingError)):
+    if isinstance(error, (DatabaseError, EmbeddedError, RulebookError, ImportingError, LogError, NoteError)):
         _fail(error)
-    if isinstance(error, (OSError, SQLAlchemyError)):
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        _fail(f"{type(error).__name__}: {reason[:200]}: check DATABASE_URL, REDIS_URL and the disk")
+    if isinstance(error, (OSError, SQLAlchemyError, BrokerError)):
+        reason = " ".join(str(getattr(error, "driver_exception", None) or error).split())
+        _fail(f"{type(error).__name__}: {reason[:200]}: {_way_out(error)}")
+
+
+def _way_out(error: Exception) -> str:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from shared.messaging import NOT_MIGRATED, BrokerError, sqlstate_of
+
+    if sqlstate_of(error) in NOT_MIGRATED:
+        return "the database is not of this version: run trucban migrate"
+    if isinstance(error, BrokerError):
+        return "check REDIS_URL and its Redis"
+    if isinstance(error, SQLAlchemyError):
+        return "check DATABASE_URL and its PostgreSQL"
+    return "check DATABASE_URL, REDIS_URL and the disk"
 
 
 def _fail(error: BaseException | str, code: int = 1) -> NoReturn:

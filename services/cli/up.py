@@ -14,7 +14,7 @@ from services.cli.demo.system import SampleSystem
 from services.cli.embedded import erase
 from services.cli.errors import CommandError
 from services.cli.infrastructure import infrastructure, migrate_all
-from services.cli.process import listening_socket, serving, stop_on_signals, wait_for
+from services.cli.process import StoppedError, listening_socket, patiently, serving, stop_on_signals, wait_for
 from services.ledger.app import load_signer
 from services.ledger.application import newest_recorded_at
 from shared.clock import Clock, local
@@ -24,6 +24,13 @@ from shared.settings import Settings
 
 async def run_everything(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
     """Run until a signal, or with `demo` until the sample was played. Returns the exit code."""
+    try:
+        return await _run(settings, port=port, sample=sample, demo=demo, console=console)
+    except StoppedError:
+        return 0
+
+
+async def _run(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
     if (sample or demo) and (settings.database_url or settings.redis_url):
         raise CommandError(
             "the sample night plays on embedded servers only: unset DATABASE_URL and REDIS_URL, or say --no-sample"
@@ -40,10 +47,12 @@ async def run_everything(settings: Settings, *, port: int, sample: bool, demo: b
             erase(settings.data)
         stop = await stack.enter_async_context(stop_on_signals())
         ready = await stack.enter_async_context(infrastructure(_with_public_url(settings, address)))
-        await migrate_all(ready)
-        clock = Clock(START if plays else await _resume_at(ready) if sample else settings.clock)
+        await patiently("migration", lambda: migrate_all(ready), stop)
+        resumes = sample and not plays
+        now = await patiently("clock", lambda: _resume_at(ready), stop) if resumes else settings.clock
+        clock = Clock(START if plays else now)
         services = build_all(ready, clock)
-        server = await stack.enter_async_context(serving(list(services), ready, sock, clock))
+        server = await stack.enter_async_context(serving(list(services), ready, sock, clock, stop=stop))
         if plays:
             system = SampleSystem(ready, clock, services, address, console)
             stack.push_async_callback(system.aclose)

@@ -1,6 +1,6 @@
 """Wiring of the escalation service."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
@@ -23,13 +24,22 @@ from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
-from shared.database import connect
+from shared.database import SERVICE, TimeLimits, connect
 from shared.events import Event, ReportReceived, parse
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Left, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import (
+    ESCALATION,
+    INTAKE,
+    Consumer,
+    DeadLetterRetries,
+    Left,
+    Outbox,
+    Relay,
+    dead_letter_health_failure,
+)
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -55,11 +65,11 @@ class EscalationService(Service):
     """Where its events wait until they are published."""
 
 
-def connect_escalation(settings: Settings, clock: Clock) -> Escalation:
+def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits = SERVICE) -> Escalation:
     """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Escalation(
-        database=connect(settings.database_url),
+        database=connect(settings.database_url, limits=limits),
         clock=clock,
         partitions=settings.partitions,
         channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
@@ -93,7 +103,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
-    consumer = _report_consumer(settings, escalation)
+    handle = partial(_route_reports_of, escalation)
+    consumer = _report_consumer(settings, escalation, handle)
+    retries = DeadLetterRetries(escalation.database, tables.dead_letter, parse, handle)
 
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
@@ -101,9 +113,21 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
             await adopt_rulebooks(escalation, packaged_rulebooks())
+            await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
-            for part in (commits, broker, relay, delivery, timers, consumer, watch_loop, broadcast, *heartbeat):
+            for part in (
+                commits,
+                broker,
+                relay,
+                delivery,
+                timers,
+                consumer,
+                retries,
+                watch_loop,
+                broadcast,
+                *heartbeat,
+            ):
                 await stack.enter_async_context(part.running())
             yield
 
@@ -137,17 +161,20 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
 
 
 async def _fire_due_timers(escalation: Escalation) -> bool:
+    await follow_clock(escalation)
     return await fire_timers.fire_due_timers(escalation) > 0
 
 
-def _report_consumer(settings: Settings, escalation: Escalation) -> Consumer[Event]:
-    """Routes the reports of the intake's streams. Other events there are not for us."""
+async def _route_reports_of(escalation: Escalation, events: Sequence[Event]) -> Left[Event] | None:
+    """Route the reports among the events of the intake's streams. Others are not for us."""
+    reports = [e for e in events if isinstance(e, ReportReceived)]
+    return await route_reports(escalation, reports) if reports else None
+
+
+def _report_consumer(
+    settings: Settings, escalation: Escalation, handle: Callable[[Sequence[Event]], Awaitable[Left[Event] | None]]
+) -> Consumer[Event]:
     assert settings.redis_url is not None
-
-    async def handle(events: Sequence[Event]) -> Left[Event] | None:
-        reports = [e for e in events if isinstance(e, ReportReceived)]
-        return await route_reports(escalation, reports) if reports else None
-
     return Consumer(
         settings.redis_url,
         list(messaging.streams(INTAKE, settings.partitions)),

@@ -18,7 +18,15 @@ from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
 from shared.keys import secret
-from shared.messaging import ESCALATION, INTAKE, Consumer, Outbox, Relay, dead_letter_health_failure
+from shared.messaging import (
+    ESCALATION,
+    INTAKE,
+    Consumer,
+    DeadLetterRetries,
+    Outbox,
+    Relay,
+    dead_letter_health_failure,
+)
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -59,25 +67,28 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     broker = Probe(redis.write_nothing)
     relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
+    handle = partial(record_escalation_events, intake)
     consumer = Consumer(
         settings.redis_url,
         list(messaging.streams(ESCALATION, settings.partitions)),
         NAME,
         settings.consumer,
         parse,
-        partial(record_escalation_events, intake),
+        handle,
         intake.database,
         store.dead_letter,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
     )
 
+    retries = DeadLetterRetries(intake.database, store.dead_letter, parse, handle)
+
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
-            for part in (commits, broker, relay, consumer):
+            for part in (commits, broker, relay, consumer, retries):
                 await stack.enter_async_context(part.running())
             yield
 

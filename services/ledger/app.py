@@ -17,7 +17,7 @@ from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
 from shared.keys import signing_key
-from shared.messaging import ESCALATION, INTAKE, Consumer, dead_letter_health_failure, streams
+from shared.messaging import ESCALATION, INTAKE, Consumer, DeadLetterRetries, dead_letter_health_failure, streams
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -66,13 +66,15 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         dead_after=settings.dead_letter_after,
     )
 
+    retries = DeadLetterRetries(ledger.database, dead_letter, parse, ledger.record)
+
     @asynccontextmanager
     async def running() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(ledger.database.dispose)
             stack.push_async_callback(redis.aclose)
             await ledger.open()
-            for part in (commits, broker, consumer):
+            for part in (commits, broker, consumer, retries):
                 await stack.enter_async_context(part.running())
             yield
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store import queries
+from services.ledger.store.append import LogError as LogError
 from services.ledger.store.append import append, open_log
 from services.ledger.store.queries import Head
 from shared.clock import Clock

@@ -70,7 +70,7 @@ from shared.events.incidents import (
     SuggestionRaised,
     SuggestionRaisedData,
 )
-from shared.events.installation import DataRestored, DataRestoredData
+from shared.events.operation import DataRestored, DataRestoredData, DeadLetterDiscarded, DeadLetterDiscardedData
 from shared.events.reports import ReportReceived, ReportReceivedData
 from shared.events.union import Event, encode, parse, schemas
 
@@ -88,6 +88,8 @@ __all__ = [
     "Data",
     "DataRestored",
     "DataRestoredData",
+    "DeadLetterDiscarded",
+    "DeadLetterDiscardedData",
     "DecisionMade",
     "DecisionMadeData",
     "DeliveryFinished",

@@ -40,7 +40,7 @@ from shared.events.incidents import (
     StepRaised,
     SuggestionRaised,
 )
-from shared.events.installation import DataRestored
+from shared.events.operation import DataRestored, DeadLetterDiscarded
 from shared.events.reports import ReportReceived
 
 Event = Annotated[
@@ -71,7 +71,8 @@ Event = Annotated[
     | IncidentDismissed
     | IncidentReopened
     | SuggestionRaised
-    | DataRestored,
+    | DataRestored
+    | DeadLetterDiscarded,
     Field(discriminator="type"),
 ]
 

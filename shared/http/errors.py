@@ -1,18 +1,38 @@
-"""Errors on the wire: every failure of an application leaves as `application/problem+json` (RFC 9457)."""
+"""Errors on the wire: every failure of an application leaves as `application/problem+json` (RFC 9457).
+
+What is no fault of the request, such as a full disk or a lost connection, is 503 with `Retry-After`, here and nowhere
+else. A room that answers with a page asks `outage_of`.
+"""
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from shared.http.problem import Problem, field_errors, invalid
+from shared.http.problem import MENDED_LATER, NO_DATABASE, Problem, field_errors, invalid
+from shared.messaging import BrokerError, describe_error, is_transient, passes_by_itself
 
 log = structlog.get_logger()
+RETRY_AFTER_SECONDS = 5
+OUTAGES = (SQLAlchemyError, OSError, BrokerError)
+"""What database, broker and operating system raise. Not all of them pass: `outage_of` tells."""
 
 
 def response(problem: Problem) -> JSONResponse:
-    return JSONResponse(problem.body(), problem.status, media_type="application/problem+json", headers=problem.headers)
+    """Whatever cannot be answered now says when to try again."""
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else {}
+    headers = again | (problem.headers or {})
+    return JSONResponse(problem.body(), problem.status, media_type="application/problem+json", headers=headers)
+
+
+def outage_of(error: Exception) -> Problem | None:
+    """503 for what is no fault of the request, which is also logged; None for any other error."""
+    if not is_transient(error):
+        return None
+    log.warning("request not served", error=describe_error(error))
+    return Problem(503, NO_DATABASE if passes_by_itself(error) else MENDED_LATER)
 
 
 def install(app: FastAPI) -> None:
@@ -32,10 +52,26 @@ def install(app: FastAPI) -> None:
         return response(Problem(error.status_code, str(error.detail), headers=headers))
 
     async def on_bug(_: Request, error: Exception) -> JSONResponse:
-        log.error("request failed", error=type(error).__name__)
+        log.error("request failed", error=describe_error(error))
         return response(Problem(500, "this is a fault of ours, and it is in the log"))
 
     app.add_exception_handler(Exception, on_bug)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
+
+
+def install_outages(app: FastAPI) -> None:
+    """Every outage of database or broker leaves `app` as 503.
+
+    Not for the application that it is mounted in: that would answer once more an error that was answered with 500.
+    """
+
+    async def on_outage(_: Request, error: Exception) -> JSONResponse:
+        problem = outage_of(error)
+        if problem is None:
+            raise error
+        return response(problem)
+
+    for kind in OUTAGES:
+        app.add_exception_handler(kind, on_outage)

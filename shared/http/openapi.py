@@ -16,18 +16,24 @@ from pydantic import BaseModel
 
 from shared.http.body import read
 from shared.http.guard import Guard
+from shared.http.problem import NO_DATABASE
 from shared.http.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 REFERENCE = "#/components/schemas/{model}"
 PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}}
-NO_DATABASE = "the database does not answer: send the same again in a moment"
+RETRY_AFTER = {"Retry-After": {"description": "seconds until it is worth trying again", "schema": {"type": "integer"}}}
 Responses = dict[int | str, dict[str, Any]]
 
 
 def problems(described: Mapping[int, str]) -> Responses:
     """For a route's `responses`: what each status means there."""
-    return {status: {"description": text, "content": PROBLEM_CONTENT} for status, text in described.items()}
+    return {status: _problem(status, text) for status, text in described.items()}
+
+
+def _problem(status: int | str, text: str) -> dict[str, Any]:
+    headers = {"headers": RETRY_AFTER} if str(status) == "503" else {}
+    return {"description": text, "content": PROBLEM_CONTENT} | headers
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +103,7 @@ def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
         del responses["422"]
     limit = body.limit if body is not None else getattr(route.original_route, "body_limit", None)
     for status, text in _statuses(operation, route, guard, limit):
-        responses.setdefault(status, {"description": text, "content": PROBLEM_CONTENT})
+        responses.setdefault(status, _problem(status, text))
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -20,6 +20,8 @@ TITLES = {
     500: "Internal error",
     503: "Not available now",
 }
+NO_DATABASE = "the database or the broker cannot do this now: send the same again in a moment"
+MENDED_LATER = "the database or the broker has to be mended first: send the same again later; our log says why"
 
 
 class FieldError(dict[str, Any]):

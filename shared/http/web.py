@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse
-from sqlalchemy.exc import SQLAlchemyError
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import documents
@@ -19,9 +17,8 @@ from shared.http.docs import add_docs
 from shared.http.health import Check, Checks, add_health, ask, logged
 from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
-from shared.http.openapi import NO_DATABASE, DocumentedApp
+from shared.http.openapi import DocumentedApp
 from shared.http.problem import Problem
-from shared.messaging import is_transient
 
 log = structlog.get_logger()
 
@@ -57,19 +54,10 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAP
     )
     app.state.verifier = verifier
     errors.install(app)
+    errors.install_outages(app)
     add_docs(app)
-    for kind in (SQLAlchemyError, OSError):
-        app.add_exception_handler(kind, _on_outage)
     app.include_router(routes, prefix="/v1")
     return app
-
-
-async def _on_outage(_: Request, error: Exception) -> JSONResponse:
-    """A database that is away or starts again is the caller's 503, to be tried again; anything else is our error."""
-    if not is_transient(error):
-        raise error
-    log.warning("request not served", error=type(error).__name__)
-    return errors.response(Problem(503, NO_DATABASE))
 
 
 class NoNul:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -14,10 +13,10 @@ from shared.halving import work_in_halves
 from shared.messaging.backoff import Backoff
 from shared.messaging.dead_letters import keep_dead_letter
 from shared.messaging.errors import describe_error, is_transient
+from shared.messaging.left import Left
 
 log = structlog.get_logger()
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 _LEFT_AGAIN = 0.02
 _LEFT_AGAIN_AT_MOST = 0.5
 """Seconds until what was left is tried again: the first is doubled each time, up to the second."""
@@ -34,16 +33,6 @@ class Entry(NamedTuple):
     """This delivery included."""
     is_foreign: bool = False
     """Not appended by a relay. `body` then describes what the entry holds."""
-
-
-@dataclass(frozen=True)
-class Left(Generic[T_co]):
-    """What a handler answers that has committed the rest of a batch."""
-
-    events: Sequence[T_co]
-    """Those of the batch that it could not take now. They come again soon, before any later event."""
-    why: str
-    """For the log and for health. It must not quote a person."""
 
 
 class ConsumerGroup(Protocol):

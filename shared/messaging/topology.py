@@ -15,6 +15,11 @@ def stream_name(base: str, partition: int) -> str:
     return f"{base}.{{{partition}}}"
 
 
+def producer_of(stream: str) -> str:
+    """The service that appends to the stream, which is also the schema of its outbox."""
+    return stream.partition(".{")[0].rpartition(".")[2]
+
+
 def dead_stream(stream: str) -> str:
     return f"{stream}.dead"
 

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-Behaviour = Literal["stall", "drop", "drop midway"]
+Behaviour = Literal["stall", "drop", "drop midway", "trickle", "endless", "redirect"]
+"""`trickle`: the head of the answer comes byte by byte and never ends. `endless`: 200 with a body that never ends.
+`redirect`: to itself."""
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Receiver:
     """An HTTP receiver such as a messaging gateway has. `script`: what comes of the first requests; then 200."""
 
     script: list[int | tuple[int, dict[str, str]] | Behaviour]
+    always: Behaviour | None = None
+    """What comes of each request after those."""
     host: str = ""
     requests: list[Request] = field(default_factory=list[Request])
     taken: list[Request] = field(default_factory=list[Request])
@@ -47,9 +51,18 @@ class Receiver:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         self.requests.append(request)
-        doing = self.script.pop(0) if self.script else 200
+        doing = self.script.pop(0) if self.script else self.always or 200
         if doing == "stall":
             await asyncio.sleep(3600)
+        elif doing == "trickle":
+            await _for_ever(writer, b"HTTP/1.1 200 OK\r\nx-filler: ", b"x", 0.02)
+        elif doing == "endless":
+            self.taken.append(request)
+            await _for_ever(writer, b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n", b"x" * 65_536, 0)
+        elif doing == "redirect":
+            head = f"HTTP/1.1 307 X\r\nlocation: http://{self.host}/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            writer.write(head.encode())
+            await writer.drain()
         elif doing == "drop":
             _reset(writer)
         elif doing == "drop midway":
@@ -63,6 +76,14 @@ class Receiver:
             more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             writer.write(f"HTTP/1.1 {status} X\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n".encode())
             await writer.drain()
+
+
+async def _for_ever(writer: asyncio.StreamWriter, head: bytes, more: bytes, seconds: float) -> None:
+    writer.write(head)
+    while True:
+        writer.write(more)
+        await writer.drain()
+        await asyncio.sleep(seconds)
 
 
 async def _request(reader: asyncio.StreamReader) -> Request:
@@ -79,8 +100,10 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def receiving(*script: int | tuple[int, dict[str, str]] | Behaviour) -> AsyncGenerator[Receiver]:
-    receiver = Receiver(list(script))
+async def receiving(
+    *script: int | tuple[int, dict[str, str]] | Behaviour, always: Behaviour | None = None
+) -> AsyncGenerator[Receiver]:
+    receiver = Receiver(list(script), always)
     handling: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

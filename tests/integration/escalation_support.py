@@ -50,6 +50,7 @@ EMPTIED = (
     "incident",
     "timeline",
     "pace",
+    "message",
     "outbox",
     "outbox_stream",
     "dead_letter",

@@ -12,7 +12,7 @@ import pytest
 
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
-from services.escalation.application.claim_deliveries import claim
+from services.escalation.application.claim_deliveries import UnderWay, claim
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
@@ -49,7 +49,7 @@ SECRET = base64.b64encode(bytes(24)).decode()
 async def claimed(city: City, at: datetime | None = None, limits: Limits = LIMITS) -> list[Message]:
     """Leased by somebody who is then killed."""
     async with city.escalation.database.begin() as connection:
-        found = await claim(connection, at or city.clock.now(), limits, {})
+        found = await claim(connection, at or city.clock.now(), limits, UnderWay())
     return found.messages
 
 
@@ -542,9 +542,9 @@ async def test_a_rate_is_kept_without_keeping_the_address(city: City, loop: Deli
 async def test_what_one_loop_is_claiming_another_passes_over_without_waiting(city: City) -> None:
     await route_reports(city.escalation, [received(), received(unit=DONG_THO)])
     async with city.escalation.database.begin() as one, city.escalation.database.begin() as other:
-        first = await claim(one, city.clock.now(), LIMITS, {}, window=3)
+        first = await claim(one, city.clock.now(), LIMITS, UnderWay(), window=3)
         async with asyncio.timeout(5):
-            second = await claim(other, city.clock.now(), LIMITS, {}, window=3)
+            second = await claim(other, city.clock.now(), LIMITS, UnderWay(), window=3)
     ids = [d.delivery_id for claim in (first, second) for m in claim.messages for d in m.deliveries]
     assert (len(first.messages), len(second.messages)) == (3, 1)
     assert len(set(ids)) == 4, "no delivery is claimed twice"
@@ -582,7 +582,7 @@ async def test_what_waits_for_a_busy_server_hides_nothing_behind_it(city: City) 
     for _ in range(6):
         async with city.escalation.database.begin() as connection:
             busy = {"json://ban": PER_HOST_AT_ONCE}
-            found = await claim(connection, city.clock.now(), LIMITS, busy, window=6)
+            found = await claim(connection, city.clock.now(), LIMITS, UnderWay(busy), window=6)
         seen += [message.deliveries[0].recipient for message in found.messages]
     assert {"mau-14758-bi-thu", "mau-14758-chu-tich"} <= set(seen)
 

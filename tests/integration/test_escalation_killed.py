@@ -116,6 +116,8 @@ PASSES = 3
 OTHERWISE = {
     "attempts",
     "next_at",
+    "set_at",
+    "ready_at",
     "finished_at",
     "allowed_at",
     "issued_at",

@@ -11,15 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.cli.backup.manifest import FILE, Manifest, Progress, StoredFile, StoredTable, describe_file
 from services.cli.errors import CommandError
 from services.ledger.application import newest_head
-from shared.database import SERVICES, connect
+from shared.database import PATIENT, SERVICES, connect
 
 VERSION_TABLE = "alembic_version"
-LONG = (
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL lock_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
-)
-"""For a transaction that reads or writes everything."""
+NEVER_IDLE_TOO_LONG = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""While the files of a large table are hashed, its transaction is idle."""
 
 
 async def make_backup(database_url: str, keys: Path, folder: Path, progress: Progress) -> Manifest:
@@ -28,12 +24,11 @@ async def make_backup(database_url: str, keys: Path, folder: Path, progress: Pro
     Raises CommandError for a folder that holds something, and for a database without our schemas.
     """
     _make_folder(folder)
-    engine = connect(database_url, pool_size=1)
+    engine = connect(database_url, pool_size=1, limits=PATIENT)
     try:
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            for setting in LONG:
-                await connection.execute(text(setting))
+            await connection.execute(text(NEVER_IDLE_TOO_LONG))
             revisions = await _revisions(connection)
             tables = await _dump(connection, folder, progress)
             head = await newest_head(connection)

@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy import BigInteger, Column, MetaData, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.cli.backup.make import LONG
+from services.cli.backup.make import NEVER_IDLE_TOO_LONG
 from services.cli.backup.manifest import Manifest, Progress, StoredTable
 from services.cli.errors import CommandError
 from services.escalation.app import connect_escalation
@@ -18,7 +18,7 @@ from services.ledger.application import newest_head
 from services.ledger.domain.checkpoint import Checkpoint, NoteError, Signer, open_checkpoint
 from shared import messaging
 from shared.clock import Clock
-from shared.database import SERVICES, connect, upgrade
+from shared.database import PATIENT, SERVICES, connect, upgrade
 from shared.events import DataRestoredData
 from shared.settings import Settings
 
@@ -50,11 +50,10 @@ async def restore_backup(
     nothing changed.
     """
     assert settings.database_url is not None and settings.redis_url is not None
-    engine = connect(settings.database_url, pool_size=1)
+    engine = connect(settings.database_url, pool_size=1, limits=PATIENT)
     try:
         async with engine.begin() as connection:
-            for setting in LONG:
-                await connection.execute(text(setting))
+            await connection.execute(text(NEVER_IDLE_TOO_LONG))
             await _refuse_company(connection)
             if await _has_schemas(connection) and not replace:
                 raise CommandError(

@@ -5,7 +5,7 @@ A command imports the services when it is called: importing them takes longer th
 
 import typer
 
-from services.cli.commands import backups, decisions, imports, ledger, reports, rulebooks, system, tokens
+from services.cli.commands import backups, dead_letters, decisions, imports, ledger, reports, rulebooks, system, tokens
 
 app = typer.Typer(
     help="Trực Ban: incident reports, who answers for them, and the proof.",
@@ -23,3 +23,4 @@ app.add_typer(imports.app, name="import")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(rulebooks.app, name="rulebook")
 app.add_typer(decisions.app, name="decisions")
+app.add_typer(dead_letters.app, name="dead-letters")

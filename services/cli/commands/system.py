@@ -1,5 +1,6 @@
 """`trucban up`, `serve` and `migrate`: running the system."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -32,7 +33,14 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
 ) -> None:
     """One service against REDIS_URL and DATABASE_URL. Example: trucban serve intake --port 8081"""
-    from services.cli.process import build_service, listening_socket, serving, stop_on_signals, wait_for
+    from services.cli.process import (
+        StoppedError,
+        build_service,
+        listening_socket,
+        serving,
+        stop_on_signals,
+        wait_for,
+    )
 
     settings = read_settings()
     if settings.redis_url is None or settings.database_url is None:
@@ -41,8 +49,9 @@ def serve(
     async def work() -> None:
         sock = listening_socket(host, port)
         built = build_service(service, settings, Clock(settings.clock))
-        async with stop_on_signals() as stop, serving([built], settings, sock) as server:
-            await wait_for(server, stop)
+        with suppress(StoppedError):
+            async with stop_on_signals() as stop, serving([built], settings, sock, stop=stop) as server:
+                await wait_for(server, stop)
 
     run(work())
 

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 READY_SECONDS = 120.0
 """Long, because recovery after a crash is work in proportion to what had been written."""
+START_ATTEMPTS = 3
+"""A server that is killed while it starts is started again. One that cannot start fails as often in a second."""
 _PROC = Path("/proc")
 _ERROR_WORDS = re.compile(r"FATAL|PANIC|rror|annot|an't|denied|Bad ")
 
@@ -147,17 +149,27 @@ class Child(ABC):
         return self._process is not None and self._process.poll() is not None
 
     async def _launch(self) -> None:
-        self._spawn()
+        for _ in range(START_ATTEMPTS):
+            self._spawn()
+            if await self._becomes_ready():
+                return
+            log.warning("embedded server died while it started", server=self.name, log=str(self.log_file))
+            await asyncio.to_thread(self.end_leftovers)
+        raise EmbeddedError(f"{self.name} did not start: {self._last_log_line()} (log: {self.log_file})")
+
+    async def _becomes_ready(self) -> bool:
+        """False if it has died. Raises EmbeddedError if it takes too long."""
         deadline = time.monotonic() + READY_SECONDS
         while not await self.is_ready():
             if self._has_ended():
-                raise EmbeddedError(f"{self.name} did not start: {self._last_log_line()} (log: {self.log_file})")
+                return False
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"{self.name} does not answer after {READY_SECONDS:.0f} s: {self._last_log_line()} "
                     f"(log: {self.log_file})"
                 )
             await asyncio.sleep(0.02)
+        return True
 
     def _spawn(self) -> None:
         with self.log_file.open("ab") as output:

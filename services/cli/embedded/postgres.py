@@ -94,9 +94,13 @@ class Postgres(Child):
                 await self._execute(_DATABASE, "SELECT 1")
             except asyncpg.InvalidCatalogNameError:
                 await self._execute("postgres", f'CREATE DATABASE "{_DATABASE}"')
-        except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             return False
         except asyncpg.PostgresError as error:
+            if str(getattr(error, "sqlstate", "")).startswith(
+                ("08", "57P")
+            ):  # it starts, stops, or was killed meanwhile
+                return False
             raise EmbeddedError(f"database {_DATABASE} does not open: {error} (log: {self.log_file})") from error
         return True
 
@@ -109,8 +113,10 @@ class Postgres(Child):
         # After a reboot, or in a new container, its number may be another program's, and PostgreSQL would
         # take that for itself, still running. The number of a PostgreSQL it can judge better.
         pid_file = self.cluster / "postmaster.pid"
-        if pid_file.exists() and _read_proc(int(pid_file.read_text().split()[0]), "comm").strip() != "postgres":
-            pid_file.unlink()
+        if pid_file.exists():
+            number = pid_file.read_text().partition("\n")[0].strip()  # "" if it was killed before it wrote the number
+            if not number.isdigit() or _read_proc(int(number), "comm").strip() != "postgres":
+                pid_file.unlink()
 
     async def _execute(self, database: str, statement: str) -> None:
         connection = await asyncpg.connect(

@@ -1,7 +1,7 @@
 """Routes on the directory: what was so, as it was known, and changes of it."""
 
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -40,6 +40,7 @@ DryRun = Annotated[bool, Query(description="change nothing; answer what the chan
 ListedKind = Literal["tenures", "rosters", "contacts", "units"]
 Found = list[tuple[list[str | int], Any]]
 """Records, each with a sort key that is unique in its list."""
+WHATEVER_IS_RECORDED = datetime.max.replace(tzinfo=UTC)
 SEE_CONTACTS = ("desk", "admin")
 
 
@@ -56,7 +57,8 @@ async def get_directory(
 ) -> DirectoryPage:
     """Who held each post at `as_of` (who was on duty, which units there were), as it was known at `known_at`.
 
-    Both are now if not given; a `known_at` to come is taken for now. A change is recorded later than any before it and
+    If not given, `as_of` is now, and what is recorded counts, even by a clock that was ahead of ours. A `known_at` to
+    come is taken for now. A change is recorded later than any before it and
     never before the clock of the replica that records it: so a `known_at` that every replica's clock has passed is
     answered the same for ever. Contacts are shown to the desk and administrators, by their scheme; they have no time of
     being so, only of being known.
@@ -66,7 +68,7 @@ async def get_directory(
     async with escalation.database.connect() as connection:
         await directory.lock_to_read(connection)
         now = escalation.clock.now()
-        known = min(known_at or now, now)
+        known = WHATEVER_IS_RECORDED if known_at is None else min(known_at, now)
         find, shown = _LISTS[kind]
         found = await find(connection, as_of or now, known, ward)
     page, following = cursors.page(sorted(found, key=lambda item: item[0]), lambda item: item[0], limit, cursor)

@@ -13,7 +13,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import AwareDatetime
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.escalation.api.common import Wired
 from services.escalation.application.acknowledge import acknowledge_by_link
@@ -28,11 +27,9 @@ from shared.http.fields import Answer
 from shared.http.html_page import HtmlPage, load, wants_json
 from shared.http.openapi import PROBLEM_CONTENT, Responses
 from shared.http.problem import Problem
-from shared.messaging import is_transient
 
 router = APIRouter()
 PAGES = Path(__file__).parents[1] / "pages"
-RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -171,11 +168,11 @@ async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice |
     try:
         found = await work(asked)
         response = await _shown(asked, found) if isinstance(found, LinkedNotice) else _refused(asked, found)
-    except (SQLAlchemyError, OSError) as error:
-        if not is_transient(error):
+    except errors.OUTAGES as error:
+        if errors.outage_of(error) is None:
             raise
         response = _refused(asked, BUSY)
-        response.headers["retry-after"] = str(RETRY_SECONDS)
+        response.headers["retry-after"] = str(errors.RETRY_AFTER_SECONDS)
     response.headers.update(_page().headers)
     return response
 

@@ -16,7 +16,7 @@ from services.escalation.domain.directory.model import UnitKey, answers, key_of
 from services.escalation.domain.envelope import Envelope
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.engine import BuildEvent, IncidentEngine
-from services.escalation.domain.incidents.finding import Finding, FindingKind, last
+from services.escalation.domain.incidents.finding import Finding, FindingKind
 from services.escalation.domain.incidents.incident import Case, EventData
 from services.escalation.domain.incidents.lifecycle import Action, Refused
 from services.escalation.domain.incidents.report_summary import summary_of
@@ -83,10 +83,11 @@ class CommandContext:
     def said_before(self, found: Finding, case: Case | None = None) -> bool:
         """Return whether the latest finding of this kind says the same, with no reopening since."""
         findings = (case or self.case).findings
-        earlier = last(findings, found.kind)
-        reopened = last(findings, "reopening")
-        since = earlier is not None and (reopened is None or earlier.made_at >= reopened.made_at)
-        return earlier is not None and since and earlier.says_the_same(found)
+        latest = {f.kind: place for place, f in enumerate(findings)}
+        earlier = latest.get(found.kind)
+        if earlier is None or earlier < latest.get("reopening", 0):
+            return False
+        return findings[earlier].says_the_same(found)
 
     def record(self, found: Finding, build: BuildFindingEvent, case: Case | None = None) -> str:
         """Record a finding. Returns the id of its event."""

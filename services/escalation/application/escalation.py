@@ -12,7 +12,7 @@ from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
 from services.escalation.store import directory, incident_saving, tables, timeline
-from shared.clock import Clock
+from shared.clock import Clock, SetBack
 from shared.commitment import Committed
 from shared.events import Event, encode
 from shared.ids import id_generator, uuid7
@@ -32,6 +32,7 @@ class Escalation:
 
     put_aside: dict[str, float] = field(default_factory=dict[str, float])
     """Incidents whose timers this process could not act on, and the `monotonic` time until which it skips them."""
+    clock_set_back: SetBack = field(default_factory=SetBack)
 
     def new_id(self) -> str:
         return uuid7(self.clock.now())

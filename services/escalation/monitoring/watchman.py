@@ -15,6 +15,9 @@ SENTENCES = {
     "'incident cannot be handled', and for 'loop step failed', then start the service again",
     "deliveries": "{count} deliveries are overdue, the oldest by {age}: see the log for 'loop step failed', "
     "and whether their channels answer",
+    "postponed": "{count} notices were put off again and again, the oldest for {age}: see which server takes too few "
+    "or does not answer, at the deliveries that failed in GET /escalation/v1/incidents/{{id}}; correct the contacts "
+    "that use it, and check the clock",
     "offices": "{count} notices to the desk or the leadership reached nobody, the oldest given up {age} ago: "
     "correct the channel of the office, then acknowledge each at POST /escalation/v1/incidents/{{id}}"
     "/acknowledgements",

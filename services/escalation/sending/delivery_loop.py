@@ -14,7 +14,7 @@ import structlog
 
 from services.escalation.application import metrics
 from services.escalation.application.adopt_rulebooks import bundling_now
-from services.escalation.application.claim_deliveries import claim_deliveries
+from services.escalation.application.claim_deliveries import UnderWay, claim_deliveries, forget_contents
 from services.escalation.application.delivery_results import record
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.message import LEASE, Attempt, Message
@@ -40,6 +40,8 @@ GATEWAY = Rate(burst=20, every=timedelta(milliseconds=50))
 this is no setting: it only limits a storm on one server."""
 BUNDLING_SECONDS = 5.0
 """How long the bundling of the rulebook in force is cached."""
+FORGET_SECONDS = 60.0
+"""How often the contents of messages that are not sent again are deleted."""
 
 
 class DeliveryLoop:
@@ -49,14 +51,22 @@ class DeliveryLoop:
         self._escalation, self._sender, self._seconds = escalation, sender, seconds
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = Counter[str]()
+        self._deliveries: set[str] = set()
+        """Ids of the deliveries under way."""
+        self._forgot_at = monotonic()
         self._bundling: tuple[float, Bundling] | None = None
         self._recording = GroupCommit[Attempt, None](self._record_group)
 
     async def step(self) -> bool:
         """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
-        claimed = await claim_deliveries(self._escalation, await self._limits(), self._under_way)
+        if monotonic() - self._forgot_at > FORGET_SECONDS:
+            await forget_contents(self._escalation)
+            self._forgot_at = monotonic()
+        under_way = UnderWay(self._under_way, self._deliveries)
+        claimed = await claim_deliveries(self._escalation, await self._limits(), under_way, self._compose)
         for message in claimed.messages:
             self._under_way[host_of(message.channel)] += 1
+            self._deliveries.update(d.delivery_id for d in message.deliveries)
             task = asyncio.create_task(self._deliver(message))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
@@ -84,6 +94,15 @@ class DeliveryLoop:
             await self._recording.add(await self._attempt(message))
         finally:
             self._under_way.subtract([host_of(message.channel)])
+            self._deliveries.difference_update(d.delivery_id for d in message.deliveries)
+
+    def _compose(self, message: Message) -> bytes | None:
+        """Compose a message. One that cannot be composed holds up no other: the attempt to send it fails."""
+        try:
+            return self._sender.compose(message)
+        except Exception as error:
+            log.warning("message not composed", message=message.message_id, error=describe_error(error))
+            return None
 
     async def _attempt(self, message: Message) -> Attempt:
         try:

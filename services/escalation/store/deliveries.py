@@ -1,18 +1,21 @@
 """Queries on deliveries: those that are due, their leases, and how their attempts ended."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     Column,
+    ColumnElement,
     DateTime,
     FromClause,
     Integer,
+    LargeBinary,
     Row,
     Text,
     and_,
+    delete,
     func,
     literal,
     not_,
@@ -22,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import case as sql_case
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
@@ -30,13 +34,16 @@ from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
     FAILED,
     GOT_THROUGH,
+    QUEUED,
     SENDING,
     UNFINISHED,
 )
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
 from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.wording import Listed
-from services.escalation.store.tables import delivery, incident, notice, pace
+from services.escalation.store.tables import contact, delivery, incident, message, notice, pace
+from shared.database import any_of
+from shared.ids import uuid7
 
 SAYING_IT_APPLIES = ASKING | {"reminder"}
 """Purposes of notices that say that the rule applies."""
@@ -77,14 +84,34 @@ class DueRow(NamedTuple):
     exercise: bool
     severity: int | None
     stale: bool
-    """It need not be sent: its notice was acknowledged or withdrawn, or its incident ended after an attempt."""
+    """It need not be sent: its notice was acknowledged or withdrawn; or after an attempt its incident ended, or its
+    channel was taken from its recipient."""
 
 
-async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> list[DueRow]:
-    """Lock due deliveries, the longest due first. Rows that another transaction has locked are skipped."""
+def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
+    """Return the row of a new delivery. `at`: from when it may go, later than `now` if the contact has quiet hours."""
+    return {
+        "delivery_id": uuid7(now),
+        "notice_id": notice_id,
+        "channel": channel,
+        "state": QUEUED,
+        "next_at": at,
+        "set_at": None if at > now else now,
+        "ready_at": at,
+    }
+
+
+async def lock_due(
+    connection: AsyncConnection, now: datetime, limit: int, under_way: Collection[str] = ()
+) -> list[DueRow]:
+    """Lock due deliveries, the longest due first. Rows that another transaction has locked are skipped.
+
+    `under_way`: ids of deliveries that the caller is sending, whatever the clock says of their lease.
+    """
     due = (
         select(delivery)
         .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= now)
+        .where(not_(any_of(delivery.c.delivery_id, under_way)))
         .order_by(delivery.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -92,7 +119,8 @@ async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> li
     )
     still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
     over = and_(incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable", not_(still_sent))
-    ended = and_(due.c.attempts > 0, over)
+    taken_away = lost_channel(due.c.channel)
+    ended = and_(due.c.attempts > 0, or_(over, taken_away))
     rows = await connection.execute(
         select(
             due.c.delivery_id,
@@ -110,6 +138,25 @@ async def lock_due(connection: AsyncConnection, now: datetime, limit: int) -> li
     return [DueRow(*row) for row in rows]
 
 
+def lost_channel(channel: ColumnElement[str]) -> ColumnElement[bool]:
+    """Condition on a notice: its recipient had this channel and no longer has it. Exercises go to no such channel."""
+    theirs = select(literal(1)).where(contact.c.holder_id == notice.c.recipient, contact.c.channel == channel)
+    in_use = theirs.where(contact.c.superseded_at.is_(None))
+    return and_(notice.c.exercise.is_(False), theirs.exists(), ~in_use.exists())
+
+
+async def unfinished_in(connection: AsyncConnection, bundle_ids: Collection[str]) -> dict[str, int]:
+    """Return how many deliveries of each of these bundles are not finished, whoever has locked them."""
+    if not bundle_ids:
+        return {}
+    rows = await connection.execute(
+        select(delivery.c.bundle_id, func.count().label("n"))
+        .where(any_of(delivery.c.bundle_id, bundle_ids), delivery.c.state.in_(written(UNFINISHED)))
+        .group_by(delivery.c.bundle_id)
+    )
+    return {row.bundle_id: row.n for row in rows}
+
+
 async def cancel(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
     await connection.execute(
         update(delivery).where(delivery.c.delivery_id.in_(delivery_ids)).values(state=CANCELLED, finished_at=now)
@@ -123,8 +170,8 @@ async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: dat
     """
     rows = await connection.execute(
         text(
-            "INSERT INTO escalation.pace (key, allowed_at)"
-            " SELECT key, :now FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key"
+            "INSERT INTO escalation.pace (key, allowed_at, set_at)"
+            " SELECT key, :now, :now FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key"
             " ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING key, allowed_at"
         ),
         {"now": now, "keys": sorted(keys)},
@@ -132,22 +179,26 @@ async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: dat
     return {row.key: row.allowed_at for row in rows}
 
 
-async def postpone(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
+async def postpone(connection: AsyncConnection, times: Mapping[str, datetime], now: datetime) -> None:
     """Set from when each delivery is due, by delivery id."""
-    await _set_times(connection, delivery.c.next_at, times)
+    await _set_times(connection, delivery.c.next_at, times, now)
 
 
-async def charge(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
+async def charge(connection: AsyncConnection, times: Mapping[str, datetime], now: datetime) -> None:
     """Set the instant up to which the traffic of each key is accounted for."""
-    await _set_times(connection, pace.c.allowed_at, times)
+    await _set_times(connection, pace.c.allowed_at, times, now)
 
 
-async def _set_times(connection: AsyncConnection, column: Column[Any], times: Mapping[str, datetime]) -> None:
+async def _set_times(
+    connection: AsyncConnection, column: Column[Any], times: Mapping[str, datetime], now: datetime
+) -> None:
     if times:
         table = column.table
         (key,) = table.primary_key
         new = _pairs(times, DateTime(timezone=True))
-        await connection.execute(update(table).where(key == new.c.id).values({column: new.c.value}))
+        await connection.execute(
+            update(table).where(key == new.c.id).values({column: new.c.value, table.c.set_at: now})
+        )
 
 
 def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
@@ -176,7 +227,8 @@ async def lease(
         update(delivery)
         .where(delivery.c.delivery_id == new.c.id)
         .where(notice.c.notice_id == delivery.c.notice_id, incident.c.incident_id == notice.c.incident_id)
-        .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, bundle_id=new.c.value)
+        .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, set_at=now)
+        .values(bundle_id=new.c.value)
         .returning(*(delivery.c[name] for name in OF_DELIVERY), *(notice.c[name] for name in OF_NOTICE), *OF_INCIDENT)
     )
     parts: list[list[DueDelivery]] = [[] for _ in messages]
@@ -204,6 +256,37 @@ def _delivery(row: Row[Any]) -> DueDelivery:
     fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
     del fields["due_at"]
     return DueDelivery(**fields, listed=listed)
+
+
+async def keep(connection: AsyncConnection, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Store what is sent under each id. Returns what is stored, which is what was first stored under the id."""
+    if not contents:
+        return {}
+    new = _pairs(contents, LargeBinary())
+    adding = insert(message).from_select(["message_id", "content"], select(new.c.id, new.c.value))
+    same = {"content": message.c.content}
+    rows = await connection.execute(
+        adding.on_conflict_do_update(index_elements=[message.c.message_id], set_=same).returning(*message.c)
+    )
+    return {row.message_id: row.content for row in rows}
+
+
+async def forget(connection: AsyncConnection) -> None:
+    """Delete what is kept of messages that are not sent again."""
+    again = select(literal(1)).where(delivery.c.state.in_(written(UNFINISHED)))
+    await connection.execute(
+        delete(message)
+        .where(~again.where(delivery.c.delivery_id == message.c.message_id).exists())
+        .where(~again.where(delivery.c.bundle_id == message.c.message_id).exists())
+    )
+
+
+def written(states: Iterable[str]) -> list[ColumnElement[str]]:
+    """Return the states as literals of the statement.
+
+    PostgreSQL uses a partial index only for a condition that it can read.
+    """
+    return [literal(state, literal_execute=True) for state in states]
 
 
 async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt]) -> set[str]:
@@ -235,6 +318,7 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
             state=sql_case((over, CANCELLED), else_=new.c.outcome),
             finished_at=sql_case((or_(not_(failed), over), new.c.ended_at)),
             next_at=new.c.next_at,
+            set_at=new.c.ended_at,
             error=new.c.error,
         )
         .returning(delivery.c.delivery_id, failed.label("failed"))

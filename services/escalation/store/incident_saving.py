@@ -18,8 +18,9 @@ from services.escalation.domain.incidents.change_set import (
 )
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow
-from services.escalation.domain.notices.delivery_state import CANCELLED, QUEUED, WAITING
+from services.escalation.domain.notices.delivery_state import CANCELLED, WAITING
 from services.escalation.domain.rules.accountability import record_bytes
+from services.escalation.store.deliveries import queued
 from services.escalation.store.incident_row import CHANGING, summary_text, to_row
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 from shared.database import any_of, copy
@@ -205,11 +206,7 @@ def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
 
 
 def _delivery_rows(notices: Sequence[IssuedNotice], now: datetime) -> list[dict[str, Any]]:
-    return [
-        {"delivery_id": uuid7(now), "notice_id": n.notice_id, "channel": channel, "state": QUEUED, "next_at": at}
-        for n in notices
-        for channel, at in n.channels
-    ]
+    return [queued(n.notice_id, channel, at, now) for n in notices for channel, at in n.channels]
 
 
 def _deadline_row(new: NewTimer, now: datetime) -> dict[str, Any]:
@@ -221,4 +218,5 @@ def _deadline_row(new: NewTimer, now: datetime) -> dict[str, Any]:
         "due_at": new.due_at,
         "state": "pending",
         "level": new.level,
+        "set_at": None if new.by_calendar else now,
     }

@@ -248,19 +248,39 @@ delivery = Table(
     Column("error", Text),
     _instant("finished_at", nullable=True),
     Column("bundle_id", Text),
+    _instant("set_at", nullable=True),
+    _instant("ready_at", nullable=True),
     Index("delivery_due", "next_at", postgresql_where=text("state IN ('queued', 'sending', 'failed')")),
     Index("delivery_given_up", "finished_at", postgresql_where=text("state = 'given_up'")),
+    Index(
+        "delivery_of_bundle",
+        "bundle_id",
+        postgresql_where=text("bundle_id IS NOT NULL AND state IN ('queued', 'sending', 'failed')"),
+    ),
 )
 """queued → sending (leased until `next_at`) → sent | delivered | failed (tried again at `next_at`) | given_up. An
-acknowledgement cancels what is queued or failed. `bundle_id` is common to all that went out as one message."""
+acknowledgement cancels what is queued or failed. `bundle_id` is common to all that went out as one message.
+
+`set_at`: when `next_at` was set. Null while it is the end of quiet hours, a time of the day that does not move when the
+clock is set. `ready_at`: from when the delivery might first go."""
+
+message = Table(
+    "message",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+"""What is sent under an id while it may be sent again. `message_id`: the id of the bundle, or of the only delivery."""
 
 pace = Table(
     "pace",
     metadata,
     Column("key", Text, primary_key=True),
     _instant("allowed_at"),
+    _instant("set_at", nullable=True),
 )
-"""Theoretical arrival times (GCRA) by contact and by server. The keys are hashes of their addresses."""
+"""Theoretical arrival times (GCRA) by contact and by server. The keys are hashes of their addresses. `set_at`: when
+`allowed_at` was set."""
 
 deadline = Table(
     "deadline",
@@ -272,11 +292,13 @@ deadline = Table(
     _instant("due_at"),
     Column("state", Text, nullable=False),
     Column("level", Integer, nullable=False, server_default="0"),
+    _instant("set_at", nullable=True),
     Index("deadline_due", "due_at", postgresql_where=text("state = 'pending'")),
     Index("deadline_by_incident", "incident_id"),
 )
 """The timers. kind: remind | acknowledge | review | lapse | idle | directory. state: pending → passed | cancelled.
-`level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain."""
+`level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain. `set_at`: when
+`due_at` was set. Null if it is a time of the calendar, which does not move when the clock is set."""
 
 timeline = Table(
     "timeline",

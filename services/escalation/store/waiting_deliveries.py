@@ -13,16 +13,15 @@ from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
     FAILED,
     GOT_THROUGH,
-    QUEUED,
     UNFINISHED,
     WAITING,
 )
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
+from services.escalation.store.deliveries import lost_channel, queued
 from services.escalation.store.directory import contact_of
 from services.escalation.store.reevaluation import open_of
 from services.escalation.store.tables import contact, delivery, incident, notice
 from shared.database import any_of
-from shared.ids import uuid7
 
 PersonalChannels = Sequence[tuple[str, str]]
 """Pairs of holder id and channel."""
@@ -83,14 +82,10 @@ def _is_among(channels: PersonalChannels) -> ColumnElement[bool]:
 
 async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
     """Cancel those of these deliveries that failed on a channel which was taken from its person meanwhile."""
-    theirs = select(literal(1)).where(
-        contact.c.holder_id == notice.c.recipient, contact.c.channel == delivery.c.channel
-    )
     await connection.execute(
         update(delivery)
         .where(any_of(delivery.c.delivery_id, delivery_ids), delivery.c.state == FAILED)
-        .where(delivery.c.notice_id == notice.c.notice_id, notice.c.exercise.is_(False))
-        .where(theirs.exists(), ~theirs.where(contact.c.superseded_at.is_(None)).exists())
+        .where(delivery.c.notice_id == notice.c.notice_id, lost_channel(delivery.c.channel))
         .values(state=CANCELLED, finished_at=now)
     )
 
@@ -124,14 +119,5 @@ async def owed(
 
 async def queue(connection: AsyncConnection, new: Iterable[tuple[Owed, datetime]], now: datetime) -> None:
     """Queue deliveries, each with the time from which its channel may be used."""
-    rows = [
-        {
-            "delivery_id": uuid7(now),
-            "notice_id": owed.notice_id,
-            "channel": owed.contact.channel,
-            "state": QUEUED,
-            "next_at": at,
-        }
-        for owed, at in new
-    ]
+    rows = [queued(owed.notice_id, owed.contact.channel, at, now) for owed, at in new]
     await connection.execute(insert(delivery), rows)

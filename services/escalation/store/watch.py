@@ -1,22 +1,24 @@
 """What the service forgot to do: one query on the database answers it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, true
+from sqlalchemy import Select, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents.lifecycle import FINAL
-from services.escalation.domain.notices.delivery_state import GIVEN_UP, GOT_THROUGH, UNFINISHED
+from services.escalation.domain.notices.delivery_state import GIVEN_UP, GOT_THROUGH, QUEUED, UNFINISHED
 from services.escalation.domain.notices.message import LEASE
+from services.escalation.store.deliveries import written
 from services.escalation.store.tables import deadline, delivery, incident, notice
 
 DEADLINES_LATE = timedelta(seconds=30)
 DELIVERIES_LATE = LEASE
 """After this time its worker would have sent the delivery, put it off or given it up."""
+POSTPONED_LATE = timedelta(minutes=5)
+"""The turn of a contact and of a server comes sooner, unless there is far more to send than either takes."""
 GIVEN_UP_WITHIN = timedelta(days=1)
 
 
@@ -28,7 +30,7 @@ class Forgotten:
     oldest: datetime | None
 
     def age(self, now: datetime) -> timedelta:
-        return now - self.oldest if self.oldest else timedelta(0)
+        return max(now - self.oldest, timedelta(0)) if self.oldest else timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Watch:
     """Timers that are due and have not fired."""
     deliveries: Forgotten
     """Deliveries that are overdue, or under way for too long."""
+    postponed: Forgotten
+    """Deliveries that were never tried, and were put off again and again. `oldest`: from when it might have gone."""
     offices: Forgotten
     """Notices to the desk or the leadership, of open incidents, that no channel took and that were given up in the last
     day. Nobody else is sure to learn of them. `oldest`: when it was given up."""
@@ -51,6 +55,7 @@ class Watch:
             "unwatched": self.unwatched,
             "deadlines": self.deadlines,
             "deliveries": self.deliveries,
+            "postponed": self.postponed,
             "offices": self.offices,
         }
 
@@ -61,11 +66,12 @@ async def look(connection: AsyncConnection, now: datetime) -> Watch:
         unwatched=Forgotten(row.unwatched, row.unwatched_oldest),
         deadlines=Forgotten(row.deadlines, row.deadlines_oldest),
         deliveries=Forgotten(row.deliveries, row.deliveries_oldest),
+        postponed=Forgotten(row.postponed, row.postponed_oldest),
         offices=Forgotten(row.offices, row.offices_oldest),
     )
 
 
-def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
+def _query(now: datetime) -> Select[Any, *tuple[Any, ...]]:
     waits = select(deadline.c.deadline_id).where(deadline.c.incident_id == incident.c.incident_id, _PENDING)
     unwatched = (
         select(func.count().label("n"), func.min(incident.c.opened_at).label("oldest"))
@@ -80,6 +86,11 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
     deliveries = (
         select(func.count().label("n"), func.min(delivery.c.next_at).label("oldest"))
         .where(_UNDER_WAY, delivery.c.next_at < now - DELIVERIES_LATE)
+        .subquery()
+    )
+    postponed = (
+        select(func.count().label("n"), func.min(delivery.c.ready_at).label("oldest"))
+        .where(_QUEUED, delivery.c.ready_at < now - POSTPONED_LATE)
         .subquery()
     )
     other = delivery.alias()
@@ -99,20 +110,17 @@ def _query(now: datetime) -> Select[Any, Any, Any, Any, Any, Any, Any, Any]:
         deadlines.c.oldest.label("deadlines_oldest"),
         deliveries.c.n.label("deliveries"),
         deliveries.c.oldest.label("deliveries_oldest"),
+        postponed.c.n.label("postponed"),
+        postponed.c.oldest.label("postponed_oldest"),
         offices.c.n.label("offices"),
         offices.c.oldest.label("offices_oldest"),
-    ).select_from(unwatched.join(deadlines, true()).join(deliveries, true()).join(offices, true()))
+    ).select_from(
+        unwatched.join(deadlines, true()).join(deliveries, true()).join(postponed, true()).join(offices, true())
+    )
 
 
-def _written(states: Iterable[str]) -> list[ColumnElement[str]]:
-    """Return the states as literals of the statement.
-
-    PostgreSQL uses a partial index only for a condition that it can read.
-    """
-    return [literal(state, literal_execute=True) for state in states]
-
-
-_OPEN = incident.c.state.not_in(_written(sorted(FINAL)))
-_PENDING = deadline.c.state.in_(_written(["pending"]))
-_GIVEN_UP = delivery.c.state.in_(_written([GIVEN_UP]))
-_UNDER_WAY = delivery.c.state.in_(_written(UNFINISHED))
+_OPEN = incident.c.state.not_in(written(sorted(FINAL)))
+_PENDING = deadline.c.state.in_(written(["pending"]))
+_GIVEN_UP = delivery.c.state.in_(written([GIVEN_UP]))
+_UNDER_WAY = delivery.c.state.in_(written(UNFINISHED))
+_QUEUED = delivery.c.state.in_(written([QUEUED]))

@@ -22,7 +22,7 @@ from shared.halving import work_in_halves
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.ids import uuid7
-from shared.messaging import INTAKE, Outgoing, add, is_transient, route
+from shared.messaging import INTAKE, Outgoing, add, describe_error, is_transient, route
 from shared.probe import Probe
 
 log = structlog.get_logger()
@@ -89,14 +89,14 @@ class ReportAcceptance:
                 outcomes[place] = outcome
 
         async def refuse(_: int, error: Exception) -> None:
-            log.warning("report not committed", error=type(error).__name__)
+            log.warning("report not committed", error=describe_error(error))
 
         try:
             await work_in_halves(range(len(drafts)), commit_some, refuse, is_transient)
             self._probe.succeeded()
         except Exception as error:
             self._probe.failed(error)
-            log.warning("reports not committed", count=outcomes.count(unknown), error=type(error).__name__)
+            log.warning("reports not committed", count=outcomes.count(unknown), error=describe_error(error))
         return outcomes
 
     async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:

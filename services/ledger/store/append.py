@@ -22,8 +22,9 @@ APPEND_LOCK = 0x6C_6564_6765_72
 class LogError(Exception):
     """What is stored does not fit together, or is another log: nothing may be appended or signed."""
 
-    sqlstate = "58000"
-    """SQLSTATE's system_error: the consumer waits for the operator, instead of giving the events up."""
+    sqlstate = "F0000"
+    """PostgreSQL's config_file_error: only an operator can mend it. The consumer waits, instead of giving the events
+    up; a start does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ async def open_log(connection: AsyncConnection, signer: Signer, clock: Clock) ->
     try:
         return open_checkpoint(note, signer.verifier, origin)
     except NoteError as error:
-        raise LogError(f"the stored log is not {origin!r} under our key ({error}): restore its key file") from error
+        raise LogError(
+            f"the stored log is not {origin!r} under our key ({error}): "
+            "restore its key file, or the TRUCBAN_LEDGER_ORIGIN that it was begun with"
+        ) from error
 
 
 async def append(connection: AsyncConnection, events: Sequence[Event], signer: Signer, clock: Clock) -> Appended:

@@ -64,6 +64,8 @@ class NewTimer:
     due_at: datetime
     notice_id: str | None = None
     level: int = 0
+    by_calendar: bool = False
+    """The time is one of the calendar, such as a change of hands. It does not move when the clock is set."""
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,17 @@ class IncidentEngine:
     # --- timers ---
 
     def schedule(
-        self, incident: Incident, kind: TimerKind, at: datetime, notice_id: str | None = None, *, level: int = 0
+        self,
+        incident: Incident,
+        kind: TimerKind,
+        at: datetime,
+        notice_id: str | None = None,
+        *,
+        level: int = 0,
+        by_calendar: bool = False,
     ) -> None:
         incident.pending.add(kind)
-        self.changes.timers.append(NewTimer(incident, kind, at, notice_id, level))
+        self.changes.timers.append(NewTimer(incident, kind, at, notice_id, level, by_calendar))
 
     def schedule_lapse(self, incident: Incident) -> None:
         """Schedule the time at which acknowledgements lapse and the next round begins."""

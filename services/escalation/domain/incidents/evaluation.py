@@ -168,4 +168,4 @@ def _watch_directory(engine: IncidentEngine, case: Case) -> None:
     """Schedule an evaluation for the next recorded change of hands that is still to come."""
     coming = min((at for at in engine.changes_of_hands(case) if at > engine.now), default=None)
     if coming is not None and "directory" not in case.pending:
-        engine.schedule(case, "directory", coming)
+        engine.schedule(case, "directory", coming, by_calendar=True)

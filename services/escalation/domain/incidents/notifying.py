@@ -75,11 +75,12 @@ def request_acknowledgements(
     for notice in notices:
         rings = min((at for _, at in _channels_of(engine, incident, notice.recipient)), default=None)
         asked_at = rings or engine.now
+        waits = asked_at > engine.now
         due_at = asked_at + time_given
         issued = issue(engine, incident, notice, due_at, cause)
-        engine.schedule(incident, "acknowledge", due_at, issued.notice_id)
+        engine.schedule(incident, "acknowledge", due_at, issued.notice_id, by_calendar=waits)
         remind_at = asked_at + time_given * policy.chain.remind_percent / 100
-        engine.schedule(incident, "remind", remind_at, issued.notice_id)
+        engine.schedule(incident, "remind", remind_at, issued.notice_id, by_calendar=waits)
         incident.state = lifecycle.after_notice(incident.state)
         unreachable.update(notice.posts if rings is None else ())
     if unreachable:

@@ -1,6 +1,5 @@
 """A message to one contact: the deliveries that it carries, and how an attempt to send it ended. Pure."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,9 +33,15 @@ class DueDelivery:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to one contact at once: one notice, or several that share a bundle."""
+    """What is sent to one contact at once: one notice, or several that share a bundle.
+
+    Once it was tried it is sent again as it was, until it is taken or given up, or nothing in it need be sent.
+    """
 
     deliveries: tuple[DueDelivery, ...]
+    """Those that are still to be brought. A retry of a bundle may carry others too, which were answered meanwhile."""
+    content: bytes | None = None
+    """What is sent under its id each time. None on a channel whose messages have no id, or before it is composed."""
 
     @property
     def channel(self) -> str:
@@ -48,13 +53,8 @@ class Message:
 
     @property
     def message_id(self) -> str:
-        """An id that is the same whenever the same deliveries are sent again.
-
-        It is not the bundle's id. A retry may carry only a part of the bundle, and a receiver that drops ids it knows
-        must not drop that part.
-        """
-        ids = sorted(d.delivery_id for d in self.deliveries)
-        return ids[0] if len(ids) == 1 else f"bundle-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:32]}"
+        """An id that is the same each time, and that stands for one content."""
+        return self.bundle_id or self.deliveries[0].delivery_id
 
     @property
     def attempts(self) -> int:

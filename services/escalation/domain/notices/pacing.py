@@ -64,9 +64,12 @@ class Rate:
         """Return the new `allowed_at` after one more message."""
         return self._sane(allowed_at, now) + self.every
 
+    def most(self, now: datetime) -> datetime:
+        """Return how far ahead traffic can cause `allowed_at` to lie. It lies further if the clock was set back."""
+        return now + self.burst * self.every
+
     def _sane(self, allowed_at: datetime, now: datetime) -> datetime:
-        """Return `allowed_at`, bounded by what traffic can cause. It lies further ahead if the clock was set back."""
-        return min(max(allowed_at, now), now + self.burst * self.every)
+        return min(max(allowed_at, now), self.most(now))
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Shares:
     messages: list[tuple[Waiting, ...]] = field(default_factory=list[tuple[Waiting, ...]])
     postponed: dict[str, datetime] = field(default_factory=dict[str, datetime])
     charged: dict[str, datetime] = field(default_factory=dict[str, datetime])
-    """The new `allowed_at` of each key."""
+    """The new `allowed_at` of each key that changes."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ class _Sharing:
 
         Each goes by itself while the burst lasts. After that, all go in one message at the contact's next turn.
         """
-        rate, allowed = self.limits.contact, self.allowed.get(contact, self.now)
+        rate = self.limits.contact
+        allowed = self._allowed(contact, rate)
         free = rate.free(allowed, self.now)
         if free == 0:
             self._postpone(rows, rate.next(allowed, self.now))
@@ -196,7 +200,8 @@ class _Sharing:
         if self.under_way.get(host, 0) >= self.limits.per_host:
             raise _Busy(self.now + CROWDED if self.crowded else None)
         if gateway is not None:
-            rate, allowed = self.limits.gateway, self.allowed.get(gateway, self.now)
+            rate = self.limits.gateway
+            allowed = self._allowed(gateway, rate)
             if rate.free(allowed, self.now) == 0:
                 place = self.promised.get(gateway, 0)
                 self.promised[gateway] = place + 1
@@ -206,6 +211,17 @@ class _Sharing:
             self._charge(contact, self.limits.contact)
         self.under_way[host] = self.under_way.get(host, 0) + 1
         self.shares.messages.append(message)
+
+    def _allowed(self, key: str, rate: Rate) -> datetime:
+        """Return the instant up to which the key's traffic is accounted for.
+
+        One that no traffic can cause was stored before the clock was set back. What it becomes is stored: bounded by
+        each `now` anew it would always lie ahead, and nothing would ever be free.
+        """
+        stored, most = self.allowed.get(key, self.now), rate.most(self.now)
+        if stored > most:
+            self.allowed[key] = self.shares.charged[key] = most
+        return min(stored, most)
 
     def _charge(self, key: str, rate: Rate) -> None:
         self.allowed[key] = self.shares.charged[key] = rate.charged(self.allowed.get(key, self.now), self.now)

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import aiosmtplib
 
 from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels import content
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 PORTS = {"mailto": 587, "mailtos": 465}
@@ -115,17 +116,17 @@ def compose(box: Mailbox, out: Outgoing, now: datetime) -> EmailMessage:
 
     A bundle about several incidents belongs to no thread.
     """
-    title, body = out.text()
+    said = content.read(content.content_of(out))
     letter = EmailMessage(policy=SMTP)
     letter["From"], letter["To"] = box.sender, box.to
-    letter["Subject"] = " ".join(title.split())
+    letter["Subject"] = " ".join(said.title.split())
     letter["Date"] = now
     letter["Message-ID"] = f"<{out.message_id}@{box.domain}>"
-    incidents = {(d.incident_id, d.recipient) for d in out.deliveries}
-    if len(incidents) == 1:
-        letter["In-Reply-To"] = letter["References"] = f"<{_thread(*incidents.pop())}@{box.domain}>"
+    if len(said.threads) == 1:
+        (thread,) = said.threads
+        letter["In-Reply-To"] = letter["References"] = f"<{_thread(*thread)}@{box.domain}>"
     letter["Auto-Submitted"] = "auto-generated"
-    letter.set_content(body, cte="base64")
+    letter.set_content(said.body, cte="base64")
     return letter
 
 

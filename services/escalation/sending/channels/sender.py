@@ -6,12 +6,15 @@ from pathlib import Path
 
 from services.escalation.domain.notices.message import Message
 from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.content import compose
 from services.escalation.sending.channels.file import FileChannel
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.message import Outgoing, SendOutcome, asks_to_acknowledge
 from services.escalation.sending.channels.through_apprise import ThroughApprise
 from services.escalation.sending.channels.webhook import Webhooks
 
+WITH_AN_ID = frozenset({"webhook", "webhooks", "mailto", "mailtos"})
+"""Schemes by which a receiver sees the id of a message, and may drop one that it knows."""
 Link = Callable[[str, str, datetime], str | None]
 """Returns the address at which a notice can be acknowledged, or None: (notice id, recipient, time of issue)."""
 
@@ -31,6 +34,12 @@ class Sender:
         self._printed, self._link = printed, link
         self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
         self._outbox, self._others = FileChannel(outbox), ThroughApprise()
+
+    def compose(self, message: Message) -> bytes | None:
+        """Return what is to be sent under the message's id each time. None on a channel whose messages have no id."""
+        if scheme(message.channel) not in WITH_AN_ID:
+            return None
+        return compose(Outgoing(message, self._links(message)))
 
     async def send(self, message: Message) -> SendOutcome:
         out = Outgoing(message, self._links(message))

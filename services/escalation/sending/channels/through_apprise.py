@@ -4,14 +4,20 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from io import BytesIO
 from threading import Thread
 from typing import Any
 
 from services.escalation.domain.notices.pacing import host_of, scheme
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
+from shared.clock import monotonic
 
 MOST_HUNG = 16
 """How many sends to one host may hang after their time-out. Then nothing is sent there until one ends."""
+LONGEST_ANSWER = 1_000_000
+"""Bytes of an answer that are read."""
+LONGEST_ANSWER_SECONDS = 5.0
 MOST_CHARACTERS = 4_000
 """Longest text, even where a service takes more: somebody has to read it."""
 
@@ -50,10 +56,36 @@ def _service(channel: str) -> Any:
     """Return Apprise for one channel. Raises DeliveryError. Apprise is imported here, because importing it is slow."""
     import apprise
 
+    _bound_answers()
     service = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
     if not service.add(channel):
         raise DeliveryError(f"{scheme(channel)}: not a channel that Apprise knows; correct the contact", final=True)
     return service
+
+
+@cache
+def _bound_answers() -> None:
+    """Let Apprise's plug-ins read no more of an answer than a person would send: a body may be endless.
+
+    They call `requests`, which reads the whole body into memory. Nothing else here uses `requests`.
+    """
+    from requests import sessions
+    from requests.adapters import HTTPAdapter
+
+    class Bounded(HTTPAdapter):
+        def send(self, request: Any, *more: Any, **options: Any) -> Any:
+            response = super().send(request, *more, **options | {"stream": True})
+            body, until = bytearray(), monotonic() + LONGEST_ANSWER_SECONDS
+            while len(body) < LONGEST_ANSWER and monotonic() < until:
+                part = response.raw.read1(LONGEST_ANSWER - len(body), decode_content=True)
+                if not part:
+                    break
+                body += part
+            response.raw.close()
+            response.raw = BytesIO(body)
+            return response
+
+    setattr(sessions, "HTTPAdapter", Bounded)  # noqa: B010 - it is not among the names that the module exports
 
 
 async def _in_thread(work: Callable[[], bool], at_end: Callable[[], None]) -> bool:

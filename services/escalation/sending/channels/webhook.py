@@ -14,18 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
-import orjson
 
-from services.escalation.domain.notices.message import DueDelivery
 from services.escalation.domain.notices.pacing import scheme
+from services.escalation.sending.channels.content import content_of
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
-from shared.clock import local
 
-TYPE = "vn.trucban.notice.v1"
 SCHEMES = {"webhook": "http", "webhooks": "https"}
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 GONE = 410
@@ -61,7 +57,7 @@ class Webhooks:
             await self._made.aclose()
 
     async def send(self, out: Outgoing) -> SendOutcome:
-        shown, to, content = scheme(out.message.channel), endpoint(out.message.channel), payload(out)
+        shown, to, content = scheme(out.message.channel), endpoint(out.message.channel), content_of(out)
         headers = {"content-type": "application/json", "user-agent": "trucban"}
         headers |= signed(out.message_id, int(self._now()), content, to.secrets)
         try:
@@ -111,41 +107,6 @@ def _secret(text: str) -> bytes:
     if not 24 <= len(secret) <= 64:
         raise ValueError
     return secret
-
-
-def payload(out: Outgoing) -> bytes:
-    """Return the body. It is the same whenever the same message is sent."""
-    title, body = out.text()
-    data = {
-        "title": title,
-        "body": body,
-        "bundle_id": out.message.bundle_id,
-        "notices": [_notice(d, out.links.get(d.notice_id)) for d in out.deliveries],
-    }
-    issued = local(max(d.issued_at for d in out.deliveries))
-    return orjson.dumps({"type": TYPE, "timestamp": issued, "data": data})
-
-
-def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
-    listed = due.listed
-    return {
-        "delivery_id": due.delivery_id,
-        "notice_id": due.notice_id,
-        "incident_id": due.incident_id,
-        "recipient": due.recipient,
-        "purpose": due.purpose,
-        "posts": due.posts,
-        "exercise": due.exercise,
-        "title": due.title,
-        "body": due.body,
-        "category": listed.spoken,
-        "place": listed.place,
-        "severity": listed.severity,
-        "provisional": listed.provisional,
-        "occurred_at": local(listed.occurred_at),
-        "due_at": local(listed.due_at) if listed.due_at else None,
-        "acknowledge": link,
-    }
 
 
 def signed(message_id: str, at: int, content: bytes, secrets: Sequence[bytes]) -> dict[str, str]:

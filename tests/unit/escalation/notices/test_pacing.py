@@ -68,6 +68,32 @@ def test_a_clock_that_was_set_back_blocks_nobody_for_longer_than_a_burst() -> No
     assert CONTACT.next(far_ahead, NIGHT) == NIGHT + CONTACT.every
 
 
+jumps = st.one_of(st.just(timedelta(0)), st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+
+
+@given(rates, rates, st.lists(st.tuples(seconds, jumps, st.integers(0, 8)), max_size=20))
+def test_however_the_clock_jumped_a_message_goes_within_one_turn_of_its_contact_and_of_its_server(
+    contact: Rate, gateway: Rate, past: list[tuple[timedelta, timedelta, int]]
+) -> None:
+    """The last entry of `past` is the last jump. After it the message comes whenever it is told to."""
+    limits = Limits(contact, gateway, messages=64, per_host=64)
+    now, allowed = NIGHT, dict[str, datetime]()
+    for step, jump, count in past:
+        now += step + jump
+        allowed |= share([waiting(n, contact=f"c{n % 2}") for n in range(count)], allowed, now, limits, {}).charged
+    last_jump = now
+    row = waiting(0, contact="c0")
+    for _ in range(4):
+        shares = share([row], allowed, now, limits, {})
+        allowed |= shares.charged
+        if shares.messages:
+            break
+        now = shares.postponed[row.delivery_id]
+    else:
+        raise AssertionError("it is put off again and again")
+    assert now - last_jump <= max(contact.burst * contact.every, gateway.burst * gateway.every)
+
+
 # --- what shares a message ---
 
 

@@ -1,0 +1,222 @@
+"""`trucban` started at a bad moment or with wrong settings: it waits and says so, or ends with one line."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.cli.embedded import Servers
+from services.cli.process import listening_socket
+from shared.database import SERVICES, migrate
+from tests.e2e.running import PATIENCE_SECONDS, TRUCBAN, Up, environment
+from tests.servers import new_database, new_redis, url_of
+from tests.support import passable_folder
+
+ORIGIN = {"TRUCBAN_LEDGER_ORIGIN": "thanh-hoa.gov.vn/so-cai"}
+
+
+@pytest.fixture
+def folder() -> Generator[Path]:
+    with passable_folder("start") as data:
+        yield data
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
+        threading.Event().wait(0.002)
+
+
+# --- up ---
+
+
+MOMENTS = {
+    "it has a folder": "*",
+    "initdb runs": "postgres/initdb-*",
+    "the database is made": "postgres/cluster",
+    "PostgreSQL starts": "postgres/cluster/postmaster.pid",
+    "the servers run": "addresses.json",
+    "keys are made": "keys/*.pem",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_up_killed_in_its_first_start_is_no_hindrance_to_the_next(folder: Path, moment: str) -> None:
+    data = folder / "var"
+    command = [TRUCBAN, "up", "--no-sample", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment(data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as first:
+        until(lambda: list(data.glob(MOMENTS[moment])), moment)
+        first.kill()
+    with Up(data) as second:
+        second.until_serving()
+        assert second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("moment", ["PostgreSQL starts", "the servers run", "keys are made"])
+def test_an_up_whose_postgres_is_killed_while_it_starts_goes_on(folder: Path, moment: str) -> None:
+    data = folder / "var"
+
+    def kill() -> None:
+        until(lambda: list(data.glob(MOMENTS[moment])), moment)
+        number = (data / "postgres" / "cluster" / "postmaster.pid").read_text().partition("\n")[0]
+        if number:
+            os.kill(int(number), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with Up(data) as up:
+        killer.join()
+        up.until_serving()
+        assert up.end(signal.SIGTERM) == 0
+
+
+# --- serve ---
+
+
+@contextmanager
+def serving(service: str, settings: dict[str, str], said: Path) -> Generator[tuple["subprocess.Popen[bytes]", str]]:
+    """The process, and where it will answer. What it says goes into the file `said`."""
+    with listening_socket("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    command = [TRUCBAN, "serve", service, "--port", str(port)]
+    with said.open("wb") as output:
+        process = subprocess.Popen(command, env=environment(said.parent / "data") | settings, stderr=output)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def migrated(servers: Servers) -> dict[str, str]:
+    """Settings of a service on a database of its own."""
+    return asyncio.run(_migrated(servers))
+
+
+async def _migrated(servers: Servers) -> dict[str, str]:
+    database_url = await new_database(servers)
+    for service in SERVICES:
+        await migrate(database_url, service)
+    return {"DATABASE_URL": database_url, "REDIS_URL": await new_redis(servers)}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_started_before_its_database_waits_and_says_so(
+    folder: Path, migrated: dict[str, str], service: str
+) -> None:
+    """The database comes: its socket is behind a link that is not there at first."""
+    url, link, said = migrated["DATABASE_URL"], folder / "socket", folder / "said"
+    sockets = url.partition("host=")[2].partition("&")[0]
+    away = migrated | {"DATABASE_URL": url.replace(sockets, str(link))}
+    with serving(service, away, said) as (process, address):
+        until(lambda: _waits(said, service), "it says that it waits")
+        assert process.poll() is None
+        link.symlink_to(sockets)
+        until(lambda: _answers(address), "it serves")
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in said.read_text()
+
+
+def test_a_service_that_waits_for_its_database_ends_on_a_signal(folder: Path, migrated: dict[str, str]) -> None:
+    said = folder / "said"
+    away = migrated | {"DATABASE_URL": "postgresql://trucban@127.0.0.1:1/trucban"}
+    with serving("ledger", away, said) as (process, _):
+        until(lambda: _waits(said, "ledger"), "it says that it waits")
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in said.read_text()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_serves_while_redis_is_away(folder: Path, migrated: dict[str, str], service: str) -> None:
+    said = folder / "said"
+    with serving(service, migrated | {"REDIS_URL": "redis://127.0.0.1:1/0"}, said) as (process, address):
+        until(lambda: _answers(address), "it serves")
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in said.read_text()
+
+
+def _waits(said: Path, service: str) -> bool:
+    lines = [json.loads(line) for line in said.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+    return any(line["event"] == f"start of {service} waits" for line in lines)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+# --- one line ---
+
+
+def ended(service: str, settings: dict[str, str], folder: Path, code: int = 1) -> str:
+    """The one line on standard error, after lines of the log."""
+    command = [TRUCBAN, "serve", service, "--port", "0"]
+    done = subprocess.run(
+        command,
+        env=environment(folder / "data") | settings,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == code, (done.returncode, done.stderr)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(said) == 1, done.stderr
+    return said[0]
+
+
+def test_a_database_that_is_not_migrated_is_said_with_the_command(folder: Path, servers: Servers) -> None:
+    settings = {"DATABASE_URL": asyncio.run(new_database(servers)), "REDIS_URL": servers.redis_url}
+    for service in ("escalation", "ledger"):
+        assert ended(service, settings, folder).endswith(": run trucban migrate")
+
+
+def test_a_database_that_there_is_not_is_named(folder: Path, servers: Servers) -> None:
+    settings = {"DATABASE_URL": url_of(servers, "nowhere"), "REDIS_URL": servers.redis_url}
+    said = ended("ledger", settings, folder)
+    assert 'database "nowhere" does not exist' in said
+    assert "check DATABASE_URL" in said
+
+
+def test_a_role_that_there_is_not_is_named(folder: Path, migrated: dict[str, str]) -> None:
+    settings = migrated | {"DATABASE_URL": migrated["DATABASE_URL"].replace("trucban@", "somebody@")}
+    said = ended("escalation", settings, folder)
+    assert "somebody" in said
+    assert "check DATABASE_URL" in said
+
+
+def test_a_ledger_under_another_name_is_not_continued(folder: Path, migrated: dict[str, str]) -> None:
+    with serving("ledger", migrated, folder / "said") as (_, address):
+        until(lambda: _answers(address), "it serves")
+    said = ended("ledger", migrated | ORIGIN, folder)
+    assert "the stored log is not 'thanh-hoa.gov.vn/so-cai'" in said
+    assert "TRUCBAN_LEDGER_ORIGIN" in said
+
+
+def test_a_name_that_no_ledger_may_have_is_said(folder: Path, migrated: dict[str, str]) -> None:
+    said = ended("ledger", migrated | {"TRUCBAN_LEDGER_ORIGIN": "two words"}, folder, code=2)
+    assert "TRUCBAN_LEDGER_ORIGIN" in said
+
+
+def test_a_keys_folder_that_cannot_be_used_is_named(folder: Path, migrated: dict[str, str]) -> None:
+    (folder / "keys").write_text("no folder")
+    said = ended("intake", migrated | {"TRUCBAN_KEYS": str(folder / "keys")}, folder)
+    assert str(folder / "keys") in said
