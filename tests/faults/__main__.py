@@ -134,10 +134,14 @@ def _wait(process: subprocess.Popen[bytes]) -> str:
 
 
 def _commit() -> str:
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return said.stdout.strip() or "unknown"
+    """With a plus sign where something but the results is not committed."""
+    head = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ".", f":!{results.RESULTS.relative_to(ROOT)}").returncode
+    return f"{head}{'+' if changed else ''}" if head else "unknown"
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-async def survive(plan: Plan, tell: Tell = say) -> Outcome:
+async def survive(plan: Plan, stuck_seconds: float = STUCK_SECONDS, tell: Tell = say) -> Outcome:
     """Raises nothing that a fault may cause: what was broken is in the outcome."""
     began = monotonic()
     outcome = Outcome(faults=len(plan.faults))
@@ -52,7 +52,7 @@ async def survive(plan: Plan, tell: Tell = say) -> Outcome:
         async with watching(house) as watcher:
             sending = asyncio.create_task(load.run())
             try:
-                await _UnderLoad(house, load, outcome, tell).all_of(plan)
+                await _UnderLoad(house, load, outcome, stuck_seconds, tell).all_of(plan)
             finally:
                 load.stop()
                 await sending
@@ -70,7 +70,8 @@ async def survive(plan: Plan, tell: Tell = say) -> Outcome:
 
 
 class _UnderLoad:
-    def __init__(self, house: House, load: Load, outcome: Outcome, tell: Tell) -> None:
+    def __init__(self, house: House, load: Load, outcome: Outcome, stuck_seconds: float, tell: Tell) -> None:
+        self._stuck_seconds = stuck_seconds
         self._house, self._load, self._outcome, self._tell = house, load, outcome, tell
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -82,6 +83,7 @@ class _UnderLoad:
                 self._begin(drawn)
                 if drawn.lull:
                     await self._lull()
+                    await self._more_accepted(1 if drawn is plan.faults[-1] else LULL, "in a lull")
         finally:
             for task in self._under_way:
                 task.cancel()
@@ -96,17 +98,16 @@ class _UnderLoad:
         self._mark(f"{drawn.kind.name} is over")
 
     async def _lull(self) -> None:
-        """Wait until every cause is gone, and then for at most STUCK_SECONDS until nothing is left of it."""
+        """Wait until every cause is gone, and then for so long at most until nothing is left of it."""
         await asyncio.gather(*self._under_way)
         self._under_way.clear()
         began = monotonic()
-        left = await until_caught_up(self._house, self._load, STUCK_SECONDS)
+        left = await until_caught_up(self._house, self._load, self._stuck_seconds)
         self._mark(f"{'; '.join(left) or 'all is well'} after {monotonic() - began:.1f} s")
         for line in await open_transactions(self._house) if left else ():
             self._tell(f"  {line}")
-        late = f"{STUCK_SECONDS:.0f} s after the last cause was gone"
+        late = f"{self._stuck_seconds:.0f} s after the last cause was gone"
         self._outcome.broken += [Broken("stuck", f"{late}: {line}") for line in left]
-        await self._more_accepted(LULL, "in a lull")
 
     def _mark(self, line: str) -> None:
         self._tell(f"{datetime.now(UTC):%H:%M:%S}  {line}")

@@ -1,7 +1,8 @@
 """Nothing that was answered is lost or done twice, whichever process is killed and whatever Redis forgets.
 
 One fault of each kind that is quick, one after another or at once; `make faults` draws from all kinds, for as long as
-it is told (tests/faults/__main__.py).
+it is told (tests/faults/__main__.py). How fast all recovers, and whether readiness was true meanwhile, is judged there
+only: beside this test the machine runs others.
 """
 
 import pytest
@@ -13,6 +14,8 @@ from tests.faults.stack import Shape
 
 SEED = 20230122
 QUICK = "kill,flush,outage,freeze-escalation,trim,group-destroy"
+PATIENCE_SECONDS = 120.0
+"""Far more than any recovery takes, also on a machine that has other work to do."""
 MOST_SECONDS = 3.0
 """Longer than another replica waits before it takes over what a frozen one had in hand."""
 
@@ -21,5 +24,6 @@ MOST_SECONDS = 3.0
 async def test_each_quick_kind_of_fault_once_loses_nothing() -> None:
     plan = each_once(SEED, chosen(QUICK), Shape(escalations=2), MOST_SECONDS)
     say(f"\n{plan}")
-    outcome = await survive(plan)
-    assert not outcome.broken, f"{plan}\n" + "\n".join(map(str, outcome.broken))
+    outcome = await survive(plan, PATIENCE_SECONDS)
+    broken = [b for b in outcome.broken if b.sort != "untruthful"]
+    assert not broken, f"{plan}\n" + "\n".join(map(str, broken))
