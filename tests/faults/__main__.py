@@ -20,6 +20,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,12 +41,14 @@ from tests.faults.schedule import Plan, draw_plan, without
 ROOT = Path(__file__).parents[2]
 SEEDS = 10**6
 LONGEST_RUN_SECONDS = 900
+INTERRUPTED = "interrupted"
 MOST_WORDS = 1_500
 """Of what failed, in a line of the file."""
 
 
 def main() -> int:
     asked = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = asked.seed if asked.seed is not None else SystemRandom().randrange(1, SEEDS)
     kinds = chosen(asked.kinds)
     missing = _missing()
@@ -53,7 +56,7 @@ def main() -> int:
     until = monotonic() + 60 * asked.minutes
     made: list[Result] = []
     for number, run_seed in enumerate(_seeds(seed), 1):
-        if len(made) >= asked.runs or (made and monotonic() > until):
+        if len(made) >= asked.runs or (made and (monotonic() > until or made[-1].failed.endswith(INTERRUPTED))):
             break
         plan = without(draw_plan(run_seed, kinds), missing)
         say(f"\nrun {number}: SEED={run_seed} RUNS=1{f' KINDS={asked.kinds}' if asked.kinds else ''}\n{plan}")
@@ -102,6 +105,9 @@ def _run(plan: Plan, kinds: str, missing: Sequence[str]) -> Result:
         ended = _wait(process)
         found = json.loads(told.read() or "{}")
     broken: list[str] = found.get("broken", [])
+    done = found.get("faults", 0)
+    if done != len(plan.faults):
+        broken = [*broken, f"only {done} of {len(plan.faults)} faults were done"]
     if ended:
         broken = [*broken, ended]
     return Result(
@@ -109,7 +115,7 @@ def _run(plan: Plan, kinds: str, missing: Sequence[str]) -> Result:
         commit=_commit(),
         seed=plan.seed,
         kinds=kinds,
-        faults=len(plan.faults),
+        faults=done,
         accepted=found.get("accepted", 0),
         **{sort: found.get(sort, 0) for sort in ("lost", "doubled", "stuck", "untruthful", "wrong")},
         seconds=round((datetime.now(UTC) - began).total_seconds()),
@@ -128,8 +134,9 @@ def _wait(process: subprocess.Popen[bytes]) -> str:
         process.wait()
         return f"not at its end after {LONGEST_RUN_SECONDS} s"
     except KeyboardInterrupt:
+        process.terminate()
         process.wait()
-        return "interrupted"
+        return INTERRUPTED
     return "" if code == 0 else f"the run itself broke with {code}: see its traceback"
 
 

@@ -14,11 +14,12 @@ from tests.faults.schedule import Plan, draw_plan, without
 
 def main() -> None:
     seed, kinds, missing, told = sys.argv[1:]
-    plan = without(draw_plan(int(seed), chosen(kinds)), missing.split(","))
+    plan = without(draw_plan(int(seed), chosen(kinds)), missing.split(",") if missing else [])
     outcome = asyncio.run(_survive(plan))
     for broken in outcome.broken:
         say(str(broken))
     found = {
+        "faults": outcome.faults,
         "accepted": outcome.accepted,
         "starved": outcome.starved,
         "broken": [str(b) for b in outcome.broken],
