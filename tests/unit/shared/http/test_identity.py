@@ -69,6 +69,13 @@ def test_an_expired_token_is_refused() -> None:
     assert "Expired" in refused(ISSUED_BY.issue(CHAIR, days=-1)).detail
 
 
+def test_a_token_is_taken_after_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = ISSUED_BY.issue(Principal("truc-ban", "desk"))
+    earlier = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: earlier)
+    assert VERIFIER.verify(token).role == "desk"
+
+
 def test_a_token_that_another_key_signed_is_refused() -> None:
     assert "Signature" in refused(TokenIssuer(OTHER_KEY).issue(CHAIR)).detail
 
