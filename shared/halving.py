@@ -1,7 +1,7 @@
-"""Finding the item that makes a batch fail."""
+"""Smaller batches: to find the item that makes one fail, and to get through where a whole one takes too long."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,3 +34,33 @@ async def work_in_halves(
                 middle = len(batch) // 2
                 batches += (batch[middle:], batch[:middle])
     return results
+
+
+class Slices(Generic[T, R]):
+    """Work that is done in slices. Each failure halves them; once all items are done they are doubled again.
+
+    So what takes too long as a whole, on a machine that is starved, still gets done. The caller tries again with the
+    same items, of which `work` ignores those that it has done.
+    """
+
+    def __init__(self, work: Callable[[Sequence[T]], Awaitable[R]], *, at_most: int, at_least: int = 50) -> None:
+        self._work = work
+        self._at_most = at_most
+        self._at_least = at_least
+        self.size = at_most
+
+    async def do(self, items: Sequence[T]) -> list[R]:
+        """What `work` returned for each slice. Raises what it raises; the slices before are done then."""
+        results: list[R] = []
+        begin = 0
+        while begin < len(items):
+            batch = items[begin : begin + self.size]
+            try:
+                results.append(await self._work(batch))
+            except Exception:
+                self.size = max(self._at_least, min(self.size, len(batch)) // 2)
+                raise
+            begin += len(batch)
+        # not after each slice: the next try begins at the first item, and would come to the same failure again
+        self.size = min(self._at_most, self.size * 2)
+        return results

@@ -26,6 +26,7 @@ from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICE, TimeLimits, connect
 from shared.events import Event, ReportReceived, parse
+from shared.halving import Slices
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
@@ -103,7 +104,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
-    handle = partial(_route_reports_of, escalation)
+    handle = partial(_route_reports_of, Slices(partial(route_reports, escalation), at_most=REPORTS_AT_ONCE))
     consumer = _report_consumer(settings, escalation, handle)
     retries = DeadLetterRetries(escalation.database, tables.dead_letter, parse, handle)
 
@@ -165,10 +166,13 @@ async def _fire_due_timers(escalation: Escalation) -> bool:
     return await fire_timers.fire_due_timers(escalation) > 0
 
 
-async def _route_reports_of(escalation: Escalation, events: Sequence[Event]) -> Left[Event] | None:
+async def _route_reports_of(
+    routing: Slices[ReportReceived, Left[ReportReceived] | None], events: Sequence[Event]
+) -> Left[Event] | None:
     """Route the reports among the events of the intake's streams. Others are not for us."""
-    reports = [e for e in events if isinstance(e, ReportReceived)]
-    return await route_reports(escalation, reports) if reports else None
+    done = await routing.do([e for e in events if isinstance(e, ReportReceived)])
+    left = [each for each in done if each is not None]
+    return Left([event for each in left for event in each.events], left[0].why) if left else None
 
 
 def _report_consumer(

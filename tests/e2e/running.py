@@ -82,13 +82,6 @@ class Up:
             assert time.monotonic() < deadline, f"not ready after {PATIENCE_SECONDS} s: {answer.text}"
             time.sleep(0.05)
 
-    def until_serving(self) -> None:
-        """Without wards it is not ready, but it answers."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while httpx.get(f"{self.url}/healthz", timeout=10).status_code != 200:
-            assert time.monotonic() < deadline, f"does not serve after {PATIENCE_SECONDS} s"
-            time.sleep(0.05)
-
     def children(self) -> list[int]:
         """Every process below this one, at whatever depth."""
         found = [self.pid]

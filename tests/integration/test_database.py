@@ -28,7 +28,7 @@ async def _limits(engine: AsyncEngine) -> list[str]:
 
 
 async def test_a_service_is_limited_and_long_work_is_not(servers: Servers) -> None:
-    for limits, shown in ((SERVICE, ["20s", "10s", "5s", "30s"]), (PATIENT, ["0", "0", "1min", "0"])):
+    for limits, shown in ((SERVICE, ["20s", "15s", "10s", "30s"]), (PATIENT, ["0", "0", "1min", "0"])):
         engine = connect(servers.database_url, limits=limits)
         assert await _limits(engine) == shown
         await engine.dispose()

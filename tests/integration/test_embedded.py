@@ -24,7 +24,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.cli.embedded import EmbeddedError, Servers, embedded_servers, erase
 from services.cli.embedded.account import Account
+from services.cli.embedded.child import Child
 from services.cli.embedded.data_folder import VAR_LIB
+from services.cli.embedded.postgres import Postgres
+from services.cli.embedded.redis import Redis as RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
 IS_ROOT = os.geteuid() == 0
@@ -253,6 +256,41 @@ async def test_an_initdb_that_was_cut_off_is_done_again(data: Path) -> None:
     async with embedded_servers(data, redis=False) as servers:
         assert servers.redis_url == ""
         assert not list(data.glob("postgres/initdb-*"))
+
+
+@pytest.mark.parametrize("left", ["*", "postgres", "postgres/cluster", "postgres/cluster/postmaster.pid"])
+async def test_a_parent_killed_at_any_moment_of_its_first_start_is_no_hindrance(data: Path, left: str) -> None:
+    parent = Parent(data)
+    await asyncio.to_thread(wait_for, lambda: list(data.glob(left)), left)
+    parent.end(signal.SIGKILL)
+    async with embedded_servers(data) as servers:
+        await write(servers, "sau khi bị ngắt")
+
+
+async def test_a_postmaster_killed_before_it_wrote_its_number_is_no_hindrance(data: Path) -> None:
+    async with embedded_servers(data, redis=False):
+        pass
+    (data / "postgres" / "cluster" / "postmaster.pid").touch()
+    async with embedded_servers(data, redis=False) as servers:
+        assert servers.database_url
+
+
+@pytest.mark.parametrize("kind", [RedisServer, Postgres])
+async def test_a_server_that_is_killed_while_it_starts_is_started_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Child]
+) -> None:
+    spawn, killed = kind.spawn, list[int]()
+
+    def spawn_and_kill(child: Child) -> None:
+        spawn(child)
+        if len(killed) < 2:
+            killed.append(child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(kind, "spawn", spawn_and_kill)
+    async with embedded_servers(data) as servers:
+        await write(servers, "lần thứ ba")
+    assert len(killed) == 2
 
 
 async def test_a_path_too_long_or_too_odd_for_a_socket_serves_all_the_same(folder: Path) -> None:

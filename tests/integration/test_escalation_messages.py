@@ -49,7 +49,7 @@ def hook(receiver: Receiver) -> str:
 
 
 def sender(link: Link | None = None) -> Sender:
-    return Sender(Path("/dev/null"), link=link, webhooks=Webhooks(seconds=0.3), mail=Mail(seconds=0.3))
+    return Sender(Path("/dev/null"), link=link, webhooks=Webhooks(), mail=Mail())
 
 
 def linked(server: str) -> Link:
@@ -63,7 +63,7 @@ class Killed(Sender):
     """Its process is killed after the message was sent, before that is recorded."""
 
     def __init__(self) -> None:
-        super().__init__(Path("/dev/null"), webhooks=Webhooks(seconds=0.3))
+        super().__init__(Path("/dev/null"), webhooks=Webhooks())
 
     async def send(self, message: Message) -> SendOutcome:
         await super().send(message)

@@ -26,7 +26,7 @@ BA_DINH_HOLDERS = ("mau-14776-bi-thu", "mau-14776-chu-tich")
 DONG_THO_HOLDERS = ("mau-14758-bi-thu", "mau-14758-chu-tich")
 BAD: tuple[Behaviour, ...] = ("stall", "trickle", "endless", "redirect")
 SCHEMES = {"webhook": "webhook://{host}/{{}}?secret=" + SECRET, "apprise": "json://{host}/{{}}"}
-SECONDS = 1.0
+SECONDS = 5.0
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ async def test_a_notice_is_acknowledged_by_its_link_and_the_stream_tells_of_it(c
 async def test_readiness_and_metrics_say_what_was_forgotten(city: WholeCity) -> None:
     await city.report(body())
     names = {c["name"]: c["ok"] for c in (await city.get("/escalation/readyz")).json()["checks"]}
-    kinds = {"unwatched", "deadlines", "deliveries", "offices"}
+    kinds = {"unwatched", "deadlines", "deliveries", "postponed", "offices"}
     assert {n for n in names if n.startswith("watch.")} == {f"watch.{kind}" for kind in kinds}
     await due_times_are(city, "passed")
     ready = await city.get("/escalation/readyz")

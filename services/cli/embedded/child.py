@@ -150,7 +150,7 @@ class Child(ABC):
 
     async def _launch(self) -> None:
         for _ in range(START_ATTEMPTS):
-            self._spawn()
+            self.spawn()
             if await self._becomes_ready():
                 return
             log.warning("embedded server died while it started", server=self.name, log=str(self.log_file))
@@ -171,7 +171,8 @@ class Child(ABC):
             await asyncio.sleep(0.02)
         return True
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
+        """Start the process, which is then not yet ready."""
         with self.log_file.open("ab") as output:
             self._log_start = output.tell()
             self._process = self.account.spawn(self.command(), output.fileno())

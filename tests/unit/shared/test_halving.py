@@ -1,12 +1,13 @@
 """Halving a failed batch until the guilty item is alone."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.halving import work_in_halves
+from shared.halving import Slices, work_in_halves
 
 
 class Work:
@@ -87,3 +88,27 @@ async def test_an_error_in_reporting_is_raised() -> None:
 
     with pytest.raises(RuntimeError, match="2"):
         await work_in_halves(range(4), Work({2}), fail, lambda error: False)
+
+
+async def test_what_takes_too_long_as_a_whole_gets_done_in_slices_that_shrink_and_grow() -> None:
+    done: list[int] = []
+    tried: list[int] = []
+    patience = 30
+
+    async def work(items: Sequence[int]) -> None:
+        tried.append(len(items))
+        if len(items) > patience:
+            raise TimeoutError
+        done.extend(item for item in items if item not in done)
+
+    slices = Slices(work, at_most=200, at_least=10)
+    for _ in range(20):
+        with suppress(TimeoutError):
+            await slices.do(range(100))
+            break
+    assert done == list(range(100))
+    assert tried[:3] == [100, 50, 25]
+    patience = 1000
+    for _ in range(5):
+        await slices.do(range(200))
+    assert slices.size == 200
