@@ -21,6 +21,7 @@ from shared.keys import secret
 from shared.messaging import (
     ESCALATION,
     INTAKE,
+    CatchUp,
     Consumer,
     DeadLetterRetries,
     Outbox,
@@ -68,6 +69,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
     handle = partial(record_escalation_events, intake)
+    catch_up = CatchUp(redis, messaging.streams(ESCALATION, settings.partitions), NAME)
     consumer = Consumer(
         settings.redis_url,
         list(messaging.streams(ESCALATION, settings.partitions)),
@@ -93,6 +95,9 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             yield
 
     async def checks() -> Sequence[Check]:
+        if not catch_up.is_done:
+            await catch_up.look()
+            intake.forget_units()  # those that were read before may not be all
         known = await intake.units()
         health_failures = {
             "database": commits.health_failure(),
@@ -100,7 +105,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
             "commits": acceptance.health_failure(),
-            "wards": _wards_failure(known=bool(known), caught_up=consumer.caught_up),
+            "wards": _wards_failure(known=bool(known), caught_up=catch_up.is_done),
             "dead_letters": await dead_letter_health_failure(intake.database, store.dead_letter),
         }
         return checks_of(health_failures)

@@ -14,7 +14,7 @@ from shared.messaging.dead_letters import (
 )
 from shared.messaging.draining import is_drained, wait_drained
 from shared.messaging.errors import NOT_MIGRATED, describe_error, is_transient, passes_by_itself, sqlstate_of
-from shared.messaging.group_progress import GroupProgress, progress
+from shared.messaging.group_progress import CatchUp, GroupProgress, progress
 from shared.messaging.left import Left
 from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
 from shared.messaging.redis.client import BrokerError, Client, connect
@@ -38,6 +38,7 @@ __all__ = [
     "INTAKE",
     "NOT_MIGRATED",
     "BrokerError",
+    "CatchUp",
     "Client",
     "Consumer",
     "DeadLetter",

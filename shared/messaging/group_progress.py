@@ -1,4 +1,4 @@
-"""How far each group of a stream is."""
+"""How far each group of a stream is, and whether one has caught up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,3 +39,27 @@ async def progress(broker: Broker, streams: Mapping[str, Sequence[str]]) -> list
             last, caught_up = state.last_number, known.has_all(state.last_number)
             found.append(GroupProgress(name, group, True, last, known.delivered, known.pending, caught_up, idle, dead))
     return found
+
+
+class CatchUp:
+    """Whether a group, by whichever of its consumers, has handled all that was published before the first look."""
+
+    def __init__(self, broker: Broker, streams: Mapping[str, Sequence[str]], group: str) -> None:
+        self._streams = [broker.stream(name, groups) for name, groups in streams.items()]
+        self._group = group
+        self._published: dict[str, int] = {}
+        """The last number of each stream when it was first looked at, until the group has passed it."""
+
+    @property
+    def is_done(self) -> bool:
+        """As `look` last found. Once it is, it stays so."""
+        return not self._streams
+
+    async def look(self) -> None:
+        """Ask the broker. Raises what the broker's client raises."""
+        for stream in list(self._streams):
+            state = await stream.state()
+            last = self._published.setdefault(stream.name, state.last_number)
+            known = state.groups.get(self._group)
+            if last == 0 or (known is not None and known.passed >= last):
+                self._streams.remove(stream)

@@ -72,7 +72,7 @@ async def test_a_backup_under_load_comes_back_whole_and_goes_on(
         while not stop.is_set():
             name = f"load-{len(accepted)}"
             answer = await city.client.post(
-                "/intake/v1/reports", json=body(report_id=name), headers=city.bearer("officer")
+                "/intake/v1/reports", json=body(report_id=name), headers=city.bearer("desk")
             )
             assert answer.status_code == 201, answer.text
             accepted.append(name)

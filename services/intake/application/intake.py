@@ -45,5 +45,9 @@ class Intake:
                     self._units_read_at = monotonic()
         return self._units
 
+    def forget_units(self) -> None:
+        """Read the wards anew for whoever asks next."""
+        self._units_read_at = -UNITS_FRESH_SECONDS
+
     def _has_stale_units(self) -> bool:
         return monotonic() - self._units_read_at > UNITS_FRESH_SECONDS or not self._units

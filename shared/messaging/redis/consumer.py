@@ -43,10 +43,8 @@ class _StreamReading(Generic[T]):
     """Whether entries may still be pending from an earlier life."""
     read_at: float = field(default_factory=monotonic)
     """When Redis last answered a read."""
-    was_full: bool = True
-    """Whether the last read brought as many entries as it may. Nobody knows before the first."""
-    caught_up: bool = False
-    """Whether everything that was in the stream at some time since the start was handled."""
+    was_full: bool = False
+    """Whether the last read brought as many entries as it may."""
     claimed_at: float = field(default_factory=monotonic)
     """When the last round of claiming ended."""
     parked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,11 +143,6 @@ class Consumer(Generic[T]):
                 return f"{self._group_name} on {stream}: {left}"
         return None
 
-    @property
-    def caught_up(self) -> bool:
-        """Whether each stream was read to its end since the start, and what was read was handled."""
-        return all(reading.caught_up for reading in self._readings.values())
-
     async def _read_on(self) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
@@ -204,8 +197,6 @@ class Consumer(Generic[T]):
             reading.parked.set()
             await asyncio.sleep(self._grace)
             return []
-        if not (reading.was_full or reading.delivery.in_hand):
-            reading.caught_up = True
         if reading.delivery.left_due_in == 0.0:
             await reading.delivery.take([])
         try:
