@@ -177,6 +177,10 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping
         await copy_records(connection, table, columns, records)
 
 
+_ENDS_THE_SESSION = ("08", "25P03", "25P04", "57P")
+"""What the server says last. The driver may hear it a moment before it finds the connection closed."""
+
+
 async def copy_records(
     connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
 ) -> None:
@@ -190,7 +194,7 @@ async def copy_records(
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        is_lost = driver.is_closed()
+        is_lost = driver.is_closed() or str(getattr(error, "sqlstate", "")).startswith(_ENDS_THE_SESSION)
         if is_lost:
             await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so
         raise _as_sqlalchemy(f"COPY {table.name}", error, is_lost=is_lost) from error

@@ -75,5 +75,5 @@ async def test_uvicorn_follows_and_tells_of_its_start_at_debug_only(
         async with serving([], Settings(keys=tmp_path), sock):
             assert logging.getLogger("uvicorn.error").level == logging.getLevelNamesMapping()[of_uvicorn]
     told = capsys.readouterr().err
-    assert ("Application startup complete" in told) is (level == "debug")
+    assert ("Started server process" in told) is (level == "debug")
     assert level == "debug" or told == ""
