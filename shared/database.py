@@ -13,7 +13,6 @@ from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, event, literal, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -137,17 +136,19 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
     return engine
 
 
-def _limit_transactions(seconds: float) -> Callable[[DBAPIConnection, object], None]:
+def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
     """For each new connection: a server before 17 would refuse a session that asks for it at its start."""
 
-    def limit(connection: DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(
-            f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
-            " WHERE name = 'transaction_timeout'"
-        )
-        cursor.close()
-        connection.commit()
+    statement = (
+        f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
+        " WHERE name = 'transaction_timeout'"
+    )
+
+    async def ask(driver: Any) -> None:
+        await driver.execute(statement)
+
+    def limit(connection: Any, _: object) -> None:
+        connection.run_async(ask)  # not as a transaction of SQLAlchemy's
 
     return limit
 
@@ -177,10 +178,6 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping
         await copy_records(connection, table, columns, records)
 
 
-_ENDS_THE_SESSION = ("08", "25P03", "25P04", "57P")
-"""What the server says last. The driver may hear it a moment before it finds the connection closed."""
-
-
 async def copy_records(
     connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
 ) -> None:
@@ -194,10 +191,17 @@ async def copy_records(
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        is_lost = driver.is_closed() or str(getattr(error, "sqlstate", "")).startswith(_ENDS_THE_SESSION)
+        is_lost = driver.is_closed() or _ends_session(error)
         if is_lost:
             await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so
         raise _as_sqlalchemy(f"COPY {table.name}", error, is_lost=is_lost) from error
+
+
+def _ends_session(error: Exception) -> bool:
+    """Whether the connection is of no more use, which the driver may find a moment later than it raises the error."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith(("08", "25P03", "25P04", "57P"))
+    return not isinstance(error, asyncpg.DataError)
 
 
 def _as_sqlalchemy(statement: str, error: Exception, *, is_lost: bool) -> DBAPIError:
