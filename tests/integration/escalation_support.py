@@ -52,7 +52,6 @@ EMPTIED = (
     "pace",
     "message",
     "outbox",
-    "outbox_stream",
     "dead_letter",
 )
 
@@ -158,7 +157,10 @@ class City:
         return [f"{row.recipient}:{row.purpose}" for row in rows]
 
     async def emptied(self) -> None:
-        """As if nothing had been reported yet, with the template's directory: far cheaper than another clone."""
+        """As if nothing had been reported yet, with the template's directory: far cheaper than another clone.
+
+        The counters of the outbox go on: a service that runs has a stream that goes on.
+        """
         await self.run(_EMPTY)
 
     async def deadlines(self, *kinds: str) -> list[tuple[str, str]]:
