@@ -4,14 +4,14 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache
+from functools import cached_property
+from operator import attrgetter
 
 from shared.clock import local
 from shared.text import fold_place
 
 CANDIDATES = 5
-_folded = lru_cache(maxsize=4_096)(fold_place)
-"""Each ward's name is folded once, and not for every report that is compared with it."""
+_BY_CODE = attrgetter("code")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Unit:
     name: str
     kind: str
 
-    @property
+    @cached_property
     def folded(self) -> str:
-        return _folded(self.name)
+        """Computed once, and not for every report that is compared with the ward."""
+        return fold_place(self.name)
 
     def is_in_force(self, day: date) -> bool:
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
@@ -35,13 +36,13 @@ class Unit:
 def in_force(units: Iterable[Unit], at: datetime) -> list[Unit]:
     """Units in force on the city's day of `at`, by code."""
     day = local(at).date()
-    return sorted((u for u in units if u.is_in_force(day)), key=lambda u: u.code)
+    return sorted((u for u in units if u.is_in_force(day)), key=_BY_CODE)
 
 
 def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
     """The one unit of `units` with this code or folded name; else the candidates, best first, perhaps none."""
-    wanted = fold_place(text)
-    exact = [u for u in units if text.strip() == u.code or u.folded == wanted]
+    wanted, code = fold_place(text), text.strip()
+    exact = [u for u in units if u.folded == wanted or u.code == code]
     if len(exact) == 1:
         return exact[0]
     return exact or candidates(wanted, units)
