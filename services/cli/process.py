@@ -16,8 +16,9 @@ from services.cli.errors import CommandError
 from services.cli.log import uvicorn_level
 from services.cli.options import ServiceName
 from shared.clock import Clock
+from shared.http.health import logged
 from shared.http.identity import verifier
-from shared.http.web import Service, compose
+from shared.http.web import Service, checks_of_all, compose
 from shared.messaging import describe_error, passes_by_itself
 from shared.settings import Settings
 
@@ -112,6 +113,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         for service in services:
             await patiently(f"start of {service.name}", lambda s=service: stack.enter_async_context(s.running()), stop)
+        await stack.enter_async_context(logged(checks_of_all(services)))
         yield await stack.enter_async_context(_answering(services, settings, sock, clock))
 
 

@@ -1,7 +1,7 @@
 """Wiring of the intake service."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ from shared.keys import secret
 from shared.messaging import (
     ESCALATION,
     INTAKE,
+    BrokerError,
     CatchUp,
     Consumer,
     DeadLetterRetries,
@@ -96,7 +97,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
 
     async def checks() -> Sequence[Check]:
         if not catch_up.is_done:
-            await catch_up.look()
+            with suppress(BrokerError, OSError):  # then it is not done, and "broker" says why
+                await catch_up.look()
             intake.forget_units()  # those that were read before may not be all
         known = await intake.units()
         health_failures = {

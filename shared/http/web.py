@@ -74,11 +74,8 @@ class NoNul:
         await self._app(scope, receive, send)
 
 
-def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
-    """One application for all `services`; starting and stopping it starts and stops them in order.
-
-    `clock`: theirs, for the page at `/`, which tells when it was moved.
-    """
+def checks_of_all(services: Sequence[Service]) -> Checks:
+    """The checks of all services, each under its service's name. They answer in time, and raise nothing."""
 
     async def all_checks() -> Sequence[Check]:
         found = await asyncio.gather(*(ask(service.checks) for service in services))
@@ -87,6 +84,17 @@ def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock |
             for service, checks in zip(services, found, strict=True)
             for check in checks
         ]
+
+    return all_checks
+
+
+def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
+    """One application for all `services`; starting and stopping it starts and stops them in order.
+
+    `clock`: theirs, for the page at `/`, which tells when it was moved.
+    """
+
+    all_checks = checks_of_all(services)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -134,14 +135,19 @@ def test_a_service_serves_while_redis_is_away(folder: Path, migrated: dict[str, 
     said = folder / "said"
     with serving(service, migrated | {"REDIS_URL": "redis://127.0.0.1:1/0"}, said) as (process, address):
         until(lambda: _answers(address), "it serves")
+        assert httpx.get(f"{address}/readyz", timeout=PATIENCE_SECONDS).status_code == 503
+        until(lambda: any(line.get("check") == f"{service}.broker" for line in _log(said)), "the log says why")
         process.terminate()
         assert process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in said.read_text()
 
 
 def _waits(said: Path, service: str) -> bool:
-    lines = [json.loads(line) for line in said.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
-    return any(line["event"] == f"start of {service} waits" for line in lines)
+    return any(line["event"] == f"start of {service} waits" for line in _log(said))
+
+
+def _log(said: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 def _answers(address: str) -> bool:
