@@ -28,6 +28,7 @@ from shared.messaging import (
     Outbox,
     Relay,
     dead_letter_health_failure,
+    refuse_fewer_partitions,
 )
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
@@ -91,6 +92,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
+            await refuse_fewer_partitions(intake.database, store.outbox, settings.partitions)
             for part in (commits, broker, relay, consumer, retries):
                 await stack.enter_async_context(part.running())
             yield

@@ -17,6 +17,7 @@ from shared.messaging.errors import NOT_MIGRATED, describe_error, is_transient, 
 from shared.messaging.group_progress import CatchUp, GroupProgress, progress
 from shared.messaging.left import Left
 from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
+from shared.messaging.partitions import refuse_fewer_partitions
 from shared.messaging.redis.client import BrokerError, Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
@@ -64,6 +65,7 @@ __all__ = [
     "passes_by_itself",
     "producer_of",
     "progress",
+    "refuse_fewer_partitions",
     "route",
     "sqlstate_of",
     "stream_name",

@@ -20,6 +20,11 @@ def producer_of(stream: str) -> str:
     return stream.partition(".{")[0].rpartition(".")[2]
 
 
+def partition_in(stream: str) -> int:
+    """The number of the partition in a name that `stream_name` made."""
+    return int(stream.rpartition("{")[2].removesuffix("}"))
+
+
 def dead_stream(stream: str) -> str:
     return f"{stream}.dead"
 
