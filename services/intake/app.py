@@ -71,6 +71,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
     intake.wakes.append(relay.wake)
     handle = partial(record_escalation_events, intake)
+    from_nothing = True
+    """Whether no ward was known when the service started."""
     catch_up = CatchUp(redis, messaging.streams(ESCALATION, settings.partitions), NAME)
     consumer = Consumer(
         settings.redis_url,
@@ -93,6 +95,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
             await refuse_fewer_partitions(intake.database, store.outbox, settings.partitions)
+            nonlocal from_nothing
+            from_nothing = not await intake.units()
             for part in (commits, broker, relay, consumer, retries):
                 await stack.enter_async_context(part.running())
             yield
@@ -100,7 +104,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     async def checks() -> Sequence[Check]:
         if not catch_up.is_done:
             with suppress(BrokerError, OSError):  # then it is not done, and "broker" says why
-                await catch_up.look()
+                await catch_up.look(from_nothing=from_nothing)
             intake.forget_units()  # those that were read before may not be all
         known = await intake.units()
         health_failures = {

@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from shared.messaging.stream import Broker
+
+EMPTY_SECONDS = 1.0
+"""Far longer than a relay takes from its look at a stream to its first entry."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,27 @@ class CatchUp:
         self._streams = [broker.stream(name, groups) for name, groups in streams.items()]
         self._group = group
         self._published: dict[str, int] = {}
-        """The last number of each stream when it was first looked at, until the group has passed it."""
+        """The last number of each stream when it was first looked at."""
+        self._empty_since: dict[str, float] = {}
 
     @property
     def is_done(self) -> bool:
         """As `look` last found. Once it is, it stays so."""
         return not self._streams
 
-    async def look(self) -> None:
-        """Ask the broker. Raises what the broker's client raises."""
+    async def look(self, *, from_nothing: bool) -> None:
+        """Ask the broker. Raises what the broker's client raises.
+
+        `from_nothing`: nobody has ever read these streams for us. Then an empty one may be one whose relay has not yet
+        come to it: it counts once the relay has been there, and has left it empty for a second.
+        """
         for stream in list(self._streams):
             state = await stream.state()
-            last = self._published.setdefault(stream.name, state.last_number)
             known = state.groups.get(self._group)
+            if state.last_number == 0 and from_nothing:
+                visited = known is not None and known.handled is not None
+                if not visited or monotonic() - self._empty_since.setdefault(stream.name, monotonic()) < EMPTY_SECONDS:
+                    continue
+            last = self._published.setdefault(stream.name, state.last_number)
             if last == 0 or (known is not None and known.passed >= last):
                 self._streams.remove(stream)
