@@ -96,8 +96,9 @@ def _nobody_answered(kept: Kept) -> Iterator[Any]:
 
 @promise("delivery {} is neither sent nor needless", "lost")
 def _undelivered(kept: Kept) -> Iterator[str]:
-    left = (d for d in kept.deliveries if d.state not in THROUGH)
-    return (d.delivery_id for d in left if not (d.state == "cancelled" and _is_needless(kept, d)))
+    left = [d for d in kept.deliveries if d.state not in THROUGH]
+    wrong = [d for d in left if not (d.state == "cancelled" and _is_needless(kept, d))]
+    return (f"{d.delivery_id} ({d.state}, {d.purpose}, {d.error})" for d in wrong)
 
 
 def _is_needless(kept: Kept, delivery: Delivery) -> bool:
