@@ -98,7 +98,8 @@ def _nobody_answered(kept: Kept) -> Iterator[Any]:
 def _undelivered(kept: Kept) -> Iterator[str]:
     left = [d for d in kept.deliveries if d.state not in THROUGH]
     wrong = [d for d in left if not (d.state == "cancelled" and _is_needless(kept, d))]
-    return (f"{d.delivery_id} ({d.state}, {d.purpose}, {d.error})" for d in wrong)
+    through = Counter(d.notice_id for d in kept.deliveries if d.state in THROUGH)
+    return (f"{d.delivery_id} ({d.state}, {d.purpose}, {d.error}; {through[d.notice_id]} got through)" for d in wrong)
 
 
 def _is_needless(kept: Kept, delivery: Delivery) -> bool:
