@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
 
+from shared.background import in_background
 from shared.http.guard import SCHEME, principal
 from shared.http.openapi import Responses, problems
 from shared.http.schemas import CheckResult, Health, Readiness
@@ -75,13 +76,8 @@ async def logged(checks: Checks) -> AsyncGenerator[None]:
                     _failing.labels(name).set(0)
             failing = now_failing
 
-    task = asyncio.create_task(watch(), name="readiness log")
-    try:
+    async with in_background(watch(), "readiness log"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def add_health(app: FastAPI, checks: Checks) -> None:

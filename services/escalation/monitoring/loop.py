@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from shared.background import in_background
 from shared.clock import monotonic
 
 log = structlog.get_logger()
@@ -34,13 +35,8 @@ class Loop:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Run the loop until the context is left. A step that is under way is then cancelled."""
-        task = asyncio.create_task(self._run(), name=self._name)
-        try:
+        async with in_background(self._run(), self._name):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         back_off = 0.1
