@@ -1,6 +1,5 @@
 """What every use case needs: the database, the clock, the incident engine, and how changes are saved."""
 
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,7 @@ from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
 from services.escalation.store import directory, incident_saving, tables, timeline
 from shared.clock import Clock, SetBack
-from shared.commitment import Committed
+from shared.commitment import Committed, new_salt
 from shared.events import Event, encode
 from shared.ids import id_generator, uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
@@ -83,4 +82,4 @@ class Escalation:
 
 def salted(text: str | None) -> Committed | None:
     """Return free text with a new salt, or None if there is none. The ledger keeps a commitment to it."""
-    return Committed(salt=secrets.token_hex(32), value=text) if text else None
+    return Committed(salt=new_salt(), value=text) if text else None
