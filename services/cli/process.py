@@ -97,6 +97,19 @@ async def patiently(what: str, work: Callable[[], Awaitable[T]], stop: asyncio.E
 
 
 @asynccontextmanager
+async def running(services: Sequence[Service], stop: asyncio.Event | None = None) -> AsyncGenerator[None]:
+    """Run the services, started in order, and tell the log of their readiness.
+
+    One whose database is away is waited for, until `stop` is set: that raises StoppedError.
+    """
+    async with AsyncExitStack() as stack:
+        for service in services:
+            await patiently(f"start of {service.name}", lambda s=service: stack.enter_async_context(s.running()), stop)
+        await stack.enter_async_context(logged(checks_of_all(services)))
+        yield
+
+
+@asynccontextmanager
 async def serving(
     services: Sequence[Service],
     settings: Settings,
@@ -105,16 +118,12 @@ async def serving(
     *,
     stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[asyncio.Task[None]]:
-    """Serve the services on `sock`; yields the server's task once requests are answered.
+    """Run the services and serve them on `sock`; yields the server's task once requests are answered.
 
-    A service whose database is away is waited for, until `stop` is set: that raises StoppedError. `clock`: theirs,
-    for the page at `/`.
+    `clock`: theirs, for the page at `/`. `stop`: as for `running`.
     """
-    async with AsyncExitStack() as stack:
-        for service in services:
-            await patiently(f"start of {service.name}", lambda s=service: stack.enter_async_context(s.running()), stop)
-        await stack.enter_async_context(logged(checks_of_all(services)))
-        yield await stack.enter_async_context(_answering(services, settings, sock, clock))
+    async with running(services, stop), _answering(services, settings, sock, clock) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -124,7 +133,7 @@ async def _answering(
     """The server of services that run."""
     app = compose(services, verifier(settings.keys_dir), clock)
     level = uvicorn_level(settings.log_level)
-    # lifespan: uvicorn would answer a service that does not start with a traceback, and could not be stopped meanwhile
+    # lifespan: the services run already. uvicorn would answer one that does not start with a traceback
     config = uvicorn.Config(app, log_level=level, access_log=False, lifespan="off")
     server = Server(config)
     server.end_connections = [s.end_connections for s in services if s.end_connections is not None]

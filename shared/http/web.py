@@ -1,8 +1,8 @@
 """How services become one ASGI application: each under its own prefix, with health, metrics and documents."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from shared import documents
 from shared.clock import Clock
 from shared.http import errors
 from shared.http.docs import add_docs
-from shared.http.health import Check, Checks, add_health, ask, logged
+from shared.http.health import Check, Checks, add_health, ask
 from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
 from shared.http.openapi import DocumentedApp
@@ -89,27 +89,17 @@ def checks_of_all(services: Sequence[Service]) -> Checks:
 
 
 def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
-    """One application for all `services`; starting and stopping it starts and stops them in order.
+    """One application for all `services`, which somebody else runs.
 
     `clock`: theirs, for the page at `/`, which tells when it was moved.
     """
 
-    all_checks = checks_of_all(services)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with AsyncExitStack() as stack:
-            for service in services:
-                await stack.enter_async_context(service.running())
-            await stack.enter_async_context(logged(all_checks))
-            yield
-
-    root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None)
     root.add_middleware(NoNul)
     root.state.verifier = verifier
     errors.install(root)
     add_index(root, [service.name for service in services], clock)
-    add_health(root, all_checks)
+    add_health(root, checks_of_all(services))
     root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
     for service in services:
         add_health(service.app, partial(ask, service.checks))

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from services.cli.all_services import AllServices, build_all
 from services.cli.embedded import Servers
+from services.cli.process import running
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.route_reports import route_reports
@@ -276,7 +277,7 @@ async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any
     services = build_all(settings, clock)
     app = compose(list(services), verifier(settings.keys_dir))
     transport = ASGITransport(app, client=("203.0.113.7", 4000))
-    async with app.router.lifespan_context(app), AsyncClient(transport=transport, base_url="http://trucban") as client:
+    async with running(list(services)), AsyncClient(transport=transport, base_url="http://trucban") as client:
         tokens = issuer(settings.keys_dir)
         yield WholeCity(services.escalation.escalation, clock, database_url, app, services, settings, client, tokens)
     shutil.rmtree(folder)
