@@ -1,7 +1,7 @@
 """The directory over HTTP: any past state of it, and changes by the administrator, all rows or none."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -252,3 +252,29 @@ async def test_every_list_is_walked_in_pages(city: WholeCity, kind: str, count: 
     whole = await items(city, f"kind={kind}&limit=500")
     assert seen == whole
     assert len(whole) == count
+
+
+# --- many errors ---
+
+
+async def test_thousands_of_holders_of_one_post_are_refused_with_a_hundred_causes_at_most(city: WholeCity) -> None:
+    days = [(date(2023, 1, 1) + timedelta(days=n)).isoformat() for n in range(3_000)]
+    rows = [LATE | {"holder_id": f"mau-{n}", "valid_from": day, "valid_to": day} for n, day in enumerate(days)]
+    answer = await put(city, "tenures", *rows)
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert len(problem["errors"]) == 100
+    assert problem["detail"].endswith("(and 2999 more)")
+
+
+async def test_one_cause_is_one_error_with_all_its_rows(city: WholeCity) -> None:
+    rows = [LATE | {"unit_code": "99999", "post": post, "holder_id": f"mau-{n}"} for n, post in enumerate([CHAIR] * 9)]
+    problem = (await put(city, "tenures", *rows)).json()
+    unknown = [e for e in problem["errors"] if e["pointer"] == "#/rows/0/unit_code"]
+    assert unknown == [
+        {
+            "pointer": "#/rows/0/unit_code",
+            "detail": "unit 99999 of 2021-02-01 is unknown: import its ward first (rows 0-8)",
+            "rows": list(range(1, 9)),
+        }
+    ]

@@ -23,7 +23,8 @@ from services.escalation.api.models.directory import (
 )
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import record
-from services.escalation.domain.directory.schemas import RequestedChanges, Tables
+from services.escalation.domain.directory.causes import ranges
+from services.escalation.domain.directory.schemas import LineError, RequestedChanges, Tables
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -154,6 +155,13 @@ async def put_contacts(
 async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
     done = await record(escalation, RequestedChanges(tables, len(tables)), dry_run=dry_run)
     if done.errors:
-        pointers = [(f"#/rows/{e.line}" + (f"/{e.field}" if e.field else ""), e.detail) for e in done.errors]
-        raise invalid([FieldError(pointer, detail) for pointer, detail in pointers])
+        raise invalid([_field_error(e) for e in done.errors], of=done.causes)
     return changed(done)
+
+
+def _field_error(error: LineError) -> FieldError:
+    """One cause; `rows` are further rows with the same."""
+    pointer = f"#/rows/{error.line}" + (f"/{error.field}" if error.field else "")
+    if not error.also:
+        return FieldError(pointer, error.detail)
+    return FieldError(pointer, f"{error.detail} (rows {ranges([error.line, *error.also])})", rows=list(error.also))

@@ -36,7 +36,8 @@ def done() -> ImportSummary:
     contacts = plan_contacts(tables, {"mau-1": [Contact("outbox://mau-1")]})
     found = [*differences("tenure", tenures, shown_tenure), *differences("contact", contacts, shown_reach)]
     errors = [LineError(3, "unit 99999 of 2021-02-01 is unknown: import its ward first", "unit_code", "tenures")]
-    return ImportSummary(3, 2, errors, found, [Note("post chair has no holder", 2, "tenures")], dry_run=True)
+    notes = [Note("post chair has no holder", 2, "tenures")]
+    return ImportSummary(3, 2, errors, found, notes, dry_run=True, causes=1, wrong=1)
 
 
 def printed(done: ImportSummary, *, terminal: bool) -> str:

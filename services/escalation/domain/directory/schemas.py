@@ -240,6 +240,8 @@ class LineError:
     detail: str
     field: str | None = None
     table: Table | None = None
+    also: tuple[int, ...] = ()
+    """Further lines with the same error."""
 
 
 @dataclass(frozen=True)
