@@ -15,7 +15,7 @@ from tests.integration.stored.arranging import sample_directory_again
 from tests.support import CHAIR, NIGHT, at, received
 
 DIRECTORY = "/escalation/v1/directory"
-SECRET = "mailto://ten:mat-khau@example.vn"
+SECRET = "mailto://ten:mat-khau@may-chu.example.vn?from=a@example.vn&to=b@example.vn"
 LATE = {
     "unit_code": "14776",
     "unit_valid_from": "2021-02-01",
@@ -278,3 +278,15 @@ async def test_one_cause_is_one_error_with_all_its_rows(city: WholeCity) -> None
             "rows": list(range(1, 9)),
         }
     ]
+
+
+@pytest.mark.parametrize("channel", ["mailto://server", "tgram://1/2", "syslog://"])
+async def test_a_channel_that_cannot_work_is_refused_where_it_comes_in(city: WholeCity, channel: str) -> None:
+    for what, row in (
+        ("contacts", {"holder_id": "mau-1", "channel": channel}),
+        ("tenures", LATE | {"channel": channel}),
+        ("rosters", TURN | {"channel": channel}),
+    ):
+        answer = await put(city, what, row)
+        assert answer.status_code == 422
+        assert [e["pointer"] for e in answer.json()["errors"]] == ["#/rows/0/channel"]

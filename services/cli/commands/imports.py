@@ -89,6 +89,10 @@ def print_import(console: Console, file: Path, done: "ImportSummary") -> None:
     would = "would be recorded" if done.dry_run else "recorded"
     counts = f"{done.recorded} {would}, {done.unchanged} unchanged, {done.wrong} with errors"
     console.print(f"{file}: {done.lines} lines, {counts}", soft_wrap=True, highlight=False, markup=False)
+    if (lacks := done.coverage) is not None:
+        wards, people = lacks.wards_without_holder, len(lacks.unreachable)
+        text = f"directory: {wards} wards without holder of a post, {people} persons without channel"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _place(file: Path, is_workbook: bool, table: str | None, line: int | None) -> str:
@@ -139,6 +143,8 @@ def import_as_json(done: "ImportSummary") -> dict[str, Any]:
         "errors": [{"table": e.table, "line": e.line, "detail": e.detail, "also": e.also} for e in done.errors],
         "causes": done.causes,
         "wrong": done.wrong,
+        "wards_without_holder": done.coverage.wards_without_holder if done.coverage is not None else None,
+        "persons_without_channel": len(done.coverage.unreachable) if done.coverage is not None else None,
     }
 
 

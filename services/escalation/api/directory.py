@@ -27,6 +27,7 @@ from services.escalation.domain.directory.causes import ranges
 from services.escalation.domain.directory.model import key_of
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.directory.schemas import LineError, RequestedChanges, Tables
+from services.escalation.sending.channels import channel_error
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -160,7 +161,7 @@ async def put_contacts(
 
 
 async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
-    done = await record(escalation, RequestedChanges(tables, len(tables)), dry_run=dry_run)
+    done = await record(escalation, RequestedChanges(tables, len(tables)), check_channel=channel_error, dry_run=dry_run)
     if done.errors:
         raise invalid([_field_error(e) for e in done.errors], of=done.causes)
     return changed(done)

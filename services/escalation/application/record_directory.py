@@ -3,18 +3,21 @@
 They are validated together and written in one transaction, with an event for each change.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.find_coverage import coverage_in
 from services.escalation.application.reroute import reroute
 from services.escalation.domain.directory import events as directory_events
 from services.escalation.domain.directory.causes import MOST_SHOWN, causes_of, lines_of
+from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.domain.directory.diff import (
     Change,
     Difference,
@@ -34,7 +37,7 @@ from services.escalation.domain.directory.diff import (
 )
 from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.directory.notes import note_contacts, note_rosters, note_tenures, note_units
-from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Tables
+from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Table, Tables
 from services.escalation.domain.directory.validation import Units, check, consequences, with_recorded
 from services.escalation.store import directory, incident_loading, waiting_deliveries
 from services.escalation.store.reevaluation import schedule_reevaluation
@@ -43,6 +46,8 @@ from shared.messaging import lock_streams
 
 T = TypeVar("T")
 AT_ONCE = 500
+ChannelCheck = Callable[[str], str | None]
+"""Returns why a channel cannot work, without its address, or None."""
 Progress = Callable[[int, int], None]
 """Called with the number of events written, and their total."""
 
@@ -64,6 +69,8 @@ class ImportSummary:
     """How many causes of errors there are; `errors` holds the first of them."""
     wrong: int = 0
     """How many lines have an error."""
+    coverage: Coverage | None = None
+    """What the directory lacks after the change. None if nothing was to be recorded."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +115,20 @@ async def record(
     requested: RequestedChanges,
     *,
     posts: Collection[str] = (),
+    check_channel: ChannelCheck | None = None,
     keep_going: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Record what is asked. If any line has an error nothing is recorded, unless `keep_going`.
 
+    `check_channel`: says which channels cannot work; None takes all that have a known scheme.
+
     A dry run does everything and rolls it back, so that it returns what the real run would return. `posts`: the known
     posts while no rulebook is adopted.
     """
+    if check_channel is not None:
+        requested = await asyncio.to_thread(_with_channels_checked, requested, check_channel)
     async with _changing(escalation, dry_run=dry_run) as connection:
         units = await directory.units(connection)
         posts = {p.key for a in await directory.rulebooks(connection) for p in a.rulebook.posts} or posts
@@ -131,11 +143,37 @@ async def record(
         recorded = await _recorded(connection, tables, units, posts, now)
         plans = _plan(tables, recorded, now, escalation.new_id)
         await _write(escalation, connection, plans, with_recorded(tables.units, units), now, progress)
+        lacks = await coverage_in(connection, posts, escalation.clock.now(), now)
     notes = [*requested.notes, *_notes(tables, recorded, plans)]
     unchanged = len(tables) - plans.lines
     return ImportSummary(
-        requested.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged, len(causes), wrong
+        requested.lines,
+        plans.lines,
+        errors,
+        plans.differences,
+        notes,
+        dry_run,
+        unchanged,
+        len(causes),
+        wrong,
+        lacks,
     )
+
+
+def _with_channels_checked(requested: RequestedChanges, check_channel: ChannelCheck) -> RequestedChanges:
+    tables = requested.tables
+    given: list[tuple[Table, int, str]] = [
+        *(("tenures", line, row.channel) for line, row in tables.tenures if row.channel is not None),
+        *(("rosters", line, row.channel) for line, row in tables.rosters if row.channel is not None),
+        *(("contacts", line, row.channel) for line, row in tables.contacts if row.channel is not None),
+    ]
+    wrong = {channel: check_channel(channel) for channel in {channel for _, _, channel in given}}
+    errors = [
+        LineError(line, detail, "channel", table)
+        for table, line, channel in given
+        if (detail := wrong[channel]) is not None
+    ]
+    return replace(requested, tables=tables.without(errors), errors=[*requested.errors, *errors])
 
 
 @asynccontextmanager
