@@ -91,7 +91,7 @@ def print_import(console: Console, file: Path, done: "ImportSummary") -> None:
     console.print(f"{file}: {done.lines} lines, {counts}", soft_wrap=True, highlight=False, markup=False)
     if (lacks := done.coverage) is not None:
         wards, people = lacks.wards_without_holder, len(lacks.unreachable)
-        text = f"directory: {wards} wards without holder of a post, {people} persons without channel"
+        text = f"directory: {wards} wards without holder, {people} persons without channel"
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -143,6 +143,8 @@ async def _directory(escalation: Escalation) -> list[Finding]:
 
 def check_coverage(lacks: Coverage) -> list[Finding]:
     """One finding a post, and one for all people whom nothing reaches."""
+    if not lacks.wards:
+        return [Finding("directory", "wards", "none is known, so no report is taken", "trucban import wards FILE")]
     found: list[Finding] = []
     for post in sorted({post for _, post in lacks.vacancies}):
         wards = [f"{unit.ref.code} {unit.ref.name}" for unit, vacant in lacks.vacancies if vacant == post]

@@ -10,6 +10,8 @@ from shared.clock import local
 
 @dataclass(frozen=True)
 class Coverage:
+    wards: int
+    """How many units are in force."""
     vacancies: tuple[tuple[Unit, str], ...]
     """(unit in force, post) without a holder."""
     unreachable: tuple[str, ...]
@@ -47,7 +49,10 @@ def coverage_of(
     goes_on = (t for t in tenures if (t.valid_to is None or t.valid_to > now) and not _ended(units, t, now))
     wanted = {t.holder_id for t in goes_on} | {d.holder_id for d in duties if d.valid_to > now}
     return Coverage(
-        tuple(vacancies), tuple(sorted(wanted.difference(reached))), tuple(sorted(set(reached).difference(wanted)))
+        wards=len(in_force),
+        vacancies=tuple(vacancies),
+        unreachable=tuple(sorted(wanted.difference(reached))),
+        idle=tuple(sorted(set(reached).difference(wanted))),
     )
 
 
