@@ -11,6 +11,8 @@ import asyncpg
 import orjson
 from alembic import command, context
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -258,10 +260,24 @@ async def upgrade(connection: AsyncConnection, service: str, revision: str = "he
     await connection.run_sync(_upgrade, service, revision)
 
 
-def _upgrade(connection: Connection, service: str, revision: str) -> None:
+async def schema_version(connection: AsyncConnection, service: str) -> tuple[str | None, str | None]:
+    """Return the version that the schema of one service has, and the newest. None where there is none."""
+    return await connection.run_sync(_schema_version, service)
+
+
+def _schema_version(connection: Connection, service: str) -> tuple[str | None, str | None]:
+    stored = MigrationContext.configure(connection, opts={"version_table_schema": service})
+    return stored.get_current_revision(), ScriptDirectory.from_config(_config(service)).get_current_head()
+
+
+def _config(service: str) -> Config:
     config = Config()
-    folder = Path(__file__).parent.parent / "services" / service / "migrations"
-    config.set_main_option("script_location", str(folder))
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "services" / service / "migrations"))
+    return config
+
+
+def _upgrade(connection: Connection, service: str, revision: str) -> None:
+    config = _config(service)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 
