@@ -1,9 +1,10 @@
 """Routes on incidents: list, one, acknowledge."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from services.escalation.api.common import Reader, Severity, Ward, Wired, own_incidents, wards_of
 from services.escalation.api.models.commands import AcknowledgementAnswer
@@ -15,8 +16,9 @@ from services.escalation.api.models.incidents import (
 )
 from services.escalation.application.access import require_ward
 from services.escalation.application.acknowledge import acknowledge
-from services.escalation.domain.incidents.lifecycle import State
-from services.escalation.store import incident_queries, timeline
+from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
+from services.escalation.store import incident_queries, obligations, timeline
+from services.escalation.store.incident_queries import Asked
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
 from shared.http.fields import KnownCategory
@@ -25,7 +27,14 @@ from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
 
 router = APIRouter()
-Asked = Annotated[Principal, Depends(require("official", "desk", "leader"))]
+Acknowledger = Annotated[Principal, Depends(require("official", "desk", "leader"))]
+States = Annotated[
+    Sequence[str],
+    Query(description="`open`, or names of states: repeated, or several separated by commas"),
+]
+WaitsFor = Annotated[
+    str | None, Query(max_length=200, description="a holder's id, `desk` or `leadership`: whoever has to act next")
+]
 
 
 @router.get("/incidents")
@@ -34,27 +43,54 @@ async def list_incidents(
     caller: Reader,
     ward: Ward = None,
     category: KnownCategory | None = None,
-    state: State | None = None,
+    state: States = (),
     severity: Severity | None = None,
     occurred_from: Instant | None = None,
     occurred_to: Instant | None = None,
+    waits_for: WaitsFor = None,
+    vacancy: bool | None = None,
+    divided: bool | None = None,
+    chain_ended: bool | None = None,
+    order: Literal["newest", "due"] = "newest",
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> IncidentPage:
-    """Incidents, newest first."""
-    filters = {
-        "category": category,
-        "state": state,
-        "severity": severity,
-    }
+    """Incidents, the newest first; or open ones in the order in which somebody has to act (`order=due`)."""
     after = _incident_key(cursor) if cursor else None
     async with escalation.database.connect() as connection:
-        place = await own_incidents(connection, caller, ward)
-        rows = await incident_queries.page(connection, place, filters, (occurred_from, occurred_to), after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    next_ = cursors.encode([last.opened_at.isoformat(), last.incident_id]) if last else None
-    return incident_page(rows[:limit], next_)
+        asked = Asked(
+            place=await own_incidents(connection, caller, ward),
+            states=_states(state),
+            category=category,
+            severity=severity,
+            occurred_from=occurred_from,
+            occurred_to=occurred_to,
+            waits_for=waits_for,
+            vacancy=vacancy,
+            divided=divided,
+            chain_ended=chain_ended,
+        )
+        find = incident_queries.newest if order == "newest" else incident_queries.soonest_due
+        found = await find(connection, asked, after, limit + 1)
+        rows = found[:limit]
+        obliged = await obligations.of_incidents(connection, rows)
+    last = rows[-1] if len(found) > limit else None
+    at = "opened_at" if order == "newest" else "due_at"
+    next_ = cursors.encode([getattr(last, at).isoformat(), last.incident_id]) if last else None
+    return incident_page(rows, obliged, next_)
+
+
+def _states(given: Sequence[str]) -> set[State]:
+    """The states that the parameter names: each once or more, also several in one, separated by commas."""
+    found: set[State] = set()
+    for name in (name.strip() for text in given for name in text.split(",")):
+        if name == "open":
+            found |= OPEN
+        elif name in STATES:
+            found.add(name)
+        else:
+            raise invalid([FieldError("#/state", f"{name!r} is no state: open, {', '.join(STATES)}")])
+    return found
 
 
 def _incident_key(cursor: str) -> tuple[datetime, str]:
@@ -71,10 +107,17 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
     async with escalation.database.connect() as connection:
         whole = await incident_queries.one(connection, incident_id)
         told = await timeline.of_incident(connection, incident_id)
+        obliged = await obligations.of_incidents(connection, [whole["incident"]] if whole else [])
     if whole is None:
         raise Problem(404, f"there is no incident {incident_id}")
     require_ward(caller, wards_of(whole["incident"]))
-    return incident_details(whole, told, shows_senders=caller.role == "desk", shows_texts=caller.role != "leader")
+    return incident_details(
+        whole,
+        told,
+        obliged.get(incident_id, []),
+        shows_senders=caller.role == "desk",
+        shows_texts=caller.role != "leader",
+    )
 
 
 @router.post(
@@ -83,7 +126,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
     responses={200: {"model": AcknowledgementAnswer, "description": "the same had been said before"}},
 )
 async def post_acknowledgement(
-    escalation: Wired, caller: Asked, incident_id: str, response: Response
+    escalation: Wired, caller: Acknowledger, incident_id: str, response: Response
 ) -> AcknowledgementAnswer:
     """Say that the holder of the token's post, or the office, has seen the notice; 200 when that was said before."""
     done = await acknowledge(escalation, incident_id, caller)

@@ -60,8 +60,7 @@ async def _route(
         return None, busy
     assigned = [grouping.assign(engine, event) for event in fresh]
     await _load_neighbours(connection, engine, assigned)
-    for each in await _with_history(connection, assigned):
-        grouping.attach(engine, each)
+    grouping.attach_all(engine, await _with_history(connection, assigned))
     await escalation.save(connection, engine.changes, engine.now)
     return engine.changes, busy
 

@@ -1,10 +1,12 @@
 """Queries for the routes: lists of incidents, one incident with all its parts, decisions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, any_, cast, false, func, literal, not_, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.places import Place
@@ -20,32 +22,107 @@ def of_place(place: Place) -> ColumnElement[bool]:
     return or_(own, acting)
 
 
-async def page(
-    connection: AsyncConnection,
-    place: Place | None,
-    filters: dict[str, Any],
-    occurred: tuple[datetime | None, datetime | None],
-    after: tuple[datetime, str] | None,
-    limit: int,
-) -> Sequence[Row[Any]]:
-    """Return a page of incidents, the newest first.
+@dataclass(frozen=True)
+class Asked:
+    """Which incidents are asked for. None, and an empty collection, do not filter."""
 
-    `filters`: values by column. None does not filter, also as `place`. `occurred`: (from, before). `after`: (opened_at,
-    id) of the last row of the page before.
-    """
-    query = select(incident).order_by(incident.c.opened_at.desc(), incident.c.incident_id.desc()).limit(limit)
-    for name, value in filters.items():
-        if value is not None:
-            query = query.where(incident.c[name] == value)
-    if place is not None:
-        query = query.where(of_place(place))
-    if occurred[0] is not None:
-        query = query.where(incident.c.occurred_at >= occurred[0])
-    if occurred[1] is not None:
-        query = query.where(incident.c.occurred_at < occurred[1])
+    place: Place | None = None
+    states: Collection[str] = ()
+    category: str | None = None
+    severity: int | None = None
+    occurred_from: datetime | None = None
+    occurred_to: datetime | None = None
+    waits_for: str | None = None
+    """A holder id or an office that the incident waits for."""
+    vacancy: bool | None = None
+    """Whether nobody acts for a post, of an incident to which the rule may apply."""
+    divided: bool | None = None
+    """Whether its unit was divided, and nobody has said whose it is."""
+    chain_ended: bool | None = None
+    """Whether the last level of the chain did not act either, in the present round."""
+
+
+async def newest(
+    connection: AsyncConnection, asked: Asked, after: tuple[datetime, str] | None, limit: int
+) -> Sequence[Row[Any]]:
+    """Return a page of incidents, the newest first. `after`: (opened_at, id) of the last row of the page before."""
+    query = select(incident).where(*_conditions(asked))
     if after is not None:
         query = query.where(tuple_(incident.c.opened_at, incident.c.incident_id) < tuple_(*after))
-    return (await connection.execute(query)).all()
+    newest_first = (incident.c.opened_at.desc(), incident.c.incident_id.desc())
+    return (await connection.execute(query.order_by(*newest_first).limit(limit))).all()
+
+
+async def soonest_due(
+    connection: AsyncConnection, asked: Asked, after: tuple[datetime, str] | None, limit: int
+) -> Sequence[Row[Any]]:
+    """Return a page of open incidents, each with `due_at`, the soonest first: by when somebody has to act.
+
+    With `asked.waits_for`, by when they have to. `after`: (due_at, id) of the last row of the page before.
+    """
+    due = (
+        select(deadline.c.incident_id, func.min(deadline.c.due_at).label("due_at"))
+        .where(deadline.c.state == "pending", _is_waited_for(asked.waits_for))
+        .group_by(deadline.c.incident_id)
+        .subquery()
+    )
+    query = select(incident, due.c.due_at).join(due, due.c.incident_id == incident.c.incident_id)
+    query = query.where(*_conditions(asked))
+    if after is not None:
+        query = query.where(tuple_(due.c.due_at, incident.c.incident_id) > tuple_(*after))
+    return (await connection.execute(query.order_by(due.c.due_at, incident.c.incident_id).limit(limit))).all()
+
+
+def _conditions(asked: Asked) -> Iterator[ColumnElement[bool]]:
+    yield from _of_the_row(asked)
+    if asked.waits_for is not None:
+        theirs = select(literal(1)).where(deadline.c.incident_id == incident.c.incident_id)
+        yield theirs.where(deadline.c.state == "pending", _is_waited_for(asked.waits_for)).exists()
+    if asked.vacancy is not None:
+        yield _is_vacant() if asked.vacancy else not_(_is_vacant())
+    if asked.divided is not None:
+        yield _is_divided() if asked.divided else not_(_is_divided())
+    if asked.chain_ended is not None:
+        said = select(literal(1)).where(notice.c.incident_id == incident.c.incident_id)
+        ended = said.where(notice.c.purpose == "exhausted", notice.c.round == incident.c.round).exists()
+        yield ended if asked.chain_ended else not_(ended)
+
+
+def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
+    if asked.place is not None:
+        yield of_place(asked.place)
+    if asked.states:
+        yield incident.c.state.in_(sorted(asked.states))
+    if asked.category is not None:
+        yield incident.c.category == asked.category
+    if asked.severity is not None:
+        yield incident.c.severity == asked.severity
+    if asked.occurred_from is not None:
+        yield incident.c.occurred_at >= asked.occurred_from
+    if asked.occurred_to is not None:
+        yield incident.c.occurred_at < asked.occurred_to
+
+
+def _is_waited_for(who: str | None) -> ColumnElement[bool]:
+    """Condition on a timer: it waits for this person or office, or for anybody."""
+    return func.cardinality(deadline.c.who) > 0 if who is None else literal(who) == any_(deadline.c.who)
+
+
+def _standing() -> ColumnElement[Any]:
+    """The record of the standing decision, as JSON."""
+    decisions = select(decision.c.record).where(decision.c.incident_id == incident.c.incident_id)
+    latest = decisions.order_by(decision.c.number.desc()).limit(1).scalar_subquery()
+    return cast(func.convert_from(latest, "UTF8"), JSONB)
+
+
+def _is_vacant() -> ColumnElement[bool]:
+    nobody_acts = cast("$.parties[*] ? (!exists(@.present) && !exists(@.deputy))", JSONPATH)
+    found = func.jsonb_path_exists(_standing(), nobody_acts)
+    return and_(incident.c.outcome != "does_not_apply", not_(_is_divided()), found)
+
+
+def _is_divided() -> ColumnElement[bool]:
+    return func.coalesce(_standing()["divided"].as_boolean(), false())
 
 
 async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] | None:

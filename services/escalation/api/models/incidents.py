@@ -1,6 +1,7 @@
 """An incident: one line of a list, and all that belongs to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ from services.escalation.api.models.decisions import DecisionItem, decision_item
 from services.escalation.domain.incidents.finding import FindingKind
 from services.escalation.domain.incidents.incident import TimerKind
 from services.escalation.domain.incidents.lifecycle import State
+from services.escalation.domain.incidents.obligations import Obligation, What
 from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
@@ -30,6 +32,24 @@ class Ward(Answer):
     valid_from: date
     name: str
     kind: UnitKind
+
+
+class ObligationItem(Answer):
+    """What an open incident waits for (việc phải làm): who has to do what by when."""
+
+    who: str
+    """A holder's id, `desk` or `leadership`."""
+    posts: list[str]
+    """The posts that it is about; empty where it is about none."""
+    what: What
+    """acknowledge: say that the notice was seen. resolve: act, and propose closure. review: verify and classify.
+    fill_vacancy: record who holds the post. assign_unit: say whose the incident of a divided unit is. decide_closure:
+    close it or not. close: close it, or it closes by itself."""
+    since: AwareDatetime
+    due_at: AwareDatetime
+    """When it passes, the next level is told; after the last level, all are asked again."""
+    level: int
+    """Whose time it is: 0 the post-holders', then the levels of the chain."""
 
 
 class Incident(Answer):
@@ -66,8 +86,11 @@ class Incident(Answer):
     merged_into: str | None
     """Id of the incident that has its reports now."""
 
+    waits_for: list[ObligationItem]
+    """Who has to act, the soonest due first. Never empty while it is open; empty once it has ended."""
 
-_OF_THE_ROW = tuple(name for name in Incident.model_fields if name not in ("id", "ward"))
+
+_OF_THE_ROW = tuple(name for name in Incident.model_fields if name not in ("id", "ward", "waits_for"))
 
 
 class IncidentPage(Page[Incident]):
@@ -210,9 +233,16 @@ class IncidentDetails(Incident):
     timeline: list[Annotated[dict[str, Any], Stored(TimelineItem)]]
 
 
-def incident_page(rows: Sequence[Row[Any]], following: str | None) -> IncidentPage:
+def incident_page(
+    rows: Sequence[Row[Any]], obliged: Mapping[str, Sequence[Obligation]], following: str | None
+) -> IncidentPage:
     """All of them are checked in one call, which for a page of 500 is much cheaper than one by one."""
-    return IncidentPage.model_validate({"items": [_columns(row) for row in rows], "next": following})
+    items = [_columns(row) | {"waits_for": _obligations(obliged.get(row.incident_id, ()))} for row in rows]
+    return IncidentPage.model_validate({"items": items, "next": following})
+
+
+def _obligations(found: Sequence[Obligation]) -> list[dict[str, Any]]:
+    return [asdict(one) | {"posts": list(one.posts)} for one in found]
 
 
 def _columns(row: Row[Any]) -> dict[str, Any]:
@@ -221,7 +251,12 @@ def _columns(row: Row[Any]) -> dict[str, Any]:
 
 
 def incident_details(
-    whole: dict[str, Any], timeline: Sequence[dict[str, Any]], *, shows_senders: bool, shows_texts: bool
+    whole: dict[str, Any],
+    timeline: Sequence[dict[str, Any]],
+    obliged: Sequence[Obligation],
+    *,
+    shows_senders: bool,
+    shows_texts: bool,
 ) -> IncidentDetails:
     """`shows_senders`: with the credential of who reported, and of the officer who found more; for the desk alone.
     `shows_texts`: with free text and point, for those who must act."""
@@ -230,6 +265,7 @@ def incident_details(
     this = whole["incident"].incident_id
     return IncidentDetails(
         **_columns(whole["incident"]),
+        waits_for=[ObligationItem(**one) for one in _obligations(obliged)],
         reports=[_report(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["reports"]],
         decision=standing,
         decisions=decisions,

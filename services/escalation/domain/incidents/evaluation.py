@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from services.escalation.domain.directory.model import DESK, key_of, known_at
-from services.escalation.domain.incidents import lifecycle, obligations
+from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import MadeDecision
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import assess
@@ -32,7 +32,8 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
         _record_decision(engine, case, decision, inputs, cause)
     if not case.is_open:
         return
-    if again and (_is_graver(decision, before) or any((n.recipient, "still_open") in case.notified for n in again)):
+    asked_twice = any((n.recipient, "still_open") in case.notified for n in again)
+    if asked_twice or (again and _is_graver(engine, case, decision, before)):
         again = _begin_another_round(engine, case, decision)
     engine.withdraw(case, {n.recipient for n in again})
     _notify(engine, case, decision, before, cause)
@@ -128,7 +129,7 @@ def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) 
     before, policy = case.decision, engine.policy_of(case)
     if before is None or not notification.holders_are_told(decision):
         return []
-    if _is_graver(decision, before):
+    if _is_graver(engine, case, decision, before):
         return _notified_before(case, decision)
     in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
     if case.state == "closure_proposed" and not in_vain:
@@ -137,12 +138,11 @@ def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) 
     return [n for n in _notified_before(case, decision) if n.recipient not in done]
 
 
-def _is_graver(decision: Decision, before: Decision | None) -> bool:
-    return (
-        before is not None
-        and notification.holders_are_told(decision)
-        and lifecycle.lowers(before.severity, decision.severity)
-    )
+def _is_graver(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None) -> bool:
+    """Return whether the severity is higher than what people were told, or had to assume."""
+    if before is None or decision.severity is None or not notification.holders_are_told(decision):
+        return False
+    return decision.severity > (before.severity or engine.policy_of(case).deadlines.unknown_counts_as)
 
 
 def _notified_before(case: Case, decision: Decision) -> list[Notice]:

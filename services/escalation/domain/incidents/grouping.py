@@ -1,9 +1,10 @@
 """Grouping reports (tin báo) into incidents, and finding patterns in several incidents. Pure.
 
-The use case `route_reports` loads the incidents that a batch can touch. Then it assigns each report and attaches each
-report here, and saves the changes.
+The use case `route_reports` loads the incidents that a batch can touch. Then it assigns and attaches the reports here,
+and saves the changes.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from services.escalation.domain.incidents import correlation, patterns
@@ -21,7 +22,7 @@ from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived
 def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
     """Find the incident that the report belongs to: an open one, or a new one.
 
-    The report must have a unit and a time of occurrence. Records no event: call `attach`.
+    The report must have a unit and a time of occurrence. Records no event: call `attach_all`.
     """
     occurrence, facts = occurrence_of(event), facts_of(event)
     adopted = in_force(engine.rulebooks, occurrence.at)
@@ -39,8 +40,26 @@ def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
     return AssignedReport(event, facts, incident, "merged" if found else "new", incident.summary.count, matters)
 
 
-def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
-    """Record an assigned report. If it `matters`, its incident must be a Case and is evaluated."""
+def attach_all(engine: IncidentEngine, assigned: Sequence[AssignedReport]) -> None:
+    """Record assigned reports, and then evaluate each incident once for all of them together.
+
+    So nobody is told twice because two reports came at once, and a storm costs one evaluation a batch. If a report
+    `matters`, its incident must be a Case.
+    """
+    last: dict[str, AssignedReport] = {}
+    for each in assigned:
+        _attach(engine, each)
+        incident_id = each.incident.incident_id
+        if each.matters or incident_id not in last:
+            last[incident_id] = each
+    for each in last.values():
+        if each.matters:
+            evaluate(engine, as_case(each.incident), each.event.id)
+        if isinstance(each.incident, Incident):
+            _suggest(engine, each.incident, each.event.id)
+
+
+def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
     incident, cause = assigned.incident, assigned.event.id
     if assigned.outcome == "new":
         engine.announce(as_case(incident), cause)
@@ -56,10 +75,6 @@ def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
         ),
         cause=cause,
     )
-    if assigned.matters:
-        evaluate(engine, as_case(incident), cause)
-    if isinstance(incident, Incident):
-        _suggest(engine, incident, cause)
 
 
 def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:

@@ -15,6 +15,13 @@ MOST_SOURCES = 50
 """How many distinct senders are kept. A rulebook that asks for more before it suggests anything never does."""
 
 
+MOST_SAID = 50
+"""How many different things are kept. Where reports say more than that, each further one is evaluated.
+
+The summary is written with each report, so it must stay small however many differ.
+"""
+
+
 class Said(BaseModel):
     """One thing that reports say, and up to two senders of one kind who said it."""
 
@@ -77,6 +84,8 @@ class ReportSummary(BaseModel):
                     return self.said
                 more = said.model_copy(update={"by": (*said.by, subject)})
                 return tuple(more if s is said else s for s in self.said)
+        if len(self.said) >= MOST_SAID:
+            return self.said
         new = Said(
             category=report.category,
             kind=report.source.kind,

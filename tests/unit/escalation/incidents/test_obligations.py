@@ -1,6 +1,7 @@
 """An open incident waits for somebody who can act, and who is told when their time is over; never for nobody."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -18,8 +19,8 @@ def verified(harm: Harm | None = None) -> Night:
 
 
 def longest_silence(night: Night) -> timedelta:
-    at = sorted({n.issued_at for n in night.notices} | {night.engine.now})
-    return max(later - earlier for earlier, later in zip(at, at[1:], strict=False))
+    times = sorted({n.issued_at for n in night.notices} | {night.engine.now})
+    return max(later - earlier for earlier, later in pairwise(times))
 
 
 def told(night: Night, office: str, since: int = 0) -> list[str]:
