@@ -40,7 +40,7 @@ from shared.messaging import (
     Outbox,
     Relay,
     dead_letter_health_failure,
-    refuse_fewer_partitions,
+    settle_partitions,
 )
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
@@ -114,7 +114,8 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
-            await refuse_fewer_partitions(escalation.database, tables.outbox, settings.partitions)
+            outbox = tables.outbox
+            await settle_partitions(escalation.database, outbox.epochs, settings.partitions, outbox.streams)
             await adopt_rulebooks(escalation, packaged_rulebooks())
             await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)

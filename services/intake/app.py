@@ -28,7 +28,7 @@ from shared.messaging import (
     Outbox,
     Relay,
     dead_letter_health_failure,
-    refuse_fewer_partitions,
+    settle_partitions,
 )
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
@@ -94,7 +94,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
-            await refuse_fewer_partitions(intake.database, store.outbox, settings.partitions)
+            outbox = store.outbox
+            await settle_partitions(intake.database, outbox.epochs, settings.partitions, outbox.streams)
             nonlocal from_nothing
             from_nothing = not await intake.units()
             for part in (commits, broker, relay, consumer, retries):

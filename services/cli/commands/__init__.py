@@ -5,7 +5,18 @@ A command imports the services when it is called: importing them takes longer th
 
 import typer
 
-from services.cli.commands import backups, dead_letters, decisions, imports, ledger, reports, rulebooks, system, tokens
+from services.cli.commands import (
+    backups,
+    dead_letters,
+    decisions,
+    imports,
+    ledger,
+    partitions,
+    reports,
+    rulebooks,
+    system,
+    tokens,
+)
 
 app = typer.Typer(
     help="Trực Ban: incident reports, who answers for them, and the proof.",
@@ -17,6 +28,7 @@ app.command(name="serve")(system.serve)
 app.command(name="migrate")(system.migrate)
 app.command(name="backup")(backups.backup)
 app.command(name="restore")(backups.restore)
+app.command(name="partitions")(partitions.partitions)
 app.command(name="report")(reports.report)
 app.add_typer(tokens.app, name="token")
 app.add_typer(imports.app, name="import")
