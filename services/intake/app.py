@@ -34,6 +34,8 @@ from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 NAME = "intake"
+POOL_SIZE = 10
+"""Connections for the work; the relay holds one a partition beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ def connect_intake(settings: Settings, clock: Clock) -> Intake:
     """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Intake(
-        database=connect(settings.database_url),
+        database=connect(settings.database_url, POOL_SIZE + settings.partitions),
         clock=clock,
         partitions=settings.partitions,
         content_key=secret(settings.keys_dir, "content"),
