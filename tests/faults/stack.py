@@ -109,6 +109,8 @@ class House:
         """Real times at which the clocks of escalation were set, and how far ahead of the real time."""
         self.deaths: list[str] = []
         """Processes that ended without having been struck."""
+        self.started: list[float] = []
+        """When all processes were started, in seconds since 1970."""
         self.stopped = asyncio.Lock()
         """Held by who ends all processes and starts them again."""
         self._random = random
@@ -168,6 +170,7 @@ class House:
     # --- processes ---
 
     def start(self) -> None:
+        self.started.append(datetime.now(UTC).timestamp())
         self._keepers = {m.name: asyncio.create_task(self._keep(m)) for m in self.members}
 
     async def end(self, service: str | None = None) -> datetime:

@@ -1,4 +1,4 @@
-"""`trucban partitions`: nothing is lost, wards keep their order, and a killed command ends right when it is run again."""
+"""`trucban partitions`: nothing is lost, wards keep their order, and a killed command ends right the next time."""
 
 import asyncio
 import json
