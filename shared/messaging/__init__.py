@@ -16,6 +16,7 @@ from shared.messaging.draining import is_drained, wait_drained
 from shared.messaging.epochs import (
     PartitionsError,
     begin_epoch,
+    check_partitions,
     current_epoch,
     epoch_table,
     partitions_in,
@@ -63,6 +64,7 @@ __all__ = [
     "add",
     "base_of",
     "begin_epoch",
+    "check_partitions",
     "connect",
     "current_epoch",
     "dead_letter_health_failure",

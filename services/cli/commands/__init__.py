@@ -9,6 +9,7 @@ from services.cli.commands import (
     backups,
     dead_letters,
     decisions,
+    doctor,
     imports,
     ledger,
     partitions,
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command(name="up")(system.up)
 app.command(name="serve")(system.serve)
 app.command(name="migrate")(system.migrate)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="backup")(backups.backup)
 app.command(name="restore")(backups.restore)
 app.command(name="partitions")(partitions.partitions)

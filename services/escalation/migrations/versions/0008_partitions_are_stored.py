@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0006"
 
 STATEMENTS = (
     """
@@ -25,4 +25,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("0006 is not undone: restore the database from before it")
+    raise NotImplementedError("0008 is not undone: restore the database from before it")
