@@ -20,11 +20,13 @@ from shared.messaging import (
     DeadLetter,
     Outgoing,
     add,
+    base_of,
     dead_letter_table,
     dead_letters_in,
     mark_dead_letter,
     outbox_tables,
     producer_of,
+    route,
     take_dead_letter,
 )
 from shared.settings import Settings
@@ -99,11 +101,14 @@ async def discard_letters(settings: Settings, names: Sequence[str], reason: str,
         wanted = await _chosen(database, names)
         now = Clock(settings.clock).now()
         async with database.begin() as connection:
-            return [letter for letter in wanted if await _discard(connection, letter, reason, author, now)]
+            count = settings.partitions
+            return [letter for letter in wanted if await _discard(connection, letter, reason, author, now, count)]
 
 
-async def _discard(connection: AsyncConnection, letter: Letter, reason: str, author: str, now: datetime) -> bool:
-    """False if it is gone already. The event goes the way of the one that it is about."""
+async def _discard(
+    connection: AsyncConnection, letter: Letter, reason: str, author: str, now: datetime, partitions: int
+) -> bool:
+    """False if it is gone already. The event goes the way of the one that it is about would go now."""
     if await take_dead_letter(connection, TABLES[letter.service], letter.row.id) is None:
         return False
     data = DeadLetterDiscardedData(
@@ -119,8 +124,10 @@ async def _discard(connection: AsyncConnection, letter: Letter, reason: str, aut
     event = DeadLetterDiscarded(
         id=uuid7(now), source=f"/trucban/{letter.service}", subject=letter.row.digest, time=now, data=data
     )
-    outbox = outbox_tables(MetaData(schema=producer_of(letter.row.stream)))
-    await add(connection, outbox, [Outgoing(event.id, letter.row.stream, encode(event))])
+    producer, ward = producer_of(letter.row.stream), data.unit.code if data.unit else ""
+    stream = route(base_of(letter.row.stream), ward, partitions)
+    outgoing = [Outgoing(event.id, stream, encode(event))]
+    await add(connection, outbox_tables(MetaData(schema=producer)), outgoing, partitions=partitions)
     return True
 
 

@@ -5,16 +5,19 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
+from sqlalchemy import MetaData
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.cli.embedded import InUseError, embedded_servers
 from services.cli.errors import CommandError
+from shared import messaging
 from shared.database import PATIENT, SERVICES, connect, migrate
 from shared.messaging import NOT_MIGRATED, sqlstate_of
 from shared.settings import Settings
 
 ADDRESSES = "addresses.json"
+PRODUCERS = {messaging.producer_of(base) for base in messaging.GROUPS}
 
 
 @asynccontextmanager
@@ -59,10 +62,21 @@ def _read_addresses(file: Path) -> dict[str, str]:
 
 
 async def migrate_all(settings: Settings) -> None:
-    """Bring the schema of each service to its newest version."""
+    """Bring the schema of each service to its newest version, and store the number of partitions where none is.
+
+    Raises PartitionsError where another is stored.
+    """
     assert settings.database_url is not None
     for service in SERVICES:
         await migrate(settings.database_url, service)
+    engine = connect(settings.database_url, pool_size=1, limits=PATIENT)
+    try:
+        for service in SERVICES:
+            counters = messaging.outbox_tables(MetaData(schema=service)).streams if service in PRODUCERS else None
+            epochs = messaging.epoch_table(MetaData(schema=service))
+            await messaging.settle_partitions(engine, epochs, settings.partitions, counters)
+    finally:
+        await engine.dispose()
 
 
 def has_database(settings: Settings) -> bool:

@@ -40,13 +40,15 @@ from shared.messaging import (
     Outbox,
     Relay,
     dead_letter_health_failure,
-    refuse_fewer_partitions,
+    settle_partitions,
 )
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 log = structlog.get_logger()
 NAME = "escalation"
+POOL_SIZE = 10
+"""Connections for the work; the relay holds one a partition beside them."""
 POLL_SECONDS = 0.2
 GATHER_SECONDS = 0.05
 """How long the relay waits to fill a batch. Its events only inform the ledger and the receipts, so that larger batches
@@ -71,7 +73,7 @@ def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits =
     """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Escalation(
-        database=connect(settings.database_url, limits=limits),
+        database=connect(settings.database_url, POOL_SIZE + settings.partitions, limits=limits),
         clock=clock,
         partitions=settings.partitions,
         channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
@@ -114,7 +116,8 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
-            await refuse_fewer_partitions(escalation.database, tables.outbox, settings.partitions)
+            outbox = tables.outbox
+            await settle_partitions(escalation.database, outbox.epochs, settings.partitions, outbox.streams)
             await adopt_rulebooks(escalation, packaged_rulebooks())
             await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)

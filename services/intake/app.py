@@ -28,12 +28,14 @@ from shared.messaging import (
     Outbox,
     Relay,
     dead_letter_health_failure,
-    refuse_fewer_partitions,
+    settle_partitions,
 )
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
 NAME = "intake"
+POOL_SIZE = 10
+"""Connections for the work; the relay holds one a partition beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ def connect_intake(settings: Settings, clock: Clock) -> Intake:
     """What the use cases need, against `settings.database_url`. Dispose of its `database` in the end."""
     assert settings.database_url is not None
     return Intake(
-        database=connect(settings.database_url),
+        database=connect(settings.database_url, POOL_SIZE + settings.partitions),
         clock=clock,
         partitions=settings.partitions,
         content_key=secret(settings.keys_dir, "content"),
@@ -94,7 +96,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(intake.database.dispose)
             stack.push_async_callback(redis.aclose)
-            await refuse_fewer_partitions(intake.database, store.outbox, settings.partitions)
+            outbox = store.outbox
+            await settle_partitions(intake.database, outbox.epochs, settings.partitions, outbox.streams)
             nonlocal from_nothing
             from_nothing = not await intake.units()
             for part in (commits, broker, relay, consumer, retries):

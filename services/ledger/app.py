@@ -8,7 +8,7 @@ from functools import partial
 from services.ledger.api import router
 from services.ledger.application import Ledger
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.store.tables import dead_letter, metadata
+from services.ledger.store.tables import dead_letter, epochs, metadata
 from shared import messaging
 from shared.clock import Clock
 from shared.database import connect
@@ -17,7 +17,15 @@ from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
 from shared.http.web import Service, service_app
 from shared.keys import signing_key
-from shared.messaging import ESCALATION, INTAKE, Consumer, DeadLetterRetries, dead_letter_health_failure, streams
+from shared.messaging import (
+    ESCALATION,
+    INTAKE,
+    Consumer,
+    DeadLetterRetries,
+    dead_letter_health_failure,
+    settle_partitions,
+    streams,
+)
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -73,6 +81,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(ledger.database.dispose)
             stack.push_async_callback(redis.aclose)
+            await settle_partitions(ledger.database, epochs, settings.partitions)
             await ledger.open()
             for part in (commits, broker, consumer, retries):
                 await stack.enter_async_context(part.running())

@@ -70,7 +70,15 @@ from shared.events.incidents import (
     SuggestionRaised,
     SuggestionRaisedData,
 )
-from shared.events.operation import DataRestored, DataRestoredData, DeadLetterDiscarded, DeadLetterDiscardedData
+from shared.events.operation import (
+    DataRestored,
+    DataRestoredData,
+    DeadLetterDiscarded,
+    DeadLetterDiscardedData,
+    PartitionsChanged,
+    PartitionsChangedData,
+    StreamNumbers,
+)
 from shared.events.reports import ReportReceived, ReportReceivedData
 from shared.events.union import Event, encode, parse, schemas
 
@@ -118,6 +126,8 @@ __all__ = [
     "IncidentVerifiedData",
     "NoticeIssued",
     "NoticeIssuedData",
+    "PartitionsChanged",
+    "PartitionsChangedData",
     "ReportCorrelated",
     "ReportCorrelatedData",
     "ReportReceived",
@@ -132,6 +142,7 @@ __all__ = [
     "Source",
     "StepRaised",
     "StepRaisedData",
+    "StreamNumbers",
     "SuggestionRaised",
     "SuggestionRaisedData",
     "TenureRecorded",

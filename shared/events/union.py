@@ -40,7 +40,7 @@ from shared.events.incidents import (
     StepRaised,
     SuggestionRaised,
 )
-from shared.events.operation import DataRestored, DeadLetterDiscarded
+from shared.events.operation import DataRestored, DeadLetterDiscarded, PartitionsChanged
 from shared.events.reports import ReportReceived
 
 Event = Annotated[
@@ -72,6 +72,7 @@ Event = Annotated[
     | IncidentReopened
     | SuggestionRaised
     | DataRestored
+    | PartitionsChanged
     | DeadLetterDiscarded,
     Field(discriminator="type"),
 ]

@@ -13,11 +13,20 @@ from shared.messaging.dead_letters import (
     take_dead_letter,
 )
 from shared.messaging.draining import is_drained, wait_drained
+from shared.messaging.epochs import (
+    PartitionsError,
+    begin_epoch,
+    check_partitions,
+    current_epoch,
+    epoch_table,
+    partitions_in,
+    settle_partitions,
+)
 from shared.messaging.errors import NOT_MIGRATED, describe_error, is_transient, passes_by_itself, sqlstate_of
 from shared.messaging.group_progress import CatchUp, GroupProgress, progress
 from shared.messaging.left import Left
 from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
-from shared.messaging.partitions import refuse_fewer_partitions
+from shared.messaging.partitions import StreamNumbers, move_rows, stream_numbers
 from shared.messaging.redis.client import BrokerError, Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
@@ -25,6 +34,7 @@ from shared.messaging.topology import (
     ESCALATION,
     GROUPS,
     INTAKE,
+    base_of,
     dead_stream,
     partition_of,
     producer_of,
@@ -48,27 +58,37 @@ __all__ = [
     "Left",
     "Outbox",
     "Outgoing",
+    "PartitionsError",
     "Relay",
+    "StreamNumbers",
     "add",
+    "base_of",
+    "begin_epoch",
+    "check_partitions",
     "connect",
+    "current_epoch",
     "dead_letter_health_failure",
     "dead_letter_table",
     "dead_letters_in",
     "dead_stream",
     "describe_error",
+    "epoch_table",
     "is_drained",
     "is_transient",
     "lock_streams",
     "mark_dead_letter",
+    "move_rows",
     "outbox_tables",
     "partition_of",
+    "partitions_in",
     "passes_by_itself",
     "producer_of",
     "progress",
-    "refuse_fewer_partitions",
     "route",
+    "settle_partitions",
     "sqlstate_of",
     "stream_name",
+    "stream_numbers",
     "streams",
     "take_dead_letter",
     "wait_drained",

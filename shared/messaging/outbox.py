@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.database import copy_records
+from shared.messaging.epochs import check_partitions, epoch_table, stored_partitions
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Outbox:
     """The events still owed to some group."""
     streams: Table
     """The highest number ever given, by stream."""
+    epochs: Table
+    """How many partitions there are."""
 
 
 class Outgoing(NamedTuple):
@@ -37,7 +40,7 @@ class Outgoing(NamedTuple):
 
 
 def outbox_tables(metadata: MetaData) -> Outbox:
-    """The two tables, in the metadata's schema."""
+    """The tables, in the metadata's schema."""
     rows = Table(
         "outbox",
         metadata,
@@ -52,20 +55,27 @@ def outbox_tables(metadata: MetaData) -> Outbox:
         metadata,
         Column("stream", Text, primary_key=True),
         Column("assigned", BigInteger, nullable=False, comment="never given twice, so that an id means one event"),
+        Column("closed", BigInteger, nullable=False, server_default="0", comment="up to here, no longer published"),
     )
-    return Outbox(rows, streams)
+    return Outbox(rows, streams, epoch_table(metadata))
 
 
-async def add(connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing]) -> None:
+async def add(
+    connection: AsyncConnection, outbox: Outbox, events: Sequence[Outgoing], *, partitions: int | None = None
+) -> None:
     """Add events in the caller's transaction. Their order becomes their order in the stream.
 
     Take every other lock before, and commit soon: until then nobody else adds to these streams. A transaction that
-    calls this more than once calls `lock_streams` first. Wake the relay after the commit. Raises IntegrityError for an
-    event id that waits already.
+    calls this more than once calls `lock_streams` first. Wake the relay after the commit.
+
+    `partitions`: by which the streams were chosen; None: by the number that this transaction has read. Raises
+    PartitionsError if another is stored, and IntegrityError for an event id that waits already.
     """
     if not events:
         return
-    numbers = await _reserve(connection, outbox.streams, Counter(event.stream for event in events))
+    numbers, stored = await _reserve(connection, outbox, Counter(event.stream for event in events))
+    if partitions is not None:
+        check_partitions(partitions, stored)
     records: list[tuple[object, ...]] = []
     for event_id, stream, body in events:
         numbers[stream] += 1
@@ -79,8 +89,14 @@ async def lock_streams(connection: AsyncConnection, outbox: Outbox) -> None:
     await connection.execute(select(streams.c.stream).order_by(streams.c.stream).with_for_update())
 
 
-async def _reserve(connection: AsyncConnection, streams: Table, counts: Counter[str]) -> dict[str, int]:
-    """Take as many numbers of each stream, and return the last that was given before. Locks the streams in order."""
+async def _reserve(
+    connection: AsyncConnection, outbox: Outbox, counts: Counter[str]
+) -> tuple[dict[str, int], int | None]:
+    """Take as many numbers of each stream. Returns the last that was given before, and the stored number of partitions.
+
+    Locks the streams in order.
+    """
+    streams = outbox.streams
     given = func.unnest(literal(list(counts), ARRAY(Text)), literal(list(counts.values()), ARRAY(BigInteger)))
     wanted = given.table_valued("stream", "count").render_derived()
     reserve = insert(streams).from_select(
@@ -88,8 +104,9 @@ async def _reserve(connection: AsyncConnection, streams: Table, counts: Counter[
     )
     reserve = reserve.on_conflict_do_update(
         index_elements=[streams.c.stream], set_={"assigned": streams.c.assigned + reserve.excluded.assigned}
-    ).returning(streams.c.stream, streams.c.assigned)
-    return {row.stream: row.assigned - counts[row.stream] for row in await connection.execute(reserve)}
+    ).returning(streams.c.stream, streams.c.assigned, stored_partitions(outbox.epochs).label("partitions"))
+    found = (await connection.execute(reserve)).all()
+    return {row.stream: row.assigned - counts[row.stream] for row in found}, found[0].partitions
 
 
 def with_seq(body: bytes, number: int) -> bytes:

@@ -48,6 +48,8 @@ class Publisher:
         """To be called first, and again whenever the stream was not as expected."""
         await self._stream.create_groups()
         await self._stay_awake()
+        if closed := await self._closed():
+            await self._stream.trim(closed)  # a Redis that was set back may hold what has moved to other streams
         state = await self._stream.state()
         assigned, first = await self._numbers()
         seen = max([state.last_number, *(group.handled or 0 for group in state.groups.values())])
@@ -66,6 +68,12 @@ class Publisher:
         first = select(func.min(rows.c.number)).where(rows.c.stream == name).scalar_subquery()
         (row,) = await self._connection.execute(select(func.coalesce(assigned, 0), first))
         return row[0], row[1]
+
+    async def _closed(self) -> int:
+        """Up to here nothing is published any more: it was handled, or it has moved to another partition."""
+        streams = self._outbox.streams
+        closed = select(streams.c.closed).where(streams.c.stream == self._stream.name)
+        return await self._connection.scalar(closed) or 0
 
     async def _is_ours(self, state: StreamState) -> bool:
         """Whether the stream's last entry is the event that has its number in the outbox, if one has."""

@@ -78,6 +78,8 @@ class Relay:
         self._take_over_after = take_over_after
         self._stop = asyncio.Event()
         self._woken = {name: asyncio.Event() for name in streams}
+        self._look = asyncio.Event()
+        """Set when some stream may have new rows."""
         self._beat = dict.fromkeys(streams, monotonic())
         self._overdue = dict.fromkeys(streams, 0.0)
         """For how many seconds an event has been waiting for a relay of another process, by stream."""
@@ -87,17 +89,19 @@ class Relay:
         self._stop.clear()
         self._beat = dict.fromkeys(self._beat, monotonic())
         tasks = [asyncio.create_task(self._lead(stream), name=f"relay {stream.name}") for stream in self._streams]
+        tasks.append(asyncio.create_task(self._watch(), name="relay's look at the counters"))
         try:
             yield
         finally:
             self._stop.set()
-            self.wake()
+            self._look.set()
+            for woken in self._woken.values():
+                woken.set()
             await asyncio.gather(*tasks)
 
     def wake(self) -> None:
         """There are new rows, committed."""
-        for event in self._woken.values():
-            event.set()
+        (next(iter(self._woken.values())) if len(self._woken) == 1 else self._look).set()
 
     def health_failure(self) -> str | None:
         """Why events are not being published, or None. A relay that waits is healthy while another publishes."""
@@ -108,6 +112,28 @@ class Relay:
             if seconds > self._take_over_after:
                 return f"events for {stream} have waited {seconds:.0f} s for the relay of another process: see its log"
         return None
+
+    async def _watch(self) -> None:
+        """Wake who publishes a stream when it has new rows, also those of other processes: one look for all streams."""
+        counters = self._outbox.streams
+        look = select(counters.c.stream, counters.c.assigned)
+        assigned: dict[str, int] = {}
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    while not self._stop.is_set():
+                        self._look.clear()
+                        for row in await connection.execute(look):
+                            if row.assigned != assigned.get(row.stream) and row.stream in self._woken:
+                                self._woken[row.stream].set()
+                            assigned[row.stream] = row.assigned
+                        backoff.reset()
+                        await pause(self._look, self._poll)
+            except Exception as error:
+                log.warning("relay looks less often", error=describe_error(error), attempt=backoff.attempt)
+                await backoff.wait()
 
     async def _lead(self, stream: Stream) -> None:
         backoff = Backoff(self._stop)
@@ -156,4 +182,4 @@ class Relay:
             backoff.reset()
             if len(rows) < self._batch:
                 await pause(self._stop, self._gather)
-                await pause(woken, self._poll)
+                await pause(woken, max(0.0, prune_at - monotonic()))  # `_watch` ends it early

@@ -15,9 +15,14 @@ def stream_name(base: str, partition: int) -> str:
     return f"{base}.{{{partition}}}"
 
 
+def base_of(stream: str) -> str:
+    """The name without its partition."""
+    return stream.partition(".{")[0]
+
+
 def producer_of(stream: str) -> str:
     """The service that appends to the stream, which is also the schema of its outbox."""
-    return stream.partition(".{")[0].rpartition(".")[2]
+    return base_of(stream).rpartition(".")[2]
 
 
 def partition_in(stream: str) -> int:
@@ -30,7 +35,7 @@ def dead_stream(stream: str) -> str:
 
 
 def partition_of(key: str, count: int) -> int:
-    """The same key goes to the same partition for ever; so `count` is fixed once data exists."""
+    """The same key goes to the same partition while `count` is the same. `trucban partitions` alone changes it."""
     return crc32(key.encode()) % count
 
 

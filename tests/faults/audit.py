@@ -28,7 +28,7 @@ from tests.faults.load import Load
 from tests.faults.readiness import Watcher
 from tests.faults.receiver import other_bodies, shown_twice
 from tests.faults.stack import House
-from tests.faults.truth import LIMIT_SECONDS, Job, down, lies, refusing
+from tests.faults.truth import LIMIT_SECONDS, Job, Wait, down, lies, refusing
 from tests.integration.stored.looking import deliveries_waiting, stored_in
 from tests.integration.stored.records import Entry
 
@@ -78,7 +78,7 @@ async def findings(house: House, load: Load, watcher: Watcher, at: datetime) -> 
         *_unlike_computed_again(found, books),
         *_mistakes(house),
         *await _unverified(house),
-        *_untruthful(done, load, watcher),
+        *_untruthful(done, load, watcher, house.started),
     ]
 
 
@@ -181,8 +181,10 @@ def _untold_by_webhook(kept: Kept, house: House) -> list[Broken]:
     ]
 
 
-def _untruthful(done: Sequence[Job], load: Load, watcher: Watcher) -> list[Broken]:
-    found = [(job, period) for job in done for period in lies(job, down(job.waits), watcher.said)]
+def _untruthful(done: Sequence[Job], load: Load, watcher: Watcher, started: Sequence[float]) -> list[Broken]:
+    """`started`: when all processes came back from a stop. Only from then on somebody can be waited for."""
+    fresh = [Wait(at, at) for at in started]
+    found = [(job, period) for job in done for period in lies(job, down([*job.waits, *fresh]), watcher.said)]
     attempts = load.asking.attempts
     for process in sorted({attempt.process for attempt in attempts}):
         job = Job(f"requests to {process} served", (process,), ())

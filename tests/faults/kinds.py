@@ -68,6 +68,7 @@ KINDS: dict[str, Kind] = {
         Kind("clock-forward", on_processes.clock_forward),
         Kind("clock-back", on_processes.clock_back),
         Kind("restart", on_processes.restart_all),
+        Kind("partitions", on_processes.change_partitions),
         Kind("silence", silence, 40, least=5),
     )
 }

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -14,6 +15,8 @@ from tests.faults.stack import READY_SECONDS, House, Member
 Do = Callable[[House, Random, float], Awaitable[None]]
 END_SECONDS = 30.0
 """How long a process may take to end after SIGTERM."""
+CHANGE_SECONDS = 180.0
+"""Longer than any other fault keeps an operator from a stopped city."""
 
 
 # --- killed ---
@@ -133,6 +136,22 @@ async def restart_all(house: House, _: Random, __: float) -> None:
             member.signal(signal.SIGKILL)
         with suppress(TimeoutError):
             await house.until_ready(READY_SECONDS / 2, [member])
+
+
+async def change_partitions(house: House, draw: Random, _: float) -> None:
+    """All processes end, an operator changes the number of partitions, and they start again with it.
+
+    He tries again while the database is away, or somebody else uses it.
+    """
+    async with house.stopped:
+        count = draw.choice([n for n in (1, 2, 4) if n != house.shape.partitions])
+        await house.end()
+        async with asyncio.timeout(CHANGE_SECONDS):
+            while not await house.runs_command("partitions", str(count)):  # noqa: ASYNC110 - the event is elsewhere
+                await asyncio.sleep(0.5)
+        house.shape = replace(house.shape, partitions=count)
+        house.settings = house.settings.model_copy(update={"partitions": count})
+        house.start()
 
 
 # --- with other clocks ---

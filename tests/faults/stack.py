@@ -109,6 +109,10 @@ class House:
         """Real times at which the clocks of escalation were set, and how far ahead of the real time."""
         self.deaths: list[str] = []
         """Processes that ended without having been struck."""
+        self.started: list[float] = []
+        """When all processes were started, in seconds since 1970."""
+        self.stopped = asyncio.Lock()
+        """Held by who ends all processes and starts them again."""
         self._random = random
         counts = zip(SERVICES, (shape.intakes, shape.escalations, shape.ledgers), strict=True)
         self.members = [self._member(service, n + 1) for service, count in counts for n in range(count)]
@@ -166,6 +170,7 @@ class House:
     # --- processes ---
 
     def start(self) -> None:
+        self.started.append(datetime.now(UTC).timestamp())
         self._keepers = {m.name: asyncio.create_task(self._keep(m)) for m in self.members}
 
     async def end(self, service: str | None = None) -> datetime:
@@ -194,11 +199,23 @@ class House:
                 member.process.kill()
                 member.process.wait()
 
-    def _spawn(self, member: Member) -> subprocess.Popen[bytes]:
-        environment = os.environ | {
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
             "REDIS_URL": self.servers.redis_url,
             "DATABASE_URL": self.servers.database_url,
             "TRUCBAN_DATA": str(self.settings.data),
+        }
+
+    async def runs_command(self, *arguments: str) -> bool:
+        """Whether this command of `trucban` does its work."""
+        with self._log("commands").open("ab") as log:
+            command = await asyncio.create_subprocess_exec(
+                TRUCBAN, *arguments, env=self._environment(), stdout=log, stderr=log
+            )
+        return await command.wait() == 0
+
+    def _spawn(self, member: Member) -> subprocess.Popen[bytes]:
+        environment = self._environment() | {
             "TRUCBAN_CLAIM_IDLE_SECONDS": "2",
             "TRUCBAN_CONSUMER": member.consumer,
             "TRUCBAN_PARTITIONS": str(self.shape.partitions),

@@ -13,9 +13,9 @@ from services.cli.commands import app
 ROOT = Path(__file__).parents[2]
 
 
-async def trucban(database_url: str, *arguments: str | Path) -> Result:
-    """In a thread, since a command runs an event loop of its own."""
-    environment = {"DATABASE_URL": database_url, "COLUMNS": "200"}
+async def trucban(database_url: str, *arguments: str | Path, **more: str) -> Result:
+    """In a thread, since a command runs an event loop of its own. `more`: of its environment."""
+    environment = {"DATABASE_URL": database_url, "COLUMNS": "200"} | more
     return await asyncio.to_thread(CliRunner().invoke, app, [str(a) for a in arguments], env=environment)
 
 

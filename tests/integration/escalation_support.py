@@ -241,7 +241,8 @@ class WholeCity(City):
 
     async def settle(self, seconds: float = 20.0) -> None:
         """Until nothing is under way: every event is handled, every delivery that is due is sent."""
-        streams = {**messaging.streams(INTAKE, 1), **messaging.streams(ESCALATION, 1)}
+        count = self.settings.partitions
+        streams = {**messaging.streams(INTAKE, count), **messaging.streams(ESCALATION, count)}
         engine = self.escalation.database
         outboxes = [(engine, intake.outbox), (engine, tables.outbox)]
         assert self.settings.redis_url is not None
@@ -267,10 +268,10 @@ class WholeCity(City):
 
 @asynccontextmanager
 async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any) -> AsyncGenerator[WholeCity]:
-    """Every service on a database and a Redis database of its own. `more`: settings."""
+    """Every service on a database and a Redis database of its own, or on those of `more`, which are settings."""
     clock = Clock(start)
-    database_url = await template.clone()
-    redis_url = await new_redis(template.servers)
+    database_url = more.get("database_url") or await template.clone()
+    redis_url = more.get("redis_url") or await new_redis(template.servers)
     folder = Path(tempfile.mkdtemp(prefix="city-"))
     given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None} | more
     settings = Settings().model_copy(update=given)

@@ -208,6 +208,7 @@ async def test_an_incident_tells_its_reports_decisions_parties_notices_deliverie
     assert [(d["kind"], d["state"]) for d in found["deadlines"]] == [
         *[("remind", "pending")] * 2,
         *[("acknowledge", "pending")] * 2,
+        ("review", "cancelled"),  # the officer's report verified it
         ("lapse", "pending"),
     ]
 

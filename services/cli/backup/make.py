@@ -10,12 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.cli.backup.manifest import FILE, Manifest, Progress, StoredFile, StoredTable, describe_file
 from services.cli.errors import CommandError
+from services.cli.stopped import NEVER_IDLE_TOO_LONG
 from services.ledger.application import newest_head
 from shared.database import PATIENT, SERVICES, connect
 
 VERSION_TABLE = "alembic_version"
-NEVER_IDLE_TOO_LONG = "SET LOCAL idle_in_transaction_session_timeout = 0"
-"""While the files of a large table are hashed, its transaction is idle."""
 
 
 async def make_backup(database_url: str, keys: Path, folder: Path, progress: Progress) -> Manifest:

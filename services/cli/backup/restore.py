@@ -8,18 +8,19 @@ import asyncpg
 from sqlalchemy import BigInteger, Column, MetaData, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.cli.backup.make import NEVER_IDLE_TOO_LONG
 from services.cli.backup.manifest import Manifest, Progress, StoredTable
 from services.cli.errors import CommandError
+from services.cli.partitions import EPOCHS, numbers_of_all, stored_in_all
+from services.cli.stopped import empty_broker, stopped_city
 from services.escalation.app import connect_escalation
-from services.escalation.application.record_restore import record_restore
+from services.escalation.application.record_operation import record_restore
 from services.ledger.app import load_signer
 from services.ledger.application import newest_head
 from services.ledger.domain.checkpoint import Checkpoint, NoteError, Signer, open_checkpoint
-from shared import messaging
 from shared.clock import Clock
 from shared.database import PATIENT, SERVICES, connect, upgrade
 from shared.events import DataRestoredData
+from shared.messaging import begin_epoch
 from shared.settings import Settings
 
 
@@ -52,9 +53,7 @@ async def restore_backup(
     assert settings.database_url is not None and settings.redis_url is not None
     engine = connect(settings.database_url, pool_size=1, limits=PATIENT)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text(NEVER_IDLE_TOO_LONG))
-            await _refuse_company(connection)
+        async with stopped_city(engine) as connection:
             if await _has_schemas(connection) and not replace:
                 raise CommandError(
                     "the database holds an installation: name an empty one, or say --replace to delete what it holds"
@@ -71,23 +70,12 @@ async def restore_backup(
                     f"restore a newer backup, or say --lose-entries to go on without the last {lost}"
                 )
             _put_keys(folder, manifest, settings.keys_dir)
-            await _empty_broker(settings.redis_url)
             await _fill(connection, folder, manifest, progress)
             await _record(connection, settings, manifest, longest)
+            await empty_broker(settings.redis_url)
     finally:
         await engine.dispose()
     return Restored(sum(table.rows for table in manifest.tables), manifest.ledger_size, lost)
-
-
-async def _refuse_company(connection: AsyncConnection) -> None:
-    others = await connection.scalar(
-        text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-    )
-    if others:
-        raise CommandError(f"{others} other sessions use the database: stop the services first")
 
 
 async def _has_schemas(connection: AsyncConnection) -> bool:
@@ -146,15 +134,6 @@ def _put_keys(folder: Path, manifest: Manifest, keys: Path) -> None:
         draft.rename(target)
 
 
-async def _empty_broker(redis_url: str) -> None:
-    """What the broker holds is of the installation that is replaced. The outboxes publish anew what is still owed."""
-    redis = messaging.connect(redis_url)
-    try:
-        await redis.forget_all()
-    finally:
-        await redis.aclose()
-
-
 async def _fill(connection: AsyncConnection, folder: Path, manifest: Manifest, progress: Progress) -> None:
     for service in SERVICES:
         await connection.execute(text(f"DROP SCHEMA IF EXISTS {service} CASCADE"))
@@ -200,14 +179,20 @@ async def _continue_numbers(connection: AsyncConnection, table: StoredTable) -> 
 async def _record(
     connection: AsyncConnection, settings: Settings, manifest: Manifest, longest: Checkpoint | None
 ) -> None:
-    """Record the restore as an event, in the same transaction."""
-    escalation = connect_escalation(settings, Clock(settings.clock))
+    """Record the restore as an event, in the same transaction. Numbers of lost events are given again: a new epoch."""
+    partitions = await stored_in_all(connection, settings.partitions)
+    numbers = await numbers_of_all(connection)
+    epoch = await begin_epoch(connection, list(EPOCHS.values()), partitions)
+    restored = settings.model_copy(update={"partitions": partitions})
+    escalation = connect_escalation(restored, Clock(settings.clock))
     try:
         data = DataRestoredData(
             backup_made_at=manifest.made_at,
             ledger_size=manifest.ledger_size,
             known_size=longest.size if longest else None,
             known_root=longest.root.hex() if longest else None,
+            epoch=epoch,
+            streams=tuple(numbers),
         )
         await record_restore(escalation, connection, data)
     finally:

@@ -12,6 +12,7 @@ from services.cli.commands import (
     doctor,
     imports,
     ledger,
+    partitions,
     reports,
     rulebooks,
     system,
@@ -29,6 +30,7 @@ app.command(name="migrate")(system.migrate)
 app.command(name="doctor")(doctor.doctor)
 app.command(name="backup")(backups.backup)
 app.command(name="restore")(backups.restore)
+app.command(name="partitions")(partitions.partitions)
 app.command(name="report")(reports.report)
 app.add_typer(tokens.app, name="token")
 app.add_typer(imports.app, name="import")

@@ -15,8 +15,16 @@ from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.monitoring.watchman import Watchman
 from shared import messaging
 from shared.clock import CLOCK_SLACK, Clock
-from shared.database import SERVICES, DatabaseError, schema_version
-from shared.messaging import dead_letter_health_failure, dead_letter_table, describe_error, outbox_tables
+from shared.database import SERVICES, schema_version
+from shared.messaging import (
+    PartitionsError,
+    check_partitions,
+    dead_letter_health_failure,
+    dead_letter_table,
+    describe_error,
+    outbox_tables,
+    partitions_in,
+)
 from shared.probe import commit_nothing
 from shared.settings import Settings
 
@@ -113,13 +121,14 @@ async def _writing(database: AsyncEngine) -> list[Finding]:
 
 
 async def _partitions(database: AsyncEngine, settings: Settings) -> list[Finding]:
-    for service in PRODUCERS:
-        try:
-            await messaging.refuse_fewer_partitions(
-                database, outbox_tables(MetaData(schema=service)), settings.partitions
-            )
-        except DatabaseError as error:
-            return [Finding("partitions", "TRUCBAN_PARTITIONS", str(settings.partitions), str(error))]
+    count = settings.partitions
+    async with database.connect() as connection:
+        for service in PRODUCERS:
+            outbox = outbox_tables(MetaData(schema=service))
+            try:
+                check_partitions(count, await partitions_in(connection, outbox.epochs, count, outbox.streams))
+            except PartitionsError as error:
+                return [Finding("partitions", "TRUCBAN_PARTITIONS", str(count), str(error))]
     return []
 
 

@@ -51,7 +51,7 @@ class Escalation:
             for e, body in zip(events, bodies, strict=True)
         ]
         await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
-        await add(connection, tables.outbox, rows)
+        await add(connection, tables.outbox, rows, partitions=self.partitions)
 
     async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
         """Return an engine on what is recorded now of these units and their successors."""

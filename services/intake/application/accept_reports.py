@@ -112,7 +112,8 @@ class ReportAcceptance:
                 if d.reporter is not None and d.reporter_salt is not None
             ]
             await store.add_reporters(connection, sealed)
-            await add(connection, store.outbox, [self._outgoing(d) for d in new])
+            outgoing = [self._outgoing(d) for d in new]
+            await add(connection, store.outbox, outgoing, partitions=self.intake.partitions)
         self.intake.wake()
         return stored
 

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from shared.messaging import dead_letter_table
+from shared.messaging import dead_letter_table, epoch_table
 
 metadata = MetaData(schema="ledger")
 Key = Text(collation="C")
@@ -71,3 +71,4 @@ checkpoint = Table(
 )
 
 dead_letter = dead_letter_table(metadata)
+epochs = epoch_table(metadata)
