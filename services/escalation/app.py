@@ -22,7 +22,7 @@ from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
 from services.escalation.sending.channels import Sender, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
-from shared import messaging
+from shared import messaging, pseudonym
 from shared.clock import Clock
 from shared.database import SERVICE, TimeLimits, connect
 from shared.events import Event, ReportReceived, parse
@@ -42,6 +42,7 @@ from shared.messaging import (
     dead_letter_health_failure,
     refuse_fewer_partitions,
 )
+from shared.operator import operator
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -75,6 +76,7 @@ def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits =
         clock=clock,
         partitions=settings.partitions,
         channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
+        pseudonym_key=secret(settings.keys_dir, pseudonym.KEY),
     )
 
 
@@ -115,7 +117,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             stack.push_async_callback(escalation.database.dispose)
             stack.push_async_callback(redis.aclose)
             await refuse_fewer_partitions(escalation.database, tables.outbox, settings.partitions)
-            await adopt_rulebooks(escalation, packaged_rulebooks())
+            await adopt_rulebooks(escalation.by(operator()), packaged_rulebooks())
             await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)

@@ -12,8 +12,10 @@ from shared.events.common import (
     Firecracker,
     Frozen,
     Harm,
+    Means,
     Source,
     UnitRef,
+    Who,
     type_name,
 )
 from shared.events.directory import (
@@ -116,6 +118,7 @@ __all__ = [
     "IncidentSplitData",
     "IncidentVerified",
     "IncidentVerifiedData",
+    "Means",
     "NoticeIssued",
     "NoticeIssuedData",
     "ReportCorrelated",
@@ -139,6 +142,7 @@ __all__ = [
     "UnitRecorded",
     "UnitRecordedData",
     "UnitRef",
+    "Who",
     "encode",
     "parse",
     "schemas",

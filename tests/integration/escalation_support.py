@@ -112,7 +112,7 @@ async def _furnish(url: str) -> None:
 
 @asynccontextmanager
 async def _escalation(database_url: str, clock: Clock) -> AsyncGenerator[Escalation]:
-    escalation = Escalation(connect(database_url), clock, 1, CHANNELS)
+    escalation = Escalation(connect(database_url), clock, 1, CHANNELS, bytes(32))
     yield escalation
     await escalation.database.dispose()
 

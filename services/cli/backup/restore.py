@@ -20,6 +20,7 @@ from shared import messaging
 from shared.clock import Clock
 from shared.database import PATIENT, SERVICES, connect, upgrade
 from shared.events import DataRestoredData
+from shared.operator import operator
 from shared.settings import Settings
 
 
@@ -209,6 +210,6 @@ async def _record(
             known_size=longest.size if longest else None,
             known_root=longest.root.hex() if longest else None,
         )
-        await record_restore(escalation, connection, data)
+        await record_restore(escalation.by(operator()), connection, data)
     finally:
         await escalation.database.dispose()
