@@ -22,13 +22,14 @@ from services.cli.process import running
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.incidents.timers import SYSTEM
 from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
 from services.escalation.store import directory, tables, timers
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
-from shared.events import Event, ReportReceived, UnitRecorded, parse
+from shared.events import Event, FindingData, ReportReceived, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
@@ -207,6 +208,20 @@ async def decisions_that_differ_when_computed_again(city: City) -> list[str]:
         if record_bytes(decide(inputs, adopted)) != row.record:
             differing.append(row.decision_id)
     return differing
+
+
+async def events_without_their_cause(city: City) -> list[str]:
+    """Types of events of incidents that name no cause though no person did it, or a cause that was not there before."""
+    reports = {row.event_id for row in await city.rows("SELECT event_id FROM escalation.report")}
+    before, wrong = set[str](), list[str]()
+    for row in await city.rows("SELECT body FROM escalation.timeline ORDER BY position"):
+        event = parse(row.body)
+        data, cause = event.data, event.data.cause
+        by_a_person = isinstance(data, FindingData) and data.author != SYSTEM
+        if data.incident is not None and (cause not in before | reports if cause else not by_a_person):
+            wrong.append(event.type)
+        before.add(event.id)
+    return wrong
 
 
 @dataclass

@@ -221,7 +221,9 @@ async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> 
 
 async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
     latest = await connection.execute(
-        select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
+        select(
+            decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record, decision.c.event_id
+        )
         .where(any_of(decision.c.incident_id, list(incidents)))
         .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
@@ -229,6 +231,7 @@ async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incid
     for row in latest:
         found = incidents[row.incident_id]
         found.decision_id, found.decision_number = row.decision_id, row.number
+        found.decision_event = row.event_id
         found.decision = Decision.model_validate_json(row.record)
 
 

@@ -178,6 +178,7 @@ def _finding_rows(findings: Sequence[tuple[Case, Finding]]) -> list[dict[str, An
 def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
     return {
         "decision_id": made.decision_id,
+        "event_id": made.event_id,
         "incident_id": made.case.incident_id,
         "number": made.number,
         "previous_id": made.previous,
@@ -191,6 +192,7 @@ def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
 def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
     return {
         "notice_id": issued.notice_id,
+        "event_id": issued.event_id,
         "incident_id": issued.incident.incident_id,
         "decision_id": issued.decision_id,
         "recipient": issued.notice.recipient,

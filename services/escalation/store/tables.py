@@ -204,8 +204,10 @@ decision = Table(
     Column("inputs", JSONB, nullable=False),
     Column("exercise", Boolean, nullable=False),
     _instant("made_at"),
+    Column("event_id", Text),
     UniqueConstraint("incident_id", "number"),
 )
+"""`event_id`: the event that recorded it."""
 
 notice = Table(
     "notice",
@@ -225,6 +227,7 @@ notice = Table(
     Column("acknowledged_by", Text),
     Column("round", Integer, nullable=False, server_default="1"),
     _instant("withdrawn_at", nullable=True),
+    Column("event_id", Text),
     Index("notice_by_incident", "incident_id"),
     Index(
         "notice_once",
@@ -234,7 +237,8 @@ notice = Table(
     ),
 )
 """`withdrawn_at`: its recipient no longer answers for the incident, or was asked anew. A person is notified for the
-same purpose once a round. The desk may be notified for the same purpose again, about another post."""
+same purpose once a round. The desk may be notified for the same purpose again, about another post. `event_id`: the
+event that recorded it."""
 
 delivery = Table(
     "delivery",

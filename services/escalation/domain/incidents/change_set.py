@@ -16,9 +16,10 @@ from shared.events import Event, ReportReceived
 
 @dataclass(frozen=True)
 class IssuedNotice:
-    """A notice that this transaction issues."""
+    """A notice that this transaction issues. `event_id`: the event that records it."""
 
     notice_id: str
+    event_id: str
     incident: Incident
     notice: Notice
     decision_id: str | None
@@ -33,7 +34,7 @@ class IssuedNotice:
 
 @dataclass(frozen=True)
 class MadeDecision:
-    """A decision that this transaction makes. `previous`: id of the decision before it."""
+    """A decision that this transaction makes. `previous`: the decision before it. `event_id`: what records it."""
 
     decision_id: str
     case: Case
@@ -41,6 +42,7 @@ class MadeDecision:
     previous: str | None
     decision: Decision
     inputs: Inputs
+    event_id: str
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,6 @@ class IncidentEngine:
 
     # --- incidents ---
 
-    def open(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
-        """Open a new incident by a person's command, and record that."""
-        case = self.new_case(occurrence, unit, category)
-        self.announce(case, None)
-        return case
-
     def new_case(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
         """Make a new case and add it to the open incidents. Records nothing: call `announce`."""
         known = self.directory.units.get(key_of(unit))
@@ -96,7 +90,7 @@ class IncidentEngine:
         return case
 
     def announce(self, case: Case, cause: str | None) -> None:
-        """Record that a new case was opened. `cause`: id of the event of the report that opened it, if one did."""
+        """Record that a new case was opened. `cause`: id of the event of the report or the split that opened it."""
         family, exercise = case.anchor.family, case.anchor.exercise
         self.emit(
             case,

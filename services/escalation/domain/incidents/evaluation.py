@@ -82,25 +82,26 @@ def begin_round(engine: IncidentEngine, incident: Incident) -> None:
 
 
 def _record_decision(engine: IncidentEngine, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
-    made = MadeDecision(engine.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
-    engine.changes.decisions.append(made)
-    engine.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
-    case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
-    case.rulebook_version, case.decided_at = inputs.rulebook_version, engine.now
-    engine.emit(
+    decision_id, number, previous = engine.new_id(), case.decision_number + 1, case.decision_id
+    event_id = engine.emit(
         case,
         lambda head, data: DecisionMade(
             **head,
             data=DecisionMadeData(
                 **data,
-                decision_id=made.decision_id,
-                previous=made.previous,
+                decision_id=decision_id,
+                previous=previous,
                 record=decision.model_dump(mode="json", exclude_none=True),
             ),
         ),
         cause=cause,
         officials=decision.named,
     )
+    engine.changes.decisions.append(MadeDecision(decision_id, case, number, previous, decision, inputs, event_id))
+    engine.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
+    case.decision, case.decision_id, case.decision_number = decision, decision_id, number
+    case.decision_event = event_id
+    case.rulebook_version, case.decided_at = inputs.rulebook_version, engine.now
 
 
 def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:

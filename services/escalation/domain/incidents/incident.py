@@ -94,6 +94,8 @@ class Incident(IncidentRow):
     decision: Decision | None = None
     """None for a new incident until its first decision."""
     decision_id: str | None = None
+    decision_event: str | None = None
+    """Id of the event that recorded the standing decision. It is the cause of whatever follows as time passes."""
     decision_number: int = 0
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
     """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only."""

@@ -116,7 +116,9 @@ class Night:
         due = sorted((r for r in self.rows if r.due_at <= now), key=lambda r: r.due_at)
         self.rows = [r for r in self.rows if r.due_at > now]
         self.case.pending = {r.kind for r in self.rows}
-        told = {n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at) for n in self.notices}
+        told = {
+            n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at, n.event_id) for n in self.notices
+        }
         fire(self.engine, self.case, [FiredTimer(r.kind, r.due_at, r.notice_id, r.level) for r in due], told)
         self._saved()
 
@@ -144,6 +146,7 @@ class Night:
                 round=n.round,
                 due_at=n.due_at,
                 acknowledged_at=n.issued_at if n.notice_id in self.acknowledged else None,
+                event_id=n.event_id,
             )
             for n in self.notices
         ]
