@@ -23,7 +23,8 @@ from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.timers import SYSTEM
-from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
+from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.store import directory, tables, timers
 from services.intake import store as intake
 from shared import messaging

@@ -18,7 +18,8 @@ from services.escalation.domain.incidents.incident import Case, Incident, Incide
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
-from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
+from services.escalation.domain.rules.accountability import ReportFacts, time_of_occurrence
+from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import any_of

@@ -19,7 +19,7 @@ from services.escalation.domain.incidents.change_set import (
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow
 from services.escalation.domain.notices.delivery_state import CANCELLED, WAITING
-from services.escalation.domain.rules.accountability import record_bytes
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.store.deliveries import queued
 from services.escalation.store.incident_row import CHANGING, summary_text, to_row
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report

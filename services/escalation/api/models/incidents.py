@@ -14,7 +14,7 @@ from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
-from services.escalation.domain.rules.accountability import Limb, Outcome, Party
+from services.escalation.domain.rules.record import Limb, Outcome, Party
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
 from shared.http.fields import Answer, Category, Page, Severity, Stored

@@ -10,7 +10,8 @@ from typing import Literal
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.rules.accountability import Decision, Inputs, ReportFacts
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts
+from services.escalation.domain.rules.record import Decision
 from shared.events import Event, ReportReceived
 
 

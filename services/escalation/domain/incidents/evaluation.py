@@ -11,7 +11,8 @@ from services.escalation.domain.incidents.incident import Case, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.rules.accountability import Decision, Inputs, decide
+from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.record import Decision
 from shared.events import DecisionMade, DecisionMadeData
 
 
@@ -45,12 +46,13 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
     successor = None if key_of(found.acting) == key_of(case.unit) else found.acting
     tenures = engine.tenures(case.unit, successor)
     return Inputs(
+        format=2,
         incident=case.incident_id,
         unit=case.unit,
         time_of_occurrence=case.anchor.at,
         evaluated_at=known_at(tenures, engine.now),
         reports=tuple(case.reports),
-        tenures=tenures,
+        tenures=tuple(t.model_copy(update={"reason": None}) for t in tenures),
         rulebook_version=adopted.rulebook.version if adopted else None,
         exercise=case.anchor.exercise,
         designated=assessment.designated,

@@ -13,7 +13,8 @@ from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.lifecycle import FINAL, State
 from services.escalation.domain.incidents.report_summary import ReportSummary
-from services.escalation.domain.rules.accountability import Decision, ReportFacts
+from services.escalation.domain.rules.accountability import ReportFacts
+from services.escalation.domain.rules.record import Decision
 from shared.events import UnitRef
 
 TimerKind = Literal["remind", "acknowledge", "review", "lapse", "idle", "directory"]
