@@ -24,3 +24,8 @@ def pseudonym(key: bytes, subject: str) -> str:
 def is_pseudonym(subject: str) -> bool:
     """Return whether it has the form of one."""
     return _FORM.fullmatch(subject) is not None
+
+
+def known_pseudonym(key: bytes, subject: str) -> str:
+    """Return the pseudonym of a subject, or the same where it is one: for what was stored before there were any."""
+    return subject if is_pseudonym(subject) else pseudonym(key, subject)

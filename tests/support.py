@@ -208,6 +208,7 @@ def engine(
         channels=CHANNELS,
         now=now,
         new_id=new_id,
+        pseudonym=str,
     )
 
 

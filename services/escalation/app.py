@@ -25,7 +25,7 @@ from services.escalation.store import tables
 from shared import messaging, pseudonym
 from shared.clock import Clock
 from shared.database import SERVICE, TimeLimits, connect
-from shared.events import Event, ReportReceived, parse
+from shared.events import AnyReport, Event, parse
 from shared.halving import Slices
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
@@ -171,10 +171,10 @@ async def _fire_due_timers(escalation: Escalation) -> bool:
 
 
 async def _route_reports_of(
-    routing: Slices[ReportReceived, Left[ReportReceived] | None], events: Sequence[Event]
+    routing: Slices[AnyReport, Left[AnyReport] | None], events: Sequence[Event]
 ) -> Left[Event] | None:
     """Route the reports among the events of the intake's streams. Others are not for us."""
-    done = await routing.do([e for e in events if isinstance(e, ReportReceived)])
+    done = await routing.do([e for e in events if isinstance(e, AnyReport)])
     left = [each for each in done if each is not None]
     return Left([event for each in left for event in each.events], left[0].why) if left else None
 

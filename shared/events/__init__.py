@@ -73,7 +73,13 @@ from shared.events.incidents import (
     SuggestionRaisedData,
 )
 from shared.events.operation import DataRestored, DataRestoredData, DeadLetterDiscarded, DeadLetterDiscardedData
-from shared.events.reports import ReportReceived, ReportReceivedData
+from shared.events.reports import (
+    AnyReport,
+    ReportReceived,
+    ReportReceivedData,
+    ReportReceivedV2,
+    ReportReceivedV2Data,
+)
 from shared.events.union import Event, encode, parse, schemas
 
 __all__ = [
@@ -82,6 +88,7 @@ __all__ = [
     "AcknowledgementLapsedData",
     "AcknowledgementRecorded",
     "AcknowledgementRecordedData",
+    "AnyReport",
     "ChainExhausted",
     "ChainExhaustedData",
     "ClosureProposed",
@@ -125,6 +132,8 @@ __all__ = [
     "ReportCorrelatedData",
     "ReportReceived",
     "ReportReceivedData",
+    "ReportReceivedV2",
+    "ReportReceivedV2Data",
     "ResponseRecorded",
     "RosterRecorded",
     "RosterRecordedData",

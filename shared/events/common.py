@@ -65,6 +65,7 @@ class Source(Frozen):
 
     kind: Literal["officer", "device", "desk", "admin"]
     subject: str
+    """Of the credential; a pseudonym from report.received.v2 on."""
 
 
 Means = Literal["api", "cli", "page", "link"]

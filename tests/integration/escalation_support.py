@@ -30,7 +30,7 @@ from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
-from shared.events import Event, FindingData, ReportReceived, UnitRecorded, parse
+from shared.events import AnyReport, Event, FindingData, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
@@ -189,7 +189,7 @@ async def city_in(database_url: str, start: datetime = NIGHT) -> AsyncGenerator[
         yield City(escalation, clock, database_url)
 
 
-async def route_all(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
+async def route_all(escalation: Escalation, events: Sequence[AnyReport]) -> None:
     """As a consumer does: what is left because its ward is locked comes again."""
     while left := await route_reports(escalation, events):
         events = left.events

@@ -3,10 +3,14 @@
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.fire_timers import fire_due_timers
-from shared.events import AcknowledgementRecorded, Who
+from shared.events import AcknowledgementRecorded, Harm, Who
 from shared.http.identity import Principal
+from shared.pseudonym import pseudonym
 from tests.integration.command_support import DESK, HERE, HOUR, OFFICER, reported, revise, verify
-from tests.integration.escalation_support import City
+from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.stored.looking import stored
+from tests.integration.stored.records import Decision
+from tests.support import received
 
 
 async def test_what_follows_from_a_command_names_its_author_and_what_falls_due_names_nobody(city: City) -> None:
@@ -47,6 +51,23 @@ async def test_a_rulebook_is_adopted_by_the_operator(city: City) -> None:
     who = Who(subject="ky-su", role="operator", means="cli")
     await adopt_rulebooks(city.escalation.by(who), packaged_rulebooks())
     assert [e.data.who for e in await city.events() if e.type.startswith("vn.trucban.rulebook")][-1] == who
+
+
+async def test_a_sender_who_was_stored_by_name_is_no_second_one_by_pseudonym(city: City) -> None:
+    """As after the upgrade, in an incident that was open then."""
+    incident = await reported(city, received("FIRE", subject="cam-bien-1"))
+    name = pseudonym(city.escalation.pseudonym_key, "cam-bien-1")
+    await city.run("UPDATE escalation.report SET facts = jsonb_set(facts, '{source,subject}', '\"cam-bien-1\"')")
+    await city.run("UPDATE escalation.incident SET digest = replace(digest, :name, 'cam-bien-1')", name=name)
+    await reported(city, received("FIRE", subject=name, harm=Harm(deaths=1)))
+    decision = (await stored(city, Decision, incident_id=incident))[-1]
+    assert (decision.said["standing"], decision.said["reports"]["count"]) == ("provisional", 2)
+    assert {report["source"]["subject"] for report in decision.inputs["reports"]} == {name}
+    summary = await city.one("SELECT digest FROM escalation.incident")
+    assert "cam-bien-1" not in summary
+    await reported(city, received("FIRE", subject="cam-bien-2", harm=Harm(deaths=1)))
+    assert (await stored(city, Decision, incident_id=incident))[-1].said["standing"] == "confirmed"
+    assert not await decisions_that_differ_when_computed_again(city)
 
 
 async def test_two_officers_have_two_pseudonyms_and_another_installation_gives_others() -> None:

@@ -15,6 +15,7 @@ LANDED = {
     "escalation/0007_event_of_notice_and_decision": "d5452468648b6f0895834e2d608cee35f13a01cb4f628f1d871154ba52db1b76",
     "intake/0001_intake": "e33157ed5265e1c4e7ae9f53f8c10d5c45c61ab6fe672f330dc113294f5da606",
     "intake/0002_numbers_when_written": "d02e2d42afaeef3ae8b6ad323c65c5ae46889c7104a1001639a784f4e5d4581a",
+    "intake/0004_own_id": "9384f9f91bddf7d7fc294d736bc223e4dfb6c4cf3e7b7f3316e0a039476996ab",
     "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",
 }
 """SHA-256 of each migration: as of c259847 for those that stood there, as of its first commit for a later one.

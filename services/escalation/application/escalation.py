@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,6 +18,7 @@ from shared.events import Event, Who, encode
 from shared.http.identity import Principal
 from shared.ids import id_generator, uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
+from shared.pseudonym import known_pseudonym
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Escalation:
             channels=self.channels,
             now=now,
             new_id=id_generator(now),
+            pseudonym=partial(known_pseudonym, self.pseudonym_key),
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:

@@ -22,8 +22,19 @@ from services.escalation.domain.notices.delivery_state import CANCELLED, WAITING
 from services.escalation.domain.rules.record import record_bytes
 from services.escalation.store.deliveries import queued
 from services.escalation.store.incident_row import CHANGING, summary_text, to_row
-from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
+from services.escalation.store.tables import (
+    SENDER_REPORT_ID,
+    deadline,
+    decision,
+    delivery,
+    finding,
+    incident,
+    link,
+    notice,
+    report,
+)
 from shared.database import any_of, copy
+from shared.events import ReportReceivedV2Data
 from shared.ids import uuid7
 
 
@@ -152,6 +163,8 @@ async def _move_reports(connection: AsyncConnection, incident_id: str, report_id
 def _report_row(assigned: AssignedReport) -> dict[str, Any]:
     data = assigned.event.data
     texts = {"description": data.description, "neighbourhood": data.neighbourhood, "location": data.location}
+    if isinstance(data, ReportReceivedV2Data):
+        texts[SENDER_REPORT_ID] = data.sender_report_id
     personal = {name: committed.value for name, committed in texts.items() if committed is not None}
     return {
         "report_id": data.report_id,

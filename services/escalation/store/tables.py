@@ -165,7 +165,9 @@ report = Table(
     Column("personal", JSONB),
     Index("report_by_incident", "incident_id", "position"),
 )
-"""`personal` holds free text and the point for those who must act. An erasure sets it to NULL."""
+"""`report_id` is ours; reports of before have their sender's. `personal` holds free text and the point for those who
+must act, and the sender's own id of the report. An erasure sets it to NULL."""
+SENDER_REPORT_ID = "sender_report_id"
 
 finding = Table(
     "finding",

@@ -12,7 +12,7 @@ from services.escalation.domain.incidents.incident import Case, Incident, Incide
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.record import Decision
-from shared.events import Event, ReportReceived
+from shared.events import AnyReport, Event
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MadeDecision:
 class AssignedReport:
     """A report and the incident that it belongs to. `matters`: whether it may change the decision."""
 
-    event: ReportReceived
+    event: AnyReport
     facts: ReportFacts
     incident: IncidentRow
     outcome: Literal["new", "merged"]

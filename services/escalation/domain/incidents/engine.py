@@ -50,6 +50,8 @@ class IncidentEngine:
     channels: OfficeChannels
     now: datetime
     new_id: Callable[[], str]
+    pseudonym: Callable[[str], str]
+    """Gives the pseudonym of a sender. A pseudonym stays as it is."""
     open_incidents: dict[Key, list[IncidentRow]] = field(default_factory=dict[Key, list[IncidentRow]])
     """Open incidents that a report of the batch may belong to, by correlation key."""
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])

@@ -11,7 +11,7 @@ from services.escalation.domain.incidents.incident import Case, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts, decide
 from services.escalation.domain.rules.record import Decision
 from shared.events import DecisionMade, DecisionMadeData
 
@@ -51,7 +51,7 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         unit=case.unit,
         time_of_occurrence=case.anchor.at,
         evaluated_at=known_at(tenures, engine.now),
-        reports=tuple(case.reports),
+        reports=tuple(_by_pseudonym(engine, report) for report in case.reports),
         tenures=tuple(t.model_copy(update={"reason": None}) for t in tenures),
         rulebook_version=adopted.rulebook.version if adopted else None,
         exercise=case.anchor.exercise,
@@ -64,6 +64,15 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         successor=successor,
         divided=found.divided,
     )
+
+
+def _by_pseudonym(engine: IncidentEngine, report: ReportFacts) -> ReportFacts:
+    """Return the report with its sender's pseudonym. Those that were stored before have the name."""
+    subject = engine.pseudonym(report.source.subject)
+    if subject == report.source.subject:
+        return report
+    source = report.source.model_copy(update={"subject": subject})
+    return report.model_copy(update={"source": source})
 
 
 def begin_round(engine: IncidentEngine, incident: Incident) -> None:

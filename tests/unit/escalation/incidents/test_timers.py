@@ -93,7 +93,7 @@ class Night:
         used = self.engine
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
-        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id)
+        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id, used.pseudonym)
 
     def go(self, until: datetime) -> list[str]:
         """Run until then, each due time acted on when it falls due. Who was told what."""
