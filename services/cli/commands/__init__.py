@@ -5,7 +5,18 @@ A command imports the services when it is called: importing them takes longer th
 
 import typer
 
-from services.cli.commands import backups, dead_letters, decisions, imports, ledger, reports, rulebooks, system, tokens
+from services.cli.commands import (
+    backups,
+    dead_letters,
+    decisions,
+    doctor,
+    imports,
+    ledger,
+    reports,
+    rulebooks,
+    system,
+    tokens,
+)
 
 app = typer.Typer(
     help="Trực Ban: incident reports, who answers for them, and the proof.",
@@ -15,6 +26,7 @@ app = typer.Typer(
 app.command(name="up")(system.up)
 app.command(name="serve")(system.serve)
 app.command(name="migrate")(system.migrate)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="backup")(backups.backup)
 app.command(name="restore")(backups.restore)
 app.command(name="report")(reports.report)

@@ -18,7 +18,7 @@ from services.escalation.domain.rules.record import Limb, Outcome, Party
 from services.escalation.store.tables import SENDER_REPORT_ID
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
-from shared.http.fields import Answer, Category, Page, Severity, Stored
+from shared.http.fields import Answer, Category, Page, Severity, Stored, UnitKind
 
 A = TypeVar("A", bound=Answer)
 DeadlineState = Literal["pending", "passed", "cancelled"]
@@ -30,7 +30,7 @@ class Ward(Answer):
     code: str
     valid_from: date
     name: str
-    kind: Literal["phường", "xã"]
+    kind: UnitKind
 
 
 class Incident(Answer):
