@@ -244,7 +244,7 @@ async def _handed(pool: asyncpg.Pool, durable: dict[str, float]) -> dict[str, fl
 
     await until(all_sent)
     rows = await pool.fetch(
-        "SELECT r.report_id, min(d.finished_at) AS at FROM escalation.report r"
+        "SELECT r.personal->>'sender_report_id' AS report_id, min(d.finished_at) AS at FROM escalation.report r"
         " JOIN escalation.notice n USING (incident_id) JOIN escalation.delivery d USING (notice_id)"
         " GROUP BY r.report_id"
     )

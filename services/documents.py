@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules.record import Decision
 from services.escalation.domain.rules.rulebook import Rulebook
 from shared import documents, events
 

@@ -176,6 +176,7 @@ def inputs(
     **more: Any,
 ) -> Inputs:
     """What a decision on these reports depends on; one report of setting off by a sensor if none is given."""
+    more.setdefault("format", 2)
     return Inputs(
         incident="vu-viec-1",
         unit=BA_DINH,
@@ -207,6 +208,7 @@ def engine(
         channels=CHANNELS,
         now=now,
         new_id=new_id,
+        pseudonym=str,
     )
 
 

@@ -14,7 +14,7 @@ from services.cli.infrastructure import existing_database
 from shared.clock import Clock, monotonic
 from shared.commitment import Committed, new_salt
 from shared.database import SERVICES
-from shared.events import DeadLetterDiscarded, DeadLetterDiscardedData, Event, encode, parse
+from shared.events import DeadLetterDiscarded, DeadLetterDiscardedData, Event, Who, encode, parse
 from shared.ids import uuid7
 from shared.messaging import (
     DeadLetter,
@@ -95,18 +95,18 @@ async def _outcome(database: AsyncEngine, names: set[str], until: float) -> list
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def discard_letters(settings: Settings, names: Sequence[str], reason: str, author: str) -> list[Letter]:
+async def discard_letters(settings: Settings, names: Sequence[str], reason: str, who: Who) -> list[Letter]:
     """Delete letters for good. The ledger gets an event of each. Raises CommandError for one that there is not."""
     async with existing_database(settings) as database:
         wanted = await _chosen(database, names)
         now = Clock(settings.clock).now()
         async with database.begin() as connection:
             count = settings.partitions
-            return [letter for letter in wanted if await _discard(connection, letter, reason, author, now, count)]
+            return [letter for letter in wanted if await _discard(connection, letter, reason, who, now, count)]
 
 
 async def _discard(
-    connection: AsyncConnection, letter: Letter, reason: str, author: str, now: datetime, partitions: int
+    connection: AsyncConnection, letter: Letter, reason: str, who: Who, now: datetime, partitions: int
 ) -> bool:
     """False if it is gone already. The event goes the way of the one that it is about would go now."""
     if await take_dead_letter(connection, TABLES[letter.service], letter.row.id) is None:
@@ -118,7 +118,8 @@ async def _discard(
         stream=letter.row.stream,
         event_type=letter.event.type if letter.event else None,
         digest=letter.row.digest,
-        author=author,
+        who=who,
+        author=who.subject,
         reason=Committed(salt=new_salt(), value=reason),
     )
     event = DeadLetterDiscarded(

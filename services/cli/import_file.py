@@ -13,6 +13,7 @@ from services.escalation.domain.directory.readers import MAX_BYTES
 from services.escalation.sending.channels import channel_error
 from shared.clock import Clock
 from shared.database import PATIENT
+from shared.operator import operator
 from shared.settings import Settings
 
 
@@ -32,7 +33,7 @@ async def import_file(
     content = await asyncio.to_thread(read_file, f"{what} file", file, MAX_BYTES + 1)  # enough to know it is too large
     async with shared_infrastructure(settings) as ready:
         await migrate_all(ready)
-        escalation = connect_escalation(ready, Clock(ready.clock), limits=PATIENT)
+        escalation = connect_escalation(ready, Clock(ready.clock), limits=PATIENT).by(operator())
         try:
             if not dry_run:
                 await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())

@@ -22,10 +22,10 @@ from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
 from services.escalation.sending.channels import Sender, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
-from shared import messaging
+from shared import messaging, pseudonym
 from shared.clock import Clock
 from shared.database import SERVICE, TimeLimits, connect
-from shared.events import Event, ReportReceived, parse
+from shared.events import AnyReport, Event, parse
 from shared.halving import Slices
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
@@ -42,6 +42,7 @@ from shared.messaging import (
     dead_letter_health_failure,
     settle_partitions,
 )
+from shared.operator import operator
 from shared.probe import Probe, commit_nothing
 from shared.settings import Settings
 
@@ -77,6 +78,7 @@ def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits =
         clock=clock,
         partitions=settings.partitions,
         channels=OfficeChannels(settings.desk_channel, settings.leadership_channel, settings.log_channel),
+        pseudonym_key=secret(settings.keys_dir, pseudonym.KEY),
     )
 
 
@@ -118,7 +120,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             stack.push_async_callback(redis.aclose)
             outbox = tables.outbox
             await settle_partitions(escalation.database, outbox.epochs, settings.partitions, outbox.streams)
-            await adopt_rulebooks(escalation, packaged_rulebooks())
+            await adopt_rulebooks(escalation.by(operator()), packaged_rulebooks())
             await follow_clock(escalation, always=True)
             stack.push_async_callback(sender.aclose)
             stack.push_async_callback(sending.drain)
@@ -172,10 +174,10 @@ async def _fire_due_timers(escalation: Escalation) -> bool:
 
 
 async def _route_reports_of(
-    routing: Slices[ReportReceived, Left[ReportReceived] | None], events: Sequence[Event]
+    routing: Slices[AnyReport, Left[AnyReport] | None], events: Sequence[Event]
 ) -> Left[Event] | None:
     """Route the reports among the events of the intake's streams. Others are not for us."""
-    done = await routing.do([e for e in events if isinstance(e, ReportReceived)])
+    done = await routing.do([e for e in events if isinstance(e, AnyReport)])
     left = [each for each in done if each is not None]
     return Left([event for each in left for event in each.events], left[0].why) if left else None
 

@@ -10,7 +10,7 @@ from services.intake.api.routes import router
 from services.intake.application.accept_reports import ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.application.record_escalation_events import record_escalation_events
-from shared import messaging
+from shared import messaging, pseudonym
 from shared.clock import Clock
 from shared.database import connect
 from shared.events import parse
@@ -57,6 +57,7 @@ def connect_intake(settings: Settings, clock: Clock) -> Intake:
         partitions=settings.partitions,
         content_key=secret(settings.keys_dir, "content"),
         reporter_key=secret(settings.keys_dir, "reporter"),
+        pseudonym_key=secret(settings.keys_dir, pseudonym.KEY),
     )
 
 

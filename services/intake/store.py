@@ -21,6 +21,7 @@ from sqlalchemy import (
     cast,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -50,6 +51,7 @@ report = Table(
     Column("received_at", DateTime(timezone=True), nullable=False),
     Column("incident", Text),
     Column("routed", Text),
+    Column("own_id", Text, unique=True, comment="by which events name it; null: by report_id, as before"),
 )
 
 reporter = Table(
@@ -124,7 +126,8 @@ def _report_row(draft: Draft) -> dict[str, Any]:
     data = draft.event.data
     assert data.unit is not None
     return {
-        "report_id": data.report_id,
+        "report_id": draft.report_id,
+        "own_id": data.report_id,
         "receipt": draft.receipt,
         "content_mac": draft.content_mac,
         "submitter": draft.submitter,
@@ -178,10 +181,11 @@ async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded])
 
 async def set_routed(connection: AsyncConnection, events: Sequence[ReportCorrelated]) -> None:
     """What became of each report, for its receipt."""
+    of_before = report.c.own_id.is_(None) & (report.c.report_id == bindparam("id"))
     if events:
         await connection.execute(
             update(report)
-            .where(report.c.report_id == bindparam("id"))
+            .where(or_(report.c.own_id == bindparam("id"), of_before))
             .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome")),
             [{"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome} for e in events],
         )

@@ -12,8 +12,10 @@ from shared.events.common import (
     Firecracker,
     Frozen,
     Harm,
+    Means,
     Source,
     UnitRef,
+    Who,
     type_name,
 )
 from shared.events.directory import (
@@ -79,7 +81,13 @@ from shared.events.operation import (
     PartitionsChangedData,
     StreamNumbers,
 )
-from shared.events.reports import ReportReceived, ReportReceivedData
+from shared.events.reports import (
+    AnyReport,
+    ReportReceived,
+    ReportReceivedData,
+    ReportReceivedV2,
+    ReportReceivedV2Data,
+)
 from shared.events.union import Event, encode, parse, schemas
 
 __all__ = [
@@ -88,6 +96,7 @@ __all__ = [
     "AcknowledgementLapsedData",
     "AcknowledgementRecorded",
     "AcknowledgementRecordedData",
+    "AnyReport",
     "ChainExhausted",
     "ChainExhaustedData",
     "ClosureProposed",
@@ -124,6 +133,7 @@ __all__ = [
     "IncidentSplitData",
     "IncidentVerified",
     "IncidentVerifiedData",
+    "Means",
     "NoticeIssued",
     "NoticeIssuedData",
     "PartitionsChanged",
@@ -132,6 +142,8 @@ __all__ = [
     "ReportCorrelatedData",
     "ReportReceived",
     "ReportReceivedData",
+    "ReportReceivedV2",
+    "ReportReceivedV2Data",
     "ResponseRecorded",
     "RosterRecorded",
     "RosterRecordedData",
@@ -150,6 +162,7 @@ __all__ = [
     "UnitRecorded",
     "UnitRecordedData",
     "UnitRef",
+    "Who",
     "encode",
     "parse",
     "schemas",

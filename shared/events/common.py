@@ -65,6 +65,20 @@ class Source(Frozen):
 
     kind: Literal["officer", "device", "desk", "admin"]
     subject: str
+    """Of the credential; a pseudonym from report.received.v2 on."""
+
+
+Means = Literal["api", "cli", "page", "link"]
+"""How a person reached the system: with a token, on the machine itself, on a page, or by a signed link."""
+
+
+class Who(Frozen):
+    """The person who caused an event."""
+
+    subject: str
+    """An official's holder id, an office, or the subject of a credential. An officer has a pseudonym."""
+    role: str
+    means: Means
 
 
 class Data(Frozen):
@@ -75,6 +89,8 @@ class Data(Frozen):
     """The incident's own counter, from 1, without gaps."""
     cause: str | None = None
     """Id of the event that caused this one."""
+    who: Who | None = None
+    """The person whose request led to this event in the same transaction. Without one, nobody's did."""
     unit: UnitRef | None = None
     category: str | None = None
     occurred_at: AwareDatetime | None = None

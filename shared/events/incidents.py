@@ -22,6 +22,7 @@ class IncidentOpened(Envelope):
 
 class ReportCorrelatedData(Data):
     report_id: str
+    """As its report.received names it."""
     outcome: Literal["new", "merged"]
 
 

@@ -12,6 +12,7 @@ from shared.events.common import Data, Envelope, Evidence, Firecracker, Harm, So
 
 class ReportReceivedData(Data):
     report_id: str
+    """`.v1`: the id that the sender gave. `.v2`: ours."""
     received_at: AwareDatetime
     captured_at: AwareDatetime | None = None
     from_source: Source
@@ -32,3 +33,19 @@ class ReportReceivedData(Data):
 class ReportReceived(Envelope):
     type: Literal["vn.trucban.report.received.v1"] = "vn.trucban.report.received.v1"
     data: ReportReceivedData
+
+
+class ReportReceivedV2Data(ReportReceivedData):
+    """`report_id` is ours, and `from_source` has the sender's pseudonym."""
+
+    sender_report_id: Committed | None = None
+    """The id that the sender gave. They may have put anything into it, a telephone number too."""
+
+
+class ReportReceivedV2(Envelope):
+    type: Literal["vn.trucban.report.received.v2"] = "vn.trucban.report.received.v2"
+    data: ReportReceivedV2Data
+
+
+AnyReport = ReportReceived | ReportReceivedV2
+"""A report in each form that intake ever sent."""

@@ -41,10 +41,11 @@ from shared.events.incidents import (
     SuggestionRaised,
 )
 from shared.events.operation import DataRestored, DeadLetterDiscarded, PartitionsChanged
-from shared.events.reports import ReportReceived
+from shared.events.reports import ReportReceived, ReportReceivedV2
 
 Event = Annotated[
     ReportReceived
+    | ReportReceivedV2
     | UnitRecorded
     | TenureRecorded
     | RosterRecorded

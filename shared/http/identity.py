@@ -11,8 +11,10 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from shared.events import Means, Who
 from shared.http.problem import Problem
 from shared.keys import public_key, signing_key
+from shared.pseudonym import pseudonym
 
 Role = Literal["officer", "device", "official", "desk", "leader", "auditor", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -30,6 +32,12 @@ class Principal:
     role: Role
     ward: str | None = None
     post: str | None = None
+    means: Means = "api"
+
+    def who(self, pseudonym_key: bytes) -> Who:
+        """As events name the caller: an officer by pseudonym, for an officer may be the one who reported."""
+        subject = pseudonym(pseudonym_key, self.subject) if self.role == "officer" else self.subject
+        return Who(subject=subject, role=self.role, means=self.means)
 
 
 class TokenIssuer:

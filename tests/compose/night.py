@@ -151,19 +151,21 @@ def check_labels(sent: Sent, incident_of: Mapping[str, str]) -> None:
             raise Failure(f"reports are not grouped as the sample says: {name} {twice} in {sorted(pairs)}")
 
 
-def check_once(entry: Entry, incident_of: Mapping[str, str]) -> list[str]:
-    """Each report in the one incident that its receipt names. Returns the notice ids. Raises Failure."""
+def check_once(entry: Entry, incident_of: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Each report in the one incident that its receipt names. Returns notice ids and our report ids. Raises Failure."""
     routed: list[tuple[str, str]] = []
+    own_ids: list[str] = []
     notices: list[str] = []
     for incident in list(entry.items("/escalation/v1/incidents", "desk")):
         whole = entry.get(f"/escalation/v1/incidents/{incident['id']}", "desk").content
-        routed += [(report["report_id"], incident["id"]) for report in whole["reports"]]
+        routed += [(report["sender_report_id"], incident["id"]) for report in whole["reports"]]
+        own_ids += [report["report_id"] for report in whole["reports"]]
         notices += [notice["notice_id"] for notice in whole["notices"]]
     if sorted(routed) != sorted(incident_of.items()):
         odd = Counter(routed)
         odd.subtract(incident_of.items())
         raise Failure(f"reports are not each in one incident: {[pair for pair, count in odd.items() if count]}")
-    return notices
+    return notices, own_ids
 
 
 def check_ledger(entry: Entry, report_ids: Sequence[str]) -> None:
@@ -204,8 +206,8 @@ def run(entry: Entry, container: str) -> None:
     incident_of = incidents_of(entry, sent)
     seconds = time.monotonic() - began
     check_labels(sent, incident_of)
-    notices = check_once(entry, incident_of)
-    check_ledger(entry, list(sent.receipts))
+    notices, own_ids = check_once(entry, incident_of)
+    check_ledger(entry, own_ids)
     check_notices(container, notices)
     wait_until("all services are ready again", lambda: not_ready(entry))
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(sent.outcomes.items()))

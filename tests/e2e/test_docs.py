@@ -71,7 +71,7 @@ async def system(empty: Up) -> Up:
     async with shared_infrastructure(Settings().model_copy(update={"data": empty.data})) as settings:
         assert settings.database_url is not None
         clock = Clock(datetime.fromisoformat(END_OF_THE_SAMPLE))
-        escalation = Escalation(connect(settings.database_url), clock, settings.partitions, CHANNELS)
+        escalation = Escalation(connect(settings.database_url), clock, settings.partitions, CHANNELS, bytes(32))
         for name, run in (("wards", import_wards), ("directory", import_directory)):
             assert not (await run(escalation, (SAMPLES / f"{name}-2025.csv").read_bytes())).errors
         await escalation.database.dispose()

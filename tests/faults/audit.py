@@ -138,7 +138,8 @@ def _refused(load: Load) -> list[Broken]:
 
 def _lost(kept: Kept, load: Load) -> list[Broken]:
     people = load.people
-    stored = {report.report_id for report in kept.reports}
+    routed = {report.event_id for report in kept.reports}
+    stored = {report.report_id for report in kept.received if report.event_id in routed}
     seen = {notice.notice_id for notice in kept.notices if notice.acknowledged_at is not None}
     said = {finding.reason for finding in kept.findings}
     return [

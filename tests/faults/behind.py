@@ -93,9 +93,8 @@ async def open_transactions(house: House) -> list[str]:
 async def _behind(connection: AsyncConnection, house: House, load: Load, before: Behind | None) -> Behind:
     """Of what was behind before; of everything, if this is the first look."""
     accepted = list(before.reports if before else load.accepted)
-    found = await connection.scalars(
-        select(escalation.report.c.report_id).where(any_of(escalation.report.c.report_id, accepted))
-    )
+    theirs = escalation.report.c.personal[escalation.SENDER_REPORT_ID].astext
+    found = await connection.scalars(select(theirs).where(any_of(theirs, accepted)))
     routed = set(found)
     events = await _events(connection, before)
     recorded = set(

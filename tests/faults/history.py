@@ -18,7 +18,7 @@ SELECT body, unit_code, extract(epoch FROM pg_xact_commit_timestamp(xmin)) AS at
 _ENTRIES = """
 SELECT event_id, extract(epoch FROM pg_xact_commit_timestamp(xmin)) AS at FROM ledger.entry
 """
-_RECEIVED = "SELECT report_id, event_id FROM intake.report"
+_RECEIVED = "SELECT report_id, event_id, coalesce(own_id, report_id) AS own_id FROM intake.report"
 _DUE_TIMES = """
 SELECT notice_id, due_at, extract(epoch FROM pg_xact_commit_timestamp(xmin)) AS at FROM escalation.deadline
 WHERE state = 'passed' AND notice_id IS NOT NULL
@@ -40,11 +40,13 @@ async def jobs(connection: AsyncConnection, house: House, accepted: Mapping[str,
     rows = (await connection.execute(text(_EVENTS))).all()
     events = [_event(row.body, row.unit_code, float(row.at)) for row in rows]
     recorded = {row.event_id: float(row.at) for row in await connection.execute(text(_ENTRIES))}
-    received = {row.report_id: row.event_id for row in await connection.execute(text(_RECEIVED))}
+    reports = (await connection.execute(text(_RECEIVED))).all()
+    received = {row.report_id: row.event_id for row in reports}
+    answered = {row.own_id: accepted[row.report_id] for row in reports if row.report_id in accepted}
     due = [(row.notice_id, row.due_at, float(row.at)) for row in await connection.execute(text(_DUE_TIMES))]
     issued = {e.data["notice_id"]: e.at for e in events if e.type == "notice.issued.v1"}
     return [
-        *_routing(events, accepted),
+        *_routing(events, answered),
         Job("events in the ledger", ("escalation", "ledger"), _waits((e.at, recorded.get(e.id)) for e in events)),
         Job(
             "reports in the ledger",

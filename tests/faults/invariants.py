@@ -39,13 +39,13 @@ def not_from_one(numbers: Iterable[int]) -> bool:
 
 @promise("the receipt of report {} names another incident than escalation, or none", "lost")
 def _receipts(kept: Kept) -> Iterator[str]:
-    known = {r.report_id: (r.incident_id, r.event_id) for r in kept.reports}
-    return (r.report_id for r in kept.received if known.get(r.report_id) != (r.incident, r.event_id))
+    known = {r.event_id: r.incident_id for r in kept.reports}
+    return (r.report_id for r in kept.received if known.get(r.event_id) != r.incident)
 
 
 @promise("escalation knows report {}, which intake never accepted")
 def _unaccepted(kept: Kept) -> set[str]:
-    return {r.report_id for r in kept.reports} - {r.report_id for r in kept.received}
+    return {r.event_id for r in kept.reports} - {r.event_id for r in kept.received}
 
 
 @promise("the reports of incident {} are not numbered from 1 without a gap")

@@ -22,6 +22,7 @@ from tests.integration.directory_changes import end_unit
 from tests.integration.escalation_support import (
     City,
     decisions_that_differ_when_computed_again,
+    events_without_their_cause,
 )
 from tests.support import CHAIR, NIGHT, SECRETARY, at, received
 
@@ -177,6 +178,7 @@ async def in_order(city: City) -> None:
         assert row.state == "handed_off" or not (ended and await still_to_be_sent(city, row.incident_id))
         assert (row.merged_into is not None) == (row.state == "merged")
     assert not await decisions_that_differ_when_computed_again(city)
+    assert not await events_without_their_cause(city)
 
 
 # --- what each command starts from ---

@@ -22,13 +22,15 @@ from services.cli.process import running
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.route_reports import route_reports
-from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
+from services.escalation.domain.incidents.timers import SYSTEM
+from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.store import directory, tables, timers
 from services.intake import store as intake
 from shared import messaging
 from shared.clock import Clock
 from shared.database import SERVICES, connect, migrate
-from shared.events import Event, ReportReceived, UnitRecorded, parse
+from shared.events import AnyReport, Event, FindingData, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
@@ -112,7 +114,7 @@ async def _furnish(url: str) -> None:
 
 @asynccontextmanager
 async def _escalation(database_url: str, clock: Clock) -> AsyncGenerator[Escalation]:
-    escalation = Escalation(connect(database_url), clock, 1, CHANNELS)
+    escalation = Escalation(connect(database_url), clock, 1, CHANNELS, bytes(32))
     yield escalation
     await escalation.database.dispose()
 
@@ -187,7 +189,7 @@ async def city_in(database_url: str, start: datetime = NIGHT) -> AsyncGenerator[
         yield City(escalation, clock, database_url)
 
 
-async def route_all(escalation: Escalation, events: Sequence[ReportReceived]) -> None:
+async def route_all(escalation: Escalation, events: Sequence[AnyReport]) -> None:
     """As a consumer does: what is left because its ward is locked comes again."""
     while left := await route_reports(escalation, events):
         events = left.events
@@ -207,6 +209,20 @@ async def decisions_that_differ_when_computed_again(city: City) -> list[str]:
         if record_bytes(decide(inputs, adopted)) != row.record:
             differing.append(row.decision_id)
     return differing
+
+
+async def events_without_their_cause(city: City) -> list[str]:
+    """Types of events of incidents that name no cause though no person did it, or a cause that was not there before."""
+    reports = {row.event_id for row in await city.rows("SELECT event_id FROM escalation.report")}
+    before, wrong = set[str](), list[str]()
+    for row in await city.rows("SELECT body FROM escalation.timeline ORDER BY position"):
+        event = parse(row.body)
+        data, cause = event.data, event.data.cause
+        by_a_person = isinstance(data, FindingData) and data.author != SYSTEM
+        if data.incident is not None and (cause not in before | reports if cause else not by_a_person):
+            wrong.append(event.type)
+        before.add(event.id)
+    return wrong
 
 
 @dataclass

@@ -151,7 +151,7 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
     event.listen(engine.sync_engine, "do_connect", on_connect)
     event.listen(engine.sync_engine, "before_cursor_execute", on_statement)
     try:
-        yield process, Escalation(engine, clock, 1, CHANNELS)
+        yield process, Escalation(engine, clock, 1, CHANNELS, bytes(32))
     finally:
         await engine.dispose()
 

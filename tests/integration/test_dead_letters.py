@@ -168,6 +168,7 @@ async def test_who_discards_is_in_the_ledger_with_the_reason_and_without_the_eve
         "event_type": event.type,
         "digest": sha256(body).hexdigest(),
         "author": "kỹ sư trực",
+        "who": {"subject": "kỹ sư trực", "role": "operator", "means": "cli"},
     }
     assert entry["commit"].keys() == {"reason"}
 

@@ -11,7 +11,7 @@ from services.intake.domain.draft import Draft, DraftContext, draft_report
 from services.intake.domain.submission import Submission
 from services.ledger.domain.canonical import make_entry
 from shared.commitment import new_salt
-from shared.events import ReportReceived, encode, parse
+from shared.events import ReportReceivedV2, encode, parse
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.taxonomy import categories
@@ -70,7 +70,14 @@ _bodies = st.fixed_dictionaries(
 
 def drafted(sent: dict[str, Any], caller: Principal) -> Draft | None:
     """As intake accepts it, or None where it refuses."""
-    context = DraftContext(NOW, new_id, new_salt, new_receipt=lambda: "TB-0000-0000-0000-0000", content_key=bytes(32))
+    context = DraftContext(
+        NOW,
+        new_id,
+        new_salt,
+        new_receipt=lambda: "TB-0000-0000-0000-0000",
+        content_key=bytes(32),
+        pseudonym_key=bytes(32),
+    )
     try:
         return draft_report(Submission.model_validate(body(**sent)), caller, UNITS, context)
     except (Problem, ValueError):
@@ -85,7 +92,7 @@ async def test_every_accepted_report_gets_its_incident_and_can_be_entered_in_the
     accepted = [found for content, caller in sent if (found := drafted(content, caller))]
     assume(accepted)
     events = [parse(encode(found.event)) for found in accepted]
-    reports = [event for event in events if isinstance(event, ReportReceived)]
+    reports = [event for event in events if isinstance(event, ReportReceivedV2)]
     assert [encode(e) for e in reports] == [encode(found.event) for found in accepted], "as it was, after the wire"
     await shared_city.emptied()
     shared_city.clock.set(NOW + timedelta(seconds=1))

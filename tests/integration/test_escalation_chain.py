@@ -24,7 +24,11 @@ from shared.events import (
 )
 from shared.http.identity import Principal
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty, reachable
-from tests.integration.escalation_support import City, decisions_that_differ_when_computed_again
+from tests.integration.escalation_support import (
+    City,
+    decisions_that_differ_when_computed_again,
+    events_without_their_cause,
+)
 from tests.integration.stored.looking import next_due, only, still_asked, stored
 from tests.integration.stored.records import Decision, Delivery, DueTime, Finding, Incident, Link, Notice
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SECRETARY, at, received
@@ -64,6 +68,7 @@ async def go(city: City, until: datetime) -> list[str]:
         city.clock.set(max(due, city.clock.now()))
         await fire_due_timers(city.escalation)
     city.clock.set(until)
+    assert not await events_without_their_cause(city)
     return (await city.told())[before:]
 
 

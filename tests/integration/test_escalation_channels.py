@@ -61,6 +61,7 @@ def due(channel: str, **changes: Any) -> DueDelivery:
         "issued_at": NIGHT,
         "attempts": 1,
         "listed": listed,
+        "notice_event": new_id(),
     }
     return DueDelivery(**(plain | changes))
 

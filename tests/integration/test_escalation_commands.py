@@ -77,7 +77,9 @@ async def test_what_is_said_is_a_finding_with_its_author_and_an_event(
     assert found.reason
     new: list[Event] = (await city.events())[len(events) :]
     said = [e.data for e in new if getattr(e.data, "finding_id", None) == found.finding_id]
-    assert [(d.author, d.role) for d in said] == [(by.subject, by.role)]  # type: ignore[union-attr]
+    who = by.who(city.escalation.pseudonym_key)
+    assert [(d.author, d.role) for d in said] == [(who.subject, by.role)]  # type: ignore[union-attr]
+    assert [e.data.who for e in new] == [who] * len(new)
     await in_order(city)
 
 

@@ -32,7 +32,7 @@ from shared.events import DeliveryFinished, Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
 from tests.integration.directory_changes import leave
-from tests.integration.escalation_support import City, until
+from tests.integration.escalation_support import City, events_without_their_cause, until
 from tests.integration.stored.arranging import put_off, sent_by, sent_later_too
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Delivery, Incident, Notice, Pace
@@ -286,6 +286,7 @@ async def test_that_neither_a_person_nor_the_desk_is_reached_is_told_to_the_lead
     await sent(DeliveryLoop(city.escalation, Deaf("mau-14776-chu-tich", "desk")))
     assert (await city.told())[2:] == ["desk:undeliverable", "leadership:undeliverable"]
     assert (await only(city, Notice, recipient="leadership")).posts == [CHAIR]
+    assert await events_without_their_cause(city) == []
 
 
 async def test_where_neither_office_is_reached_they_are_not_told_so_for_ever(city: City) -> None:

@@ -9,6 +9,7 @@ from httpx import Response
 
 from services.escalation.application.import_directory import import_wards
 from services.escalation.application.route_reports import route_reports
+from shared.events import Who, parse
 from shared.http.identity import ROLES, Principal, Role
 from tests.integration.escalation_support import WholeCity
 from tests.integration.stored.arranging import sample_directory_again
@@ -97,6 +98,17 @@ async def test_a_change_is_answered_with_what_it_adds_and_what_it_supersedes(cit
     assert superseded["became"] == [{"valid_to": [None, "2023-01-20"]}]
     again = (await put(city, "tenures", LATE)).json()
     assert (again["recorded"], again["unchanged"], again["added"], again["superseded"]) == (0, 1, [], [])
+
+
+@pytest.mark.parametrize("what", BODIES)
+async def test_each_event_of_a_change_names_the_administrator_who_made_it(city: WholeCity, what: str) -> None:
+    before = await city.one("SELECT max(position) FROM escalation.timeline")
+    row = BODIES[what] | ({"channel": SECRET} if what == "contacts" else {})
+    await put(city, what, row, caller=Principal("mau-quan-tri", "admin"))
+    rows = await city.rows("SELECT body FROM escalation.timeline WHERE position > :before", before=before)
+    events = [parse(row.body) for row in rows]
+    assert events
+    assert [e.data.who for e in events] == [Who(subject="mau-quan-tri", role="admin", means="api")] * len(events)
 
 
 async def test_a_dry_run_answers_the_same_and_changes_nothing(city: WholeCity) -> None:

@@ -19,7 +19,7 @@ from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.command_support import DESK, designate
 from tests.integration.directory_changes import reachable
-from tests.integration.escalation_support import City, route_all
+from tests.integration.escalation_support import City, events_without_their_cause, route_all
 from tests.integration.stored.arranging import notices_are_withdrawn
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Delivery, Incident, Notice
@@ -175,6 +175,7 @@ async def test_that_somebody_who_is_still_to_be_told_has_no_channel_any_more_is_
     assert await to_chair(city) == [("accountable", OLD, "cancelled")]
     assert "desk:unreachable" in await city.told()
     assert (await only(city, Notice, purpose="unreachable")).posts == [CHAIR]
+    assert await events_without_their_cause(city) == []
     sequences = [e.data.sequence for e in await city.events(await city.incident())]
     assert sequences == list(range(1, len(sequences) + 1))
 

@@ -316,17 +316,23 @@ async def test_an_officer_who_reports_and_revises_is_known_to_the_desk_alone(tem
         assert [revised.status_code, responded.status_code] == [201, 201]
         await city.settle()
 
-        def authors(shown: dict[str, Any]) -> list[Any]:
-            told = [t["data"] for t in shown["timeline"] if "author" in t["data"]]
-            return [(each["role"], each["author"]) for each in (*shown["findings"], *told)]
+        def authors(found: list[dict[str, Any]]) -> list[Any]:
+            return [(each["role"], each["author"]) for each in found if "author" in each]
 
-        for caller, officer in ((DESK, OFFICER.subject), (OFFICIAL, None), (LEADER, None), (OFFICER, None)):
-            answer = await city.get(f"{INCIDENTS}/{incident}", caller)
-            assert authors(answer.json()) == [("officer", officer), ("official", OFFICIAL.subject)] * 2
+        name = OFFICER.who(city.escalation.pseudonym_key).subject
+        for caller in (DESK, OFFICIAL, LEADER, OFFICER):
+            answer, is_desk = await city.get(f"{INCIDENTS}/{incident}", caller), caller is DESK
+            shown = answer.json()
+            official = ("official", OFFICIAL.subject)
+            assert authors(shown["findings"]) == [("officer", OFFICER.subject if is_desk else None), official]
+            told = authors([line["data"] for line in shown["timeline"]])
+            assert told == [("officer", name if is_desk else None), official]
             stream = await heard(city, caller)
             assert stream.count(OFFICIAL.subject) >= 1
+            assert OFFICER.subject not in stream
+            assert (OFFICER.subject in answer.text) == is_desk, caller.role
             for text in (answer.text, stream):
-                assert (OFFICER.subject in text) == (caller is DESK), caller.role
+                assert (name in text) == is_desk, caller.role
 
 
 @pytest.mark.parametrize("caller", [DESK, LEADER])

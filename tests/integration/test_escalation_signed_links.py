@@ -20,7 +20,7 @@ from services.escalation.api import links as routes
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
-from shared.events import Harm
+from shared.events import Harm, Who
 from shared.http.identity import Principal, verifier
 from shared.http.web import service_app
 from tests.integration.escalation_support import City
@@ -98,6 +98,7 @@ async def test_the_button_acknowledges_as_the_notice_s_recipient(post: Post) -> 
     assert page.status_code == 200
     (event,) = await post.acknowledgements()
     assert (event.data.holder, event.data.posts, event.data.in_time) == (CHAIR_OF_BA_DINH, (CHAIR,), True)
+    assert event.data.who == Who(subject=CHAIR_OF_BA_DINH, role="official", means="link")
     (name,) = {t.holder_name for t in await stored(post.city, Tenure, holder_id=CHAIR_OF_BA_DINH)}
     assert f"Đã xác nhận lúc 23:50 21/01/2023, bởi {name}." in text_of(page)
     assert "<button" not in page.text

@@ -104,6 +104,27 @@ async def test_who_reported_is_nowhere_but_sealed_in_intake(city: WholeCity) -> 
         assert not found, f"{secret} is in {found}"
 
 
+async def test_the_senders_id_of_a_report_and_their_name_are_in_no_event_that_is_kept_for_ever(city: WholeCity) -> None:
+    """A sender may put a telephone number into an id."""
+    officer = Principal("cb-0912345678", "officer", "14782")
+    incident = await city.report(body(ward="14782", report_id="tin-0987654321"), officer)
+    everywhere = await everything(city)
+    for secret, deletable in (
+        ("tin-0987654321", {"escalation.report", "ledger.private"}),
+        ("cb-0912345678", set[str]()),
+    ):
+        found = {place for place, content in everywhere.items() if holds(content, secret)}
+        assert deletable | {"intake.report"} <= found
+        on_the_way = {"intake.outbox", "trucban.intake.{0}"} if deletable else set[str]()
+        assert found <= deletable | on_the_way | {"intake.report"}, f"{secret} is in {found}"
+    seen = {}
+    for role in ("desk", "leader"):
+        (seen[role],) = (await city.get(f"/escalation/v1/incidents/{incident}", role)).json()["reports"]
+    assert seen["desk"]["sender_report_id"] == "tin-0987654321"
+    assert "sender_report_id" not in seen["leader"]
+    assert seen["desk"]["report_id"] == seen["leader"]["report_id"] != "tin-0987654321"
+
+
 async def test_what_was_said_and_where_is_kept_for_those_who_act_and_committed_to_in_the_ledger(
     city: WholeCity,
 ) -> None:

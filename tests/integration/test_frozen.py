@@ -109,7 +109,7 @@ async def sent(desk: AsyncClient) -> str:
 async def _is_recorded(engine: AsyncEngine, report_id: str) -> bool:
     """By escalation. That intake is told of it takes a relay, whose lock is another matter."""
     async with engine.connect() as connection:
-        query = text("SELECT count(*) FROM escalation.report WHERE report_id = :id")
+        query = text("SELECT count(*) FROM escalation.report WHERE personal ->> 'sender_report_id' = :id")
         return bool(await connection.scalar(query, {"id": report_id}))
 
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from httpx import AsyncClient
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateSchema
 
@@ -23,7 +23,7 @@ from services.intake.application.record_escalation_events import record_escalati
 from services.intake.domain.draft import Draft
 from shared import messaging
 from shared.database import connect
-from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, encode, parse
+from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceivedV2, encode, parse
 from shared.http.problem import Problem
 from shared.ids import uuid7
 from shared.keys import secret
@@ -52,10 +52,10 @@ async def count(house: House, kind: type[Record]) -> int:
     return len(await stored_in(house.database, kind))
 
 
-async def outgoing(house: House) -> list[ReportReceived]:
+async def outgoing(house: House) -> list[ReportReceivedV2]:
     events = [parse(row.body) for row in await stored_in(house.database, IntakeOutgoing)]
-    assert all(isinstance(e, ReportReceived) for e in events)
-    return [e for e in events if isinstance(e, ReportReceived)]
+    assert all(isinstance(e, ReportReceivedV2) for e in events)
+    return [e for e in events if isinstance(e, ReportReceivedV2)]
 
 
 def correlated(report_id: str, incident: str, outcome: Any = "new") -> ReportCorrelated:
@@ -241,7 +241,8 @@ async def test_a_batch_takes_the_good_and_tells_each_bad_one_why(house: House) -
         assert ("outcome" in one) == (one["status"] < 400)
     assert result["results"][1]["problem"]["errors"][0]["candidates"]
     assert result["results"][7]["problem"]["errors"][0]["pointer"] == "#/harm/dead"
-    assert [e.subject for e in await outgoing(house)] == ["good-1", "good-2"]
+    sent = [e.data.sender_report_id for e in await outgoing(house)]
+    assert [id_.value for id_ in sent if id_] == ["good-1", "good-2"]
 
 
 async def test_ndjson_names_the_line_of_what_is_not_json(house: House) -> None:
@@ -295,8 +296,9 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
     async with relay.running():
         asked = asyncio.create_task(desk.post("/reports", json=body(), headers={"Prefer": "wait=10"}))
         await until(lambda: _is_stored(house), "the report is stored")
-        events = [correlated("cb-07-0001", "incident-1"), *unit_events()[:2]]
-        events += [correlated("cb-07-0001", "incident-1")]
+        (report,) = await outgoing(house)
+        events = [correlated(report.id, "incident-1"), *unit_events()[:2]]
+        events += [correlated(report.id, "incident-1")]
         stream = messaging.stream_name(ESCALATION, 0)
         async with house.database.begin() as connection:
             await messaging.add(connection, outbox, [Outgoing(e.id, stream, encode(e)) for e in events])
@@ -307,6 +309,23 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
     assert answer.headers["preference-applied"] == "wait=10"
     receipt = await (await house.public()).get(f"/receipts/{answer.json()['receipt']}")
     assert (receipt.json()["state"], receipt.json()["incident"]["id"]) == ("routed", "incident-1")
+
+
+async def test_a_report_of_before_is_routed_by_its_senders_id_and_no_other_by_an_id_that_a_sender_chose(
+    house: House,
+) -> None:
+    desk = await house.client("desk")
+    of_before = (await desk.post("/reports", json=body())).json()["receipt"]
+    async with house.database.begin() as connection:
+        await connection.execute(update(store.report).values(own_id=None))
+    victim = (await desk.post("/reports", json=body(report_id="cb-07-0003"))).json()["receipt"]
+    (own_id,) = [r.event_id for r in await stored_in(house.database, Received) if r.report_id == "cb-07-0003"]
+    copied = (await desk.post("/reports", json=body(report_id=own_id))).json()["receipt"]
+    events = [correlated("cb-07-0001", "incident-1"), correlated(own_id, "incident-2")]
+    async with house.database.begin() as connection:
+        await store.set_routed(connection, events)
+        found = {number: await store.receipt(connection, number) for number in (of_before, victim, copied)}
+    assert [row and row.incident for row in found.values()] == ["incident-1", "incident-2", None]
 
 
 async def other_outbox(house: House) -> messaging.Outbox:

@@ -21,6 +21,7 @@ from shared.clock import Clock
 from shared.database import PATIENT, SERVICES, connect, upgrade
 from shared.events import DataRestoredData
 from shared.messaging import begin_epoch
+from shared.operator import operator
 from shared.settings import Settings
 
 
@@ -194,6 +195,6 @@ async def _record(
             epoch=epoch,
             streams=tuple(numbers),
         )
-        await record_restore(escalation, connection, data)
+        await record_restore(escalation.by(operator()), connection, data)
     finally:
         await escalation.database.dispose()

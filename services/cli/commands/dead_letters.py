@@ -1,6 +1,5 @@
 """`trucban dead-letters`: events that a service could not handle."""
 
-import getpass
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from services.cli.commands.common import AsJson, Data, run
 from services.cli.options import read_settings
+from shared.operator import operator
 
 if TYPE_CHECKING:
     from services.cli.dead_letters import Letter
@@ -79,7 +79,7 @@ def discard(
     if not reason.strip():
         raise typer.BadParameter("--reason is empty: say why nobody will miss it")
     names = _names(letters, everything=everything)
-    done = run(discard_letters(read_settings(data), names, reason.strip(), by or getpass.getuser()))
+    done = run(discard_letters(read_settings(data), names, reason.strip(), operator(by)))
     typer.echo(json.dumps([letter.as_json() for letter in done]) if as_json else f"{len(done)} discarded")
 
 

@@ -8,6 +8,7 @@ import typer
 from services.cli.commands.common import Data, console, run
 from services.cli.errors import CommandError
 from services.cli.options import ServiceName, read_settings
+from shared import pseudonym
 from shared.clock import Clock
 from shared.keys import secret, write_public_key
 
@@ -74,7 +75,8 @@ def migrate() -> None:
             await migrate_all(settings)
             load_signer(settings)
             write_public_key(settings.keys_dir, "token")
-            for name in (*INTAKE_SECRETS, "link"):  # all keys, so that services can be given them read-only
+            # all keys, so that services can be given them read-only
+            for name in (*INTAKE_SECRETS, "link", pseudonym.KEY):
                 secret(settings.keys_dir, name)
 
     run(work())

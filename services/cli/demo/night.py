@@ -54,6 +54,8 @@ class Night:
         self._admin, self._desk = tokens.role_header("admin"), tokens.role_header("desk")
         self._comparison = Comparison()
         self._incident_of_report: dict[str, str] = {}
+        self._own_id: dict[str, str] = {}
+        """Our id of each report, by the sample's."""
         self._result = NightResult()
         self._kinds: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "report": self._send_report,
@@ -123,6 +125,8 @@ class Night:
         body = dict(row["body"])
         if "into" in body:
             body["into"] = self._incident_of_report.get(body["into"], "")
+        if "reports" in body:
+            body["reports"] = [self._own_id.get(report_id, report_id) for report_id in body["reports"]]
         found = await self._post(row, row["command"], body)
         if found["status"] == 201 and row["command"] in {"merges", "splits"}:
             await self._follow_reports(body.get("into") or found["new_incident"])
@@ -144,7 +148,7 @@ class Night:
     async def _follow_reports(self, incident_id: str) -> None:
         """Later rows that name a report of this incident mean this incident."""
         incident = await self._incident(incident_id)
-        self._incident_of_report |= {r["report_id"]: incident_id for r in incident["reports"]}
+        self._incident_of_report |= {r["sender_report_id"]: incident_id for r in incident["reports"]}
 
     async def _look_at_incident(self, row: dict[str, Any]) -> dict[str, Any]:
         return self._comparison.observe(await self._incident(self._incident_of_report[row["report_id"]]), row)
@@ -159,7 +163,9 @@ class Night:
     async def _incident(self, incident_id: str) -> dict[str, Any]:
         answer = await self._client.get(f"/escalation/v1/incidents/{incident_id}", headers=self._desk)
         self._comparison.meet(incident_id)
-        return answer.raise_for_status().json()
+        incident = answer.raise_for_status().json()
+        self._own_id |= {r["sender_report_id"]: r["report_id"] for r in incident["reports"]}
+        return incident
 
     async def _sum_up(self) -> None:
         """Count what is no exercise, and find notices that no row expected."""

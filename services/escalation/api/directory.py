@@ -141,7 +141,7 @@ async def put_tenures(
     escalation: Wired, caller: Administrator, body: TenureRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Record who holds a post, or stands in for its holder. A row supersedes what it contradicts; all rows or none."""
-    return await _put(escalation, Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 @router.put("/directory/rosters")
@@ -149,7 +149,7 @@ async def put_rosters(
     escalation: Wired, caller: Administrator, body: RosterRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Add turns of duty, or withdraw them; all rows or none."""
-    return await _put(escalation, Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 @router.put("/directory/contacts")
@@ -157,7 +157,7 @@ async def put_contacts(
     escalation: Wired, caller: Administrator, body: ContactRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Say at which channels people are told, and when these are not to ring; all rows or none."""
-    return await _put(escalation, Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:

@@ -13,9 +13,11 @@ from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
 from services.escalation.store import incident_loading, timers
-from shared.http.identity import Principal
+from shared.events import Who
+from shared.http.identity import Principal, Role
 from shared.http.problem import Problem
 
+_ROLE_OF: dict[str, Role] = {DESK: "desk", LEADERSHIP: "leader"}
 Choose = Callable[[IncidentEngine, Incident, Sequence[StoredNotice]], list[StoredNotice]]
 """Chooses among the notices of an incident those that the caller acknowledges."""
 
@@ -36,6 +38,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     An official acknowledges the notices to their post. Anybody else acknowledges those to the desk or to the
     leadership, according to their role.
     """
+    escalation = escalation.by(caller)
 
     def mine(engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice]) -> list[StoredNotice]:
         if caller.role == "official":
@@ -57,6 +60,7 @@ async def acknowledge_by_link(escalation: Escalation, notice_id: str, by: str) -
 
     Returns None if there is no such notice. The caller must have checked the link.
     """
+    escalation = escalation.by(Who(subject=by, role=_ROLE_OF.get(by, "official"), means="link"))
     async with escalation.database.begin() as connection:
         incident_id = await timers.incident_of_notice(connection, notice_id)
         if incident_id is None:

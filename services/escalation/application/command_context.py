@@ -98,11 +98,13 @@ class CommandContext:
         case.summary = case.summary.model_copy(update={"assessed": True} | seen)
         self.engine.changes.findings.append((case, found))
         reason = salted(found.reason)
+        # an officer by pseudonym, as `who` of the event names them
+        author = self.caller.who(self.escalation.pseudonym_key).subject
         return self.engine.emit(
             case,
             lambda head, data: build(
                 head,
-                {**data, "finding_id": found.finding_id, "author": found.author, "role": found.role, "reason": reason},
+                {**data, "finding_id": found.finding_id, "author": author, "role": found.role, "reason": reason},
             ),
         )
 
@@ -139,6 +141,7 @@ async def command_context(
     unknown incident.
     """
     insist(lifecycle.forbidden(action, caller.role))
+    escalation = escalation.by(caller)
     async with escalation.database.begin() as connection:
         units: set[UnitKey] = set(more)
         for id_ in (incident_id, *others):

@@ -1,6 +1,6 @@
 """Record how attempts to send messages ended. One transaction for all that ended meanwhile."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -34,20 +34,23 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         if failed:
             await waiting_deliveries.call_off_failed(connection, failed, now)
         finished = [(due, a) for a in attempts for due in a.message.deliveries if due.delivery_id in ours]
+        recorded: dict[str, str] = {}
         for due, attempt in finished:
             row = changes.incidents[due.incident_id] = rows[due.incident_id]
-            changes.events.append(_finished(escalation, row, due, attempt))
+            event = _finished(escalation, row, due, attempt)
+            changes.events.append(event)
+            recorded[due.delivery_id] = event.id
         await escalation.save(connection, changes, now)
         given_up = [due for due, attempt in finished if attempt.outcome == "given_up"]
         if given_up:
-            await _tell_of_lost(escalation, connection, rows, given_up)
+            await _tell_of_lost(escalation, connection, rows, given_up, recorded)
     if finished:
         escalation.wake()
 
 
 def _finished(escalation: Escalation, row: IncidentRow, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:
     assert attempt.outcome != "failed"
-    common = row.number_event(None, {due.recipient} - OFFICES)
+    common = row.number_event(due.notice_event, {due.recipient} - OFFICES)
     data = DeliveryFinishedData(
         **common,
         notice_id=due.notice_id,
@@ -65,8 +68,12 @@ async def _tell_of_lost(
     connection: AsyncConnection,
     rows: dict[str, IncidentRow],
     given_up: Collection[DueDelivery],
+    recorded: Mapping[str, str],
 ) -> None:
-    """Notify somebody else of notices that were given up and got through by no other channel."""
+    """Notify somebody else of notices that were given up and got through by no other channel.
+
+    `recorded`: by delivery id, the event that records how it ended.
+    """
     through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
     lost = [d for d in given_up if d.notice_id not in through and rows[d.incident_id].is_open]
     if not lost:
@@ -74,11 +81,11 @@ async def _tell_of_lost(
     concerned = await incident_loading.with_standing(connection, [rows[i] for i in _incidents(lost)])
     engine = await escalation.incident_engine(connection, {key_of(i.unit) for i in concerned})
     for incident in concerned:
-        _tell(engine, incident, [due for due in lost if due.incident_id == incident.incident_id])
+        _tell(engine, incident, [due for due in lost if due.incident_id == incident.incident_id], recorded)
     await escalation.save(connection, engine.changes, engine.now)
 
 
-def _tell(engine: IncidentEngine, incident: Incident, lost: Sequence[DueDelivery]) -> None:
+def _tell(engine: IncidentEngine, incident: Incident, lost: Sequence[DueDelivery], recorded: Mapping[str, str]) -> None:
     """Tell the desk. If the lost notice was the desk's, tell the leadership.
 
     If that is lost too, only /readyz reports it.
@@ -86,9 +93,10 @@ def _tell(engine: IncidentEngine, incident: Incident, lost: Sequence[DueDelivery
     to_desk = [due for due in lost if due.recipient == DESK]
     others = [d for d in lost if d.recipient != DESK and (d.recipient, d.purpose) != (LEADERSHIP, "undeliverable")]
     if others:
-        tell_desk(engine, incident, "undeliverable", _posts(others))
+        tell_desk(engine, incident, "undeliverable", _posts(others), recorded[others[-1].delivery_id])
     if to_desk and (LEADERSHIP, "undeliverable") not in incident.notified:
-        issue(engine, incident, Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk)))), None, None)
+        notice = Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk))))
+        issue(engine, incident, notice, None, recorded[to_desk[-1].delivery_id])
 
 
 def _posts(lost: Sequence[DueDelivery]) -> set[str]:

@@ -1,8 +1,9 @@
 """What every use case needs: the database, the clock, the incident engine, and how changes are saved."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -13,9 +14,11 @@ from services.escalation.domain.incidents.engine import IncidentEngine, OfficeCh
 from services.escalation.store import directory, incident_saving, tables, timeline
 from shared.clock import Clock, SetBack
 from shared.commitment import Committed, new_salt
-from shared.events import Event, encode
+from shared.events import Event, Who, encode
+from shared.http.identity import Principal
 from shared.ids import id_generator, uuid7
 from shared.messaging import ESCALATION, Outgoing, add, route
+from shared.pseudonym import known_pseudonym
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,21 @@ class Escalation:
     clock: Clock
     partitions: int
     channels: OfficeChannels
+    pseudonym_key: bytes
+    """Key of the pseudonyms by which events name officers."""
+    who: Who | None = None
+    """The person for whom this one works. All events that it writes name them."""
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit, so that the relay and the loops need not wait for their next poll."""
 
     put_aside: dict[str, float] = field(default_factory=dict[str, float])
     """Incidents whose timers this process could not act on, and the `monotonic` time until which it skips them."""
     clock_set_back: SetBack = field(default_factory=SetBack)
+
+    def by(self, person: Principal | Who) -> "Escalation":
+        """Return the same dependencies, for a request of this person."""
+        who = person if isinstance(person, Who) else person.who(self.pseudonym_key)
+        return replace(self, who=who)
 
     def new_id(self) -> str:
         return uuid7(self.clock.now())
@@ -43,8 +55,11 @@ class Escalation:
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
         """Write events to the timeline and the outbox, in this order, in the caller's transaction.
 
-        Take every lock before. Who calls this more than once in a transaction calls `lock_streams` first.
+        Each names the person for whom this works, if there is one. Take every lock before. Who calls this more than
+        once in a transaction calls `lock_streams` first.
         """
+        if self.who is not None:
+            events = [_caused_by(self.who, e) for e in events]
         bodies = [encode(e) for e in events]
         rows = [
             Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
@@ -62,6 +77,7 @@ class Escalation:
             channels=self.channels,
             now=now,
             new_id=id_generator(now),
+            pseudonym=partial(known_pseudonym, self.pseudonym_key),
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
@@ -78,6 +94,10 @@ class Escalation:
             if not issued.incident.anchor.exercise:
                 metrics.notices.labels(issued.notice.purpose).inc()
         self.wake()
+
+
+def _caused_by(who: Who, event: Event) -> Event:
+    return event.model_copy(update={"data": event.data.model_copy(update={"who": who})})
 
 
 def salted(text: str | None) -> Committed | None:

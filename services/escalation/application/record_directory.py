@@ -258,18 +258,19 @@ async def _write(
     incident_ids = await waiting_deliveries.concerned(connection, notified_in, gone)
     await schedule_reevaluation(connection, changes, now, also=incident_ids)
     await lock_streams(connection, outbox)
-    await reroute(escalation, connection, incident_ids, gone, now)
+    of_contacts = directory_events.of_contacts(plans.contacts, now, escalation.new_id)
     events = [
         *directory_events.of_units(plans.units, now, escalation.new_id),
         *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
         *directory_events.of_rosters(plans.rosters, units, now, escalation.new_id),
-        *directory_events.of_contacts(plans.contacts, now, escalation.new_id),
+        *of_contacts,
     ]
     for start in range(0, len(events), AT_ONCE):
         part = events[start : start + AT_ONCE]
         await escalation.emit(connection, part)
         if progress is not None:
             progress(start + len(part), len(events))
+    await reroute(escalation, connection, incident_ids, gone, now, {e.subject: e.id for e in of_contacts})
 
 
 async def _units_with_notices(connection: AsyncConnection, plan: Plan[Reach], units: Units) -> set[UnitKey]:

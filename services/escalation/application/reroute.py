@@ -1,6 +1,6 @@
 """Reroute what waits for people whose channels change."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,13 +20,14 @@ async def reroute(
     incident_ids: Collection[str],
     gone: PersonalChannels,
     recorded_at: datetime,
+    causes: Mapping[str, str],
 ) -> None:
     """Cancel what waits on channels that are gone, and queue on the new ones what people still have to get.
 
     `incident_ids`: the incidents that these people may be notified of, which the caller has locked. `gone`: channels
     that people no longer have, or have with other quiet hours. `recorded_at`: when their new channels were recorded.
-    The desk is told of people who have no channel left. A message under way is not stopped, so somebody may be notified
-    twice.
+    `causes`: by holder id, the event that records the change. The desk is told of people who have no channel left. A
+    message under way is not stopped, so somebody may be notified twice.
     """
     now = escalation.clock.now()
     called_off = await waiting_deliveries.call_off(connection, incident_ids, gone, now)
@@ -43,7 +44,7 @@ async def reroute(
         rings = [(each, rings_at(each.contact, now, may_wait=waits[each.incident_id])) for each in owed]
         await waiting_deliveries.queue(connection, rings, now)
     if lost:
-        await _tell_desk(escalation, connection, engine, found, lost)
+        await _tell_desk(escalation, connection, engine, found, lost, causes)
 
 
 async def _tell_desk(
@@ -52,10 +53,12 @@ async def _tell_desk(
     engine: IncidentEngine,
     found: Sequence[Incident],
     lost: Sequence[CalledOff],
+    causes: Mapping[str, str],
 ) -> None:
     """Tell the desk about posts whose holder still had to be notified and has no channel any more."""
     for incident in found:
-        posts = {post for each in lost if each.incident_id == incident.incident_id for post in each.posts}
+        theirs = [each for each in lost if each.incident_id == incident.incident_id]
+        posts = {post for each in theirs for post in each.posts}
         if posts and incident.is_open:
-            tell_desk(engine, incident, "unreachable", posts)
+            tell_desk(engine, incident, "unreachable", posts, causes.get(theirs[-1].recipient))
     await escalation.save(connection, engine.changes, engine.now)

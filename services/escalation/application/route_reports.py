@@ -14,14 +14,14 @@ from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.store import correlation, incident_loading
-from shared.events import ReportReceived
+from shared.events import AnyReport
 from shared.messaging import Left
 
 SHOWN = 5
 """Wards that are named when more than these are locked."""
 
 
-async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> Left[ReportReceived] | None:
+async def route_reports(escalation: Escalation, events: Sequence[AnyReport]) -> Left[AnyReport] | None:
     """Route reports in the given order. A report that was routed before is skipped.
 
     Reports of wards that another transaction has locked, or that have an incident which another transaction keeps
@@ -45,7 +45,7 @@ async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]
 async def _route(
     escalation: Escalation,
     connection: AsyncConnection,
-    events: Sequence[ReportReceived],
+    events: Sequence[AnyReport],
     occurrences: Mapping[str, Occurrence],
 ) -> tuple[ChangeSet | None, set[str]]:
     """Return what was saved, or None if there was nothing to save, and the wards whose reports are left."""
@@ -70,7 +70,7 @@ def _names(wards: Collection[str]) -> str:
     return f"another transaction has locked ward {', '.join(sorted(wards)[:SHOWN])}{more}"
 
 
-async def _fresh(connection: AsyncConnection, events: Sequence[ReportReceived]) -> list[ReportReceived]:
+async def _fresh(connection: AsyncConnection, events: Sequence[AnyReport]) -> list[AnyReport]:
     """Return the reports that are not known yet, each once."""
     by_id = {event.id: event for event in reversed(events)}
     known = await correlation.known_events(connection, list(by_id))

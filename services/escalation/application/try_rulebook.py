@@ -7,8 +7,9 @@ from datetime import datetime
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.escalation.domain.rules.accountability import Decision, Inputs
+from services.escalation.domain.rules.accountability import Inputs
 from services.escalation.domain.rules.backtest import Difference, compare
+from services.escalation.domain.rules.record import Decision
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from services.escalation.store import decisions
 

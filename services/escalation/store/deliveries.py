@@ -223,6 +223,7 @@ async def lease(
         .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, set_at=now)
         .values(bundle_id=new.c.value)
         .returning(*(delivery.c[name] for name in OF_DELIVERY), *(notice.c[name] for name in OF_NOTICE), *OF_INCIDENT)
+        .returning(notice.c.event_id)
     )
     parts: list[list[DueDelivery]] = [[] for _ in messages]
     for row in rows:
@@ -248,7 +249,7 @@ def _delivery(row: Row[Any]) -> DueDelivery:
     )
     fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
     del fields["due_at"]
-    return DueDelivery(**fields, listed=listed)
+    return DueDelivery(**fields, listed=listed, notice_event=row.event_id)
 
 
 async def keep(connection: AsyncConnection, contents: Mapping[str, bytes]) -> dict[str, bytes]:

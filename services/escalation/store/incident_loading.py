@@ -14,7 +14,8 @@ from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
-from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
+from services.escalation.domain.rules.accountability import ReportFacts, time_of_occurrence
+from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_row import from_row
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import any_of
@@ -109,7 +110,9 @@ async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> 
 
 async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
     latest = await connection.execute(
-        select(decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record)
+        select(
+            decision.c.incident_id, decision.c.decision_id, decision.c.number, decision.c.record, decision.c.event_id
+        )
         .where(any_of(decision.c.incident_id, list(incidents)))
         .ext(distinct_on(decision.c.incident_id))
         .order_by(decision.c.incident_id, decision.c.number.desc())
@@ -117,6 +120,7 @@ async def _add_decisions(connection: AsyncConnection, incidents: dict[str, Incid
     for row in latest:
         found = incidents[row.incident_id]
         found.decision_id, found.decision_number = row.decision_id, row.number
+        found.decision_event = row.event_id
         found.decision = Decision.model_validate_json(row.record)
 
 

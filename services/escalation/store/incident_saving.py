@@ -19,11 +19,22 @@ from services.escalation.domain.incidents.change_set import (
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow
 from services.escalation.domain.notices.delivery_state import CANCELLED, WAITING
-from services.escalation.domain.rules.accountability import record_bytes
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.store.deliveries import queued
 from services.escalation.store.incident_row import CHANGING, summary_text, to_row
-from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
+from services.escalation.store.tables import (
+    SENDER_REPORT_ID,
+    deadline,
+    decision,
+    delivery,
+    finding,
+    incident,
+    link,
+    notice,
+    report,
+)
 from shared.database import any_of, copy
+from shared.events import ReportReceivedV2Data
 from shared.ids import uuid7
 
 
@@ -155,6 +166,8 @@ async def _move_reports(connection: AsyncConnection, incident_id: str, report_id
 def _report_row(assigned: AssignedReport) -> dict[str, Any]:
     data = assigned.event.data
     texts = {"description": data.description, "neighbourhood": data.neighbourhood, "location": data.location}
+    if isinstance(data, ReportReceivedV2Data):
+        texts[SENDER_REPORT_ID] = data.sender_report_id
     personal = {name: committed.value for name, committed in texts.items() if committed is not None}
     return {
         "report_id": data.report_id,
@@ -181,6 +194,7 @@ def _finding_rows(findings: Sequence[tuple[Case, Finding]]) -> list[dict[str, An
 def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
     return {
         "decision_id": made.decision_id,
+        "event_id": made.event_id,
         "incident_id": made.case.incident_id,
         "number": made.number,
         "previous_id": made.previous,
@@ -194,6 +208,7 @@ def _decision_row(made: MadeDecision, now: datetime) -> dict[str, Any]:
 def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
     return {
         "notice_id": issued.notice_id,
+        "event_id": issued.event_id,
         "incident_id": issued.incident.incident_id,
         "decision_id": issued.decision_id,
         "recipient": issued.notice.recipient,

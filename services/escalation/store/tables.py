@@ -165,7 +165,9 @@ report = Table(
     Column("personal", JSONB),
     Index("report_by_incident", "incident_id", "position"),
 )
-"""`personal` holds free text and the point for those who must act. An erasure sets it to NULL."""
+"""`report_id` is ours; reports of before have their sender's. `personal` holds free text and the point for those who
+must act, and the sender's own id of the report. An erasure sets it to NULL."""
+SENDER_REPORT_ID = "sender_report_id"
 
 finding = Table(
     "finding",
@@ -204,8 +206,10 @@ decision = Table(
     Column("inputs", JSONB, nullable=False),
     Column("exercise", Boolean, nullable=False),
     _instant("made_at"),
+    Column("event_id", Text),
     UniqueConstraint("incident_id", "number"),
 )
+"""`event_id`: the event that recorded it."""
 
 notice = Table(
     "notice",
@@ -225,6 +229,7 @@ notice = Table(
     Column("acknowledged_by", Text),
     Column("round", Integer, nullable=False, server_default="1"),
     _instant("withdrawn_at", nullable=True),
+    Column("event_id", Text),
     Index("notice_by_incident", "incident_id"),
     Index(
         "notice_once",
@@ -234,7 +239,8 @@ notice = Table(
     ),
 )
 """`withdrawn_at`: its recipient no longer answers for the incident, or was asked anew. A person is notified for the
-same purpose once a round. The desk may be notified for the same purpose again, about another post."""
+same purpose once a round. The desk may be notified for the same purpose again, about another post. `event_id`: the
+event that recorded it."""
 
 delivery = Table(
     "delivery",

@@ -79,10 +79,12 @@ def impersonal(value: Any) -> Any:
 
 
 def without_reporter(finding: dict[str, Any]) -> dict[str, Any]:
-    """Return a finding, or the data of its event, without an author who is an officer.
+    """Return a finding, or the data of an event, without an author who is an officer.
 
     Such an officer is also the one who reported.
     """
+    if (finding.get("who") or {}).get("role") == "officer":
+        finding = {name: value for name, value in finding.items() if name != "who"}
     return finding | {"author": None} if finding.get("role") == "officer" else finding
 
 

@@ -59,11 +59,11 @@ async def mark_fired(connection: AsyncConnection, incident_ids: Sequence[str], n
 
 async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, TimedNotice]:
     rows = await connection.execute(
-        select(notice.c.notice_id, notice.c.recipient, notice.c.posts, notice.c.due_at).where(
+        select(notice.c.notice_id, notice.c.recipient, notice.c.posts, notice.c.due_at, notice.c.event_id).where(
             any_of(notice.c.notice_id, notice_ids)
         )
     )
-    return {row.notice_id: TimedNotice(row.recipient, tuple(row.posts), row.due_at) for row in rows}
+    return {row.notice_id: TimedNotice(row.recipient, tuple(row.posts), row.due_at, row.event_id) for row in rows}
 
 
 async def notices_of(connection: AsyncConnection, incident_id: str) -> list[StoredNotice]:
@@ -79,6 +79,7 @@ async def notices_of(connection: AsyncConnection, incident_id: str) -> list[Stor
             round=row.round,
             due_at=row.due_at,
             acknowledged_at=row.acknowledged_at,
+            event_id=row.event_id,
         )
         for row in rows
     ]

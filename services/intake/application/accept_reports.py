@@ -66,6 +66,7 @@ class ReportAcceptance:
             new_salt=new_salt,
             new_receipt=new_receipt,
             content_key=self.intake.content_key,
+            pseudonym_key=self.intake.pseudonym_key,
         )
         return draft_report(submission, caller, units, context)
 

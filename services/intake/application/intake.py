@@ -25,6 +25,8 @@ class Intake:
     """Key of the hash that tells whether a report id is used again for another content."""
     reporter_key: bytes
     """Key that names and phone numbers of reporters are encrypted with."""
+    pseudonym_key: bytes
+    """Key of the pseudonyms by which events name senders. The rows of reports say whose each is."""
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit: the outbox relay need not wait for its next poll."""
     _units: list[Unit] = field(default_factory=list[Unit])

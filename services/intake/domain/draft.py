@@ -15,9 +15,10 @@ from services.intake.domain.submission import Reporter, Submission, is_clock_ahe
 from services.intake.domain.wards import Unit, in_force, of_another_time, resolve
 from shared.clock import local
 from shared.commitment import Committed, commitment
-from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef
+from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
+from shared.pseudonym import pseudonym
 
 SOURCE = "/trucban/intake"
 
@@ -26,27 +27,26 @@ SOURCE = "/trucban/intake"
 class Draft:
     """A report that is ready to be stored."""
 
-    event: ReportReceived
+    report_id: str
+    """The sender's."""
+    event: ReportReceivedV2
     content_mac: bytes
     receipt: str
     submitter: str
     reporter: Reporter | None
     reporter_salt: str | None
 
-    @property
-    def report_id(self) -> str:
-        return self.event.data.report_id
-
 
 @dataclass(frozen=True)
 class DraftContext:
-    """What a draft takes from outside: our time, ids, salts, and the key of the content hash."""
+    """What a draft takes from outside: our time, ids, salts, and the keys of the content hash and of pseudonyms."""
 
     received_at: datetime
     new_id: Callable[[], str]
     new_salt: Callable[[], str]
     new_receipt: Callable[[], str]
     content_key: bytes
+    pseudonym_key: bytes
 
 
 def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit], context: DraftContext) -> Draft:
@@ -64,14 +64,15 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
     event_id = context.new_id()
     salt = context.new_salt() if submission.reporter else None
-    data = ReportReceivedData(
-        report_id=submission.report_id,
+    data = ReportReceivedV2Data(
+        report_id=event_id,
+        sender_report_id=_commit(submission.report_id, context),
         unit=UnitRef(code=unit.code, valid_from=unit.valid_from, name=unit.name),
         category=submission.category,
         occurred_at=submission.occurred_at,
         captured_at=submission.captured_at,
         received_at=received_at,
-        from_source=_source_of(sender),
+        from_source=_source_of(sender, context),
         harm=submission.harm,
         firecracker=submission.firecracker,
         evidence=submission.evidence,
@@ -82,8 +83,9 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         exercise=submission.exercise,
         clock_ahead=is_clock_ahead(submission.occurred_at, received_at),
     )
-    event = ReportReceived(id=event_id, source=SOURCE, subject=submission.report_id, time=received_at, data=data)
+    event = ReportReceivedV2(id=event_id, source=SOURCE, subject=event_id, time=received_at, data=data)
     return Draft(
+        report_id=submission.report_id,
         event=event,
         content_mac=compute_content_mac(submission, sender.subject, context.content_key),
         receipt=context.new_receipt(),
@@ -114,10 +116,10 @@ def _resolve_sender(submission: Submission, caller: Principal) -> Principal:
     return Principal(behalf.subject, behalf.role, behalf.ward) if behalf else caller
 
 
-def _source_of(sender: Principal) -> Source:
+def _source_of(sender: Principal, context: DraftContext) -> Source:
     match sender.role:
         case "officer" | "device" | "desk" | "admin":
-            return Source(kind=sender.role, subject=sender.subject)
+            return Source(kind=sender.role, subject=pseudonym(context.pseudonym_key, sender.subject))
         case _:
             raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
 

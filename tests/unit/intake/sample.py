@@ -63,6 +63,7 @@ def context(received_at: datetime = AT, key: bytes = bytes(32)) -> DraftContext:
         new_salt=_salts(),
         new_receipt=lambda: "TB-0000-0000-0000-0001",
         content_key=key,
+        pseudonym_key=bytes(32),
     )
 
 

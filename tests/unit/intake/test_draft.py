@@ -14,6 +14,7 @@ from shared.commitment import Committed, commitment
 from shared.events import encode, parse
 from shared.http.identity import ROLES, Principal, Role
 from shared.http.problem import Problem
+from shared.pseudonym import pseudonym
 from tests.unit.intake.sample import AT, DESK, OFFICER, UNITS, body, context, drafted, submission
 
 KEY = b"k" * 32
@@ -70,15 +71,29 @@ def test_the_event_says_what_was_sent() -> None:
     event = drafted().event
     data = event.data
     assert encode(parse(encode(event))) == encode(event)
-    assert (event.time, data.received_at, event.subject) == (AT, AT, "cb-07-0001")
+    assert (event.time, data.received_at, event.subject) == (AT, AT, event.id)
     assert data.unit is not None
     assert (data.unit.code, data.unit.valid_from.isoformat(), data.unit.name) == ("14776", "2021-02-01", "Ba Đình")
-    assert data.from_source.model_dump() == {"kind": "desk", "subject": "truc-ban"}
+    assert data.from_source.model_dump() == {"kind": "desk", "subject": pseudonym(bytes(32), "truc-ban")}
     assert data.description is not None
     assert data.description.value == "Nghe tiếng pháo nổ liên tiếp ở đầu phố"
     assert data.location is not None
     assert json.loads(data.location.value) == {"latitude": 19.807, "longitude": 105.776, "accuracy_m": 12}
     assert not data.clock_ahead
+
+
+def test_the_event_has_an_id_of_ours_and_the_senders_only_as_what_can_be_erased() -> None:
+    ready = drafted()
+    assert (ready.report_id, ready.event.data.report_id) == ("cb-07-0001", ready.event.id)
+    sent = json.loads(encode(ready.event))
+    assert sent["data"].pop("sender_report_id").keys() == {"salt", "value"}
+    assert "cb-07-0001" not in json.dumps(sent)
+
+
+def test_two_senders_have_two_pseudonyms_and_one_has_the_same_each_time() -> None:
+    senders = (DESK, DESK, replace(DESK, subject="truc-ban-2"))
+    first, again, other = (drafted(sender).event.data.from_source.subject for sender in senders)
+    assert first == again != other
 
 
 def test_every_committed_value_has_a_salt_of_its_own() -> None:
@@ -182,7 +197,10 @@ def test_an_import_records_the_true_source_and_time() -> None:
     behalf = {"role": "officer", "subject": "cb-07", "ward": "14776"}
     received_at = AT + timedelta(hours=1)
     imported = drafted(ADMIN, on_behalf_of=behalf)
-    assert imported.event.data.from_source.model_dump() == {"kind": "officer", "subject": "cb-07"}
+    assert imported.event.data.from_source.model_dump() == {
+        "kind": "officer",
+        "subject": pseudonym(bytes(32), "cb-07"),
+    }
     both = body(on_behalf_of=behalf, received_at=received_at.isoformat())
     ready = draft_report(submission(**both), ADMIN, UNITS, context())
     assert (ready.event.data.received_at, ready.event.time) == (received_at, received_at)

@@ -46,7 +46,7 @@ def test_what_is_unknown_is_left_out_and_zero_is_not() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"type": "vn.trucban.report.received.v2"},
+        {"type": "vn.trucban.report.received.v9"},
         {"type": None},
         {"specversion": "0.3"},
         {"time": "2023-01-21T23:50:00"},

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from services.escalation.application.command_context import CommandResult
 from services.escalation.domain.directory.schemas import Code, Day
 from services.escalation.domain.incidents.lifecycle import State
-from services.escalation.domain.rules.accountability import Outcome
+from services.escalation.domain.rules.record import Outcome
 from shared import inputs
 from shared.http import fields
 

@@ -6,7 +6,7 @@ import orjson
 from pydantic import AwareDatetime
 from sqlalchemy import Row
 
-from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules.record import Decision
 from services.escalation.domain.rules.replay import Replayed
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, Citation, Rulebook
 from shared.http.fields import Answer, Page, Sha256, Stored

@@ -16,7 +16,8 @@ from services.escalation.domain.incidents.obligations import Obligation, What
 from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
-from services.escalation.domain.rules.accountability import Limb, Outcome, Party
+from services.escalation.domain.rules.record import Limb, Outcome, Party
+from services.escalation.store.tables import SENDER_REPORT_ID
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
 from shared.http.fields import Answer, Category, Page, Severity, Stored, UnitKind
@@ -118,6 +119,9 @@ class Report(Answer):
     """One report as the rule looks at it. What was not given is absent."""
 
     report_id: str
+    """Ours."""
+    sender_report_id: str | None = None
+    """As its sender calls it. Shown to the desk alone; absent for everybody else, and where it was erased."""
     category: Category
     source: Source
     occurred_at: AwareDatetime
@@ -284,7 +288,10 @@ def incident_details(
 
 def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
     source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
-    return row.facts | {"source": source, "personal": row.personal if shows_texts else None}
+    texts = dict(row.personal or {})
+    sender_report_id = texts.pop(SENDER_REPORT_ID, None)
+    shown = {"source": source, "personal": texts or None if shows_texts else None}
+    return row.facts | shown | ({SENDER_REPORT_ID: sender_report_id} if shows_senders and sender_report_id else {})
 
 
 def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:

@@ -36,7 +36,7 @@ async def split(
         occurrence: Occurrence = await incident_loading.occurrence_of_report(
             command.connection, moved[0].report_id, case.anchor
         )
-        new = command.engine.open(occurrence, case.unit, moved[0].category)
+        new = command.engine.new_case(occurrence, case.unit, moved[0].category)
         new.reports = moved
         first = case.reports[0]
         case.reports = [r for r in case.reports if r.report_id not in wanted]
@@ -50,6 +50,7 @@ async def split(
                 **head, data=IncidentSplitData(**data, new_incident=new.incident_id, reports=ids)
             ),
         )
+        command.engine.announce(new, cause)
         command.move(new, ids, cause)
         command.move(case, (), cause)
         command.engine.changes.related.append((new.incident_id, case.incident_id, "split"))

@@ -30,6 +30,8 @@ class StoredNotice:
     round: int
     due_at: datetime | None
     acknowledged_at: datetime | None
+    event_id: str | None
+    """Id of the event that recorded it."""
 
 
 def record_acknowledgement(
@@ -77,5 +79,6 @@ def _record(engine: IncidentEngine, incident: Incident, notice: StoredNotice, by
                 **data, notice_id=notice.notice_id, holder=by, posts=notice.posts, in_time=in_time
             ),
         ),
+        cause=notice.event_id,
         officials=() if notice.recipient in OFFICES else {by, notice.recipient},
     )

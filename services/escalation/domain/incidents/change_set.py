@@ -10,15 +10,17 @@ from typing import Literal
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.rules.accountability import Decision, Inputs, ReportFacts
-from shared.events import Event, ReportReceived
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts
+from services.escalation.domain.rules.record import Decision
+from shared.events import AnyReport, Event
 
 
 @dataclass(frozen=True)
 class IssuedNotice:
-    """A notice that this transaction issues."""
+    """A notice that this transaction issues. `event_id`: the event that records it."""
 
     notice_id: str
+    event_id: str
     incident: Incident
     notice: Notice
     decision_id: str | None
@@ -33,7 +35,7 @@ class IssuedNotice:
 
 @dataclass(frozen=True)
 class MadeDecision:
-    """A decision that this transaction makes. `previous`: id of the decision before it."""
+    """A decision that this transaction makes. `previous`: the decision before it. `event_id`: what records it."""
 
     decision_id: str
     case: Case
@@ -41,13 +43,14 @@ class MadeDecision:
     previous: str | None
     decision: Decision
     inputs: Inputs
+    event_id: str
 
 
 @dataclass(frozen=True)
 class AssignedReport:
     """A report and the incident that it belongs to. `matters`: whether it may change the decision."""
 
-    event: ReportReceived
+    event: AnyReport
     facts: ReportFacts
     incident: IncidentRow
     outcome: Literal["new", "merged"]

@@ -50,6 +50,8 @@ class IncidentEngine:
     channels: OfficeChannels
     now: datetime
     new_id: Callable[[], str]
+    pseudonym: Callable[[str], str]
+    """Gives the pseudonym of a sender. A pseudonym stays as it is."""
     open_incidents: dict[Key, list[IncidentRow]] = field(default_factory=dict[Key, list[IncidentRow]])
     """Open incidents that a report of the batch may belong to, by correlation key."""
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
@@ -74,12 +76,6 @@ class IncidentEngine:
 
     # --- incidents ---
 
-    def open(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
-        """Open a new incident by a person's command, and record that."""
-        case = self.new_case(occurrence, unit, category)
-        self.announce(case, None)
-        return case
-
     def new_case(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
         """Make a new case and add it to the open incidents. Records nothing: call `announce`."""
         known = self.directory.units.get(key_of(unit))
@@ -96,7 +92,7 @@ class IncidentEngine:
         return case
 
     def announce(self, case: Case, cause: str | None) -> None:
-        """Record that a new case was opened. `cause`: id of the event of the report that opened it, if one did."""
+        """Record that a new case was opened. `cause`: id of the event of the report or the split that opened it."""
         family, exercise = case.anchor.family, case.anchor.exercise
         self.emit(
             case,

@@ -13,7 +13,8 @@ from services.escalation.domain.incidents.notifying import issue, on_duty, reque
 from services.escalation.domain.incidents.obligations import DESK_TASKS, TASK_OF
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.rules.accountability import Decision, Inputs, decide
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts, decide
+from services.escalation.domain.rules.record import Decision
 from shared.events import DecisionMade, DecisionMadeData
 
 
@@ -52,12 +53,13 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
     successor = None if key_of(found.acting) == key_of(case.unit) else found.acting
     tenures = engine.tenures(case.unit, successor)
     return Inputs(
+        format=2,
         incident=case.incident_id,
         unit=case.unit,
         time_of_occurrence=case.anchor.at,
         evaluated_at=known_at(tenures, engine.now),
-        reports=tuple(case.reports),
-        tenures=tenures,
+        reports=tuple(_by_pseudonym(engine, report) for report in case.reports),
+        tenures=tuple(t.model_copy(update={"reason": None}) for t in tenures),
         rulebook_version=adopted.rulebook.version if adopted else None,
         exercise=case.anchor.exercise,
         designated=assessment.designated,
@@ -69,6 +71,15 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         successor=successor,
         divided=found.divided,
     )
+
+
+def _by_pseudonym(engine: IncidentEngine, report: ReportFacts) -> ReportFacts:
+    """Return the report with its sender's pseudonym. Those that were stored before have the name."""
+    subject = engine.pseudonym(report.source.subject)
+    if subject == report.source.subject:
+        return report
+    source = report.source.model_copy(update={"subject": subject})
+    return report.model_copy(update={"source": source})
 
 
 def begin_round(engine: IncidentEngine, incident: Incident) -> None:
@@ -89,25 +100,26 @@ def begin_round(engine: IncidentEngine, incident: Incident) -> None:
 
 
 def _record_decision(engine: IncidentEngine, case: Case, decision: Decision, inputs: Inputs, cause: str | None) -> None:
-    made = MadeDecision(engine.new_id(), case, case.decision_number + 1, case.decision_id, decision, inputs)
-    engine.changes.decisions.append(made)
-    engine.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
-    case.decision, case.decision_id, case.decision_number = decision, made.decision_id, made.number
-    case.rulebook_version, case.decided_at = inputs.rulebook_version, engine.now
-    engine.emit(
+    decision_id, number, previous = engine.new_id(), case.decision_number + 1, case.decision_id
+    event_id = engine.emit(
         case,
         lambda head, data: DecisionMade(
             **head,
             data=DecisionMadeData(
                 **data,
-                decision_id=made.decision_id,
-                previous=made.previous,
+                decision_id=decision_id,
+                previous=previous,
                 record=decision.model_dump(mode="json", exclude_none=True),
             ),
         ),
         cause=cause,
         officials=decision.named,
     )
+    engine.changes.decisions.append(MadeDecision(decision_id, case, number, previous, decision, inputs, event_id))
+    engine.withdraw(case, (case.decision.acting if case.decision else set[str]()) - decision.acting)
+    case.decision, case.decision_id, case.decision_number = decision, decision_id, number
+    case.decision_event = event_id
+    case.rulebook_version, case.decided_at = inputs.rulebook_version, engine.now
 
 
 def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:

@@ -16,15 +16,15 @@ from services.escalation.domain.incidents.notifying import tell_desk
 from services.escalation.domain.incidents.patterns import Neighbour, Pattern
 from services.escalation.domain.incidents.report import facts_of, occurrence_of
 from services.escalation.domain.rules.rulebook import in_force
-from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceived, SuggestionRaised, SuggestionRaisedData
+from shared.events import AnyReport, ReportCorrelated, ReportCorrelatedData, SuggestionRaised, SuggestionRaisedData
 
 
-def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
+def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
     """Find the incident that the report belongs to: an open one, or a new one.
 
     The report must have a unit and a time of occurrence. Records no event: call `attach_all`.
     """
-    occurrence, facts = occurrence_of(event), facts_of(event)
+    occurrence, facts = occurrence_of(event), facts_of(event, engine.pseudonym)
     adopted = in_force(engine.rulebooks, occurrence.at)
     policy = (adopted or engine.newest_rulebook()).rulebook.correlation
     alike = engine.open_incidents.get(occurrence.key, ())
@@ -34,6 +34,7 @@ def assign(engine: IncidentEngine, event: ReportReceived) -> AssignedReport:
     if incident is None:
         assert event.data.unit is not None
         incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
+    incident.summary = incident.summary.by_pseudonym(engine.pseudonym)
     says_nothing_new = incident.summary.already_says(facts) and engine.is_held_as_decided(incident)
     incident.summary = incident.summary.plus(facts)
     matters = not says_nothing_new or _pattern(engine, incident) is not None

@@ -13,7 +13,8 @@ from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.lifecycle import FINAL, State
 from services.escalation.domain.incidents.report_summary import ReportSummary
-from services.escalation.domain.rules.accountability import Decision, ReportFacts
+from services.escalation.domain.rules.accountability import ReportFacts
+from services.escalation.domain.rules.record import Decision
 from shared.events import UnitRef
 
 DeskTask = Literal["review", "vacancy", "unit_split", "closure"]
@@ -97,6 +98,8 @@ class Incident(IncidentRow):
     decision: Decision | None = None
     """None for a new incident until its first decision."""
     decision_id: str | None = None
+    decision_event: str | None = None
+    """Id of the event that recorded the standing decision. It is the cause of whatever follows as time passes."""
     decision_number: int = 0
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
     """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules.record import Decision
 
 State = Literal[
     "received",

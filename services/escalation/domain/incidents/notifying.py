@@ -25,8 +25,28 @@ def issue(
     adopted = engine.rulebook_of(incident)
     subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at)
     title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
+    notice_id = engine.new_id()
+    event_id = engine.emit(
+        incident,
+        lambda head, data: NoticeIssued(
+            **head,
+            data=NoticeIssuedData(
+                **data,
+                notice_id=notice_id,
+                recipient=notice.recipient,
+                purpose=notice.purpose,
+                posts=notice.posts,
+                decision_id=incident.decision_id,
+                due_at=due_at,
+                exercise=incident.anchor.exercise,
+            ),
+        ),
+        cause=cause,
+        officials=() if notice.recipient in OFFICES else (notice.recipient,),
+    )
     issued = IssuedNotice(
-        notice_id=engine.new_id(),
+        notice_id=notice_id,
+        event_id=event_id,
         incident=incident,
         notice=notice,
         decision_id=incident.decision_id,
@@ -41,24 +61,6 @@ def issue(
     incident.record_notified(notice.recipient, notice.purpose, notice.posts)
     if notice.purpose in notification.ASKING:
         incident.ack_requested.add(notice.recipient)
-    engine.emit(
-        incident,
-        lambda head, data: NoticeIssued(
-            **head,
-            data=NoticeIssuedData(
-                **data,
-                notice_id=issued.notice_id,
-                recipient=notice.recipient,
-                purpose=notice.purpose,
-                posts=notice.posts,
-                decision_id=incident.decision_id,
-                due_at=due_at,
-                exercise=incident.anchor.exercise,
-            ),
-        ),
-        cause=cause,
-        officials=() if notice.recipient in OFFICES else (notice.recipient,),
-    )
     return issued
 
 
@@ -90,7 +92,7 @@ def request_acknowledgements(
 
 
 def tell_desk(
-    engine: IncidentEngine, incident: Incident, purpose: Purpose, posts: Iterable[str] = (), cause: str | None = None
+    engine: IncidentEngine, incident: Incident, purpose: Purpose, posts: Iterable[str], cause: str | None
 ) -> None:
     """Notify the desk about these posts, each post once for each purpose."""
     told = incident.notified.get((DESK, purpose))

@@ -1,14 +1,16 @@
 """Conversion of a report event into what correlation and the rule look at. Pure."""
 
+from collections.abc import Callable
+
 import orjson
 
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.rules.accountability import ReportFacts, time_of_occurrence
-from shared.events import ReportReceived
+from shared.events import AnyReport, Source
 from shared.taxonomy import categories
 
 
-def occurrence_of(event: ReportReceived) -> Occurrence:
+def occurrence_of(event: AnyReport) -> Occurrence:
     """Return what correlation looks at. The report must have a unit and a time of occurrence."""
     data = event.data
     assert data.unit is not None
@@ -26,14 +28,17 @@ def occurrence_of(event: ReportReceived) -> Occurrence:
     )
 
 
-def facts_of(event: ReportReceived) -> ReportFacts:
-    """Return what the rule looks at. The report must have a time of occurrence."""
+def facts_of(event: AnyReport, pseudonym: Callable[[str], str]) -> ReportFacts:
+    """Return what the rule looks at. The report must have a time of occurrence.
+
+    `pseudonym`: gives the pseudonym of a sender whom the event names in the clear, as `.v1` does.
+    """
     data = event.data
     assert data.occurred_at is not None
     return ReportFacts(
         report_id=data.report_id,
         category=str(data.category),
-        source=data.from_source,
+        source=Source(kind=data.from_source.kind, subject=pseudonym(data.from_source.subject)),
         occurred_at=data.occurred_at,
         received_at=data.received_at,
         harm=data.harm,

@@ -4,12 +4,13 @@ Most reports of a storm repeat what others said, and cannot change the decision.
 incident's history need not be loaded for them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
 from services.escalation.domain.rules.accountability import ReportFacts
 from shared.events import Firecracker, Harm
+from shared.pseudonym import is_pseudonym
 
 MOST_SOURCES = 50
 """How many distinct senders are kept. A rulebook that asks for more before it suggests anything never does."""
@@ -75,6 +76,13 @@ class ReportSummary(BaseModel):
         if not report.clock_ahead and subject not in sources and len(sources) < MOST_SOURCES:
             sources = (*sources, subject)
         return self.model_copy(update={"count": self.count + 1, "said": self._said_with(report), "sources": sources})
+
+    def by_pseudonym(self, pseudonym: Callable[[str], str]) -> "ReportSummary":
+        """Return the summary with the pseudonyms of senders in the place of their names, as it had before."""
+        if all(is_pseudonym(name) for name in (*self.sources, *(by for said in self.said for by in said.by))):
+            return self
+        said = tuple(s.model_copy(update={"by": tuple(map(pseudonym, s.by))}) for s in self.said)
+        return self.model_copy(update={"said": said, "sources": tuple(map(pseudonym, self.sources))})
 
     def _said_with(self, report: ReportFacts) -> tuple[Said, ...]:
         subject = report.source.subject

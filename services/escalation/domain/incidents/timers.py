@@ -68,6 +68,8 @@ class TimedNotice:
     recipient: str
     posts: tuple[str, ...]
     due_at: datetime | None
+    event_id: str | None
+    """Id of the event that recorded it."""
 
 
 def fire(
@@ -75,13 +77,14 @@ def fire(
 ) -> None:
     """Act on all timers of one incident that have fired. `notices`: the notices that they are about, by id.
 
+    What follows is caused by the notice that the timer is about, or else by the decision that stands.
     The incident must be a Case if one of the kinds is in DECIDES_ANEW.
     """
     kinds, before = {t.kind for t in fired}, incident.round
     if "directory" in kinds:
         engine.cancel(incident, "directory")  # evaluate() schedules the next change anew
     if kinds & DECIDES_ANEW:
-        evaluate(engine, as_case(incident), None)
+        evaluate(engine, as_case(incident), incident.decision_event)
     if incident.round != before:  # evaluate() began a new round and asked everybody again
         fired = [t for t in fired if t.kind not in OF_A_ROUND]
         kinds -= OF_A_ROUND
@@ -128,7 +131,7 @@ def _is_unacknowledged(incident: Incident, notices: Mapping[str, TimedNotice], t
 def _remind(engine: IncidentEngine, incident: Incident, asked: TimedNotice) -> None:
     """Remind somebody once a round, if they still answer for the post."""
     if asked.recipient in incident.standing.acting and (asked.recipient, "reminder") not in incident.notified:
-        issue(engine, incident, Notice(asked.recipient, "reminder", asked.posts), asked.due_at, None)
+        issue(engine, incident, Notice(asked.recipient, "reminder", asked.posts), asked.due_at, asked.event_id)
 
 
 def _step_up(
@@ -144,9 +147,10 @@ def _step_up(
     levels = engine.policy_of(incident).chain.levels
     target = max(t.level for t in fired) + 1
     cause: str | None = None
-    if target <= len(levels):
-        for timer in fired:
-            cause = _raise_step(engine, incident, levels[target - 1], what, timer.due_at)
+    for timer in fired:
+        cause = _cause_of(incident, timer, notices)
+        if target <= len(levels):
+            cause = _raise_step(engine, incident, levels[target - 1], what, timer.due_at, cause)
     engine.changes.incidents[incident.incident_id] = incident
     if what == "acknowledge":
         posts = {post for t in fired if t.notice_id for post in notices[t.notice_id].posts}
@@ -154,18 +158,27 @@ def _step_up(
     else:
         posts = obligations.posts_of(incident, what)
     if target > len(levels):
-        _exhaust(engine, incident, what, posts)
+        _exhaust(engine, incident, what, posts, cause)
         return
     _ask_office(engine, incident, levels[target - 1], what, sorted(posts), target, cause)
 
 
-def _raise_step(engine: IncidentEngine, incident: Incident, level: str, what: Awaited, due_at: datetime) -> str:
+def _cause_of(incident: Incident, timer: FiredTimer, notices: Mapping[str, TimedNotice]) -> str | None:
+    """Return the event of the notice that the timer is about, or else of the standing decision."""
+    asked = notices[timer.notice_id] if timer.notice_id else None
+    return asked.event_id if asked else incident.decision_event
+
+
+def _raise_step(
+    engine: IncidentEngine, incident: Incident, level: str, what: Awaited, due_at: datetime, cause: str | None
+) -> str:
     reason, task = _reason_and_task(what)
     return engine.emit(
         incident,
         lambda head, data: StepRaised(
             **head, data=StepRaisedData(**data, level=level, reason=reason, task=task, due_at=due_at)
         ),
+        cause=cause,
     )
 
 
@@ -212,13 +225,16 @@ def _notice_of_inaction(
     return next((n for n in said if n.notice.purpose in alike), None)
 
 
-def _exhaust(engine: IncidentEngine, incident: Incident, what: Awaited, posts: Iterable[str]) -> None:
+def _exhaust(
+    engine: IncidentEngine, incident: Incident, what: Awaited, posts: Iterable[str], cause: str | None
+) -> None:
     round_, (reason, task) = incident.round, _reason_and_task(what)
     cause = engine.emit(
         incident,
         lambda head, data: ChainExhausted(
             **head, data=ChainExhaustedData(**data, reason=reason, task=task, round=round_)
         ),
+        cause=cause,
     )
     if _notice_of_inaction(engine, incident, DESK, "exhausted") is None:
         tell_desk(engine, incident, "exhausted", posts, cause)
@@ -255,12 +271,13 @@ def _lapse(engine: IncidentEngine, incident: Incident, repeats: int) -> None:
         return
     was_answered = incident.state in ACKNOWLEDGED_STATES and incident.state != "closure_proposed"
     begin_round(engine, incident)
-    cause: str | None = None
+    cause = incident.decision_event
     if was_answered:
         round_ = incident.round
         cause = engine.emit(
             incident,
             lambda head, data: AcknowledgementLapsed(**head, data=AcknowledgementLapsedData(**data, round=round_)),
+            cause=cause,
         )
     ask_again(engine, incident, cause, repeats)
 
@@ -292,6 +309,7 @@ def _end_idle(engine: IncidentEngine, case: Case) -> None:
             **head,
             data=FindingData(**data, finding_id=closing.finding_id, author=SYSTEM, role=SYSTEM),
         ),
+        cause=case.decision_event,
     )
 
 

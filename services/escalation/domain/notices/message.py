@@ -28,6 +28,8 @@ class DueDelivery:
     attempts: int
     """Number of attempts, with the one that this claim begins."""
     listed: Listed
+    notice_event: str | None
+    """Id of the event that recorded the notice."""
     bundle_id: str | None = None
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from services.escalation.domain.directory.model import DESK, Contact
-from services.escalation.domain.rules.accountability import Decision, Party
+from services.escalation.domain.rules.record import Decision, Party
 from services.escalation.domain.rules.rulebook import Rulebook
 from shared.clock import local
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices.notification import Notice, Subject
 from services.escalation.domain.notices.pacing import UNKNOWN_SEVERITY
-from services.escalation.domain.rules.accountability import Decision
+from services.escalation.domain.rules.record import Decision
 from services.escalation.domain.rules.rulebook import Post
 from shared.clock import local
 from shared.taxonomy import categories

@@ -3,25 +3,31 @@
 The answer is "the rule applies to this incident", never that anybody is guilty. Only people decide that.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
 from services.escalation.domain.directory.model import Tenure, holder_at
+from services.escalation.domain.rules.record import (
+    Deadlines,
+    Decision,
+    Deputy,
+    Frozen,
+    Holder,
+    Limb,
+    Outcome,
+    Party,
+    ReportSet,
+    RulebookRef,
+)
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, Answer, Rulebook
 from shared.events import Firecracker, Harm, Source, UnitRef
 
-Outcome = Literal["applies", "does_not_apply", "undetermined"]
-Limb = Literal["firecracker", "serious"]
 MEASURES = ("deaths", "injured", "injury_percent", "life_threatening", "property_vnd")
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class ReportFacts(Frozen):
@@ -38,8 +44,13 @@ class ReportFacts(Frozen):
 
 
 class Inputs(Frozen):
-    """Everything that a decision depends on. It is stored with the decision, so that it can be computed again."""
+    """Everything that a decision depends on. It is stored with the decision, so that it can be computed again.
 
+    Nothing in it is ever erased: from format 2 on it holds no free text.
+    """
+
+    format: Literal[2] | None = None
+    """Format of the record that is computed from it. None stands for 1, whose inputs do not say it."""
     incident: str
     unit: UnitRef
     time_of_occurrence: AwareDatetime
@@ -66,109 +77,6 @@ class Inputs(Frozen):
     """The unit ended, several units took parts of it, and nobody has said yet which of them acts."""
 
 
-class Holder(Frozen):
-    holder_id: str
-    name: str
-    acting: bool
-    document: str
-    tenure_id: str
-
-
-class Deputy(Holder):
-    """A deputy (người được ủy quyền) of the present holder, who is notified in the holder's place."""
-
-    reason: str | None = None
-
-
-class Party(Frozen):
-    """A post (chức vụ) that the rule names, with its holders.
-
-    `accountable` held it at the time of occurrence; `present` holds it now; `changed`: they are not the same person.
-    """
-
-    post: str
-    accountable: Holder | None = None
-    present: Holder | None = None
-    deputy: Deputy | None = None
-    changed: bool
-
-    @property
-    def acting(self) -> Holder | None:
-        """Who is notified and answers for this post now: the deputy, or else the present holder."""
-        return self.deputy or self.present
-
-
-class RulebookRef(Frozen):
-    version: str
-    sha256: str
-    citation_vi: str
-    citation_en: str
-
-
-class Deadlines(Frozen):
-    acknowledge_by: AwareDatetime
-    review_by: AwareDatetime
-
-
-class Decision(Frozen):
-    """The decision record. The ledger keeps it, and replay must reproduce it byte for byte."""
-
-    incident: str
-    unit: UnitRef
-    reports: tuple[str, ...]
-    time_of_occurrence: AwareDatetime
-    evaluated_at: AwareDatetime
-    rulebook: RulebookRef | None = None
-    outcome: Outcome
-    limb: Limb | None = None
-    reasons: tuple[str, ...]
-    severity: int | None = None
-    standing: Literal["provisional", "confirmed"]
-    disputed: bool
-    """The reports verify the incident only together with those that contradict the limb that applies. The desk
-    decides."""
-    immediate: bool
-    """Firecrackers were set off, or life is at stake. The holders are notified at once, verified or not."""
-    clock_ahead: bool
-    exercise: bool
-    parties: tuple[Party, ...]
-    deadlines: Deadlines | None = None
-    successor: UnitRef | None = None
-    divided: Literal[True] | None = None
-
-    @property
-    def acting(self) -> set[str]:
-        """Holder ids of those who are notified and answer for a post now."""
-        return {p.acting.holder_id for p in self.parties if p.acting}
-
-    @property
-    def named(self) -> set[str]:
-        """Holder ids of everybody in the decision: accountable and present holders, and deputies."""
-        return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}
-
-    def differs_from(self, other: "Decision") -> bool:
-        """Return whether the result differs.
-
-        A further report that says the same, or the same tenure recorded anew, is no difference.
-        """
-        return self.model_dump(exclude=PASSING) != other.model_dump(exclude=PASSING)
-
-
-_RECORD = {"tenure_id": True}
-PASSING: Any = {
-    "reports": True,
-    "evaluated_at": True,
-    "deadlines": True,
-    "parties": {"__all__": {"accountable": _RECORD, "present": _RECORD, "deputy": _RECORD}},
-}
-"""Fields in which two decisions of the same result may differ."""
-
-
-def record_bytes(decision: Decision) -> bytes:
-    """Return the record as canonical JSON (RFC 8785). Its keys are ASCII, and it has no floats."""
-    return orjson.dumps(decision.model_dump(mode="json", exclude_none=True), option=orjson.OPT_SORT_KEYS)
-
-
 def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     """Evaluate the rule. `adopted`: the rulebook that decides, or None if none was in force."""
     reports = _as_classified(inputs)
@@ -177,9 +85,10 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
     supporting = [r for r in reports if adopted is None or not _contradicts(r, ruling.limb, inputs, adopted.rulebook)]
     return Decision(
+        format=inputs.format,
         incident=inputs.incident,
         unit=inputs.unit,
-        reports=tuple(sorted(r.report_id for r in reports)),
+        reports=_named(inputs),
         time_of_occurrence=inputs.time_of_occurrence,
         evaluated_at=inputs.evaluated_at,
         rulebook=ruling.rulebook,
@@ -197,6 +106,14 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
         successor=inputs.successor,
         divided=True if inputs.divided else None,
     )
+
+
+def _named(inputs: Inputs) -> tuple[str, ...] | ReportSet:
+    ids = sorted(r.report_id for r in inputs.reports)
+    if inputs.format is None:
+        return tuple(ids)
+    root = hashlib.sha256("".join(f"{id_}\n" for id_ in ids).encode()).hexdigest()
+    return ReportSet(count=len(ids), root=root)
 
 
 def _as_classified(inputs: Inputs) -> tuple[ReportFacts, ...]:
@@ -378,7 +295,9 @@ def _party(post: str, inputs: Inputs) -> Party:
     acts = inputs.successor or inputs.unit
     now = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts)
     stands_in = None if inputs.divided else holder_at(inputs.tenures, post, at, known, unit=acts, capacity="deputy")
-    deputy = Deputy(**_fields(stands_in), reason=stands_in.reason) if stands_in else None
+    deputy = None
+    if stands_in:
+        deputy = Deputy(**_fields(stands_in), reason=stands_in.reason if inputs.format is None else None)
     changed = (then.holder_id if then else None) != (now.holder_id if now else None)
     return Party(post=post, accountable=_holder(then), present=_holder(now), deputy=deputy, changed=changed)
 

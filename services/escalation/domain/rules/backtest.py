@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from services.escalation.domain.rules.accountability import Decision, Inputs, decide
+from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.record import Decision
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.clock import local
 

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from services.escalation.domain.rules.accountability import Inputs, decide, record_bytes
+from services.escalation.domain.rules.accountability import Inputs, decide
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 
 

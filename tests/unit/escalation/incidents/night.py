@@ -84,7 +84,7 @@ class Night:
         used = self.engine
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
-        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id)
+        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id, used.pseudonym)
 
     def go(self, until: datetime) -> list[str]:
         """Run until then, each due time acted on when it falls due. Who was told what."""
@@ -107,7 +107,9 @@ class Night:
         due = sorted((r for r in self.rows if r.due_at <= now), key=lambda r: r.due_at)
         self.rows = [r for r in self.rows if r.due_at > now]
         self.case.pending = {r.kind for r in self.rows}
-        told = {n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at) for n in self.notices}
+        told = {
+            n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at, n.event_id) for n in self.notices
+        }
         fire(self.engine, self.case, [FiredTimer(r.kind, r.due_at, r.notice_id, r.level) for r in due], told)
         self._saved()
 
@@ -143,6 +145,7 @@ class Night:
                 round=n.round,
                 due_at=n.due_at,
                 acknowledged_at=n.issued_at if n.notice_id in self.acknowledged else None,
+                event_id=n.event_id,
             )
             for n in self.notices
         ]

@@ -152,7 +152,7 @@ def test_a_report_carries_its_point_and_its_family_into_correlation() -> None:
 
 
 def test_what_the_rule_looks_at_holds_nothing_that_a_person_wrote() -> None:
-    facts = facts_of(received(point=(19.8, 105.7)))
+    facts = facts_of(received(point=(19.8, 105.7)), str)
     assert set(facts.model_dump(exclude_none=True)) == {
         "report_id",
         "category",

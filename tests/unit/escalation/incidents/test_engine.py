@@ -43,6 +43,14 @@ def told(found: IncidentEngine) -> list[str]:
     return [f"{n.notice.recipient}:{n.notice.purpose}" for n in found.changes.notices]
 
 
+def test_the_inputs_of_a_decision_hold_no_reason_of_a_delegation_which_is_free_text() -> None:
+    deputy = tenure(CHAIR, "mau-pho").model_copy(update={"capacity": "deputy", "reason": "nghỉ ốm"})
+    (made,) = routed(received(), using=engine([*BOTH_POSTS, deputy])).changes.decisions
+    assert made.inputs.format == made.decision.format == 2
+    assert "mau-pho" in made.inputs.model_dump_json()
+    assert "nghỉ ốm" not in made.inputs.model_dump_json()
+
+
 def kinds(found: IncidentEngine) -> list[str]:
     return [e.type.removeprefix("vn.trucban.").removesuffix(".v1") for e in found.changes.events]
 

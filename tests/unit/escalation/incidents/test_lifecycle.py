@@ -21,7 +21,8 @@ from services.escalation.domain.incidents.lifecycle import (
     may_close,
     refusal,
 )
-from services.escalation.domain.rules.accountability import Decision, decide
+from services.escalation.domain.rules.accountability import decide
+from services.escalation.domain.rules.record import Decision
 from shared.events import Firecracker
 from shared.http.identity import ROLES
 from tests.support import RULEBOOK, facts, inputs

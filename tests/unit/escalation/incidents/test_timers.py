@@ -369,7 +369,7 @@ def test_a_deputy_is_told_in_the_holders_place_and_the_holder_stays_accountable(
     chair = night.case.decision.parties[1]
     assert chair.accountable is not None
     assert chair.deputy is not None
-    assert (chair.accountable.holder_id, chair.deputy.reason) == ("mau-chu-tich", "Đi công tác")
+    assert (chair.accountable.holder_id, chair.deputy.holder_id) == ("mau-chu-tich", "mau-uy-quyen")
 
 
 def test_a_holder_whose_deputy_goes_before_answering_is_asked_again() -> None:

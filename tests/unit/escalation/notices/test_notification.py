@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import DESK, Tenure
 from services.escalation.domain.notices.notification import plan
-from services.escalation.domain.rules.accountability import Decision, ReportFacts, decide
+from services.escalation.domain.rules.accountability import ReportFacts, decide
+from services.escalation.domain.rules.record import Decision
 from shared.events import Harm
 from tests.support import CHAIR, RULEBOOK, SECRETARY, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import some_reports, tenures

@@ -13,7 +13,8 @@ from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.notices import wording
 from services.escalation.domain.notices.notification import Notice, Purpose, Subject
 from services.escalation.domain.notices.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
-from services.escalation.domain.rules.accountability import Decision, ReportFacts, decide
+from services.escalation.domain.rules.accountability import ReportFacts, decide
+from services.escalation.domain.rules.record import Decision
 from shared.events import Harm, UnitRef
 from shared.taxonomy import categories
 from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, facts, inputs, wards

@@ -1,15 +1,18 @@
 """When the rule of 6 January 2023 applies, and by which limb."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import Tenure
-from services.escalation.domain.rules.accountability import Decision, Inputs, ReportFacts, decide, record_bytes
+from services.escalation.domain.rules.accountability import Inputs, ReportFacts, decide
+from services.escalation.domain.rules.record import Decision, ReportSet, record_bytes
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.events import Firecracker, Harm
 from shared.taxonomy import categories
-from tests.support import RULEBOOK, facts, inputs, rulebook, tenure
+from tests.support import BOTH_POSTS, RULEBOOK, SECRETARY, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import (
     POSSESSION_ONLY,
     harms,
@@ -262,3 +265,27 @@ def test_no_decision_calls_anybody_guilty(found: list[ReportFacts]) -> None:
 def test_a_report_that_says_the_same_again_makes_no_other_decision(found: list[ReportFacts]) -> None:
     again = found[0].model_copy(update={"report_id": "tin-bao-khac"})
     assert not decided(*found, again).differs_from(decided(*found))
+
+
+# --- format 2 ---
+
+
+def test_the_reports_are_named_by_their_count_and_root_whatever_their_order() -> None:
+    one, two = facts(report_id="b"), facts(report_id="a", subject="cam-bien-2")
+    records = [decide(inputs(*found), RULEBOOK) for found in ((one, two), (two, one))]
+    assert {record_bytes(record) for record in records} == {record_bytes(records[0])}
+    assert records[0].reports == ReportSet(count=2, root=hashlib.sha256(b"a\nb\n").hexdigest())
+
+
+def test_a_record_has_no_free_text_and_is_the_same_once_that_was_erased() -> None:
+    deputy = tenure(SECRETARY, "mau-pho").model_copy(update={"capacity": "deputy", "reason": "nghỉ ốm"})
+    quoting = inputs(tenures=[*BOTH_POSTS, deputy])
+    erased = quoting.model_copy(update={"tenures": (*BOTH_POSTS, deputy.model_copy(update={"reason": None}))})
+    assert "nghỉ ốm" in record_bytes(decide(quoting.model_copy(update={"format": None}), RULEBOOK)).decode()
+    assert "nghỉ ốm" not in record_bytes(decide(quoting, RULEBOOK)).decode()
+    assert record_bytes(decide(quoting, RULEBOOK)) == record_bytes(decide(erased, RULEBOOK))
+
+
+def test_however_many_reports_there_are_the_record_stays_as_small() -> None:
+    many = [facts(report_id=f"tin-{n}") for n in range(10_000)]
+    assert len(record_bytes(decide(inputs(*many), RULEBOOK))) < 4_000

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.escalation.domain.rules.accountability import Decision, Inputs, decide
+from services.escalation.domain.rules.accountability import Inputs, decide
 from services.escalation.domain.rules.backtest import Difference, compare, verdict
+from services.escalation.domain.rules.record import Decision
 from shared.events import Harm
 from tests.support import CHAIR, RULEBOOK, SECRETARY, facts, inputs, rulebook
 

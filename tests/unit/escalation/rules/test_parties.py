@@ -8,15 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.rules.accountability import (
-    Decision,
     Inputs,
-    Party,
     ReportFacts,
     combined_harm,
     decide,
     is_verified,
     time_of_occurrence,
 )
+from services.escalation.domain.rules.record import Decision, Party
 from shared.events import Harm
 from tests.support import BOTH_POSTS, CHAIR, NIGHT, RULEBOOK, SECRETARY, SourceKind, at, facts, inputs, rulebook, tenure
 from tests.unit.escalation.drawn import harms, instants, reports, some_reports

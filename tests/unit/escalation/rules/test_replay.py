@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.domain.rules.accountability import decide, record_bytes
+from services.escalation.domain.rules.accountability import decide
+from services.escalation.domain.rules.record import record_bytes
 from services.escalation.domain.rules.replay import Replayed, replay
 from tests.support import RULEBOOK, inputs, rulebook
 
