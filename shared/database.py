@@ -13,10 +13,24 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, event, literal, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    FromClause,
+    MetaData,
+    Table,
+    Text,
+    any_,
+    event,
+    func,
+    literal,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeEngine
 
 SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
@@ -166,6 +180,17 @@ def _json_text(value: object) -> str:
 def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
     """Return `column = ANY(values)`, which has one parameter. `IN` would have one for each value."""
     return column == any_(literal(list(values), ARRAY(Text)))
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a lock was not to be had within `lock_timeout`."""
+    return getattr(error.orig, "sqlstate", None) == "55P03"
+
+
+def rows_of(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
+    """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
+    arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived()
 
 
 async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:

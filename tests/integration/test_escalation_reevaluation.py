@@ -11,7 +11,7 @@ from services.escalation.application.import_directory import import_directory, i
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.diff import Change
 from services.escalation.domain.directory.model import key_of
-from services.escalation.store import incident_loading
+from services.escalation.store import correlation, incident_loading
 from services.escalation.store.reevaluation import schedule_reevaluation
 from shared.events import UnitRef
 from tests.integration.escalation_support import City, route_all, until
@@ -169,7 +169,7 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
     event = received()
     async with city.another() as other:
         async with other.escalation.database.begin() as routing:
-            await incident_loading.lock_units(
+            await correlation.lock_units(
                 routing, [BA_DINH.code]
             )  # as `route_reports` does before it looks at the directory
             change = asyncio.create_task(imported(city, LATE))

@@ -39,7 +39,7 @@ from services.escalation.domain.directory.model import Contact, Duty, Tenure, Un
 from services.escalation.domain.directory.notes import note_contacts, note_rosters, note_tenures, note_units
 from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Table, Tables
 from services.escalation.domain.directory.validation import Units, check, consequences, with_recorded
-from services.escalation.store import directory, incident_loading, waiting_deliveries
+from services.escalation.store import correlation, directory, waiting_deliveries
 from services.escalation.store.reevaluation import schedule_reevaluation
 from services.escalation.store.tables import outbox
 from shared.messaging import lock_streams
@@ -243,9 +243,7 @@ async def _write(
     changes = _with_predecessors([*changes_of_units(plans.units), *changes_of_tenures(plans.tenures)], units)
     notified_in = await _units_with_notices(connection, plans.contacts, units)
     # From here on no report is correlated in these units. Earlier batches have committed: their incidents are found.
-    await incident_loading.lock_units(
-        connection, {change.unit[0] for change in changes} | {code for code, _ in notified_in}
-    )
+    await correlation.lock_units(connection, {change.unit[0] for change in changes} | {code for code, _ in notified_in})
     await directory.supersede_units(connection, [e.old for e in plans.units.ended], now)
     await directory.add_units(connection, plans.units.recorded, now)
     await directory.supersede_tenures(connection, [e.old for e in plans.tenures.ended], now)
