@@ -36,7 +36,10 @@ async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]
     if changes is not None:
         escalation.committed(changes)
     left = [e for e in events if wards[e.id] not in locked - busy]
-    return Left(left, _names((set(wards.values()) - locked) | busy)) if left else None
+    if not left:
+        return None
+    age = max(escalation.clock.now() - event.data.received_at for event in left)
+    return Left(left, _names((set(wards.values()) - locked) | busy), max(0.0, age.total_seconds()))
 
 
 async def _route(
