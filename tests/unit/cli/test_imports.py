@@ -86,9 +86,8 @@ def test_nobody_is_shown_more_of_a_channel_than_its_scheme(done: ImportSummary) 
 
 
 def test_an_import_ends_with_what_the_directory_lacks(done: ImportSummary) -> None:
-    lacks = Coverage(
-        34, ((Unit(BA_DINH, "phường"), "chair"), (Unit(BA_DINH, "phường"), "party_secretary")), ("mau-1",), ()
-    )
+    ward = Unit(BA_DINH, "phường")
+    lacks = Coverage(34, ((ward, "chair"), (ward, "party_secretary")), ("mau-1",), ())
     told = printed(replace(done, coverage=lacks), terminal=False)
     assert told.splitlines()[-1] == "directory: 1 wards without holder, 1 persons without channel"
     assert import_as_json(replace(done, coverage=lacks))["persons_without_channel"] == 1
