@@ -158,7 +158,7 @@ def check_once(entry: Entry, incident_of: Mapping[str, str]) -> tuple[list[str],
     notices: list[str] = []
     for incident in list(entry.items("/escalation/v1/incidents", "desk")):
         whole = entry.get(f"/escalation/v1/incidents/{incident['id']}", "desk").content
-        routed += [(report["sender_report_id"], incident["id"]) for report in whole["reports"]]
+        routed += [(report["report_id"], incident["id"]) for report in whole["reports"]]
         own_ids += [report["report_id"] for report in whole["reports"]]
         notices += [notice["notice_id"] for notice in whole["notices"]]
     if sorted(routed) != sorted(incident_of.items()):

@@ -113,6 +113,8 @@ async def _commands(night: Night) -> None:
     await night.act("acknowledged by the other", "first", "acknowledgements", SECRETARY_HERE)
     await night.act("response", "first", "responses", CHAIR_HERE, text="Đã dập tắt")
     await night.act("severity", "first", "severity", OFFICER, reason=WHY, harm={"deaths": 2})
+    for holder in (CHAIR_HERE, SECRETARY_HERE):  # it is graver now, so they are asked again
+        await night.house.post(f"{INCIDENTS}/{night.incidents['first']}/acknowledgements", holder)
     await night.act(
         "verification", "first", "verifications", reason=WHY, verdict="confirmed", firecrackers_exploded=True
     )

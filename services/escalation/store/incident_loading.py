@@ -17,7 +17,7 @@ from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import ReportFacts, time_of_occurrence
 from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_row import from_row
-from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
+from services.escalation.store.tables import SENDER_REPORT_ID, deadline, decision, finding, incident, notice, report
 from shared.database import any_of
 from shared.taxonomy import categories
 
@@ -132,6 +132,20 @@ async def merged_into(connection: AsyncConnection, incident_id: str) -> list[str
 async def redirect_merged(connection: AsyncConnection, incident_id: str, into: str) -> None:
     """Redirect to `into` all incidents that were merged into this one."""
     await connection.execute(update(incident).where(incident.c.merged_into == incident_id).values(merged_into=into))
+
+
+async def own_ids(connection: AsyncConnection, incident_id: str) -> dict[str, list[str]]:
+    """Return our ids of the incident's reports by the ids that their senders gave them."""
+    theirs = report.c.personal[SENDER_REPORT_ID].astext
+    rows = await connection.execute(
+        select(theirs.label("theirs"), report.c.report_id)
+        .where(report.c.incident_id == incident_id, theirs.is_not(None))
+        .order_by(report.c.position)
+    )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.theirs, []).append(row.report_id)
+    return found
 
 
 async def occurrence_of_report(connection: AsyncConnection, report_id: str, like: Occurrence) -> Occurrence:

@@ -118,10 +118,10 @@ class Texts(Answer):
 class Report(Answer):
     """One report as the rule looks at it. What was not given is absent."""
 
+    id: str
+    """Ours, by which events name it."""
     report_id: str
-    """Ours."""
-    sender_report_id: str | None = None
-    """As its sender calls it. Shown to the desk alone; absent for everybody else, and where it was erased."""
+    """As its sender calls it: for the desk alone. For everybody else, and where it was erased, it is ours."""
     category: Category
     source: Source
     occurred_at: AwareDatetime
@@ -289,9 +289,9 @@ def incident_details(
 def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
     source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
     texts = dict(row.personal or {})
-    sender_report_id = texts.pop(SENDER_REPORT_ID, None)
-    shown = {"source": source, "personal": texts or None if shows_texts else None}
-    return row.facts | shown | ({SENDER_REPORT_ID: sender_report_id} if shows_senders and sender_report_id else {})
+    theirs = texts.pop(SENDER_REPORT_ID, None)
+    ids = {"id": row.report_id, "report_id": theirs if shows_senders and theirs else row.report_id}
+    return row.facts | ids | {"source": source, "personal": texts or None if shows_texts else None}
 
 
 def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:

@@ -24,7 +24,7 @@ async def split(
     async with command_context(escalation, incident_id, caller, "split") as command:
         case = command.case
         command.allow()
-        wanted = set(reports)
+        wanted = await _own_ids(command, reports)
         moved = [r for r in case.reports if r.report_id in wanted]
         earlier = last(case.findings, "split")
         if earlier is not None and set(earlier.content["reports"]) == wanted and not moved:
@@ -57,6 +57,18 @@ async def split(
         evaluate(command.engine, new, cause)
         evaluate(command.engine, case, cause)
     return CommandResult(case, is_new=True, new_incident=new.incident_id)
+
+
+async def _own_ids(command: CommandContext, named: Sequence[str]) -> set[str]:
+    """Return our ids of the reports. The desk may name them by the ids of their senders, which it sees.
+
+    Raises Problem 409 if two senders gave their reports the same id.
+    """
+    ours = await incident_loading.own_ids(command.connection, command.case.incident_id)
+    for name in named:
+        if len(ours.get(name, ())) > 1:
+            raise Problem(409, f"two senders call a report {name}: name it by our id, one of {', '.join(ours[name])}")
+    return {ours[name][0] if name in ours else name for name in named}
 
 
 async def _anchor_at_first_report(command: CommandContext, case: Case) -> None:
