@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -72,6 +72,7 @@ unit = Table(
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("recorded_at", DateTime(timezone=True), nullable=False),
+    Column("successors", JSONB, nullable=False, server_default="[]"),
 )
 
 outbox = outbox_tables(metadata)
@@ -153,7 +154,11 @@ async def receipt(connection: AsyncConnection, number: str) -> Row[Any] | None:
 
 async def load_units(connection: AsyncConnection) -> list[Unit]:
     rows = await connection.execute(select(unit).order_by(unit.c.code, unit.c.valid_from))
-    return [Unit(r.code, r.valid_from, r.valid_to, r.name, r.kind) for r in rows]
+    return [Unit(r.code, r.valid_from, r.valid_to, r.name, r.kind, _keys(r.successors)) for r in rows]
+
+
+def _keys(successors: Sequence[dict[str, str]]) -> tuple[tuple[str, date], ...]:
+    return tuple((s["code"], date.fromisoformat(s["valid_from"])) for s in successors)
 
 
 async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded]) -> None:
@@ -168,8 +173,9 @@ async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded])
             name=ref.name,
             kind=event.data.kind,
             recorded_at=event.time,
+            successors=[{"code": s.code, "valid_from": s.valid_from.isoformat()} for s in event.data.successors],
         )
-        newer = {name: statement.excluded[name] for name in ("valid_to", "name", "kind", "recorded_at")}
+        newer = {name: statement.excluded[name] for name in ("valid_to", "name", "kind", "recorded_at", "successors")}
         await connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[unit.c.code, unit.c.valid_from],

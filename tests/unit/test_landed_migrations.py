@@ -19,6 +19,7 @@ LANDED = {
     "intake/0002_numbers_when_written": "d02e2d42afaeef3ae8b6ad323c65c5ae46889c7104a1001639a784f4e5d4581a",
     "intake/0003_partitions_are_stored": "55e27d78b7d1a6304c04ee15f81b511d50c2176d278a347576cf6d1bf291948b",
     "intake/0004_own_id": "8ffd418d5d5f80964edc8e261c2b8ac4e7f4d229055af9456181bd8f4bf802e4",
+    "intake/0005_successors_of_units": "8bfdf4f18bc60f27728e2b7c37bbca9f89b6bb8e2c119df02aa5850250714f22",
     "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",
     "ledger/0002_partitions_are_stored": "6807d0740affa0bf031d7d20d3e5c66bdd5b4609d9bafdca3d514b5f1c99994d",
 }

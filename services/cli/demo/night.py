@@ -164,7 +164,7 @@ class Night:
         answer = await self._client.get(f"/escalation/v1/incidents/{incident_id}", headers=self._desk)
         self._comparison.meet(incident_id)
         incident = answer.raise_for_status().json()
-        self._own_id |= {r["sender_report_id"]: r["report_id"] for r in incident["reports"]}
+        self._own_id |= {r["report_id"]: r["id"] for r in incident["reports"]}
         return incident
 
     async def _sum_up(self) -> None:

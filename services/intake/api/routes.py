@@ -183,13 +183,15 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
 async def get_wards(intake: Wired, q: str = "", limit: Limit = 50, cursor: str | None = None) -> WardPage:
     """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public.
 
-    None for the name of a ward that has ended: another with a name like it is another place.
+    For the name of a ward that has ended: what followed it.
     """
     known, now = await intake.units(), intake.clock.now()
     units = wards.in_force(known, now)
     found = wards.search(q, units)
-    if not found and wards.of_another_time(q, known, local(now).date()) is None:
-        found = wards.candidates(q, units)
+    if not found:
+        day = local(now).date()
+        other = wards.of_another_time(q, known, day)
+        found = wards.candidates(q, units) if other is None else wards.followers(other, known, day)
     by_code = sorted(found, key=lambda u: u.code)
     page, following = cursors.page(by_code, lambda u: [u.code], limit, cursor)
     items = [Ward.model_validate(u, from_attributes=True) for u in page]

@@ -12,7 +12,7 @@ from datetime import date, datetime
 import orjson
 
 from services.intake.domain.submission import Reporter, Submission, is_clock_ahead, time_error
-from services.intake.domain.wards import Unit, in_force, of_another_time, resolve
+from services.intake.domain.wards import Unit, followers, in_force, of_another_time, resolve
 from shared.clock import local
 from shared.commitment import Committed, commitment
 from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef
@@ -133,19 +133,24 @@ def _resolve_unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
         raise invalid([FieldError("#/ward", f"no ward is known that was in force on {local(at):%Y-%m-%d}")])
     day = local(at).date()
     if (other := of_another_time(text, units, day)) is not None:
-        raise invalid([FieldError("#/ward", _not_on(day, other), candidates=[])])
-    choices = [{"code": u.code, "valid_from": u.valid_from.isoformat(), "name": u.name, "kind": u.kind} for u in found]
+        heirs = followers(other, units, day)
+        raise invalid([FieldError("#/ward", _not_on(day, other, heirs), candidates=_choices(heirs))])
     names = ", ".join(u.name for u in found)
     advice = f"did you mean {names}?" if found else "GET /intake/v1/wards lists them"
-    raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
+    raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=_choices(found))])
 
 
-def _not_on(day: date, unit: Unit) -> str:
+def _choices(units: Sequence[Unit]) -> list[dict[str, str]]:
+    return [{"code": u.code, "valid_from": u.valid_from.isoformat(), "name": u.name, "kind": u.kind} for u in units]
+
+
+def _not_on(day: date, unit: Unit, heirs: Sequence[Unit]) -> str:
     """Why the unit cannot be meant. Wards with a name like it are not offered: they are other places."""
     if unit.valid_to is None or day < unit.valid_from:
         begins = f"{unit.name} ({unit.code}) begins on {unit.valid_from}"
         return f"{begins}, and it happened on {day}: name the ward that was there then"
-    advice = "name the ward that has its place now; GET /intake/v1/wards lists them"
+    names = " or ".join(f"{heir.name} ({heir.code})" for heir in heirs)
+    advice = f"name {names}" if heirs else "name the ward that has its place now; GET /intake/v1/wards lists them"
     return f"{unit.name} ({unit.code}) ended on {unit.valid_to}, and it happened on {day}: {advice}"
 
 

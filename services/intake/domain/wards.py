@@ -24,6 +24,8 @@ class Unit:
     valid_to: date | None
     name: str
     kind: str
+    successors: tuple[tuple[str, date], ...] = ()
+    """(code, valid_from) of the units that took its place, whole or in parts."""
 
     @cached_property
     def folded(self) -> str:
@@ -64,6 +66,19 @@ def of_another_time(text: str, units: Iterable[Unit], day: date) -> Unit | None:
         return None
     ended = max((u for u in found if u.valid_to is not None and u.valid_to <= day), key=_ENDS, default=None)
     return ended or min(found, key=attrgetter("valid_from"), default=None)
+
+
+def followers(first: Unit, units: Iterable[Unit], day: date) -> list[Unit]:
+    """The units in force on `day` that have the place of `first`, or parts of it, by code."""
+    known = {(u.code, u.valid_from): u for u in units}
+    seen, waiting, found = {(first.code, first.valid_from)}, [first], list[Unit]()
+    while waiting:
+        for key in waiting.pop().successors:
+            if key in known and key not in seen:
+                seen.add(key)
+                found += [known[key]] if known[key].is_in_force(day) else []
+                waiting.append(known[key])
+    return sorted(found, key=_BY_CODE)
 
 
 def candidates(text: str, units: Sequence[Unit]) -> list[Unit]:

@@ -143,12 +143,14 @@ def test_an_ambiguous_ward_is_refused_with_candidates() -> None:
 
 def test_a_ward_that_has_ended_is_refused_with_its_last_day_and_no_ward_of_a_like_name() -> None:
     tan_son = next(u for u in UNITS if u.name == "Tân Sơn")
-    units = [replace(u, valid_to=date(2023, 1, 10)) if u is tan_son else u for u in UNITS]
+    followed = replace(tan_son, valid_to=date(2023, 1, 10), successors=(("14770", tan_son.valid_from),))
+    units = [followed if u is tan_son else u for u in UNITS]
     with pytest.raises(Problem) as caught:
         draft_report(submission(ward="P. Tân Sơn"), DESK, units, context())
     (error,) = caught.value.errors
     assert error["detail"].startswith("Tân Sơn (14788) ended on 2023-01-10, and it happened on 2023-01-21: ")
-    assert error["candidates"] == []
+    assert error["detail"].endswith(": name Phú Sơn (14770)")
+    assert [c["name"] for c in error["candidates"]] == ["Phú Sơn"]
 
 
 def test_a_time_before_any_ward_was_in_force_is_said_so() -> None:
