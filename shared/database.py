@@ -9,8 +9,6 @@ from typing import Any
 
 import asyncpg
 import orjson
-from alembic import command, context
-from alembic.config import Config
 from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, event, literal, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
@@ -234,6 +232,9 @@ async def upgrade(connection: AsyncConnection, service: str, revision: str = "he
 
 
 def _upgrade(connection: Connection, service: str, revision: str) -> None:
+    from alembic import command  # takes long to import, and a service that runs needs none
+    from alembic.config import Config
+
     config = Config()
     folder = Path(__file__).parent.parent / "services" / service / "migrations"
     config.set_main_option("script_location", str(folder))
@@ -243,6 +244,8 @@ def _upgrade(connection: Connection, service: str, revision: str) -> None:
 
 def run_migrations(schema: str, metadata: MetaData) -> None:
     """Run the migrations of a schema. The `migrations/env.py` of each service calls it."""
+    from alembic import context
+
     connection: Connection = context.config.attributes["connection"]
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     context.configure(
