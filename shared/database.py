@@ -5,14 +5,31 @@ from asyncio import BaseTransport
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
-from sqlalchemy import JSON, ColumnElement, Connection, MetaData, Table, Text, any_, event, literal, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    FromClause,
+    MetaData,
+    Table,
+    Text,
+    any_,
+    event,
+    func,
+    literal,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeEngine
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
@@ -164,6 +181,17 @@ def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement
     return column == any_(literal(list(values), ARRAY(Text)))
 
 
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a lock was not to be had within `lock_timeout`."""
+    return getattr(error.orig, "sqlstate", None) == "55P03"
+
+
+def rows_of(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
+    """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
+    arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived()
+
+
 async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows by COPY in the caller's transaction. All rows have the same keys.
 
@@ -231,13 +259,31 @@ async def upgrade(connection: AsyncConnection, service: str, revision: str = "he
     await connection.run_sync(_upgrade, service, revision)
 
 
-def _upgrade(connection: Connection, service: str, revision: str) -> None:
-    from alembic import command  # takes long to import, and a service that runs needs none
-    from alembic.config import Config
+async def schema_version(connection: AsyncConnection, service: str) -> tuple[str | None, str | None]:
+    """Return the version that the schema of one service has, and the newest. None where there is none."""
+    return await connection.run_sync(_schema_version, service)
+
+
+def _schema_version(connection: Connection, service: str) -> tuple[str | None, str | None]:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    stored = MigrationContext.configure(connection, opts={"version_table_schema": service})
+    return stored.get_current_revision(), ScriptDirectory.from_config(_config(service)).get_current_head()
+
+
+def _config(service: str) -> "Config":
+    from alembic.config import Config  # takes long to import, and a service that runs needs none
 
     config = Config()
-    folder = Path(__file__).parent.parent / "services" / service / "migrations"
-    config.set_main_option("script_location", str(folder))
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "services" / service / "migrations"))
+    return config
+
+
+def _upgrade(connection: Connection, service: str, revision: str) -> None:
+    from alembic import command
+
+    config = _config(service)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 

@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Container
-from functools import lru_cache
+from functools import cache, lru_cache
+
+from shared.unit_kinds import unit_kinds
 
 _D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
-_LEADING_KIND = re.compile(r"^(?:(?:phuong|xa|thanh pho)\s+|(?:p|x|tp)(?:\.\s*|\s+))")
 
 
 def normalize(text: str) -> str:
@@ -43,5 +44,19 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=4_096)
 def fold_place(text: str) -> str:
-    """Return `fold` without a leading Phường/P./Xã/X./TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
-    return _LEADING_KIND.sub("", fold(text))
+    """Return `fold` without a leading kind of unit or TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
+    return _leading_kind().sub("", fold(text))
+
+
+def kind_of_unit(text: str) -> str | None:
+    """Return the kind of unit that the text names or abbreviates, whatever its case and marks; None if it is none."""
+    wanted = fold(text).rstrip(".")
+    return next((kind.name for kind in unit_kinds().values() if wanted in (fold(kind.name), fold(kind.short))), None)
+
+
+@cache
+def _leading_kind() -> re.Pattern[str]:
+    kinds = unit_kinds().values()
+    names = "|".join([*(fold(kind.name) for kind in kinds), "thanh pho"])
+    short = "|".join([*(fold(kind.short) for kind in kinds), "tp"])
+    return re.compile(rf"^(?:(?:{names})\s+|(?:{short})(?:\.\s*|\s+))")

@@ -10,6 +10,7 @@ from services.cli.infrastructure import migrate_all, shared_infrastructure
 from services.escalation.app import connect_escalation
 from services.escalation.application import adopt_rulebooks, import_directory
 from services.escalation.domain.directory.readers import MAX_BYTES
+from services.escalation.sending.channels import channel_error
 from shared.clock import Clock
 from shared.database import PATIENT
 from shared.settings import Settings
@@ -35,7 +36,17 @@ async def import_file(
         try:
             if not dry_run:
                 await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())
-            run = import_directory.import_wards if what == "wards" else import_directory.import_directory
-            return await run(escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress)
+            if what == "wards":
+                return await import_directory.import_wards(
+                    escalation, content, keep_going=keep_going, dry_run=dry_run, progress=progress
+                )
+            return await import_directory.import_directory(
+                escalation,
+                content,
+                check_channel=channel_error,
+                keep_going=keep_going,
+                dry_run=dry_run,
+                progress=progress,
+            )
         finally:
             await escalation.database.dispose()

@@ -11,6 +11,7 @@ from services.cli.demo.play import play_sample
 from services.cli.demo.sample import START
 from services.cli.demo.settings import sample_settings
 from services.cli.demo.system import SampleSystem
+from services.cli.doctor.start import print_start
 from services.cli.embedded import erase
 from services.cli.errors import CommandError
 from services.cli.infrastructure import infrastructure, migrate_all
@@ -65,6 +66,7 @@ async def _run(settings: Settings, *, port: int, sample: bool, demo: bool, conso
             if demo:
                 return playing.result()
         _print_addresses(console, address, ready, clock)
+        print_start(console, ready, sample=sample)
         await wait_for(server, stop)
     return 0
 

@@ -11,7 +11,8 @@ from shared.events.common import Data, Envelope, UnitRef
 
 
 class UnitRecordedData(Data):
-    kind: Literal["phường", "xã"]
+    kind: str
+    """Such as `phường` or `xã`."""
     valid_to: date | None = None
     successors: tuple[UnitRef, ...] = ()
     """For a unit that ended: one successor took its place whole, or several took parts of it."""

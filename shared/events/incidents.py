@@ -101,6 +101,8 @@ class AcknowledgementLapsed(Envelope):
 class StepRaisedData(Data):
     level: str
     reason: Literal["not_acknowledged", "not_reviewed"]
+    task: str | None = None
+    """What was not done by the desk, where the reason is `not_reviewed`: review, vacancy, unit_split or closure."""
     due_at: AwareDatetime
 
 
@@ -113,6 +115,8 @@ class ChainExhaustedData(Data):
     """The last level of the chain did not act either."""
 
     reason: Literal["not_acknowledged", "not_reviewed"]
+    task: str | None = None
+    """As in step.raised."""
     round: int
 
 

@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from shared import inputs
 from shared.taxonomy import categories
+from shared.unit_kinds import unit_kinds
 
 T = TypeVar("T")
 
@@ -55,6 +56,15 @@ _CATEGORY = WithJsonSchema(
     }
 )
 Category = Annotated[str, _CATEGORY]
+UnitKind = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "; ".join(f"`{kind.name}`: {kind.label_en}" for kind in unit_kinds().values()),
+        }
+    ),
+]
 KnownCategory = Annotated[inputs.KnownCategory, _CATEGORY]
 """The same as a parameter."""
 Severity = Annotated[int, Field(ge=1, le=4)]

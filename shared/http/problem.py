@@ -21,6 +21,7 @@ TITLES = {
     503: "Not available now",
 }
 NO_DATABASE = "the database or the broker cannot do this now: send the same again in a moment"
+MOST_ERRORS = 100
 MENDED_LATER = "the database or the broker has to be mended first: send the same again later; our log says why"
 
 
@@ -63,9 +64,12 @@ def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
     return found
 
 
-def invalid(errors: Sequence[FieldError]) -> Problem:
-    """422 whose detail repeats the first error, so that one line is enough for a log or a phone."""
-    first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+def invalid(errors: Sequence[FieldError], of: int = 0) -> Problem:
+    """422 whose detail repeats the first error, so that one line is enough for a log or a phone.
+
+    Not more than `MOST_ERRORS` are shown; the detail counts all. `of`: how many there are, if `errors` are the first.
+    """
+    first, count = errors[0], max(of, len(errors))
+    more = f" (and {count - 1} more)" if count > 1 else ""
     detail = f"{first['pointer']}: {first['detail']}{more}"
-    return Problem(422, " ".join(detail.split()), errors)  # a sender's field name may hold line breaks
+    return Problem(422, " ".join(detail.split()), errors[:MOST_ERRORS])  # a sender's field name may hold line breaks

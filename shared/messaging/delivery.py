@@ -20,6 +20,8 @@ T = TypeVar("T")
 _LEFT_AGAIN = 0.02
 _LEFT_AGAIN_AT_MOST = 0.5
 """Seconds until what was left is tried again: the first is doubled each time, up to the second."""
+_LEFT_OVERLAP = 2.0
+"""Seconds. What is left for longer is held up by more than short transactions."""
 _LEFT_LOUD_ROUND = 6
 """From this round on it is no mere overlap of two short transactions."""
 
@@ -82,6 +84,7 @@ class Delivery(Generic[T]):
         self._left_at: dict[str, float] = {}
         """Since when an entry is left, by id."""
         self._left_why = ""
+        self._left_age = 0.0
         self._left_rounds = 0
 
     @property
@@ -93,9 +96,15 @@ class Delivery(Generic[T]):
         return max(0.0, self.finished_at + delay - monotonic())
 
     def left_failure(self, after: float) -> str | None:
-        """Why some entries have been left for more than `after` seconds, or None."""
-        waited = monotonic() - min(self._left_at.values(), default=monotonic())
-        return f"{len(self._left)} events have waited {waited:.0f} s: {self._left_why}" if waited > after else None
+        """Why some entries are left that happened more than `after` seconds ago, or None.
+
+        An overlap of short transactions is no failure, however old the entries are: after an outage many are.
+        """
+        here = monotonic() - min(self._left_at.values(), default=monotonic())
+        waited = max(here, self._left_age)
+        if here < min(after, _LEFT_OVERLAP) or waited < after:
+            return None
+        return f"{len(self._left)} events have waited {waited:.0f} s: {self._left_why}"
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Returns when each entry is acknowledged, dead, left, or pending to be claimed. Raises nothing.
@@ -107,7 +116,7 @@ class Delivery(Generic[T]):
         self.postponed -= ids
         try:
             async with self._turn:
-                left, self._left = self._left, []
+                left, self._left, self._left_age = self._left, [], 0.0
                 ids |= {entry.id for entry, _ in left}
                 parsed = [found for entry in entries if (found := await self._parsed(entry))]
                 await self._acknowledge(await self._handled([*left, *parsed]))
@@ -163,7 +172,7 @@ class Delivery(Generic[T]):
             return parsed
         if self._left_rounds == _LEFT_LOUD_ROUND:
             log.warning("some events wait", **self._context(), count=len(left.events), why=left.why)
-        self._left_why = left.why
+        self._left_why, self._left_age = left.why, max(self._left_age, left.age)
         places = {id(event) for event in left.events}
         self._left += [one for one in parsed if id(one[1]) in places]
         return [one for one in parsed if id(one[1]) not in places]

@@ -44,6 +44,7 @@ EXPLAINED = frozenset(
         "DBAPIError",
         "FileNotFoundError",
         "InterfaceError",
+        "InternalClientError",
         "InternalError",
         "LockNotAvailableError",
         "OutOfMemoryError",

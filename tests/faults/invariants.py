@@ -99,12 +99,22 @@ def _undelivered(kept: Kept) -> Iterator[str]:
     left = [d for d in kept.deliveries if d.state not in THROUGH]
     wrong = [d for d in left if not (d.state == "cancelled" and _is_needless(kept, d))]
     through = Counter(d.notice_id for d in kept.deliveries if d.state in THROUGH)
-    return (f"{d.delivery_id} ({d.state}, {d.purpose}, {d.error}; {through[d.notice_id]} got through)" for d in wrong)
+    return (f"{d.delivery_id} ({_seen(kept, d)}; {through[d.notice_id]} got through)" for d in wrong)
+
+
+def _seen(kept: Kept, delivery: Delivery) -> str:
+    notice = kept.notice[delivery.notice_id]
+    left = f"withdrawn {notice.withdrawn_at}" if notice.withdrawn_at else "not withdrawn"
+    said = [finding.kind for finding in kept.findings_of[delivery.incident_id]]
+    return (
+        f"{delivery.state} {delivery.finished_at}, {delivery.purpose} of {delivery.incident_id} to {notice.recipient},"
+        f" {delivery.error}, {left}; findings {said}"
+    )
 
 
 def _is_needless(kept: Kept, delivery: Delivery) -> bool:
     """Acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for it any
-    more, or about nobody answering where somebody has."""
+    more or who was asked anew, or about nobody answering where somebody has."""
     notice, at = kept.notice[delivery.notice_id], delivery.finished_at
     id_ = delivery.incident_id
     ends = {"dismissal", "merge", "hand_off", "closure"}
@@ -112,6 +122,7 @@ def _is_needless(kept: Kept, delivery: Delivery) -> bool:
         notice.acknowledged_at is not None
         or any(f.kind in ends and at is not None and f.made_at <= at + kept.set_back for f in kept.findings_of[id_])
         or _answers_no_more(kept, notice)
+        or _was_asked_anew(kept, notice)
         or (
             notice.purpose in {"not_acknowledged", "exhausted"}
             and any(
@@ -127,6 +138,17 @@ def _answers_no_more(kept: Kept, notice: Notice) -> bool:
     numbers = [d.number for d in made if d.decision_id == notice.decision_id]
     later = [d for d in made if numbers and d.number > numbers[0]]
     return any(notice.recipient not in map(_acting, d.said["parties"]) for d in later)
+
+
+def _was_asked_anew(kept: Kept, notice: Notice) -> bool:
+    """Whether the notice was withdrawn because a later one asks its recipient again. The later one is checked too."""
+    return notice.withdrawn_at is not None and any(
+        later.purpose == "still_open"
+        and later.recipient == notice.recipient
+        and later.notice_id != notice.notice_id
+        and later.issued_at + kept.set_back >= notice.withdrawn_at
+        for later in kept.notices_of[notice.incident_id]
+    )
 
 
 def _acting(party: dict[str, Any]) -> str | None:

@@ -183,7 +183,7 @@ async def _directory(night: Night) -> None:
     office = who | {"level": "desk", "valid_from": "2023-01-21 18:00", "valid_to": "2023-02-01 06:00"}
     contact = {
         "holder_id": "mau-14776-chu-tich",
-        "channel": "mailto://a@example.org",
+        "channel": "mailto://mail.example.org?from=a@example.org&to=b@example.org",
         "quiet_from": "22:00",
         "quiet_to": "05:00",
     }

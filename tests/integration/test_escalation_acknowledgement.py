@@ -26,7 +26,7 @@ BA_DINH_CHAIR = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
 
 
 async def reported(city: City) -> str:
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     return await city.incident()
 
 

@@ -201,7 +201,8 @@ async def test_when_it_is_reopened_everybody_is_told_again(city: City, end: Act)
     done = await reopen(city, incident)
     assert await city.told(incident) == [*ASKED, *AGAIN]
     assert (done.case.state, done.case.round) == ("notified", 2)
-    assert sorted(await pending(city, incident)) == ["acknowledge", "acknowledge", "lapse", "remind", "remind"]
+    again = ["acknowledge", "acknowledge", "lapse", "remind", "remind", "review"]
+    assert sorted(await pending(city, incident)) == again
     assert (await latest(city, incident))["standing"] == "provisional", "it has to be verified again"
     assert await still_to_be_sent(city, incident) == 2
     city.clock.set(NIGHT + HOUR + 16 * MINUTE)

@@ -49,7 +49,8 @@ unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,document,channel
 
 
 async def reported(city: City, *categories: str) -> str:
-    await route_reports(city.escalation, [received(c) for c in categories or ("FIRECRACKER_SET_OFF",)])
+    """A sensor's report of these categories, or an officer's, which is verified, of firecrackers that were set off."""
+    await route_reports(city.escalation, [received(c) for c in categories] or [received(kind="officer")])
     return await city.incident()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from services.escalation.domain.notices.message import DueDelivery, Message
 from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
-from services.escalation.sending.channels import DeliveryError, Sender, channel_error
+from services.escalation.sending.channels import DeliveryError, Sender, channel_error, shown_channel
 from services.escalation.sending.channels import through_apprise as apprise_channels
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.webhook import Webhooks, retry_after
@@ -412,6 +412,10 @@ async def _is_refused(sending: Sender, channel: str) -> bool:
         "mailtos://?from=a@b.vn&to=x@y.vn",
         "mailto://[server?from=a@b.vn&to=x@y.vn",
         "khongco://mat-khau@0912000001",
+        "tgram://1/2",
+        "d7sms://mat-khau@",
+        "syslog://",
+        "outbox://",
     ],
 )
 def test_a_contact_that_can_never_work_is_found_before_it_is_needed(channel: str) -> None:
@@ -434,3 +438,25 @@ def test_a_contact_that_can_never_work_is_found_before_it_is_needed(channel: str
 )
 def test_a_contact_that_can_work_is_accepted(channel: str) -> None:
     assert channel_error(channel) is None
+
+
+def test_a_contact_that_is_no_address_at_all_is_not_quoted() -> None:
+    for channel in ("duty@city.vn", "", "mailto:duty@city.vn", "mailto://may chu"):
+        found = channel_error(channel)
+        assert found is not None
+        assert "duty" not in found
+
+
+@pytest.mark.parametrize(
+    ("channel", "shown"),
+    [
+        ("mailto://ten:mat-khau@server?from=a@b.vn&to=truc@thanhhoa.vn", "mailto://…@thanhhoa.vn"),
+        ("webhooks://u:mat-khau@cong.vn:8443/mat-khau?secret=whsec_" + SECRET, "webhooks://cong.vn/…"),
+        ("tgram://123456789:mat-khau/1", "tgram://…"),
+        ("json://mat-khau@cong.vn/0912", "json://cong.vn/…"),
+        ("outbox://desk", "outbox://desk"),
+        ("mailto://mat-khau", "mailto://…"),
+    ],
+)
+def test_a_channel_is_shown_without_what_is_secret_or_personal(channel: str, shown: str) -> None:
+    assert shown_channel(channel) == shown

@@ -1,7 +1,7 @@
 """The directory over HTTP: any past state of it, and changes by the administrator, all rows or none."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tests.integration.stored.arranging import sample_directory_again
 from tests.support import CHAIR, NIGHT, at, received
 
 DIRECTORY = "/escalation/v1/directory"
-SECRET = "mailto://ten:mat-khau@example.vn"
+SECRET = "mailto://ten:mat-khau@may-chu.example.vn?from=a@example.vn&to=b@example.vn"
 LATE = {
     "unit_code": "14776",
     "unit_valid_from": "2021-02-01",
@@ -252,3 +252,41 @@ async def test_every_list_is_walked_in_pages(city: WholeCity, kind: str, count: 
     whole = await items(city, f"kind={kind}&limit=500")
     assert seen == whole
     assert len(whole) == count
+
+
+# --- many errors ---
+
+
+async def test_thousands_of_holders_of_one_post_are_refused_with_a_hundred_causes_at_most(city: WholeCity) -> None:
+    days = [(date(2023, 1, 1) + timedelta(days=n)).isoformat() for n in range(3_000)]
+    rows = [LATE | {"holder_id": f"mau-{n}", "valid_from": day, "valid_to": day} for n, day in enumerate(days)]
+    answer = await put(city, "tenures", *rows)
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert len(problem["errors"]) == 100
+    assert problem["detail"].endswith("(and 2999 more)")
+
+
+async def test_one_cause_is_one_error_with_all_its_rows(city: WholeCity) -> None:
+    rows = [LATE | {"unit_code": "99999", "post": post, "holder_id": f"mau-{n}"} for n, post in enumerate([CHAIR] * 9)]
+    problem = (await put(city, "tenures", *rows)).json()
+    unknown = [e for e in problem["errors"] if e["pointer"] == "#/rows/0/unit_code"]
+    assert unknown == [
+        {
+            "pointer": "#/rows/0/unit_code",
+            "detail": "unit 99999 of 2021-02-01 is unknown: import its ward first (rows 0-8)",
+            "rows": list(range(1, 9)),
+        }
+    ]
+
+
+@pytest.mark.parametrize("channel", ["mailto://server", "tgram://1/2", "syslog://"])
+async def test_a_channel_that_cannot_work_is_refused_where_it_comes_in(city: WholeCity, channel: str) -> None:
+    for what, row in (
+        ("contacts", {"holder_id": "mau-1", "channel": channel}),
+        ("tenures", LATE | {"channel": channel}),
+        ("rosters", TURN | {"channel": channel}),
+    ):
+        answer = await put(city, what, row)
+        assert answer.status_code == 422
+        assert [e["pointer"] for e in answer.json()["errors"]] == ["#/rows/0/channel"]

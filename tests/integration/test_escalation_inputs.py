@@ -164,6 +164,46 @@ async def test_a_mistyped_filter_is_no_empty_answer(house: WholeCity, name: str,
     assert told in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "told"),
+    [
+        (INCIDENTS, "stat", "is it state?"),
+        (INCIDENTS, "x", "use "),
+        (f"{INCIDENTS}/khong-co", "ward", "takes no parameters"),
+        ("/escalation/v1/directory", "asof", "is it as_of?"),
+        ("/escalation/v1/rulebooks", "page", "use limit, cursor"),
+        ("/escalation/v1/stream", "ward", "takes no parameters"),
+    ],
+)
+async def test_an_unknown_parameter_is_no_empty_answer(house: WholeCity, path: str, name: str, told: str) -> None:
+    answer = await house.get(path, DESK, params={name: "1"})
+    assert refused(answer, 422) == [f"#/{name}"]
+    assert told in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("ward", "candidates"),
+    [("Hải Châu", []), ("9999", []), ("99999", []), ("Quảng Th", ["Quảng Thắng", "Quảng Thành", "Quảng Thịnh"])],
+)
+@pytest.mark.parametrize("path", [INCIDENTS, "/escalation/v1/directory"])
+async def test_an_unknown_ward_is_no_quiet_night(house: WholeCity, path: str, ward: str, candidates: list[str]) -> None:
+    answer = await house.get(path, DESK, params={"ward": ward})
+    assert refused(answer, 422) == ["#/ward"]
+    assert [c["name"] for c in answer.json()["errors"][0]["candidates"]] == candidates
+
+
+@pytest.mark.parametrize("ward", ["Ba Đình", "ba dinh", "P. BA ĐÌNH", "14776", "14776@2021-02-01"])
+async def test_a_ward_may_be_given_by_name(house: WholeCity, incident: str, ward: str) -> None:
+    def wards(answer: Response) -> set[str]:
+        return {item["ward"]["name"] for item in answer.json()["items"]}
+
+    assert wards(await house.get(INCIDENTS, DESK, params={"ward": ward})) == {"Ba Đình"}
+    own = Principal("can-bo", "officer", ward="14776")
+    assert wards(await house.get(INCIDENTS, own, params={"ward": ward})) == {"Ba Đình"}
+    elsewhere = Principal("can-bo", "officer", ward="14779")
+    assert (await house.get(INCIDENTS, elsewhere, params={"ward": ward})).status_code == 403
+
+
 # --- bodies ---
 
 

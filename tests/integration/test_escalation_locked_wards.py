@@ -1,10 +1,14 @@
 """Somebody holds a ward: a process that is frozen in a transaction, or a long import. The other wards go on."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from sqlalchemy import select, text
+
 from services.escalation.application.route_reports import route_reports
-from services.escalation.store import incident_loading
+from services.escalation.store import correlation
+from services.escalation.store.tables import incident
 from shared.messaging import Left
 from tests.integration.escalation_support import City, Template, WholeCity, until, whole_city_in
 from tests.integration.stored.looking import stored
@@ -18,7 +22,15 @@ WAITING = "SELECT 1 FROM intake.report WHERE routed IS NULL"
 async def locked(city: City, *codes: str) -> AsyncGenerator[None]:
     """By another process."""
     async with city.another() as other, other.escalation.database.begin() as connection:
-        await incident_loading.lock_units(connection, codes)
+        await correlation.lock_units(connection, codes)
+        yield
+
+
+@asynccontextmanager
+async def with_incidents_locked(city: City) -> AsyncGenerator[None]:
+    """By another process, all there are."""
+    async with city.another() as other, other.escalation.database.begin() as connection:
+        await connection.execute(select(incident).with_for_update())
         yield
 
 
@@ -35,6 +47,35 @@ async def test_reports_of_a_locked_ward_are_left_and_the_others_routed(city: Cit
         assert await route_reports(city.escalation, [here]), "still"
     assert await route_reports(city.escalation, [here, there]) is None
     assert len(await routed(city)) == 2
+
+
+async def test_reports_of_a_ward_with_a_locked_incident_are_left_and_the_others_routed(city: City) -> None:
+    assert await route_reports(city.escalation, [received(unit=BA_DINH)]) is None
+    here, there = received(unit=BA_DINH), received(unit=DONG_THO)
+    async with with_incidents_locked(city):
+        left = await route_reports(city.escalation, [here, there])
+        assert left == Left([here], "another transaction has locked ward 14776")
+        assert there.data.report_id in await routed(city)
+        assert here.data.report_id not in await routed(city)
+    assert await route_reports(city.escalation, [here, there]) is None
+    assert len(await routed(city)) == 3
+
+
+async def test_an_incident_that_is_locked_for_a_moment_is_waited_for(city: City) -> None:
+    assert await route_reports(city.escalation, [received(unit=BA_DINH)]) is None
+    async with with_incidents_locked(city):
+        routing = asyncio.create_task(route_reports(city.escalation, [received(unit=BA_DINH)]))
+        await until(lambda: somebody_waits(city), "routing waits for the incident")
+    assert await routing is None
+    assert len(await routed(city)) == 2
+
+
+async def somebody_waits(city: City) -> bool:
+    async with city.escalation.database.connect() as connection:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(await connection.scalar(text(waiting)))
 
 
 async def test_all_wards_that_are_locked_are_named(city: City) -> None:

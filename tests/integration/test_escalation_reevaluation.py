@@ -3,13 +3,15 @@
 import asyncio
 from datetime import datetime, timedelta
 
+import orjson
 import pytest
 
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.diff import Change
 from services.escalation.domain.directory.model import key_of
-from services.escalation.store import incident_loading
+from services.escalation.store import correlation, incident_loading
 from services.escalation.store.reevaluation import schedule_reevaluation
 from shared.events import UnitRef
 from tests.integration.escalation_support import City, route_all, until
@@ -114,6 +116,37 @@ async def test_a_ward_that_ends_makes_its_incidents_due_now_and_on_that_day(city
     assert (await marked(city))[1:] == [(incident, at("2023-02-01 00:00"))]
 
 
+MERGED = (
+    "14779,2021-02-01,Ngọc Trạo,phường,2023-02-01,14776/2021-02-01\n"
+    "14776,2021-02-01,Ba Đình,phường,2023-03-01,14797/2023-03-01\n"
+    "14797,2021-02-01,Đông Hải,phường,2023-03-01,14797/2023-03-01\n"
+    "14797,2023-03-01,Hạc Thành,phường,,\n"
+)
+"""A ward goes into one that goes on, which ends a month later."""
+
+
+async def test_a_ward_merged_into_one_that_goes_on_hands_its_incidents_over_and_that_one_to_what_follows(
+    city: City,
+) -> None:
+    incident = await incident_of(city, NGOC_TRAO)
+    assert not (await import_wards(city.escalation, (WARDS + MERGED).encode())).errors
+    assert [when for _, when in (await marked(city))[1:]] == [at("2023-02-01 00:00"), at("2023-03-01 00:00")]
+    city.clock.set(at("2023-02-01 00:00"))
+    await fire_due_timers(city.escalation)
+    record = orjson.loads((await newest_decision(city, incident)).record)
+    assert [p["accountable"]["holder_id"] for p in record["parties"]] == ["mau-14779-bi-thu", "mau-14779-chu-tich"]
+    assert [p["present"]["holder_id"] for p in record["parties"]] == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+    city.clock.set(at("2023-03-01 00:00"))
+    await fire_due_timers(city.escalation)
+    record = orjson.loads((await newest_decision(city, incident)).record)
+    assert [p.get("present") for p in record["parties"]] == [None, None], "nobody is recorded for Hạc Thành"
+    assert record["successor"]["name"] == "Hạc Thành"
+
+
+async def newest_decision(city: City, incident: str) -> Decision:
+    return max(await stored(city, Decision, incident_id=incident), key=lambda d: d.number)
+
+
 async def test_who_will_hold_a_post_of_the_successor_makes_incidents_of_the_ward_that_ends_due(city: City) -> None:
     incident = await incident_of(city, DONG_THO)
     assert not (await import_wards(city.escalation, (WARDS + REFORM).encode())).errors
@@ -136,7 +169,7 @@ async def test_a_report_that_is_being_routed_while_the_directory_changes_is_not_
     event = received()
     async with city.another() as other:
         async with other.escalation.database.begin() as routing:
-            await incident_loading.lock_units(
+            await correlation.lock_units(
                 routing, [BA_DINH.code]
             )  # as `route_reports` does before it looks at the directory
             change = asyncio.create_task(imported(city, LATE))

@@ -28,7 +28,7 @@ async def steps(city: City) -> list[tuple[str, str]]:
 
 
 async def test_the_desk_is_told_when_the_time_is_up_and_not_before(city: City) -> None:
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     city.clock.set(NIGHT + 8 * MINUTE)
     assert await fire_due_timers(city.escalation) == 0
     assert await city.told() == BOTH_TOLD
@@ -47,7 +47,7 @@ async def test_the_more_severe_the_sooner(city: City) -> None:
 
 
 async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     await acknowledge(city.escalation, await city.incident(), BA_DINH_SECRETARY)
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
@@ -56,7 +56,7 @@ async def test_only_the_posts_that_did_not_answer_are_named(city: City) -> None:
 
 
 async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> None:
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     city.clock.set(NIGHT + 20 * MINUTE)
     await fire_due_timers(city.escalation)
     told, events = await city.told(), await city.events()
@@ -67,7 +67,9 @@ async def test_acting_on_passed_deadlines_again_changes_nothing(city: City) -> N
 async def test_two_loops_at_once_tell_the_desk_once_for_each_incident(city: City) -> None:
     hours = [NIGHT - n * timedelta(hours=2) for n in range(4)]
     wards = (BA_DINH, NGOC_TRAO, DONG_THO)
-    await route_reports(city.escalation, [received(unit=u, occurred_at=hour) for hour in hours for u in wards])
+    await route_reports(
+        city.escalation, [received(unit=u, occurred_at=hour, kind="officer") for hour in hours for u in wards]
+    )
     city.clock.set(NIGHT + 20 * MINUTE)
     async with city.another() as other:
         done = await asyncio.gather(*(fire_due_timers(c.escalation) for c in (city, other) for _ in range(4)))
@@ -85,7 +87,7 @@ async def test_an_acknowledgement_in_the_last_moment_and_the_deadline_agree_on_w
     for round_ in range(6):
         await city.emptied()
         city.clock.set(NIGHT)
-        await route_reports(city.escalation, [received()])
+        await route_reports(city.escalation, [received(kind="officer")])
         incident = await city.incident()
         city.clock.set(NIGHT + 16 * MINUTE)
         work = [acknowledge(city.escalation, incident, BA_DINH_SECRETARY), fire_due_timers(city.escalation)]
@@ -168,7 +170,7 @@ async def test_many_that_cannot_be_handled_take_no_place_of_those_that_can(
 async def test_what_could_not_be_handled_is_tried_again_after_a_while(
     city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     said = await spoil_reports(city)
     city.clock.set(NIGHT + 20 * MINUTE)
     assert await fire_due_timers(city.escalation) == 0
@@ -184,7 +186,7 @@ async def test_a_database_that_is_away_is_no_fault_of_an_incident(city: City, mo
     async def away(*_: object) -> None:
         raise OperationalError("SELECT 1", None, ConnectionResetError("gone"))
 
-    await route_reports(city.escalation, [received()])
+    await route_reports(city.escalation, [received(kind="officer")])
     city.clock.set(NIGHT + 20 * MINUTE)
     with monkeypatch.context() as patch:
         patch.setattr(fire_timers.timers, "mark_fired", away)

@@ -90,9 +90,10 @@ async def test_a_part_that_comes_to_what_it_should_ends_with_its_line_and_exit_c
 async def test_whatever_comes_to_something_else_is_named_and_the_exit_code_is_1(
     part: Rows, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = part[:11]
+    late = ("merged-into-one-that-goes-on", "ward-of-another-time")
+    begun = [row for row in part if row["case"] not in late][:11]
     _, units, _, fire, seen, _, shots, *_, fire_goes_over, shots_go_over = begun
-    units["expected"]["recorded"] = 35
+    units["expected"]["recorded"] = 42
     fire["expected"] |= {"status": 200, "told": ["party_secretary"]}
     seen["expected"]["state"] = "acknowledged"
     shots["expected"]["incident"] = one = fire["expected"]["incident"]
@@ -101,7 +102,7 @@ async def test_whatever_comes_to_something_else_is_named_and_the_exit_code_is_1(
     done = await played(begun, servers, tmp_path, monkeypatch)
     assert (done.code, done.kept) == (1, {"code": 1})
     assert done.differences == [
-        differs(units, "recorded should be 35 and is 36"),
+        differs(units, "recorded should be 42 and is 43"),
         differs(fire, "status should be 200 and is 201"),
         differs(fire, "told should be ['party_secretary'] and is ['chair', 'party_secretary']"),
         differs(seen, "state should be 'acknowledged' and is 'notified'"),

@@ -12,6 +12,7 @@ LANDED = {
     "escalation/0003_mend_0002": "e6f6600b5f73cb30639282b0a5e516608b852f27c03f31b8266732596accdf84",
     "escalation/0004_numbers_when_written": "929b9c55e8b88713fa51d8ed5bedbeb311deee19f95f9ceb94a3b8cdd5a3aada",
     "escalation/0005_messages_and_set_times": "cac44f6ba171c241bbb9a8f6d2ac997641713e311594c976052c85ba7ae864d2",
+    "escalation/0006_whom_it_waits_for": "64d56edee1595acb1b4b611b4b9fa23e24ba659beb582876335908c1de332ad3",
     "intake/0001_intake": "e33157ed5265e1c4e7ae9f53f8c10d5c45c61ab6fe672f330dc113294f5da606",
     "intake/0002_numbers_when_written": "d02e2d42afaeef3ae8b6ad323c65c5ae46889c7104a1001639a784f4e5d4581a",
     "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",

@@ -6,7 +6,18 @@ commands do.
 
 import typer
 
-from services.cli.commands import backups, dead_letters, decisions, imports, ledger, reports, rulebooks, system, tokens
+from services.cli.commands import (
+    backups,
+    dead_letters,
+    decisions,
+    doctor,
+    imports,
+    ledger,
+    reports,
+    rulebooks,
+    system,
+    tokens,
+)
 
 app = typer.Typer(
     help="Trực Ban: incident reports, who answers for them, and the proof.",
@@ -16,6 +27,7 @@ app = typer.Typer(
 app.command(name="up")(system.up)
 app.command(name="serve")(system.serve)
 app.command(name="migrate")(system.migrate)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="backup")(backups.backup)
 app.command(name="restore")(backups.restore)
 app.command(name="report")(reports.report)

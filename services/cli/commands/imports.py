@@ -69,9 +69,14 @@ def _import_file(
 
 def print_import(console: Console, file: Path, done: "ImportSummary") -> None:
     """What a file changes: a table on a terminal, else lines. Errors and notes as `file:line: text`."""
+    from services.escalation.domain.directory.causes import ranges
+
     is_workbook = file.suffix.lower() == ".xlsx"
     for error in done.errors:
-        sys.stderr.write(f"{_place(file, is_workbook, error.table, error.line)}: {error.detail}\n")
+        also = f" (lines {ranges([error.line, *error.also])})" if error.also else ""
+        sys.stderr.write(f"{_place(file, is_workbook, error.table, error.line)}: {error.detail}{also}\n")
+    if done.causes > len(done.errors):
+        sys.stderr.write(f"{file}: {done.causes - len(done.errors)} more errors: correct these first\n")
     for note in done.notes:
         sys.stderr.write(f"{_place(file, is_workbook, note.table, note.line)}: note: {note.detail}\n")
     if done.differences and console.is_terminal:
@@ -82,8 +87,12 @@ def print_import(console: Console, file: Path, done: "ImportSummary") -> None:
             text = " ".join(cell for cell in _cells(each)[1:] if cell)
             console.print(f"{place}: {text}", soft_wrap=True, highlight=False, markup=False)
     would = "would be recorded" if done.dry_run else "recorded"
-    counts = f"{done.recorded} {would}, {done.unchanged} unchanged, {len(done.errors)} with errors"
+    counts = f"{done.recorded} {would}, {done.unchanged} unchanged, {done.wrong} with errors"
     console.print(f"{file}: {done.lines} lines, {counts}", soft_wrap=True, highlight=False, markup=False)
+    if (lacks := done.coverage) is not None:
+        wards, people = lacks.wards_without_holder, len(lacks.unreachable)
+        text = f"directory: {wards} wards without holder, {people} persons without channel"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _place(file: Path, is_workbook: bool, table: str | None, line: int | None) -> str:
@@ -131,7 +140,11 @@ def import_as_json(done: "ImportSummary") -> dict[str, Any]:
         "added": changes("added"),
         "superseded": changes("superseded"),
         "notes": [{"table": n.table, "line": n.line, "detail": n.detail} for n in done.notes],
-        "errors": [{"table": e.table, "line": e.line, "detail": e.detail} for e in done.errors],
+        "errors": [{"table": e.table, "line": e.line, "detail": e.detail, "also": e.also} for e in done.errors],
+        "causes": done.causes,
+        "wrong": done.wrong,
+        "wards_without_holder": done.coverage.wards_without_holder if done.coverage is not None else None,
+        "persons_without_channel": len(done.coverage.unreachable) if done.coverage is not None else None,
     }
 
 

@@ -21,9 +21,11 @@ def up(
     demo: Annotated[bool, typer.Option(help="play the sample night, compare, and exit")] = False,
 ) -> None:
     """Everything in one process tree on embedded servers. Example: trucban up --no-sample --port 9000"""
+    from services.cli.doctor.settings import refuse_wrong_channels
     from services.cli.up import run_everything
 
     settings = read_settings(data)
+    refuse_wrong_channels(settings)
     raise SystemExit(run(run_everything(settings, port=port, sample=sample, demo=demo, console=console)))
 
 
@@ -33,6 +35,8 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
 ) -> None:
     """One service against REDIS_URL and DATABASE_URL. Example: trucban serve intake --port 8081"""
+    from services.cli.doctor.settings import refuse_wrong_channels
+    from services.cli.doctor.start import log_start
     from services.cli.process import (
         StoppedError,
         build_service,
@@ -45,6 +49,10 @@ def serve(
     settings = read_settings()
     if settings.redis_url is None or settings.database_url is None:
         raise CommandError("serve needs REDIS_URL and DATABASE_URL; for embedded servers use: trucban up --no-sample")
+
+    if service == "escalation":
+        refuse_wrong_channels(settings)
+    log_start(settings, where=service == "escalation")
 
     async def work() -> None:
         sock = listening_socket(host, port)

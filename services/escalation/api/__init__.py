@@ -1,8 +1,9 @@
 """Routes under `/escalation/v1`: parse, authorise, call, answer."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from services.escalation.api import commands, decisions, directory, incidents, links, stream
+from shared.http.query import refuse_unknown_parameters
 
 router = APIRouter()
 for part, subject in (
@@ -10,7 +11,7 @@ for part, subject in (
     (commands, "what people do about an incident"),
     (directory, "directory"),
     (decisions, "rulebooks and decisions"),
-    (links, "signed links"),
     (stream, "stream"),
 ):
-    router.include_router(part.router, tags=[subject])
+    router.include_router(part.router, tags=[subject], dependencies=[Depends(refuse_unknown_parameters)])
+router.include_router(links.router, tags=["signed links"])  # a messenger may have added parameters of its own

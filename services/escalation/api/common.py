@@ -4,11 +4,14 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.directory.places import Place, find_place
+from services.escalation.store import directory
 from shared.http.guard import require
 from shared.http.identity import Principal
-from shared.http.problem import Problem
+from shared.http.problem import FieldError, Problem, invalid
 
 
 async def _escalation(request: Request) -> Escalation:
@@ -20,6 +23,44 @@ Severity = Annotated[int, Query(ge=1, le=4)]
 Reader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader"))]
 DirectoryReader = Annotated[Principal, Depends(require("official", "desk", "leader", "auditor", "admin"))]
 DecisionReader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader", "auditor"))]
+
+
+Ward = Annotated[
+    str | None,
+    Query(
+        description="code, `CODE@VALID_FROM`, or name with or without diacritics; a name of several wards is answered"
+        " with candidates"
+    ),
+]
+
+
+async def asked_ward(connection: AsyncConnection, ward: str | None) -> Place | None:
+    """The units that a parameter means. Raises Problem 422 with candidates if it is not exactly one ward."""
+    if ward is None:
+        return None
+    found = find_place(ward, await directory.units(connection))
+    if isinstance(found, Place):
+        return found
+    choices = [
+        {"code": u.ref.code, "valid_from": u.ref.valid_from.isoformat(), "name": u.ref.name, "kind": u.kind}
+        for u in found
+    ]
+    names = ", ".join(f"{u.ref.name} ({u.ref.code}@{u.ref.valid_from})" for u in found)
+    advice = f"did you mean {names}?" if found else "GET /escalation/v1/directory?kind=units lists them"
+    raise invalid([FieldError("#/ward", f"{ward!r} is not exactly one ward: {advice}", candidates=choices)])
+
+
+async def own_incidents(connection: AsyncConnection, caller: Principal, ward: str | None) -> Place | None:
+    """The units whose incidents are asked for: an officer or official sees those of their own only.
+
+    Raises Problem 403 for another ward, also for one that there is not; for everybody else 422.
+    """
+    if caller.role not in {"officer", "official"} or ward is None:
+        own = own_ward(caller, None)
+        return Place(own) if own is not None else await asked_ward(connection, ward)
+    found = find_place(ward, await directory.units(connection))
+    own_ward(caller, found.code if isinstance(found, Place) else ward)
+    return found if isinstance(found, Place) else Place(ward)
 
 
 def own_ward(caller: Principal, ward: str | None) -> str | None:

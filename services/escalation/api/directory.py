@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.api.common import DirectoryReader, Wired
+from services.escalation.api.common import DirectoryReader, Ward, Wired, asked_ward
 from services.escalation.api.models.directory import (
     Changed,
     ContactRows,
@@ -23,7 +23,11 @@ from services.escalation.api.models.directory import (
 )
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import record
-from services.escalation.domain.directory.schemas import RequestedChanges, Tables
+from services.escalation.domain.directory.causes import ranges
+from services.escalation.domain.directory.model import key_of
+from services.escalation.domain.directory.places import Place
+from services.escalation.domain.directory.schemas import LineError, RequestedChanges, Tables
+from services.escalation.sending.channels import channel_error
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -50,7 +54,7 @@ async def get_directory(
     caller: DirectoryReader,
     as_of: Instant | None = None,
     known_at: Instant | None = None,
-    ward: str | None = None,
+    ward: Ward = None,
     kind: ListedKind = "tenures",
     limit: Limit = 50,
     cursor: str | None = None,
@@ -70,32 +74,36 @@ async def get_directory(
         now = escalation.clock.now()
         known = WHATEVER_IS_RECORDED if known_at is None else min(known_at, now)
         find, shown = _LISTS[kind]
-        found = await find(connection, as_of or now, known, ward)
+        found = await find(connection, as_of or now, known, await asked_ward(connection, ward))
     page, following = cursors.page(sorted(found, key=lambda item: item[0]), lambda item: item[0], limit, cursor)
     return DirectoryPage(items=[shown(record) for _, record in page], next=following)
 
 
-async def _tenures(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
+async def _tenures(connection: AsyncConnection, as_of: datetime, known: datetime, ward: Place | None) -> Found:
     found = await directory.tenures(connection, known, as_of=as_of)
     return [
         ([t.unit.code, t.unit.valid_from.isoformat(), t.post, t.tenure_id], t)
         for t in found
-        if ward in (None, t.unit.code)
+        if ward is None or ward.holds(*key_of(t.unit))
     ]
 
 
-async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
+async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime, ward: Place | None) -> Found:
     found = await directory.duties(connection, known, as_of=as_of)
     return [
         ([d.level, d.unit_code or "", d.valid_from.isoformat(), d.roster_id], d)
         for d in found
-        if ward in (None, d.unit_code)
+        if ward is None or ward.holds(d.unit_code, d.unit_valid_from)
     ]
 
 
-async def _units(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
+async def _units(connection: AsyncConnection, as_of: datetime, known: datetime, ward: Place | None) -> Found:
     found = await directory.units_known(connection, known, _day(as_of))
-    return [([row.code, row.valid_from.isoformat()], row) for row in found if ward in (None, row.code)]
+    return [
+        ([row.code, row.valid_from.isoformat()], row)
+        for row in found
+        if ward is None or ward.holds(row.code, row.valid_from)
+    ]
 
 
 def _day(instant: datetime) -> date:
@@ -106,19 +114,20 @@ def _day(instant: datetime) -> date:
         return instant.date()
 
 
-async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetime, ward: str | None) -> Found:
+async def _contacts(connection: AsyncConnection, as_of: datetime, known: datetime, ward: Place | None) -> Found:
     """`ward`: of those who hold a post or are on duty there at `as_of`."""
     rows = await directory.contacts_known(connection, known)
     if ward is not None:
-        there = {t.holder_id for t in await directory.tenures(connection, known, as_of=as_of) if t.unit.code == ward}
+        held = await directory.tenures(connection, known, as_of=as_of)
+        there = {t.holder_id for t in held if ward.holds(*key_of(t.unit))}
         turns = await directory.duties(connection, known, as_of=as_of)
-        there |= {d.holder_id for d in turns if d.unit_code == ward}
+        there |= {d.holder_id for d in turns if ward.holds(d.unit_code, d.unit_valid_from)}
         rows = [row for row in rows if row.holder_id in there]
     in_order = sorted(rows, key=lambda row: (row.holder_id, row.channel))
     return [([row.holder_id, number], row) for number, row in enumerate(in_order)]
 
 
-Find = Callable[[AsyncConnection, datetime, datetime, str | None], Awaitable[Found]]
+Find = Callable[[AsyncConnection, datetime, datetime, Place | None], Awaitable[Found]]
 _LISTS: dict[ListedKind, tuple[Find, Callable[[Any], Item]]] = {
     "tenures": (_tenures, tenure_item),
     "rosters": (_rosters, roster_item),
@@ -152,8 +161,15 @@ async def put_contacts(
 
 
 async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
-    done = await record(escalation, RequestedChanges(tables, len(tables)), dry_run=dry_run)
+    done = await record(escalation, RequestedChanges(tables, len(tables)), check_channel=channel_error, dry_run=dry_run)
     if done.errors:
-        pointers = [(f"#/rows/{e.line}" + (f"/{e.field}" if e.field else ""), e.detail) for e in done.errors]
-        raise invalid([FieldError(pointer, detail) for pointer, detail in pointers])
+        raise invalid([_field_error(e) for e in done.errors], of=done.causes)
     return changed(done)
+
+
+def _field_error(error: LineError) -> FieldError:
+    """One cause; `rows` are further rows with the same."""
+    pointer = f"#/rows/{error.line}" + (f"/{error.field}" if error.field else "")
+    if not error.also:
+        return FieldError(pointer, error.detail)
+    return FieldError(pointer, f"{error.detail} (rows {ranges([error.line, *error.also])})", rows=list(error.also))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from services.escalation.api.common import Reader, Severity, Wired, own_ward, wards_of
+from services.escalation.api.common import Reader, Severity, Ward, Wired, own_incidents, wards_of
 from services.escalation.api.models.commands import AcknowledgementAnswer
 from services.escalation.api.models.incidents import (
     IncidentDetails,
@@ -32,7 +32,7 @@ Asked = Annotated[Principal, Depends(require("official", "desk", "leader"))]
 async def list_incidents(
     escalation: Wired,
     caller: Reader,
-    ward: str | None = None,
+    ward: Ward = None,
     category: KnownCategory | None = None,
     state: State | None = None,
     severity: Severity | None = None,
@@ -43,14 +43,14 @@ async def list_incidents(
 ) -> IncidentPage:
     """Incidents, newest first."""
     filters = {
-        "ward": own_ward(caller, ward),
         "category": category,
         "state": state,
         "severity": severity,
     }
     after = _incident_key(cursor) if cursor else None
     async with escalation.database.connect() as connection:
-        rows = await incident_queries.page(connection, filters, (occurred_from, occurred_to), after, limit + 1)
+        place = await own_incidents(connection, caller, ward)
+        rows = await incident_queries.page(connection, place, filters, (occurred_from, occurred_to), after, limit + 1)
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     next_ = cursors.encode([last.opened_at.isoformat(), last.incident_id]) if last else None

@@ -20,7 +20,7 @@ from services.escalation.domain.incidents.finding import Finding, FindingKind
 from services.escalation.domain.incidents.incident import Case, EventData
 from services.escalation.domain.incidents.lifecycle import Action, Refused
 from services.escalation.domain.incidents.report_summary import summary_of
-from services.escalation.store import incident_loading
+from services.escalation.store import correlation, incident_loading
 from shared.commitment import Committed
 from shared.events import (
     Event,
@@ -146,7 +146,7 @@ async def command_context(
             if unit is None:
                 raise Problem(404, f"there is no incident {id_}")
             units.add(unit)
-        await incident_loading.lock_units(connection, [code for code, _ in units])
+        await correlation.lock_units(connection, [code for code, _ in units])
         # A merge changes these as well. All are locked in one order, so that nothing deadlocks.
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}

@@ -3,17 +3,21 @@
 They are validated together and written in one transaction, with an event for each change.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.find_coverage import coverage_in
 from services.escalation.application.reroute import reroute
 from services.escalation.domain.directory import events as directory_events
+from services.escalation.domain.directory.causes import MOST_SHOWN, causes_of, lines_of
+from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.domain.directory.diff import (
     Change,
     Difference,
@@ -32,23 +36,18 @@ from services.escalation.domain.directory.diff import (
     shown_unit,
 )
 from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
-from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Tables
-from services.escalation.domain.directory.validation import (
-    Units,
-    check,
-    note_contacts,
-    note_rosters,
-    note_tenures,
-    note_units,
-    with_recorded,
-)
-from services.escalation.store import directory, incident_loading, waiting_deliveries
+from services.escalation.domain.directory.notes import note_contacts, note_rosters, note_tenures, note_units
+from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Table, Tables
+from services.escalation.domain.directory.validation import Units, check, consequences, with_recorded
+from services.escalation.store import correlation, directory, waiting_deliveries
 from services.escalation.store.reevaluation import schedule_reevaluation
 from services.escalation.store.tables import outbox
 from shared.messaging import lock_streams
 
 T = TypeVar("T")
 AT_ONCE = 500
+ChannelCheck = Callable[[str], str | None]
+"""Returns why a channel cannot work, without its address, or None."""
 Progress = Callable[[int, int], None]
 """Called with the number of events written, and their total."""
 
@@ -60,11 +59,18 @@ class ImportSummary:
     lines: int
     recorded: int
     errors: Sequence[LineError]
+    """The first causes, each once, with the lines that it concerns."""
     differences: Sequence[Difference] = ()
     notes: Sequence[Note] = ()
     dry_run: bool = False
     unchanged: int = 0
     """How many lines say what is recorded already."""
+    causes: int = 0
+    """How many causes of errors there are; `errors` holds the first of them."""
+    wrong: int = 0
+    """How many lines have an error."""
+    coverage: Coverage | None = None
+    """What the directory lacks after the change. None if nothing was to be recorded."""
 
 
 @dataclass(frozen=True)
@@ -109,28 +115,65 @@ async def record(
     requested: RequestedChanges,
     *,
     posts: Collection[str] = (),
+    check_channel: ChannelCheck | None = None,
     keep_going: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Record what is asked. If any line has an error nothing is recorded, unless `keep_going`.
 
+    `check_channel`: says which channels cannot work; None takes all that have a known scheme.
+
     A dry run does everything and rolls it back, so that it returns what the real run would return. `posts`: the known
     posts while no rulebook is adopted.
     """
+    if check_channel is not None:
+        requested = await asyncio.to_thread(_with_channels_checked, requested, check_channel)
     async with _changing(escalation, dry_run=dry_run) as connection:
         units = await directory.units(connection)
         posts = {p.key for a in await directory.rulebooks(connection) for p in a.rulebook.posts} or posts
-        tables, errors = _checked(requested, units, posts)
+        tables, found = _checked(requested, units, posts, keep_going=keep_going)
+        causes, wrong = causes_of(found), lines_of(found)
+        errors = causes[:MOST_SHOWN]
         if errors and not keep_going:
-            return ImportSummary(requested.lines, 0, errors, notes=requested.notes, dry_run=dry_run)
+            return ImportSummary(
+                requested.lines, 0, errors, notes=requested.notes, dry_run=dry_run, causes=len(causes), wrong=wrong
+            )
         now = directory.after(await directory.newest(connection), escalation.clock.now())
         recorded = await _recorded(connection, tables, units, posts, now)
         plans = _plan(tables, recorded, now, escalation.new_id)
         await _write(escalation, connection, plans, with_recorded(tables.units, units), now, progress)
+        lacks = await coverage_in(connection, posts, escalation.clock.now(), now)
     notes = [*requested.notes, *_notes(tables, recorded, plans)]
     unchanged = len(tables) - plans.lines
-    return ImportSummary(requested.lines, plans.lines, errors, plans.differences, notes, dry_run, unchanged)
+    return ImportSummary(
+        requested.lines,
+        plans.lines,
+        errors,
+        plans.differences,
+        notes,
+        dry_run,
+        unchanged,
+        len(causes),
+        wrong,
+        lacks,
+    )
+
+
+def _with_channels_checked(requested: RequestedChanges, check_channel: ChannelCheck) -> RequestedChanges:
+    tables = requested.tables
+    given: list[tuple[Table, int, str]] = [
+        *(("tenures", line, row.channel) for line, row in tables.tenures if row.channel is not None),
+        *(("rosters", line, row.channel) for line, row in tables.rosters if row.channel is not None),
+        *(("contacts", line, row.channel) for line, row in tables.contacts if row.channel is not None),
+    ]
+    wrong = {channel: check_channel(channel) for channel in {channel for _, _, channel in given}}
+    errors = [
+        LineError(line, detail, "channel", table)
+        for table, line, channel in given
+        if (detail := wrong[channel]) is not None
+    ]
+    return replace(requested, tables=tables.without(errors), errors=[*requested.errors, *errors])
 
 
 @asynccontextmanager
@@ -144,13 +187,22 @@ async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[
         escalation.wake()
 
 
-def _checked(requested: RequestedChanges, units: Units, posts: Collection[str]) -> tuple[Tables, list[LineError]]:
-    """Return the rows that can be recorded together, and the errors of the others."""
+def _checked(
+    requested: RequestedChanges, units: Units, posts: Collection[str], *, keep_going: bool
+) -> tuple[Tables, list[LineError]]:
+    """Return the rows that can be recorded together, and the errors of the others.
+
+    Without `keep_going` there are no errors that only follow from others, since nothing is recorded.
+    """
     tables, errors = requested.tables, [*requested.errors]
-    while found := check(tables, units, posts):  # a line may depend on one that was just taken out
+    while found := check(tables, units, posts):
         errors += found
-        tables = tables.without(found)
-    return tables, sorted(errors, key=lambda e: (e.table or "", e.line))
+        if not keep_going:
+            break
+        follow = consequences(tables.units, units, found)
+        errors += follow
+        tables = tables.without([*found, *follow])
+    return tables, errors
 
 
 async def _recorded(
@@ -191,9 +243,7 @@ async def _write(
     changes = _with_predecessors([*changes_of_units(plans.units), *changes_of_tenures(plans.tenures)], units)
     notified_in = await _units_with_notices(connection, plans.contacts, units)
     # From here on no report is correlated in these units. Earlier batches have committed: their incidents are found.
-    await incident_loading.lock_units(
-        connection, {change.unit[0] for change in changes} | {code for code, _ in notified_in}
-    )
+    await correlation.lock_units(connection, {change.unit[0] for change in changes} | {code for code, _ in notified_in})
     await directory.supersede_units(connection, [e.old for e in plans.units.ended], now)
     await directory.add_units(connection, plans.units.recorded, now)
     await directory.supersede_tenures(connection, [e.old for e in plans.tenures.ended], now)

@@ -13,7 +13,7 @@ from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.domain.incidents.report import occurrence_of
-from services.escalation.store import incident_loading
+from services.escalation.store import correlation, incident_loading
 from shared.events import ReportReceived
 from shared.messaging import Left
 
@@ -24,18 +24,22 @@ SHOWN = 5
 async def route_reports(escalation: Escalation, events: Sequence[ReportReceived]) -> Left[ReportReceived] | None:
     """Route reports in the given order. A report that was routed before is skipped.
 
-    Reports of wards that another transaction has locked are left, and returned. So nobody who holds a ward stops the
-    others.
+    Reports of wards that another transaction has locked, or that have an incident which another transaction keeps
+    locked, are left, and returned. So nobody who holds a ward stops the others.
     """
     occurrences = {event.id: occurrence_of(event) for event in events}
     wards = {event_id: occurrence.unit[0] for event_id, occurrence in occurrences.items()}
     async with escalation.database.begin() as connection:
-        locked = await incident_loading.try_lock_units(connection, wards.values())
-        changes = await _route(escalation, connection, [e for e in events if wards[e.id] in locked], occurrences)
+        locked = await correlation.try_lock_units(connection, wards.values())
+        ours = [e for e in events if wards[e.id] in locked]
+        changes, busy = await _route(escalation, connection, ours, occurrences)
     if changes is not None:
         escalation.committed(changes)
-    left = [e for e in events if wards[e.id] not in locked]
-    return Left(left, _names(set(wards.values()) - locked)) if left else None
+    left = [e for e in events if wards[e.id] not in locked - busy]
+    if not left:
+        return None
+    age = max(escalation.clock.now() - event.data.received_at for event in left)
+    return Left(left, _names((set(wards.values()) - locked) | busy), max(0.0, age.total_seconds()))
 
 
 async def _route(
@@ -43,20 +47,23 @@ async def _route(
     connection: AsyncConnection,
     events: Sequence[ReportReceived],
     occurrences: Mapping[str, Occurrence],
-) -> ChangeSet | None:
-    """Return what was saved, or None if there is no report that is not known."""
+) -> tuple[ChangeSet | None, set[str]]:
+    """Return what was saved, or None if there was nothing to save, and the wards whose reports are left."""
     fresh = await _fresh(connection, events)
     if not fresh:
-        return None
+        return None, set()
     near = [occurrences[event.id] for event in fresh]
     engine = await escalation.incident_engine(connection, {o.unit for o in near})
-    await _load_open(connection, engine, near)
+    busy = await _load_open(connection, engine, near)
+    fresh = [event for event in fresh if occurrences[event.id].unit[0] not in busy]
+    if not fresh:
+        return None, busy
     assigned = [grouping.assign(engine, event) for event in fresh]
     await _load_neighbours(connection, engine, assigned)
     for each in await _with_history(connection, assigned):
         grouping.attach(engine, each)
     await escalation.save(connection, engine.changes, engine.now)
-    return engine.changes
+    return engine.changes, busy
 
 
 def _names(wards: Collection[str]) -> str:
@@ -67,16 +74,21 @@ def _names(wards: Collection[str]) -> str:
 async def _fresh(connection: AsyncConnection, events: Sequence[ReportReceived]) -> list[ReportReceived]:
     """Return the reports that are not known yet, each once."""
     by_id = {event.id: event for event in reversed(events)}
-    known = await incident_loading.known_events(connection, list(by_id))
+    known = await correlation.known_events(connection, list(by_id))
     return [event for event in events if by_id.pop(event.id, None) and event.id not in known]
 
 
-async def _load_open(connection: AsyncConnection, engine: IncidentEngine, near: Sequence[Occurrence]) -> None:
-    """Load the open incidents that these reports could belong to, by the widest window of all rulebooks."""
+async def _load_open(connection: AsyncConnection, engine: IncidentEngine, near: Sequence[Occurrence]) -> set[str]:
+    """Load the open incidents that these reports could belong to, by the widest window of all rulebooks.
+
+    Returns the wards of incidents that another transaction keeps locked.
+    """
     window = max(a.rulebook.correlation.window_minutes for a in engine.rulebooks)
-    for row in await incident_loading.incidents_near(connection, near, timedelta(minutes=window)):
+    found, busy = await correlation.incidents_near(connection, near, timedelta(minutes=window))
+    for row in found:
         for key in {anchor.key for anchor in (row.anchor, *row.aliases)}:
             engine.open_incidents.setdefault(key, []).append(row)
+    return busy
 
 
 async def _load_neighbours(
@@ -86,7 +98,7 @@ async def _load_neighbours(
     if opened:
         policies = [a.rulebook.patterns for a in engine.rulebooks]
         wide = max(max(p.ward_window_minutes, p.related_window_minutes) for p in policies)
-        engine.neighbours.update(await incident_loading.neighbours(connection, opened, timedelta(minutes=wide)))
+        engine.neighbours.update(await correlation.neighbours(connection, opened, timedelta(minutes=wide)))
 
 
 async def _with_history(connection: AsyncConnection, assigned: Sequence[AssignedReport]) -> list[AssignedReport]:

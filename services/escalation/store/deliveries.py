@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     ColumnElement,
     DateTime,
@@ -42,7 +41,7 @@ from services.escalation.domain.notices.message import LEASE, Attempt, DueDelive
 from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import contact, delivery, incident, message, notice, pace
-from shared.database import any_of
+from shared.database import any_of, rows_of
 from shared.ids import uuid7
 
 SAYING_IT_APPLIES = ASKING | {"reminder"}
@@ -203,13 +202,7 @@ async def _set_times(
 
 def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
     """Return a table of (id, value)."""
-    return _rows(id=(Text(), list(values)), value=(kind, list(values.values())))
-
-
-def _rows(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
-    """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
-    arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
-    return func.unnest(*arrays).table_valued(*columns).render_derived()
+    return rows_of(id=(Text(), list(values)), value=(kind, list(values.values())))
 
 
 async def lease(
@@ -296,7 +289,7 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
     delivery that another worker has leased since is not touched.
     """
     ended = [(due, attempt) for attempt in attempts for due in attempt.message.deliveries]
-    new = _rows(
+    new = rows_of(
         id=(Text(), [due.delivery_id for due, _ in ended]),
         attempts=(Integer(), [due.attempts for due, _ in ended]),
         outcome=(Text(), [attempt.outcome for _, attempt in ended]),

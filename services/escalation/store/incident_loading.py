@@ -1,13 +1,11 @@
 """Load incidents, and lock them for the transaction that changes them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any, cast
-from zlib import crc32
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, text, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,122 +13,12 @@ from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
-from services.escalation.domain.incidents.lifecycle import FINAL
-from services.escalation.domain.incidents.patterns import Neighbour
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import Decision, ReportFacts, time_of_occurrence
-from services.escalation.store.incident_row import anchor_of, from_row
+from services.escalation.store.incident_row import from_row
 from services.escalation.store.tables import deadline, decision, finding, incident, notice, report
 from shared.database import any_of
 from shared.taxonomy import categories
-
-UNIT_LOCK = 0x7472
-"""Class of the advisory locks that serialise correlation. There is one for each unit."""
-
-
-async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
-    """Lock these units: nobody else correlates there until the transaction ends.
-
-    The keys are sorted, so that two batches cannot deadlock.
-    """
-    keys = sorted({crc32(code.encode()) - 2**31 for code in codes})
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
-        {"class": UNIT_LOCK, "keys": keys},
-    )
-
-
-async def try_lock_units(connection: AsyncConnection, codes: Iterable[str]) -> set[str]:
-    """Lock those of these units that nobody else has locked, as `lock_units` does, and return them. Does not wait."""
-    keys = {code: crc32(code.encode()) - 2**31 for code in codes}
-    rows = await connection.execute(
-        text("SELECT key FROM unnest(CAST(:keys AS int[])) AS key WHERE pg_try_advisory_xact_lock(:class, key)"),
-        {"class": UNIT_LOCK, "keys": sorted(set(keys.values()))},
-    )
-    locked = set(rows.scalars())
-    return {code for code, key in keys.items() if key in locked}
-
-
-async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
-    """Return those of these event ids that belong to a stored report."""
-    rows = await connection.execute(select(report.c.event_id).where(any_of(report.c.event_id, event_ids)))
-    return {row.event_id for row in rows}
-
-
-async def incidents_near(
-    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
-) -> list[IncidentRow]:
-    """Lock and return the open incidents that any of `occurrences` could belong to.
-
-    Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias.
-    """
-    near = _near(occurrences, window)
-    targets = select(incident.c.merged_into).where(near, incident.c.state == "merged")
-    query = select(incident).where(
-        or_(near, incident.c.incident_id.in_(targets)), incident.c.state.not_in(sorted(FINAL))
-    )
-    found = await _locked(connection, query)
-    found_by_id = {row.incident_id: row for row in found}
-    merged = await connection.execute(select(incident).where(near, any_of(incident.c.merged_into, list(found_by_id))))
-    for row in merged:
-        found_by_id[row.merged_into].aliases.append(anchor_of(row))
-    return found
-
-
-def _near(occurrences: Sequence[Occurrence], window: timedelta) -> ColumnElement[bool]:
-    spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
-    for one in occurrences:
-        key = (one.unit[0], one.family)
-        low, high = spans.get(key, (one.at, one.at))
-        spans[key] = (min(low, one.at), max(high, one.at))
-    return or_(
-        *(
-            and_(
-                incident.c.unit_code == code,
-                incident.c.family == family,
-                incident.c.occurred_at.between(low - window, high + window),
-            )
-            for (code, family), (low, high) in spans.items()
-        )
-    )
-
-
-async def neighbours(
-    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
-) -> dict[UnitKey, list[Neighbour]]:
-    """Return the incidents within `window` of these occurrences, by unit.
-
-    Exercises and dismissed or merged incidents are left out.
-    """
-    spans: dict[UnitKey, tuple[datetime, datetime]] = {}
-    for one in occurrences:
-        low, high = spans.get(one.unit, (one.at, one.at))
-        spans[one.unit] = (min(low, one.at), max(high, one.at))
-    inside = or_(
-        *(
-            and_(
-                incident.c.unit_code == code,
-                incident.c.unit_valid_from == valid_from,
-                incident.c.occurred_at.between(low - window, high + window),
-            )
-            for (code, valid_from), (low, high) in spans.items()
-        )
-    )
-    suggested = exists().where(notice.c.incident_id == incident.c.incident_id, notice.c.purpose == "prominence")
-    rows = await connection.execute(
-        select(
-            incident.c.incident_id,
-            incident.c.unit_code,
-            incident.c.unit_valid_from,
-            incident.c.occurred_at,
-            suggested.label("suggested"),
-        ).where(inside, incident.c.exercise.is_(False), incident.c.state.not_in(("dismissed", "merged")))
-    )
-    found: dict[UnitKey, list[Neighbour]] = {}
-    for row in rows:
-        near = found.setdefault((row.unit_code, row.unit_valid_from), [])
-        near.append(Neighbour(row.incident_id, row.occurred_at, row.suggested))
-    return found
 
 
 async def locked(connection: AsyncConnection, incident_ids: Sequence[str]) -> list[IncidentRow]:

@@ -7,16 +7,22 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.directory.places import Place
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 
 
-def of_ward(code: str) -> ColumnElement[bool]:
-    """Condition on incidents: of this ward, or of a ward that ended and whose place this one took."""
-    return or_(incident.c.unit_code == code, incident.c.successor["code"].astext == code)
+def of_place(place: Place) -> ColumnElement[bool]:
+    """Condition on incidents: of these units, or of a unit that ended and whose place one of these took."""
+    own, acting = incident.c.unit_code == place.code, incident.c.successor["code"].astext == place.code
+    if place.days is not None:
+        own &= incident.c.unit_valid_from.in_(sorted(place.days))
+        acting &= incident.c.successor["valid_from"].astext.in_(sorted(map(str, place.days)))
+    return or_(own, acting)
 
 
 async def page(
     connection: AsyncConnection,
+    place: Place | None,
     filters: dict[str, Any],
     occurred: tuple[datetime | None, datetime | None],
     after: tuple[datetime, str] | None,
@@ -24,13 +30,15 @@ async def page(
 ) -> Sequence[Row[Any]]:
     """Return a page of incidents, the newest first.
 
-    `filters`: values by column, and `ward`; None does not filter. `occurred`: (from, before). `after`: (opened_at, id)
-    of the last row of the page before.
+    `filters`: values by column. None does not filter, also as `place`. `occurred`: (from, before). `after`: (opened_at,
+    id) of the last row of the page before.
     """
     query = select(incident).order_by(incident.c.opened_at.desc(), incident.c.incident_id.desc()).limit(limit)
     for name, value in filters.items():
         if value is not None:
-            query = query.where(of_ward(value) if name == "ward" else incident.c[name] == value)
+            query = query.where(incident.c[name] == value)
+    if place is not None:
+        query = query.where(of_place(place))
     if occurred[0] is not None:
         query = query.where(incident.c.occurred_at >= occurred[0])
     if occurred[1] is not None:

@@ -37,6 +37,9 @@ async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime) -
     await _cancel_obsolete(connection, changes, now)
     for case, report_ids in changes.moved:
         await _move_reports(connection, case.incident_id, report_ids)
+    for incident_id, who in changes.lapse_waits_for.items():
+        lapse = (deadline.c.incident_id == incident_id) & (deadline.c.kind == "lapse")
+        await connection.execute(update(deadline).where(lapse, deadline.c.state == "pending").values(who=list(who)))
     await copy(connection, report, [_report_row(assigned) for assigned in changes.reports])
     await copy(connection, finding, _finding_rows(changes.findings))
     await copy(connection, decision, [_decision_row(made, now) for made in changes.decisions])
@@ -219,4 +222,6 @@ def _deadline_row(new: NewTimer, now: datetime) -> dict[str, Any]:
         "state": "pending",
         "level": new.level,
         "set_at": None if new.by_calendar else now,
+        "who": list(new.who),
+        "since": now,
     }

@@ -293,10 +293,14 @@ deadline = Table(
     Column("state", Text, nullable=False),
     Column("level", Integer, nullable=False, server_default="0"),
     _instant("set_at", nullable=True),
+    Column("who", ARRAY(Text), nullable=False, server_default="{}"),
+    _instant("since", nullable=True),
     Index("deadline_due", "due_at", postgresql_where=text("state = 'pending'")),
     Index("deadline_by_incident", "incident_id"),
 )
-"""The timers. kind: remind | acknowledge | review | lapse | idle | directory. state: pending → passed | cancelled.
+"""The timers. kind: remind | acknowledge | review | vacancy | unit_split | closure | lapse | idle | directory. state:
+pending → passed | cancelled. `who`: holder ids or offices whom the incident waits for, `since` when; empty for
+reminders and changes of hands. For a lapse, `level` counts how often it was repeated.
 `level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain. `set_at`: when
 `due_at` was set. Null if it is a time of the calendar, which does not move when the clock is set."""
 

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime
 
 from services.intake.api.body import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_REPORT_BYTES
 from services.intake.domain.submission import Submission
-from shared.http.fields import Answer, Page, Stored
+from shared.http.fields import Answer, Page, Stored, UnitKind
 from shared.http.openapi import REFERENCE, RawBody
 from shared.http.schemas import Problem
 
@@ -102,7 +102,7 @@ class Ward(Answer):
     code: str
     valid_from: date
     name: str
-    kind: Literal["phường", "xã"]
+    kind: UnitKind
 
 
 class WardPage(Page[Ward]):

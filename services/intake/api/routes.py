@@ -25,7 +25,7 @@ from services.intake.api.models import (
 from services.intake.application.accept_reports import Accepted, ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.domain import wards
-from shared.clock import monotonic
+from shared.clock import local, monotonic
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
 from shared.http.guard import require
@@ -181,9 +181,15 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
 
 @router.get("/wards")
 async def get_wards(intake: Wired, q: str = "", limit: Limit = 50, cursor: str | None = None) -> WardPage:
-    """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public."""
-    units = wards.in_force(await intake.units(), intake.clock.now())
-    found = wards.search(q, units) or wards.candidates(q, units)
+    """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public.
+
+    None for the name of a ward that has ended: another with a name like it is another place.
+    """
+    known, now = await intake.units(), intake.clock.now()
+    units = wards.in_force(known, now)
+    found = wards.search(q, units)
+    if not found and wards.of_another_time(q, known, local(now).date()) is None:
+        found = wards.candidates(q, units)
     by_code = sorted(found, key=lambda u: u.code)
     page, following = cursors.page(by_code, lambda u: [u.code], limit, cursor)
     items = [Ward.model_validate(u, from_attributes=True) for u in page]

@@ -7,12 +7,12 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import orjson
 
 from services.intake.domain.submission import Reporter, Submission, is_clock_ahead, time_error
-from services.intake.domain.wards import Unit, in_force, resolve
+from services.intake.domain.wards import Unit, in_force, of_another_time, resolve
 from shared.clock import local
 from shared.commitment import Committed, commitment
 from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef
@@ -129,10 +129,22 @@ def _resolve_unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:
         return found
     if not known:
         raise invalid([FieldError("#/ward", f"no ward is known that was in force on {local(at):%Y-%m-%d}")])
+    day = local(at).date()
+    if (other := of_another_time(text, units, day)) is not None:
+        raise invalid([FieldError("#/ward", _not_on(day, other), candidates=[])])
     choices = [{"code": u.code, "valid_from": u.valid_from.isoformat(), "name": u.name, "kind": u.kind} for u in found]
     names = ", ".join(u.name for u in found)
     advice = f"did you mean {names}?" if found else "GET /intake/v1/wards lists them"
     raise invalid([FieldError("#/ward", f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
+
+
+def _not_on(day: date, unit: Unit) -> str:
+    """Why the unit cannot be meant. Wards with a name like it are not offered: they are other places."""
+    if unit.valid_to is None or day < unit.valid_from:
+        begins = f"{unit.name} ({unit.code}) begins on {unit.valid_from}"
+        return f"{begins}, and it happened on {day}: name the ward that was there then"
+    advice = "name the ward that has its place now; GET /intake/v1/wards lists them"
+    return f"{unit.name} ({unit.code}) ended on {unit.valid_to}, and it happened on {day}: {advice}"
 
 
 def _commit(value: str | None, context: DraftContext) -> Committed | None:

@@ -12,6 +12,7 @@ from shared.text import fold_place
 
 CANDIDATES = 5
 _BY_CODE = attrgetter("code")
+_ENDS = attrgetter("valid_to")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,28 @@ def in_force(units: Iterable[Unit], at: datetime) -> list[Unit]:
 
 def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
     """The one unit of `units` with this code or folded name; else the candidates, best first, perhaps none."""
+    found = exact(text, units)
+    if len(found) == 1:
+        return found[0]
+    return found or candidates(text, units)
+
+
+def exact(text: str, units: Iterable[Unit]) -> list[Unit]:
+    """Units with this code or folded name."""
     wanted, code = fold_place(text), text.strip()
-    exact = [u for u in units if u.folded == wanted or u.code == code]
-    if len(exact) == 1:
-        return exact[0]
-    return exact or candidates(wanted, units)
+    return [u for u in units if u.folded == wanted or u.code == code]
+
+
+def of_another_time(text: str, units: Iterable[Unit], day: date) -> Unit | None:
+    """The unit that has exactly this code or name, if there is one, but only before or after `day`.
+
+    Of several the one that ended last, else the one that begins first. What has the name on the day goes before it.
+    """
+    found = exact(text, units)
+    if any(u.is_in_force(day) for u in found):
+        return None
+    ended = max((u for u in found if u.valid_to is not None and u.valid_to <= day), key=_ENDS, default=None)
+    return ended or min(found, key=attrgetter("valid_from"), default=None)
 
 
 def candidates(text: str, units: Sequence[Unit]) -> list[Unit]:

@@ -80,6 +80,10 @@ class Client(Redis):
         """Overwrite one small key, which needs what an entry needs: a server that takes writes, and memory."""
         await self.set(_PROBE_KEY, b"." * 1000, px=60_000)
 
+    async def server_version(self) -> str:
+        """Such as `7.0.15`."""
+        return str((await self.info("server"))["redis_version"])
+
     async def forget_all(self) -> None:
         """Delete every stream and key of ours."""
         async for key in self.scan_iter(match="trucban.*", count=1000):

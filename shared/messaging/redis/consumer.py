@@ -78,7 +78,7 @@ class Consumer(Generic[T]):
         block: float = 0.5,
         gather: float = 0.0,
         stall_after: float = 12.0,
-        left_after: float = 15.0,
+        left_after: float = 9.0,
         grace: float = 15.0,
         stale_after: float = 3600.0,
     ) -> None:

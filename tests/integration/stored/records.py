@@ -187,6 +187,7 @@ class Notice(Record):
     due_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
+    withdrawn_at: datetime | None
     round: int
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from services.cli.commands.imports import import_as_json, print_import
 from services.escalation.application.record_directory import ImportSummary
+from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.domain.directory.diff import (
     Reach,
     differences,
@@ -17,9 +19,9 @@ from services.escalation.domain.directory.diff import (
     shown_reach,
     shown_tenure,
 )
-from services.escalation.domain.directory.model import Contact
+from services.escalation.domain.directory.model import Contact, Unit
 from services.escalation.domain.directory.schemas import ContactRow, LineError, Note, Tables
-from tests.support import at, new_id
+from tests.support import BA_DINH, at, new_id
 from tests.unit.escalation.drawn_rows import UNITS, row
 
 SECRET = "mailto://ten:mat-khau@example.vn"
@@ -36,7 +38,8 @@ def done() -> ImportSummary:
     contacts = plan_contacts(tables, {"mau-1": [Contact("outbox://mau-1")]})
     found = [*differences("tenure", tenures, shown_tenure), *differences("contact", contacts, shown_reach)]
     errors = [LineError(3, "unit 99999 of 2021-02-01 is unknown: import its ward first", "unit_code", "tenures")]
-    return ImportSummary(3, 2, errors, found, [Note("post chair has no holder", 2, "tenures")], dry_run=True)
+    notes = [Note("post chair has no holder", 2, "tenures")]
+    return ImportSummary(3, 2, errors, found, notes, dry_run=True, causes=1, wrong=1)
 
 
 def printed(done: ImportSummary, *, terminal: bool) -> str:
@@ -80,3 +83,12 @@ def test_nobody_is_shown_more_of_a_channel_than_its_scheme(done: ImportSummary) 
         assert "mailto" in shown
         assert "mat-khau" not in shown
     assert "mat-khau" not in str(shown_reach(Reach("mau-1", Contact(SECRET))))
+
+
+def test_an_import_ends_with_what_the_directory_lacks(done: ImportSummary) -> None:
+    lacks = Coverage(
+        34, ((Unit(BA_DINH, "phường"), "chair"), (Unit(BA_DINH, "phường"), "party_secretary")), ("mau-1",), ()
+    )
+    told = printed(replace(done, coverage=lacks), terminal=False)
+    assert told.splitlines()[-1] == "directory: 1 wards without holder, 1 persons without channel"
+    assert import_as_json(replace(done, coverage=lacks))["persons_without_channel"] == 1

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from services.escalation.api import commands
+from services.escalation.domain.directory.model import followers, key_of
 from services.escalation.domain.directory.schemas import RosterRow, TenureRow, UnitRow
-from services.escalation.domain.directory.validation import check_rosters, check_tenures, check_units
+from services.escalation.domain.directory.validation import check_rosters, check_tenures, check_units, with_recorded
 from services.escalation.domain.incidents import correlation
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.intake.domain.submission import Submission
 from services.intake.domain.wards import Unit, resolve
 from shared.clock import HO_CHI_MINH
-from shared.events import UnitRef
 from shared.taxonomy import categories
 from tests.support import RULEBOOK, SAMPLES, read_rows
 
@@ -53,6 +53,7 @@ PUT: list[dict[str, Any]] = [new for row in ALL if row["kind"] == "directory" fo
 """Holders and deputies that are entered while the sample plays."""
 PEOPLE: list[dict[str, Any]] = [*HOLDERS, *table("directory-2025.csv"), *table("rosters.csv"), *PUT]
 POSTS = ("party_secretary", "chair")
+REFORM = date(2025, 7, 1)
 SPANS = {
     "tet-night": ("2023-01-14", "2023-01-30"),
     "after-tet": ("2023-01-31", "2023-02-06"),
@@ -91,7 +92,7 @@ HARD_CASES_OF = {
     " desk-answers leadership-answers chain-exhausted lapse",
     "nổi cộm": "designated-after-a-suggestion three-of-one-ward",
     "end": "official-refused closed-by-the-city handed-off-to-the-police ends-by-itself",
-    "units": "unit-ended unit-divided code-and-name-reused late-report-of-an-ended-unit",
+    "units": "unit-ended unit-divided merged-into-one-that-goes-on code-and-name-reused late-report-of-an-ended-unit",
 }
 HARD_CASES = [case for cases in HARD_CASES_OF.values() for case in cases.split()]
 
@@ -102,8 +103,7 @@ def of_case(case: str) -> list[dict[str, Any]]:
 
 def ward_of(row: dict[str, Any]) -> Unit:
     at = datetime.fromisoformat(min(row["report"]["occurred_at"], row["at"])).astimezone(HO_CHI_MINH).date()
-    there = [u for u in (WARDS if at < UNITS[-1].valid_from else UNITS) if u.valid_from <= at]
-    found = resolve(row["report"]["ward"], [u for u in there if u.valid_to is None or at < u.valid_to])
+    found = resolve(row["report"]["ward"], [u for u in UNITS if u.is_in_force(at)])
     assert isinstance(found, Unit), row["report"]["ward"]
     return found
 
@@ -130,28 +130,32 @@ def test_the_34_wards_are_all_there() -> None:
 
 def test_the_directory_fits_the_wards_and_has_both_posts_of_each() -> None:
     rows, errors = read_rows((SAMPLES / "directory.csv").read_bytes(), TenureRow)
-    units = [UnitRef(code=w.code, valid_from=w.valid_from, name=w.name) for w in WARDS]
+    units = with_recorded(read_rows((SAMPLES / "wards.csv").read_bytes(), UnitRow)[0], {})
     assert not errors
     assert not check_tenures(rows, units, POSTS)
-    assert {(row.unit_code, row.post) for _, row in rows} == {(u.code, post) for u in units for post in POSTS}
+    assert {(row.unit_code, row.post) for _, row in rows} == {(u.code, post) for u in WARDS for post in POSTS}
 
 
-def test_on_1_july_2025_all_34_end_and_two_codes_are_used_again() -> None:
-    """What is known: which units follow with which code, and that Đông Thọ was divided. Which ward went into which
-    of them is the sample's own assumption, and is made for two only."""
-    units, errors = read_rows((SAMPLES / "wards-2025.csv").read_bytes(), UnitRow)
+def test_the_succession_of_the_34_wards_is_whole() -> None:
+    """Tân Sơn went into Phú Sơn on 1 January 2025, two communes became wards, and on 1 July the rest became seven."""
+    rows, errors = read_rows((SAMPLES / "wards-2025.csv").read_bytes(), UnitRow)
+    recorded = with_recorded(read_rows((SAMPLES / "wards.csv").read_bytes(), UnitRow)[0], {})
     assert not errors
-    assert not check_units(units)
-    old, new = UNITS[:34], UNITS[34:]
-    assert [(u.code, u.valid_from, u.name) for u in old] == [(u.code, u.valid_from, u.name) for u in WARDS]
-    assert {u.valid_to for u in old} == {date(2025, 7, 1)} == {u.valid_from for u in new}
-    assert {(u.code, u.name) for u in new} == {("14758", "Hàm Rồng"), ("14797", "Hạc Thành")}
-    successors = {row["name"]: row["successors"].split() for row in LATER if row["successors"]}
-    assert {name: len(found) for name, found in successors.items()} == {"Đông Thọ": 2, "Đông Hải": 1}
+    assert not check_units(rows, recorded)
+    units = with_recorded(rows, recorded)
+    assert recorded.keys() <= units.keys()
+    seven = {key_of(u.ref) for u in units.values() if u.valid_to is None}
+    assert Counter(since for _, since in units) == {date(2021, 2, 1): 34, date(2025, 1, 1): 2, REFORM: 7}
+    assert seven == {key for key in units if key[1] == REFORM}
+    heirs = {u.ref.name: followers(units, u, REFORM) for u in units.values() if u.valid_to}
+    assert {key_of(heir.ref) for found in heirs.values() for heir in found} == seven
+    assert {name for name, found in heirs.items() if len(found) > 1} == {"Đông Thọ", "An Hưng"}
+    tan_son = next(u for u in units.values() if u.ref.name == "Tân Sơn")
+    assert [u.ref.name for u in followers(units, tan_son, date(2025, 1, 1))] == ["Phú Sơn"]
 
 
 def test_the_holders_of_2025_and_the_rosters_fit_their_units() -> None:
-    refs = [UnitRef(code=u.code, valid_from=u.valid_from, name=u.name) for u in UNITS]
+    refs = with_recorded(read_rows((SAMPLES / "wards-2025.csv").read_bytes(), UnitRow)[0], {})
     holders, errors = read_rows((SAMPLES / "directory-2025.csv").read_bytes(), TenureRow)
     assert not errors
     assert not check_tenures(holders, refs, POSTS)

@@ -1,7 +1,8 @@
 """From a submission to an event: who may send it, what it carries, and what it must never carry."""
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -123,6 +124,16 @@ def test_an_ambiguous_ward_is_refused_with_candidates() -> None:
     (error,) = caught.value.errors
     assert (caught.value.status, error["pointer"]) == (422, "#/ward")
     assert {c["name"] for c in error["candidates"]} == {"Quảng Thắng", "Quảng Thành", "Quảng Thịnh"}
+
+
+def test_a_ward_that_has_ended_is_refused_with_its_last_day_and_no_ward_of_a_like_name() -> None:
+    tan_son = next(u for u in UNITS if u.name == "Tân Sơn")
+    units = [replace(u, valid_to=date(2023, 1, 10)) if u is tan_son else u for u in UNITS]
+    with pytest.raises(Problem) as caught:
+        draft_report(submission(ward="P. Tân Sơn"), DESK, units, context())
+    (error,) = caught.value.errors
+    assert error["detail"].startswith("Tân Sơn (14788) ended on 2023-01-10, and it happened on 2023-01-21: ")
+    assert error["candidates"] == []
 
 
 def test_a_time_before_any_ward_was_in_force_is_said_so() -> None:

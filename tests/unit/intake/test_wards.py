@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.domain.wards import Unit, candidates, in_force, resolve, search
+from services.intake.domain.wards import Unit, candidates, in_force, of_another_time, resolve, search
 from shared.text import fold_place
 from tests.unit.intake.sample import AT, UNITS
 
@@ -112,3 +112,18 @@ def test_search_needs_no_diacritics_and_finds_codes() -> None:
 
 def test_candidates_are_few() -> None:
     assert len(candidates("Quang Thinhh", UNITS)) <= 5
+
+
+def test_a_ward_of_another_time_is_found_by_its_exact_name_only() -> None:
+    first, change = date(2021, 2, 1), date(2025, 1, 1)
+    tan_son = Unit("14788", first, change, "Tân Sơn", "phường")
+    lam_son = Unit("14773", first, None, "Lam Sơn", "phường")
+    units = [tan_son, lam_son]
+    assert of_another_time("phường tân sơn", units, change) == tan_son
+    assert of_another_time("14788", units, change) == tan_son
+    assert of_another_time("Tân Sơn", units, change - timedelta(days=1)) is None
+    assert of_another_time("Lan Sơn", units, change) is None
+    again = Unit("14999", date(2030, 1, 1), None, "Tân Sơn", "xã")
+    assert of_another_time("Tân Sơn", [*units, again], change) == tan_son
+    assert of_another_time("Tân Sơn", [again, lam_son], change) == again
+    assert of_another_time("Tân Sơn", [*units, again], again.valid_from) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.text import fold, fold_place, normalize
+from shared.text import fold, fold_place, kind_of_unit, normalize
 from tests.support import wards
 
 VIETNAMESE = "aăâbcdđeêghiklmnoôơpqrstuưvxyáàảãạấầẩẫậắằẳẵặéèẻẽẹếềểễệíìỉĩịóòỏõọốồổỗộớờởỡợúùủũụứừửữựýỳỷỹỵ"
@@ -35,7 +35,11 @@ def test_two_spellings_of_one_place_fold_alike(written: str, folded: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "prefix", ["Phường ", "phường ", "PHƯỜNG ", "P. ", "P.", "p ", "Phuong  ", "Xã ", "xa ", "X. ", "x."]
+    "prefix",
+    [
+        *("Phường ", "phường ", "PHƯỜNG ", "P. ", "P.", "p ", "Phuong  ", "Xã ", "xa ", "X. ", "x."),
+        *("Thị trấn ", "THỊ TRẤN ", "TT. ", "tt.", "Đặc khu ", "dac khu ", "ĐK. "),
+    ],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kind_of_a_ward_may_stand_before_its_name(prefix: str, name: str) -> None:
@@ -80,3 +84,21 @@ def test_text_is_kept_composed_without_outer_space(text: str) -> None:
     assert kept == kept.strip()
     assert normalize(kept) == kept
     assert normalize(unicodedata.normalize("NFD", kept)) == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("phường", "phường"),
+        ("PHƯỜNG", "phường"),
+        ("Phuong", "phường"),
+        ("P.", "phường"),
+        ("Xã", "xã"),
+        ("Thị trấn", "thị trấn"),
+        ("ĐẶC KHU", "đặc khu"),
+        ("quận", None),
+        ("", None),
+    ],
+)
+def test_a_kind_of_unit_is_known_however_it_is_written(written: str, kind: str | None) -> None:
+    assert kind_of_unit(written) == kind

@@ -11,7 +11,7 @@ from services.escalation.domain.directory.diff import Difference, RecordKind
 from services.escalation.domain.directory.model import Duty, Tenure
 from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow
 from shared.events import UnitRef
-from shared.http.fields import Answer, Page, Stored
+from shared.http.fields import Answer, Page, Stored, UnitKind
 
 MAX_ROWS = 5_000
 
@@ -65,7 +65,7 @@ class UnitItem(Recorded):
     """A ward or commune."""
 
     kind: Literal["unit"] = "unit"
-    type: Literal["phường", "xã"]
+    type: UnitKind
     code: str
     valid_from: date
     valid_to: date | None
@@ -136,7 +136,7 @@ class UnitRecord(Answer):
     code: str
     valid_from: date
     name: str
-    type: Literal["phường", "xã"]
+    type: UnitKind
     valid_to: date | None
     successors: str | None
     """`CODE/VALID_FROM`, several with a space between."""

@@ -17,7 +17,7 @@ from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.rules.accountability import Limb, Outcome, Party
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
-from shared.http.fields import Answer, Category, Page, Severity, Stored
+from shared.http.fields import Answer, Category, Page, Severity, Stored, UnitKind
 
 A = TypeVar("A", bound=Answer)
 DeadlineState = Literal["pending", "passed", "cancelled"]
@@ -29,7 +29,7 @@ class Ward(Answer):
     code: str
     valid_from: date
     name: str
-    kind: Literal["phường", "xã"]
+    kind: UnitKind
 
 
 class Incident(Answer):

@@ -3,7 +3,7 @@
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK
-from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.notifying import issue
 from services.escalation.domain.notices.notification import Notice
 from shared.events import (
@@ -22,5 +22,8 @@ async def propose_closure(escalation: Escalation, incident_id: str, caller: Prin
         command.allow()
         cause = command.record(found, lambda head, data: ClosureProposed(**head, data=FindingData(**data)))
         command.case.state = lifecycle.after("propose_closure", command.case.state)
-        issue(command.engine, command.case, Notice(DESK, "closure"), None, cause)
+        # from now on the incident waits for the desk: the post-holders are not asked again meanwhile
+        command.engine.cancel(command.case, "lapse")
+        by = obligations.ask_desk(command.engine, command.case, "closure")
+        issue(command.engine, command.case, Notice(DESK, "closure"), by, cause)
     return CommandResult(command.case, is_new=True)

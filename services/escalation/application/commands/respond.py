@@ -2,7 +2,7 @@
 
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
-from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents import lifecycle, obligations
 from shared.events import (
     FindingData,
     ResponseRecorded,
@@ -19,4 +19,7 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
             return CommandResult(command.case, is_new=False)
         command.record(found, lambda head, data: ResponseRecorded(**head, data=FindingData(**data)))
         command.case.state = lifecycle.after("respond", command.case.state)
+        obligations.settle(command.engine, command.case)
+        if not command.case.pending - {"directory"}:
+            obligations.schedule_lapse(command.engine, command.case)
     return CommandResult(command.case, is_new=True)

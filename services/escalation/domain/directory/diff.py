@@ -3,6 +3,7 @@
 A record is never changed in place.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -92,10 +93,11 @@ def plan_tenures(
     of_post: dict[tuple[Any, ...], list[Tenure]] = {}
     for old in recorded:
         of_post.setdefault(_post(old), []).append(old)
-    changes: dict[tuple[Any, ...], list[tuple[int, TenureRow, Tenure]]] = {}
+    twins = {(_post(old), _same(old)): old for old in recorded}
+    changes: dict[tuple[Any, ...], list[_Change]] = {}
     for line, row in rows:
         new = tenure_of(row, units[row.unit_key], new_id(), now)
-        twin = next((t for t in of_post.get(_post(new), ()) if is_twin(t, new)), None)
+        twin = twins.get((_post(new), _same(new)))
         if row.withdrawn and twin is None:
             plan.notes.append(Note("no such tenure is recorded: there is nothing to withdraw", line, "tenures"))
         if (twin is None) if row.withdrawn else (twin is not None and _content(twin) == _content(new)):
@@ -104,28 +106,46 @@ def plan_tenures(
         if not row.withdrawn:
             plan.added.append((("tenures", line), new))
     for post, changed in changes.items():
-        for old in of_post.get(post, ()):
-            plan.ended += _ended(old, changed, now, new_id)
+        plan.ended += _ended(of_post.get(post, ()), changed, now, new_id)
     plan.ended.sort(key=lambda e: (e.place, e.old.valid_from))
     return plan
 
 
+_Change = tuple[int, TenureRow, Tenure]
+"""(line, row, the tenure that it says)."""
+
+
 def _ended(
-    old: Tenure, changed: Sequence[tuple[int, TenureRow, Tenure]], now: datetime, new_id: NewId
-) -> list[Ended[Tenure]]:
-    """Return what becomes of a recorded tenure when rows change its post. Empty if it stays as it is."""
-    twin = next((change for change in changed if is_twin(old, change[2])), None)
-    if twin is not None:
-        line, row, new = twin
-        return [Ended(("tenures", line), old, by=None if row.withdrawn else new)]
-    meeting = [(line, new) for line, row, new in changed if not row.withdrawn and overlap(old, new)]
-    if not meeting:
-        return []
-    left = [old]
-    for _, new in meeting:
-        left = [rest for piece in left for rest in (remainders(piece, new) if overlap(piece, new) else [piece])]
-    kept = tuple(piece.model_copy(update={"tenure_id": new_id(), "recorded_at": now}) for piece in left)
-    return [Ended(("tenures", meeting[0][0]), old, kept, None if kept else meeting[0][1])]
+    recorded: Sequence[Tenure], changed: Sequence[_Change], now: datetime, new_id: NewId
+) -> Iterator[Ended[Tenure]]:
+    """Yield what becomes of the recorded tenures of a post when rows change it."""
+    twins = {_same(new): (line, row, new) for line, row, new in changed}
+    added = sorted(((line, new) for line, row, new in changed if not row.withdrawn), key=lambda e: e[1].valid_from)
+    starts = [new.valid_from for _, new in added]
+    for old in recorded:
+        if (twin := twins.get(_same(old))) is not None:
+            line, row, new = twin
+            yield Ended(("tenures", line), old, by=None if row.withdrawn else new)
+            continue
+        # no two of the added ones overlap: of those that begin before `old`, only the last can reach into it
+        first = max(0, bisect_right(starts, old.valid_from) - 1)
+        until = len(starts) if old.valid_to is None else bisect_left(starts, old.valid_to)
+        meeting = [(line, new) for line, new in added[first:until] if overlap(old, new)]
+        if meeting:
+            left = _rest_of(old, [new for _, new in meeting])
+            kept = tuple(piece.model_copy(update={"tenure_id": new_id(), "recorded_at": now}) for piece in left)
+            line, by = min(meeting, key=lambda each: each[0])
+            yield Ended(("tenures", line), old, kept, None if kept else by)
+
+
+def _rest_of(old: Tenure, new: Sequence[Tenure]) -> list[Tenure]:
+    """Return the parts of `old` beside those that take its place, which are in order and do not overlap."""
+    pieces = [old]
+    for each in new:
+        pieces += remainders(pieces.pop(), each)
+        if not pieces or each.valid_to is None or pieces[-1].valid_from < each.valid_to:
+            break
+    return pieces
 
 
 def tenure_of(row: TenureRow, unit: Unit, tenure_id: str, now: datetime) -> Tenure:
@@ -140,12 +160,12 @@ def tenure_of(row: TenureRow, unit: Unit, tenure_id: str, now: datetime) -> Tenu
     )
 
 
-def is_twin(a: Tenure, b: Tenure) -> bool:
-    """Return whether both are the same tenure: the same person from the same time.
+def _same(tenure: Tenure) -> tuple[Any, ...]:
+    """Return what makes two tenures of a post the same one: the person, and the time from which they hold it.
 
     They may differ in the rest, such as the end or the document.
     """
-    return (a.holder_id, a.valid_from) == (b.holder_id, b.valid_from)
+    return (tenure.holder_id, tenure.valid_from)
 
 
 def _post(tenure: Tenure) -> tuple[Any, ...]:
@@ -216,11 +236,11 @@ def plan_contacts(tables: Tables, recorded: Mapping[str, Sequence[Contact]]) -> 
         if row.contact is not None:
             channels[row.contact.channel] = (("contacts", line), row.contact)
     named = set(wanted)
+    known = {holder: {c.channel: c for c in theirs} for holder, theirs in recorded.items()}
     for place, row in _with_channels(tables):
         if row.channel and row.holder_id not in named and not row.withdrawn:
             first.setdefault(row.holder_id, place)
-            known = {c.channel: c for c in recorded.get(row.holder_id, ())}
-            contact = known.get(row.channel, Contact(row.channel))
+            contact = known.get(row.holder_id, {}).get(row.channel, Contact(row.channel))
             wanted.setdefault(row.holder_id, {}).setdefault(row.channel, (place, contact))
     plan = Plan[Reach]()
     for holder, channels in wanted.items():

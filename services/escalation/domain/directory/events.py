@@ -27,7 +27,7 @@ def of_units(plan: Plan[Unit], now: datetime, new_id: NewId) -> list[Event]:
     for unit in plan.recorded:
         data = UnitRecordedData(
             unit=unit.ref,
-            kind="xã" if unit.kind == "xã" else "phường",
+            kind=unit.kind,
             valid_to=unit.valid_to,
             successors=unit.successors,
             legal_act=unit.legal_act,

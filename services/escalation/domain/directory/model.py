@@ -3,6 +3,7 @@
 It has two times: valid time (when it was so) and recorded time (when we knew it).
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -123,6 +124,12 @@ class Unit:
     def ended(self, at: datetime) -> bool:
         return self.ends_at is not None and self.ends_at <= at
 
+    def ended_by(self, day: date) -> bool:
+        return self.valid_to is not None and self.valid_to <= day
+
+    def in_force(self, day: date) -> bool:
+        return self.ref.valid_from <= day and not self.ended_by(day)
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -157,6 +164,23 @@ def lineage(units: Mapping[UnitKey, Unit], first: UnitRef, chosen: Sequence[Unit
         else:
             (acting,) = possible.values()
     return Lineage(acting, parts=parts)
+
+
+def followers(units: Mapping[UnitKey, Unit], first: Unit, day: date) -> list[Unit]:
+    """Return the units that have the place of `first`, or parts of it, on `day`, in order of their codes."""
+    found: dict[UnitKey, Unit] = {}
+    seen, waiting = {key_of(first.ref)}, [first]
+    while waiting:
+        for key in map(key_of, waiting.pop().successors):
+            unit = units.get(key)
+            if unit is None or key in seen:
+                continue
+            seen.add(key)
+            if unit.ended_by(day) and unit.successors:
+                waiting.append(unit)
+            else:
+                found[key] = unit
+    return [found[key] for key in sorted(found)]
 
 
 def within(tenures: Iterable[Tenure], units: Mapping[UnitKey, Unit]) -> Iterator[Tenure]:
@@ -232,13 +256,17 @@ Span = tuple[datetime, datetime | None]
 """(start, end): from `start` until just before `end`. None: without an end."""
 
 
-def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Span]:
-    """Return the times for which a decision now shows another holder or document than before."""
-    ends = (t.valid_to for t in (*before, *after) if t.valid_to is not None)
-    edges = sorted({*(t.valid_from for t in (*before, *after)), *ends})
+def changed_spans(before: Iterable[Tenure], after: Iterable[Tenure]) -> list[Span]:
+    """Return the times for which a decision now shows another holder or document than before.
+
+    Neither of the two may hold tenures that overlap.
+    """
+    was, becomes = _by_start(before), _by_start(after)
+    ends = (t.valid_to for t in (*was, *becomes) if t.valid_to is not None)
+    edges = sorted({*(t.valid_from for t in (*was, *becomes)), *ends})
     spans: list[Span] = []
     for start, end in pairwise([*edges, None]):
-        if start is None or _shown_at(before, start) == _shown_at(after, start):
+        if start is None or _shown_at(was, start) == _shown_at(becomes, start):
             continue
         if spans and spans[-1][1] == start:
             start = spans.pop()[0]
@@ -246,7 +274,18 @@ def changed_spans(before: Sequence[Tenure], after: Sequence[Tenure]) -> list[Spa
     return spans
 
 
+def _by_start(tenures: Iterable[Tenure]) -> list[Tenure]:
+    return sorted(tenures, key=_start)
+
+
+def _start(tenure: Tenure) -> datetime:
+    return tenure.valid_from
+
+
 def _shown_at(tenures: Sequence[Tenure], at: datetime) -> tuple[object, ...] | None:
-    """Return what a decision shows of the holder at `at`."""
-    found = next((t for t in tenures if t.valid_from <= at and (t.valid_to is None or at < t.valid_to)), None)
-    return (found.holder_id, found.holder_name, found.acting, found.document, found.reason) if found else None
+    """Return what a decision shows of the holder at `at`. `tenures`: in order of their starts."""
+    place = bisect_right(tenures, at, key=_start)
+    found = tenures[place - 1] if place else None
+    if found is None or (found.valid_to is not None and found.valid_to <= at):
+        return None
+    return (found.holder_id, found.holder_name, found.acting, found.document, found.reason)

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from services.escalation.domain.directory.channel_schemes import is_known
 from services.escalation.domain.directory.model import OFFICES, Contact, UnitKey
 from shared.clock import HO_CHI_MINH
-from shared.text import clean_line
+from shared.text import clean_line, kind_of_unit
+from shared.unit_kinds import unit_kinds
 
 Table = Literal["units", "tenures", "rosters", "contacts"]
 Place = tuple[Table, int]
@@ -96,6 +97,20 @@ def _successors(value: Any) -> Any:
     return tuple(found)
 
 
+def _kind(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = kind_of_unit(value)
+    if found is None:
+        raise ValueError(f"{value[:40]!r} is no kind of unit: use one of {', '.join(unit_kinds())}")
+    return found
+
+
+def _lower(value: Any) -> Any:
+    """Accept capitals in a word of ours, as in the name of a place."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _person(value: str) -> str:
     if value in OFFICES:
         raise ValueError(f"{value} is an office, not a person: choose another id")
@@ -110,6 +125,9 @@ Channel = Annotated[str, Field(max_length=500), AfterValidator(_channel)]
 """Apprise URL at which a person is notified."""
 HolderId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_person)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+UnitKind = Annotated[str, BeforeValidator(_kind)]
+Level = Annotated[Literal["ward", "desk", "leadership"], BeforeValidator(_lower)]
+Capacity = Annotated[Literal["holder", "deputy"], BeforeValidator(_lower)]
 Document = Annotated[str, Field(min_length=1, max_length=300)]
 
 
@@ -135,7 +153,7 @@ class UnitRow(Row):
     code: Code
     valid_from: Day
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    type: Literal["phường", "xã"]
+    type: UnitKind
     valid_to: Day | None = None
     successors: Annotated[tuple[UnitKey, ...] | None, BeforeValidator(_successors)] = None
     """For a unit that ended: one successor took its place whole, or several took parts of it."""
@@ -155,11 +173,11 @@ class TenureRow(Row):
 
     unit_code: Code
     unit_valid_from: Day
-    post: Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=50)]
+    post: Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=50), BeforeValidator(_lower)]
     holder_id: HolderId
     holder_name: Name
     acting: bool = False
-    capacity: Literal["holder", "deputy"] = "holder"
+    capacity: Capacity = "holder"
     """A deputy (người được ủy quyền) is notified in the holder's place; the holder stays accountable."""
     reason: Document | None = None
     valid_from: Day
@@ -179,7 +197,7 @@ class TenureRow(Row):
 class RosterRow(Row):
     """A turn of duty (lịch trực). A time without an offset is the city's. Several people may be on duty at once."""
 
-    level: Literal["ward", "desk", "leadership"]
+    level: Level
     unit_code: Code | None = None
     unit_valid_from: Day | None = None
     holder_id: HolderId
@@ -240,6 +258,8 @@ class LineError:
     detail: str
     field: str | None = None
     table: Table | None = None
+    also: tuple[int, ...] = ()
+    """Further lines with the same error."""
 
 
 @dataclass(frozen=True)

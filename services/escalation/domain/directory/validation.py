@@ -1,18 +1,19 @@
 """Validation of rows for the directory. Pure.
 
-An error must be corrected before its line is recorded. A note is only to be checked.
+An error must be corrected before its line is recorded. No check compares each row with each other: a request holds
+thousands of one post.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
-from itertools import pairwise, product
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
-from services.escalation.domain.directory.model import Duty, Tenure, Unit, UnitKey, key_of
+from services.escalation.domain.directory.model import Unit, UnitKey, followers, key_of
 from services.escalation.domain.directory.schemas import (
     ContactRow,
     LineError,
-    Note,
     Numbered,
     RosterRow,
     Table,
@@ -29,11 +30,10 @@ Units = Mapping[UnitKey, Unit]
 def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineError]:
     """Return all errors in the rows. `recorded`: the units as recorded. `posts`: keys of the known posts."""
     units = with_recorded(tables.units, recorded)
-    refs = [unit.ref for unit in units.values()]
     return [
         *check_units(tables.units, recorded),
-        *check_tenures(tables.tenures, refs, posts),
-        *check_rosters(tables.rosters, refs),
+        *check_tenures(tables.tenures, units, posts),
+        *check_rosters(tables.rosters, units),
         *check_contacts(tables.contacts),
     ]
 
@@ -70,7 +70,7 @@ def check_units(rows: Sequence[Numbered[UnitRow]], recorded: Units | None = None
     for line, row in rows:
         earlier = seen.setdefault(row.key, line)
         if earlier != line:
-            errors.append(_error(line, f"unit {_name(row.key)} is on line {earlier} already: name it once", "code"))
+            errors.append(_error(line, f"unit {name_of(row.key)} is on line {earlier} already: name it once", "code"))
             continue
         unit = units[row.key]
         if unit.valid_to is not None and unit.valid_to <= row.valid_from:
@@ -78,99 +78,181 @@ def check_units(rows: Sequence[Numbered[UnitRow]], recorded: Units | None = None
                 _error(line, f"valid_to {unit.valid_to} is not after valid_from {row.valid_from}", "valid_to")
             )
         errors += [_error(line, detail, "successors") for detail in _wrong_successors(unit, units)]
-    return sorted([*errors, *_overlapping_units(units, seen)], key=lambda e: e.line)
+    errors += [*_overlapping_units(units, seen), *_wrong_predecessors(units, seen)]
+    return sorted(errors, key=lambda e: e.line)
 
 
 def _wrong_successors(unit: Unit, units: Units) -> list[str]:
     if unit.successors and unit.valid_to is None:
         return ["successors of a unit without valid_to: give the day on which they took its place"]
-    wrong: list[str] = []
-    for key in map(key_of, unit.successors):
-        if key not in units:
-            wrong.append(f"successor {_name(key)} is unknown: put it in the same file, or import it first")
-        elif key[1] != unit.valid_to:
-            wrong.append(f"successor {_name(key)} begins on another day than the unit ends, which is {unit.valid_to}")
+    wrong = [text for key in map(key_of, unit.successors) if (text := _wrong_successor(unit, key, units)) is not None]
     if len(set(map(key_of, unit.successors))) < len(unit.successors):
         wrong.append("a successor is named twice: name it once")
     return wrong
 
 
-def _overlapping_units(units: Units, lines: Mapping[UnitKey, int]) -> list[LineError]:
-    """Return an error wherever one code means two units at the same time."""
+def _wrong_successor(unit: Unit, key: UnitKey, units: Units) -> str | None:
+    """Return why this unit cannot take the place of `unit`. It may have been there before, and go on."""
+    successor, ends = units.get(key), unit.valid_to
+    if successor is None:
+        return f"successor {name_of(key)} is unknown: put it in the same file, or import it first"
+    if ends is None or successor.in_force(ends):
+        return None
+    if key[1] > ends:
+        return f"successor {name_of(key)} begins after the unit ends, which is {ends}: correct one of the days"
+    return f"successor {name_of(key)} ends on {successor.valid_to}, and the unit on {ends}: name one that goes on"
+
+
+def _wrong_predecessors(units: Units, lines: Mapping[UnitKey, int]) -> list[LineError]:
+    """Return an error for each line after which a recorded unit would have a successor that cannot be."""
     errors: list[LineError] = []
-    for a, b in pairwise(sorted(units)):
-        ends, line = units[a].valid_to, lines.get(b, lines.get(a))
-        if a[0] == b[0] and line is not None and (ends is None or ends > b[1]):
-            until = f"until {ends}" if ends else "without an end"
-            detail = f"unit {_name(b)} overlaps {units[a].ref.name}, which has the code from {a[1]} {until}"
-            errors.append(_error(line, f"{detail}: give that one its valid_to", "code"))
+    for key, unit in units.items():
+        for successor in map(key_of, unit.successors if key not in lines else ()):
+            if successor in lines and (wrong := _wrong_successor(unit, successor, units)) is not None:
+                detail = f"{unit.ref.name} ({name_of(key)}), which is recorded, names it as a successor: {wrong}"
+                errors.append(_error(lines[successor], detail, "valid_to"))
     return errors
 
 
-def note_units(rows: Sequence[Numbered[UnitRow]], recorded: Units) -> list[Note]:
-    """Return notes: codes that are used again, and units that end without a successor."""
-    units = with_recorded(rows, recorded)
-    lines = {row.key: line for line, row in rows}
-    notes: list[Note] = []
-    for a, b in pairwise(sorted(units)):
-        if a[0] == b[0] and a in lines:
-            notes.append(Note(f"code {a[0]} is used again from {b[1]} by {units[b].ref.name}", lines[a], "units"))
-        elif a[0] == b[0] and b in lines:
-            detail = f"code {a[0]} was {units[a].ref.name} until {units[a].valid_to}"
-            notes.append(Note(detail, lines[b], "units"))
-    for key, line in lines.items():
-        if units[key].valid_to is not None and not units[key].successors:
-            detail = f"unit {_name(key)} ends without a successor: nobody acts for what is open there"
-            notes.append(Note(detail, line, "units"))
-    return sorted(notes, key=lambda n: n.line or 0)
-
-
-def check_tenures(
-    rows: Sequence[Numbered[TenureRow]], units: Iterable[UnitRef], posts: Iterable[str]
-) -> list[LineError]:
-    """Return errors: unknown units and posts, empty periods, and two tenures at once in one post."""
-    known_units, known_posts = {key_of(u) for u in units}, set(posts)
+def _overlapping_units(units: Units, lines: Mapping[UnitKey, int]) -> list[LineError]:
+    """Return an error wherever one code means two units at the same time."""
     errors: list[LineError] = []
-    seen: dict[tuple[Any, ...], list[tuple[int, TenureRow]]] = {}
+    longest: UnitKey | None = None  # of those with this code so far, the one that ends last
+    for key in sorted(units):
+        if longest is None or longest[0] != key[0]:
+            longest = key
+            continue
+        ends, line = units[longest].valid_to, lines.get(key, lines.get(longest))
+        if line is not None and (ends is None or ends > key[1]):
+            until = f"until {ends}" if ends else "without an end"
+            other = f"{units[longest].ref.name}, which has the code from {longest[1]} {until}"
+            errors.append(_error(line, f"unit {name_of(key)} overlaps {other}: give that one its valid_to", "code"))
+            longest = longest if key in lines else key
+        elif ends is not None and ((end := units[key].valid_to) is None or end > ends):
+            longest = key
+    return errors
+
+
+def consequences(rows: Sequence[Numbered[UnitRow]], recorded: Units, errors: Sequence[LineError]) -> list[LineError]:
+    """Return an error for each unit that would have no successor if the lines with `errors` were left out.
+
+    It follows from an error of another line, at any remove.
+    """
+    bad = {e.line for e in errors if e.table == "units"}
+    naming: dict[UnitKey, list[Numbered[UnitRow]]] = {}
     for line, row in rows:
-        if row.unit_key not in known_units:
-            errors.append(_unknown_unit(line, row.unit_key, "tenures"))
+        for key in row.successors or ():
+            naming.setdefault(key, []).append((line, row))
+    there = {*recorded, *(row.key for line, row in rows if line not in bad)}
+    gone = [(line, row.key) for line, row in rows if line in bad and row.key not in there]
+    found: list[LineError] = []
+    while gone:
+        cause, key = gone.pop()
+        for line, row in naming.get(key, ()):
+            if line not in bad:
+                bad.add(line)
+                detail = f"successor {name_of(key)} has an error on line {cause}: correct that one"
+                found.append(_error(line, detail, "successors"))
+                gone += [(line, row.key)] if row.key not in recorded else []
+    return found
+
+
+def check_tenures(rows: Sequence[Numbered[TenureRow]], units: Units, posts: Iterable[str]) -> list[LineError]:
+    """Return errors: unknown units and posts, empty periods, units that ended, and two tenures at once in one post."""
+    known_posts = set(posts)
+    endings = Endings(units)
+    errors: list[LineError] = []
+    of_post: dict[tuple[Any, ...], _Tenures] = {}
+    for line, row in rows:
+        if (text := endings.wrong_unit(row.unit_key, row.valid_from, row.withdrawn)) is not None:
+            errors.append(_error(line, text, "unit_code", "tenures"))
         if row.post not in known_posts:
             use = " or ".join(sorted(known_posts))
             errors.append(_error(line, f"post {row.post} is unknown: use {use}", "post", "tenures"))
         if row.valid_to is not None and row.valid_to <= row.valid_from:
             detail = f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"
             errors.append(_error(line, detail, "valid_to", "tenures"))
-        same_post = seen.setdefault((row.unit_key, row.post, row.capacity), [])
-        errors += _conflicts(line, row, same_post)
-        same_post.append((line, row))
+            continue
+        same_post = of_post.setdefault((row.unit_key, row.post, row.capacity), _Tenures())
+        if (wrong := same_post.add(line, row)) is not None:
+            errors.append(wrong)
     return errors
 
 
-def _conflicts(line: int, row: TenureRow, others: Sequence[tuple[int, TenureRow]]) -> list[LineError]:
-    errors: list[LineError] = []
-    for number, other in others:
-        if (other.holder_id, other.valid_from) == (row.holder_id, row.valid_from):
-            detail = f"the tenure of line {number} again: say it once"
-            errors.append(_error(line, detail, "holder_id", "tenures"))
-        elif not (row.withdrawn or other.withdrawn) and _overlap(other, row):
-            detail = f"overlaps line {number} for {row.post} of {row.unit_code}: one {row.capacity} at a time"
-            errors.append(_error(line, detail, "valid_from", "tenures"))
-    return errors
+@dataclass
+class _Tenures:
+    """The tenures of one post that are without error so far: no two of them overlap."""
+
+    lines: dict[tuple[str, date], int] = field(default_factory=dict[tuple[str, date], int])
+    """By person and first day, including tenures that are withdrawn."""
+    starts: list[date] = field(default_factory=list[date])
+    held: list[Numbered[TenureRow]] = field(default_factory=list[Numbered[TenureRow]])
+    """In order of their first days, which `starts` holds."""
+
+    def add(self, line: int, row: TenureRow) -> LineError | None:
+        """Take a tenure in, or return why it cannot be beside an earlier one."""
+        earlier = self.lines.setdefault((row.holder_id, row.valid_from), line)
+        if earlier != line:
+            return _error(line, f"the tenure of line {earlier} again: say it once", "holder_id", "tenures")
+        if row.withdrawn:
+            return None
+        place = bisect_right(self.starts, row.valid_from)
+        for number, other in self.held[max(0, place - 1) : place + 1]:  # no two overlap, so only these can
+            if _overlap(other, row):
+                detail = f"overlaps line {number} for {row.post} of {row.unit_code}: one {row.capacity} at a time"
+                return _error(line, detail, "valid_from", "tenures")
+        self.starts.insert(place, row.valid_from)
+        self.held.insert(place, (line, row))
+        return None
+
+
+class Endings:
+    """Which units a row may name at which day."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self._of_code: dict[str, list[Unit]] = {}
+        for key in sorted(units):
+            self._of_code.setdefault(key[0], []).append(units[key])
+
+    def wrong_unit(self, key: UnitKey, day: date, withdrawn: bool = False) -> str | None:
+        """Return why nobody holds a post of the unit from this day, and which unit to name. None: they may.
+
+        A record that is withdrawn may be of any unit that is known.
+        """
+        unit = self._units.get(key)
+        if unit is None:
+            return f"unit {name_of(key)} is unknown: {self._instead(key[0], day)}"
+        if withdrawn or unit.valid_to is None or day < unit.valid_to:
+            return None
+        return f"{unit.ref.name} ({name_of(key)}) {self._ended(unit, day)}"
+
+    def _instead(self, code: str, day: date) -> str:
+        known = self._of_code.get(code, ())
+        meant = next((unit for unit in known if unit.in_force(day)), None)
+        if meant is not None:
+            return f"the code is of {meant.ref.name} since {meant.ref.valid_from}: give that unit_valid_from"
+        ended = next((unit for unit in reversed(known) if unit.ended_by(day)), None)
+        return f"{ended.ref.name} {self._ended(ended, day)}" if ended is not None else "import its ward first"
+
+    def _ended(self, unit: Unit, day: date) -> str:
+        heirs = [f"{heir.ref.name} ({name_of(key_of(heir.ref))})" for heir in followers(self._units, unit, day)]
+        return f"ended on {unit.valid_to}: " + (f"name {' or '.join(heirs)}" if heirs else "no successor is recorded")
 
 
 def _overlap(a: TenureRow, b: TenureRow) -> bool:
     return a.valid_from < (b.valid_to or date.max) and b.valid_from < (a.valid_to or date.max)
 
 
-def check_rosters(rows: Sequence[Numbered[RosterRow]], units: Iterable[UnitRef]) -> list[LineError]:
-    """Return errors: unknown units, empty periods, and turns given twice."""
-    known_units = {key_of(u) for u in units}
+def check_rosters(rows: Sequence[Numbered[RosterRow]], units: Units) -> list[LineError]:
+    """Return errors: unknown units and units that ended, empty periods, and turns given twice."""
+    endings = Endings(units)
     errors: list[LineError] = []
     seen: dict[tuple[Any, ...], int] = {}
     for line, row in rows:
-        if row.unit_key is not None and row.unit_key not in known_units:
-            errors.append(_unknown_unit(line, row.unit_key, "rosters"))
+        since = local(row.valid_from).date()
+        if row.unit_key is not None and (text := endings.wrong_unit(row.unit_key, since, row.withdrawn)) is not None:
+            errors.append(_error(line, text, "unit_code", "rosters"))
         if row.valid_to <= row.valid_from:
             errors.append(_error(line, "valid_to is not after valid_from", "valid_to", "rosters"))
         earlier = seen.setdefault((row.level, row.unit_key, row.holder_id, row.valid_from, row.valid_to), line)
@@ -196,94 +278,9 @@ def check_contacts(rows: Sequence[Numbered[ContactRow]]) -> list[LineError]:
     return errors
 
 
-def note_tenures(
-    rows: Sequence[Numbered[TenureRow]], units: Units, posts: Iterable[str], held: Sequence[Tenure]
-) -> list[Note]:
-    """Return notes: periods in which a post has no holder, and tenures that begin before their unit.
-
-    Looks at the units that the rows name. `held`: the tenures of these units as they will be recorded.
-    """
-    line_of = {(row.unit_key, row.post, row.holder_id, row.valid_from): line for line, row in rows}
-    of_post: dict[tuple[UnitKey, str], list[Tenure]] = {}
-    for tenure in held:
-        if tenure.capacity == "holder":
-            of_post.setdefault((key_of(tenure.unit), tenure.post), []).append(tenure)
-    notes: list[Note] = []
-    for key, post in product(sorted({row.unit_key for _, row in rows}), sorted(posts)):
-        for start, end, before in gaps(of_post.get((key, post), ()), units[key]):
-            at = (key, post, before.holder_id, local(before.valid_from).date()) if before else None
-            until = f"to {_day(end)}" if end else "on"
-            detail = f"post {post} of {key[0]} {units[key].ref.name} has no holder from {_day(start)} {until}"
-            notes.append(Note(detail, line_of.get(at) if at else None, "tenures"))
-    notes += [
-        Note(f"begins on {row.valid_from}, before its unit does", line, "tenures")
-        for line, row in rows
-        if row.valid_from < row.unit_valid_from
-    ]
-    return sorted(notes, key=lambda n: n.line or 0)
-
-
-def gaps(tenures: Sequence[Tenure], unit: Unit) -> list[tuple[datetime, datetime | None, Tenure | None]]:
-    """Return the periods of the unit that no tenure covers: (start, end, the tenure before it)."""
-    found: list[tuple[datetime, datetime | None, Tenure | None]] = []
-    reached: datetime | None = unit.starts_at
-    before: Tenure | None = None
-    for tenure in sorted(tenures, key=lambda t: t.valid_from):
-        if reached is None or (unit.ends_at is not None and reached >= unit.ends_at):
-            return found
-        if tenure.valid_from > reached:
-            end = tenure.valid_from if unit.ends_at is None else min(tenure.valid_from, unit.ends_at)
-            found.append((reached, end, before))
-        reached = None if tenure.valid_to is None else max(reached, tenure.valid_to)
-        before = tenure
-    if reached is not None and (unit.ends_at is None or reached < unit.ends_at):
-        found.append((reached, unit.ends_at, before))
-    return found
-
-
-def note_rosters(rows: Sequence[Numbered[RosterRow]], held: Sequence[Duty]) -> list[Note]:
-    """Return notes: turns that overlap another turn of the same person, which they may be meant to replace.
-
-    `held`: the turns of these people as they will be recorded.
-    """
-    of_person: dict[tuple[Any, ...], list[Duty]] = {}
-    for duty in held:
-        of_person.setdefault((duty.level, duty.unit_key, duty.holder_id), []).append(duty)
-    notes: list[Note] = []
-    for line, row in rows:
-        beside = (
-            duty
-            for duty in of_person.get((row.level, row.unit_key, row.holder_id), ())
-            if (duty.valid_from, duty.valid_to) != (row.valid_from, row.valid_to)
-            and duty.valid_from < row.valid_to
-            and row.valid_from < duty.valid_to
-        )
-        if not row.withdrawn and any(beside):
-            detail = f"{row.holder_id} has another turn at this time: withdraw it if this one is instead"
-            notes.append(Note(detail, line, "rosters"))
-    return notes
-
-
-def note_contacts(rows: Sequence[Numbered[ContactRow]], holders: Collection[str]) -> list[Note]:
-    """Return notes: channels of people without a post or a turn, whose id may be mistyped."""
-    unknown = {row.holder_id: line for line, row in reversed(rows) if row.holder_id not in holders}
-    return [
-        Note(f"{holder} holds no post and is on no roster", line, "contacts")
-        for holder, line in sorted(unknown.items(), key=lambda item: item[1])
-    ]
-
-
-def _unknown_unit(line: int, key: UnitKey, table: Table) -> LineError:
-    return _error(line, f"unit {_name(key)} is unknown: import its ward first", "unit_code", table)
-
-
 def _error(line: int, detail: str, field: str, table: Table = "units") -> LineError:
     return LineError(line, detail, field, table)
 
 
-def _name(key: UnitKey) -> str:
+def name_of(key: UnitKey) -> str:
     return f"{key[0]} of {key[1]}"
-
-
-def _day(at: datetime) -> str:
-    return local(at).date().isoformat()

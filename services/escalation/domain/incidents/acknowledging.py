@@ -47,7 +47,7 @@ def record_acknowledgement(
     if incident.is_open and _all_have_acknowledged(incident, notices, ids):
         incident.state = lifecycle.after_acknowledgement(incident.state)
         engine.cancel_stored(incident, "acknowledge", "remind")
-        engine.changes.superseded_purposes[incident.incident_id] = WHEN_ALL_ANSWERED
+        engine.changes.supersede(incident.incident_id, WHEN_ALL_ANSWERED)
     for notice in new:
         _record(engine, incident, notice, by)
     return True

@@ -64,6 +64,8 @@ class NewTimer:
     due_at: datetime
     notice_id: str | None = None
     level: int = 0
+    who: tuple[str, ...] = ()
+    """Holder ids or offices whom the incident waits for until then. Empty if it waits for nobody."""
     by_calendar: bool = False
     """The time is one of the calendar, such as a change of hands. It does not move when the clock is set."""
 
@@ -92,7 +94,9 @@ class ChangeSet:
     """Holder ids, by incident id, of people who left their post or are asked anew. Their notices are withdrawn, and the
     timers and unsent deliveries of these are cancelled."""
     superseded_purposes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
-    """Purposes of notices, by incident id, that need not be sent any more."""
+    """Purposes of notices, by incident id, that need not be sent any more. Fill it by `supersede`."""
+    lapse_waits_for: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Whom the stored lapse of an incident waits for from now on, by incident id."""
     acknowledgements: list[Acknowledgement] = field(default_factory=list[Acknowledgement])
     moved: list[tuple[Case, tuple[str, ...]]] = field(default_factory=list[tuple[Case, tuple[str, ...]]])
     """A case with the ids of all its reports, in order. They belong to it from now on."""
@@ -105,3 +109,7 @@ class ChangeSet:
     related: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     """Links to store: (incident id, id of the other incident, reason)."""
     events: list[Event] = field(default_factory=list[Event])
+
+    def supersede(self, incident_id: str, purposes: frozenset[str]) -> None:
+        """Cancel unsent deliveries of notices with these purposes."""
+        self.superseded_purposes[incident_id] = self.superseded_purposes.get(incident_id, frozenset()) | purposes

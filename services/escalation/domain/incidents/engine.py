@@ -6,7 +6,7 @@ times (`timers`), acknowledgements (`acknowledging`) and the commands of `applic
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.escalation.domain.directory.model import (
     Directory,
@@ -165,16 +165,12 @@ class IncidentEngine:
         notice_id: str | None = None,
         *,
         level: int = 0,
+        who: tuple[str, ...] = (),
         by_calendar: bool = False,
     ) -> None:
+        """Set a timer. `who`: whom the incident waits for until then."""
         incident.pending.add(kind)
-        self.changes.timers.append(NewTimer(incident, kind, at, notice_id, level, by_calendar))
-
-    def schedule_lapse(self, incident: Incident) -> None:
-        """Schedule the time at which acknowledgements lapse and the next round begins."""
-        severity = incident.decision.severity if incident.decision else None
-        minutes = self.policy_of(incident).lapse_minutes(severity)
-        self.schedule(incident, "lapse", self.now + timedelta(minutes=minutes))
+        self.changes.timers.append(NewTimer(incident, kind, at, notice_id, level, who, by_calendar))
 
     def cancel(self, incident: Incident, *kinds: TimerKind) -> None:
         """Cancel timers of these kinds, whether they are stored or were scheduled in this transaction."""

@@ -1,14 +1,16 @@
 """Evaluating an incident: decide it, record the decision if it differs, and notify whoever must know. Pure."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from services.escalation.domain.directory.model import key_of, known_at
+from services.escalation.domain.directory.model import DESK, key_of, known_at
+from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.change_set import MadeDecision
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import assess
 from services.escalation.domain.incidents.incident import Case, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements
+from services.escalation.domain.incidents.obligations import DESK_TASKS, TASK_OF
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.rules.accountability import Decision, Inputs, decide
@@ -30,12 +32,16 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
         _record_decision(engine, case, decision, inputs, cause)
     if not case.is_open:
         return
-    if any((n.recipient, "still_open") in case.notified for n in again):
+    if again and (_is_graver(decision, before) or any((n.recipient, "still_open") in case.notified for n in again)):
         again = _begin_another_round(engine, case, decision)
     engine.withdraw(case, {n.recipient for n in again})
     _notify(engine, case, decision, before, cause)
     request_acknowledgements(engine, case, again, cause)
+    if again:
+        engine.cancel(case, "lapse")  # who is asked anew is asked at the first interval
     _ensure_timer(engine, case, decision)
+    if before is not decision and "lapse" in case.pending:
+        engine.changes.lapse_waits_for[case.incident_id] = obligations.whom_the_lapse_waits_for(case)
 
 
 def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
@@ -107,32 +113,36 @@ def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Deci
     planned = notification.plan(decision, case.notified, on_duty(engine, case), before)
     request_acknowledgements(engine, case, [n for n in planned if n.purpose == "accountable"], cause)
     for notice in (n for n in planned if n.purpose != "accountable"):
-        issue(engine, case, notice, None, cause)
-        if notice.purpose == "review":
-            engine.schedule(case, "review", _review_by(engine, case, decision), level=1)
-    if not notification.desk_reviews(decision):
-        engine.cancel(case, "review")
-
-
-def _review_by(engine: IncidentEngine, case: Case, decision: Decision) -> datetime:
-    if decision.deadlines is not None:
-        return decision.deadlines.review_by
-    return engine.now + timedelta(minutes=engine.policy_of(case).deadlines.review_minutes)
+        task = TASK_OF.get(notice.purpose)
+        issue(engine, case, notice, obligations.ask_desk(engine, case, task) if task else None, cause)
+    obligations.settle(engine, case)
 
 
 def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
     """Return the notices to people who were notified before and must be asked again in this round.
 
-    Nothing is left of the earlier request in three cases: they act for the post again after a deputy; the rule applies
-    again; or the request may have waited for the end of quiet hours and is now too urgent. Without a new request nobody
-    would be asked.
+    Nothing is left of the earlier request in four cases: they act for the post again after a deputy; the rule applies
+    again; the severity is higher than they were told; or the request may have waited for the end of quiet hours and is
+    now too urgent. Without a new request nobody would be asked.
     """
     before, policy = case.decision, engine.policy_of(case)
     if before is None or not notification.holders_are_told(decision):
         return []
+    if _is_graver(decision, before):
+        return _notified_before(case, decision)
     in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
+    if case.state == "closure_proposed" and not in_vain:
+        return []
     done = case.acknowledged if in_vain else case.acknowledged | (case.ack_requested & before.acting)
     return [n for n in _notified_before(case, decision) if n.recipient not in done]
+
+
+def _is_graver(decision: Decision, before: Decision | None) -> bool:
+    return (
+        before is not None
+        and notification.holders_are_told(decision)
+        and lifecycle.lowers(before.severity, decision.severity)
+    )
 
 
 def _notified_before(case: Case, decision: Decision) -> list[Notice]:
@@ -141,7 +151,7 @@ def _notified_before(case: Case, decision: Decision) -> list[Notice]:
 
 
 def _begin_another_round(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
-    """Begin a new round, because somebody was already asked twice in this one.
+    """Begin a new round, because the severity rose, or somebody was already asked twice in this one.
 
     Returns the notices to everybody who was notified before.
     """
@@ -155,13 +165,14 @@ def _ensure_timer(engine: IncidentEngine, case: Case, decision: Decision) -> Non
     policy = engine.policy_of(case)
     if decision.outcome == "does_not_apply":
         engine.cancel(case, "acknowledge", "remind", "lapse")
-        if not case.pending & {"review", "idle"}:
-            engine.schedule(case, "idle", engine.now + timedelta(minutes=policy.chain.idle_minutes))
+        if not case.pending & {*DESK_TASKS, "idle"}:
+            idle_until = engine.now + timedelta(minutes=policy.chain.idle_minutes)
+            engine.schedule(case, "idle", idle_until, who=(DESK,))
         return
     engine.cancel(case, "idle")
     _watch_directory(engine, case)
     if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending - {"directory"}):
-        engine.schedule_lapse(case)
+        obligations.schedule_lapse(engine, case)
 
 
 def _watch_directory(engine: IncidentEngine, case: Case) -> None:

@@ -16,7 +16,10 @@ from services.escalation.domain.incidents.report_summary import ReportSummary
 from services.escalation.domain.rules.accountability import Decision, ReportFacts
 from shared.events import UnitRef
 
-TimerKind = Literal["remind", "acknowledge", "review", "lapse", "idle", "directory"]
+DeskTask = Literal["review", "vacancy", "unit_split", "closure"]
+"""What may wait for the desk: verify and classify; fill a vacant post; say whose a divided unit's incident is; decide
+on a proposed closure."""
+TimerKind = Literal["remind", "acknowledge", DeskTask, "lapse", "idle", "directory"]
 
 
 class EventData(TypedDict):

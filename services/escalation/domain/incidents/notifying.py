@@ -63,9 +63,9 @@ def issue(
 
 
 def request_acknowledgements(
-    engine: IncidentEngine, incident: Incident, notices: Iterable[Notice], cause: str | None
+    engine: IncidentEngine, incident: Incident, notices: Iterable[Notice], cause: str | None, *, reminds: bool = True
 ) -> None:
-    """Issue notices that must be acknowledged. Each gets a deadline (thời hạn) and a reminder before it.
+    """Issue notices that must be acknowledged. Each gets a deadline (thời hạn), and a reminder before it if `reminds`.
 
     The desk is told of the posts whose holder has no channel.
     """
@@ -78,9 +78,11 @@ def request_acknowledgements(
         waits = asked_at > engine.now
         due_at = asked_at + time_given
         issued = issue(engine, incident, notice, due_at, cause)
-        engine.schedule(incident, "acknowledge", due_at, issued.notice_id, by_calendar=waits)
-        remind_at = asked_at + time_given * policy.chain.remind_percent / 100
-        engine.schedule(incident, "remind", remind_at, issued.notice_id, by_calendar=waits)
+        who = (notice.recipient,)
+        engine.schedule(incident, "acknowledge", due_at, issued.notice_id, who=who, by_calendar=waits)
+        if reminds:
+            remind_at = asked_at + time_given * policy.chain.remind_percent / 100
+            engine.schedule(incident, "remind", remind_at, issued.notice_id, by_calendar=waits)
         incident.state = lifecycle.after_notice(incident.state)
         unreachable.update(notice.posts if rings is None else ())
     if unreachable:

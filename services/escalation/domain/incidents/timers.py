@@ -10,15 +10,17 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from services.escalation.domain.directory.model import DESK
+from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.finding import Finding
-from services.escalation.domain.incidents.incident import Case, Incident, TimerKind, as_case
+from services.escalation.domain.incidents.incident import Case, DeskTask, Incident, TimerKind, as_case
 from services.escalation.domain.incidents.lifecycle import ACKNOWLEDGED_STATES
 from services.escalation.domain.incidents.notifying import issue, request_acknowledgements, tell_desk
+from services.escalation.domain.incidents.obligations import DESK_TASKS
 from services.escalation.domain.notices import notification
-from services.escalation.domain.notices.notification import UNANSWERED, Notice
+from services.escalation.domain.notices.notification import UNANSWERED, Notice, Purpose
 from shared.events import (
     AcknowledgementLapsed,
     AcknowledgementLapsedData,
@@ -31,6 +33,16 @@ from shared.events import (
 )
 
 Reason = Literal["not_acknowledged", "not_reviewed"]
+Awaited = Literal["acknowledge", DeskTask]
+"""What somebody did not do in time."""
+OVERDUE: Mapping[Awaited, Purpose] = {
+    "acknowledge": "not_acknowledged",
+    "review": "not_reviewed",
+    "vacancy": "vacancy",
+    "unit_split": "unit_split",
+    "closure": "closure",
+}
+"""Purposes of the notices that it was not done in time."""
 DECIDES_ANEW: frozenset[TimerKind] = frozenset({"directory", "lapse", "idle", "remind"})
 """Kinds of timers that evaluate the incident. It must be loaded as a Case for them."""
 OF_A_ROUND: frozenset[TimerKind] = frozenset({"remind", "acknowledge", "lapse"})
@@ -78,16 +90,15 @@ def fire(
     for t in fired:
         if t.kind == "remind" and t.notice_id not in overtaken and "lapse" not in kinds:
             _remind(engine, incident, notices[str(t.notice_id)])
-    _step_up(
-        engine, incident, "not_acknowledged", [t for t in overdue if _is_unacknowledged(incident, notices, t)], notices
-    )
-    _step_up(engine, incident, "not_reviewed", [t for t in fired if t.kind == "review"], notices)
+    _step_up(engine, incident, "acknowledge", [t for t in overdue if _is_unacknowledged(incident, notices, t)], notices)
+    for task in DESK_TASKS:
+        _step_up(engine, incident, task, [t for t in fired if t.kind == task], notices)
     if "lapse" in kinds:
-        _lapse(engine, incident)
+        _lapse(engine, incident, repeats=1 + max(t.level for t in fired if t.kind == "lapse"))
     if "idle" in kinds:
         _end_idle(engine, as_case(incident))
     if incident.is_open and not incident.pending - {"directory"}:
-        engine.schedule_lapse(incident)
+        obligations.schedule_lapse(engine, incident)
 
 
 def _overdue(
@@ -123,7 +134,7 @@ def _remind(engine: IncidentEngine, incident: Incident, asked: TimedNotice) -> N
 def _step_up(
     engine: IncidentEngine,
     incident: Incident,
-    reason: Reason,
+    what: Awaited,
     fired: Sequence[FiredTimer],
     notices: Mapping[str, TimedNotice],
 ) -> None:
@@ -135,81 +146,114 @@ def _step_up(
     cause: str | None = None
     if target <= len(levels):
         for timer in fired:
-            cause = _raise_step(engine, incident, levels[target - 1], reason, timer.due_at)
+            cause = _raise_step(engine, incident, levels[target - 1], what, timer.due_at)
     engine.changes.incidents[incident.incident_id] = incident
-    posts = {post for t in fired if t.notice_id for post in notices[t.notice_id].posts}
-    if reason == "not_acknowledged":
+    if what == "acknowledge":
+        posts = {post for t in fired if t.notice_id for post in notices[t.notice_id].posts}
         incident.level = max(incident.level, target)
+    else:
+        posts = obligations.posts_of(incident, what)
     if target > len(levels):
-        _exhaust(engine, incident, reason, posts)
+        _exhaust(engine, incident, what, posts)
         return
-    _ask_office(engine, incident, Notice(levels[target - 1], reason, tuple(sorted(posts))), target, cause)
+    _ask_office(engine, incident, levels[target - 1], what, sorted(posts), target, cause)
 
 
-def _raise_step(engine: IncidentEngine, incident: Incident, level: str, reason: Reason, due_at: datetime) -> str:
+def _raise_step(engine: IncidentEngine, incident: Incident, level: str, what: Awaited, due_at: datetime) -> str:
+    reason, task = _reason_and_task(what)
     return engine.emit(
         incident,
-        lambda head, data: StepRaised(**head, data=StepRaisedData(**data, level=level, reason=reason, due_at=due_at)),
+        lambda head, data: StepRaised(
+            **head, data=StepRaisedData(**data, level=level, reason=reason, task=task, due_at=due_at)
+        ),
     )
 
 
-def _ask_office(engine: IncidentEngine, incident: Incident, notice: Notice, level: int, cause: str | None) -> None:
+def _reason_and_task(what: Awaited) -> tuple[Reason, DeskTask | None]:
+    return ("not_acknowledged", None) if what == "acknowledge" else ("not_reviewed", what)
+
+
+def _ask_office(
+    engine: IncidentEngine,
+    incident: Incident,
+    office: str,
+    what: Awaited,
+    posts: Sequence[str],
+    level: int,
+    cause: str | None,
+) -> None:
     """Notify an office, and schedule the time that its level has. After that the next level is notified."""
     minutes = engine.policy_of(incident).level_minutes(incident.standing.severity)
     by = engine.now + timedelta(minutes=minutes)
-    issued = _notice_of_inaction(engine, incident, notice.recipient) or issue(engine, incident, notice, by, cause)
-    if notice.purpose == "not_reviewed" and notice.recipient == DESK:
-        engine.schedule(incident, "review", by, level=level)
-    elif notice.purpose == "not_reviewed":
-        # an office above the desk only acknowledges, and does not review for it: after that only the lapse is left
-        engine.schedule(incident, "review", by, issued.notice_id, level=level)
-        if "lapse" not in incident.pending:
-            engine.schedule_lapse(incident)
+    purpose = OVERDUE[what]
+    told = _notice_of_inaction(engine, incident, office, purpose)
+    issued = told or issue(engine, incident, Notice(office, purpose, tuple(posts)), by, cause)
+    if what == "acknowledge":
+        engine.schedule(incident, "acknowledge", by, issued.notice_id, level=level, who=(office,))
+    elif office == DESK:
+        # an acknowledgement is not enough: the desk has to do it
+        engine.schedule(incident, what, by, level=level, who=(office,))
     else:
-        engine.schedule(incident, "acknowledge", by, issued.notice_id, level=level)
+        # an office above the desk only acknowledges, and does not act for it: after that only the lapse is left
+        engine.schedule(incident, what, by, issued.notice_id, level=level, who=(office,))
+        if "lapse" not in incident.pending:
+            obligations.schedule_lapse(engine, incident)
 
 
-def _notice_of_inaction(engine: IncidentEngine, incident: Incident, office: str) -> IssuedNotice | None:
-    """Return the notice of this transaction that tells the office that somebody did not act, or None.
+def _notice_of_inaction(
+    engine: IncidentEngine, incident: Incident, office: str, purpose: Purpose
+) -> IssuedNotice | None:
+    """Return the notice of this transaction that tells the office the same, or None.
 
-    An office gets only one such notice in a transaction.
+    An office gets only one notice in a transaction that somebody did not acknowledge or review.
     """
+    alike = UNANSWERED if purpose in UNANSWERED else {purpose}
     said = (n for n in engine.changes.notices if n.incident is incident and n.notice.recipient == office)
-    return next((n for n in said if n.notice.purpose in UNANSWERED), None)
+    return next((n for n in said if n.notice.purpose in alike), None)
 
 
-def _exhaust(engine: IncidentEngine, incident: Incident, reason: Reason, posts: Iterable[str]) -> None:
-    round_ = incident.round
+def _exhaust(engine: IncidentEngine, incident: Incident, what: Awaited, posts: Iterable[str]) -> None:
+    round_, (reason, task) = incident.round, _reason_and_task(what)
     cause = engine.emit(
         incident,
-        lambda head, data: ChainExhausted(**head, data=ChainExhaustedData(**data, reason=reason, round=round_)),
+        lambda head, data: ChainExhausted(
+            **head, data=ChainExhaustedData(**data, reason=reason, task=task, round=round_)
+        ),
     )
-    if _notice_of_inaction(engine, incident, DESK) is None:
+    if _notice_of_inaction(engine, incident, DESK, "exhausted") is None:
         tell_desk(engine, incident, "exhausted", posts, cause)
     if "lapse" not in incident.pending:
-        engine.schedule_lapse(incident)
+        obligations.schedule_lapse(engine, incident)
 
 
-def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
-    """Ask again in a new round: the post-holders if the decision notifies them, and the desk if it must review."""
+def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None, repeats: int = 0) -> None:
+    """Ask again in a new round: the post-holders if the decision notifies them, and the desk for what it has to do.
+
+    While a proposed closure waits for the desk, only the desk is asked. `repeats`: as for `schedule_lapse`; whoever is
+    asked repeatedly is not reminded as well.
+    """
     decision = incident.standing
-    engine.cancel_stored(incident, "acknowledge", "remind", "review")
+    engine.cancel_stored(incident, "acknowledge", "remind", *DESK_TASKS)
     engine.cancel(incident, "lapse")
-    if notification.holders_are_told(decision):
-        again = notification.to_holders(decision.parties, "still_open")
-        request_acknowledgements(
-            engine, incident, [n for n in again if n.recipient not in incident.ack_requested], cause
-        )
-    if notification.desk_reviews(decision) and "review" not in incident.pending:
-        _ask_office(engine, incident, Notice(DESK, "not_reviewed"), 1, cause)
-    engine.schedule_lapse(incident)
+    if notification.holders_are_told(decision) and incident.state != "closure_proposed":
+        notices = notification.to_holders(decision.parties, "still_open")
+        again = [n for n in notices if n.recipient not in incident.ack_requested]
+        request_acknowledgements(engine, incident, again, cause, reminds=repeats == 0)
+    for task in DESK_TASKS:
+        if task in obligations.desk_tasks(incident) and task not in incident.pending:
+            _ask_office(engine, incident, DESK, task, obligations.posts_of(incident, task), 1, cause)
+    obligations.schedule_lapse(engine, incident, repeats)
 
 
-def _lapse(engine: IncidentEngine, incident: Incident) -> None:
-    """Let the acknowledgements of an open incident lapse and ask again, unless the rule does not apply to it."""
-    if not incident.is_open or incident.standing.outcome == "does_not_apply":
+def _lapse(engine: IncidentEngine, incident: Incident, repeats: int) -> None:
+    """Let the acknowledgements of an open incident lapse and ask again, unless there is nobody to ask.
+
+    What a proposed closure waits for is not asked of the post-holders: their acknowledgements do not lapse.
+    """
+    is_over = incident.is_open and incident.standing.outcome == "does_not_apply"
+    if not incident.is_open or (is_over and not obligations.desk_tasks(incident)):
         return
-    was_answered = incident.state in ACKNOWLEDGED_STATES
+    was_answered = incident.state in ACKNOWLEDGED_STATES and incident.state != "closure_proposed"
     begin_round(engine, incident)
     cause: str | None = None
     if was_answered:
@@ -218,18 +262,18 @@ def _lapse(engine: IncidentEngine, incident: Incident) -> None:
             incident,
             lambda head, data: AcknowledgementLapsed(**head, data=AcknowledgementLapsedData(**data, round=round_)),
         )
-    ask_again(engine, incident, cause)
+    ask_again(engine, incident, cause, repeats)
 
 
 def _end_idle(engine: IncidentEngine, case: Case) -> None:
     """Close an incident to which the rule does not apply, when its last report is `idle_minutes` old."""
-    if not case.is_open or case.standing.outcome != "does_not_apply" or "review" in case.pending:
+    if not case.is_open or case.standing.outcome != "does_not_apply" or case.pending.intersection(DESK_TASKS):
         return
     minutes = engine.policy_of(case).chain.idle_minutes
     ends_at = max(r.received_at for r in case.reports) + timedelta(minutes=minutes)
     engine.cancel(case, "idle")
     if ends_at > engine.now:
-        engine.schedule(case, "idle", ends_at)
+        engine.schedule(case, "idle", ends_at, who=(DESK,))
         return
     end(engine, case, "closed")
     closing = Finding(

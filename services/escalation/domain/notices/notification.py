@@ -30,7 +30,10 @@ Purpose = Literal[
     "unit_split",
 ]
 EACH_ROUND: frozenset[str] = frozenset(
-    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure"}
+    {
+        *("reminder", "still_open", "not_acknowledged", "not_reviewed"),
+        *("exhausted", "closure", "vacancy", "unit_split"),
+    }
 )
 """Purposes that are notified again in a later round. All others are notified once an incident."""
 Already = Mapping[tuple[str, str], frozenset[str]]
@@ -109,7 +112,7 @@ def holders_are_told(decision: Decision) -> bool:
 
 
 def desk_reviews(decision: Decision) -> bool:
-    """Return whether the desk has to review the incident because of this decision."""
+    """Return whether the desk is asked at once to review the incident because of this decision."""
     untold = decision.standing == "provisional" and not holders_are_told(decision)
     return untold or decision.outcome == "undetermined" or decision.clock_ahead or decision.disputed
 

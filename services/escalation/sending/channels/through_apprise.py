@@ -45,11 +45,12 @@ def _notify(out: Outgoing) -> bool:
 
 
 def channel_error(channel: str) -> str | None:
+    """Return why nothing can be sent, or None. Apprise also takes a URL that names nobody to send to."""
     try:
-        _service(channel)
+        service = _service(channel)
     except DeliveryError as error:
         return str(error)
-    return None
+    return None if len(service[0]) else f"{scheme(channel)}: not to anybody; add the recipient to the contact"
 
 
 def _service(channel: str) -> Any:

@@ -437,3 +437,17 @@ def stored(content: bytes) -> bytes:
 
 SMALL = workbook(tenures=TENURES)
 STORED = stored(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"), [("Phường", "phường"), ("XÃ", "xã"), ("TT.", "thị trấn"), ("Đặc khu", "đặc khu")]
+)
+def test_a_kind_of_unit_may_be_written_as_a_report_writes_it(written: str, kind: str) -> None:
+    rows, errors = read_rows(f"code,valid_from,name,type\n14776,2021-02-01,Ba Đình,{written}\n".encode(), UnitRow)
+    assert not errors
+    assert [row.type for _, row in rows] == [kind]
+
+
+def test_what_is_no_kind_of_unit_is_named_with_those_that_there_are() -> None:
+    _, errors = read_rows(b"code,valid_from,name,type\n14776,2021-02-01,Ba,quan\n", UnitRow)
+    assert [e.detail for e in errors] == ["type: 'quan' is no kind of unit: use one of phường, xã, thị trấn, đặc khu"]

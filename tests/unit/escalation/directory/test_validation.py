@@ -1,25 +1,23 @@
 """What a directory file must not say, and what is worth a second look."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
+from services.escalation.domain.directory import validation
+from services.escalation.domain.directory.causes import causes_of, lines_of, ranges
 from services.escalation.domain.directory.model import Duty, Unit, UnitKey, key_of
+from services.escalation.domain.directory.notes import gaps, note_contacts, note_rosters, note_tenures, note_units
 from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow, UnitRow
 from services.escalation.domain.directory.validation import (
     check_contacts,
     check_rosters,
     check_tenures,
     check_units,
-    gaps,
-    note_contacts,
-    note_rosters,
-    note_tenures,
-    note_units,
+    consequences,
     with_recorded,
 )
-from shared.events import UnitRef
 from tests.support import BA_DINH, CHAIR, DONG_THO, SAMPLES, SECRETARY, SINCE, at, read_rows, tenure
 
 HEAD = "unit_code,unit_valid_from,post,holder_id,holder_name,valid_from,valid_to,document,capacity,withdrawn\n"
@@ -48,7 +46,7 @@ def unit_rows(*lines: str, head: str = UNITS) -> Sequence[tuple[int, UnitRow]]:
 
 
 def checked(*lines: str) -> list[tuple[int, str]]:
-    return [(e.line, e.detail) for e in check_tenures(tenure_rows(*lines), [BA_DINH], POSTS)]
+    return [(e.line, e.detail) for e in check_tenures(tenure_rows(*lines), RECORDED, POSTS)]
 
 
 def test_a_unit_that_is_not_known_is_named_with_its_first_day() -> None:
@@ -97,6 +95,47 @@ def test_who_is_taken_back_makes_room_for_who_it_was() -> None:
     assert not checked(LINE.replace(",,\n", ",,true\n"), LINE.replace("mau-1", "mau-2"))
 
 
+def test_many_tenures_of_one_post_are_each_compared_with_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 rows of one post would be 12 million pairs."""
+    compared: list[object] = []
+
+    def counting(a: TenureRow, b: TenureRow) -> bool:
+        compared.append(a)
+        return overlap(a, b)
+
+    overlap = getattr(validation, "_overlap")  # noqa: B009 - private
+    monkeypatch.setattr(validation, "_overlap", counting)
+    plain = tenure_rows(LINE)[0][1]
+    days = [date(2021, 2, 1) + timedelta(days=n) for n in range(5_000)]
+    endless = [(n, plain.model_copy(update={"holder_id": f"mau-{n}", "valid_from": d})) for n, d in enumerate(days)]
+    assert len(check_tenures(endless, RECORDED, POSTS)) == 4_999
+    one_day = [(n, row.model_copy(update={"valid_to": days[n] + timedelta(days=1)})) for n, row in endless]
+    assert not check_tenures(one_day, RECORDED, POSTS)
+    assert len(compared) < 5 * 5_000
+
+
+def test_a_deputy_may_begin_before_another_that_was_named_first() -> None:
+    late = LINE.replace("2021-02-01,,", "2023-01-25,,")
+    early = LINE.replace("2021-02-01,,", "2021-02-01,2023-01-25,").replace("mau-1", "mau-2")
+    assert not checked(late, early)
+    assert checked(late, early.replace("2023-01-25", "2023-01-26")) == [
+        (3, "overlaps line 2 for chair of 14776: one holder at a time")
+    ]
+
+
+# --- one line a cause ---
+
+
+def test_one_cause_is_one_line_that_names_all_its_lines() -> None:
+    unknown = LINE.replace("14776,", "99999,")
+    rows = tenure_rows(LINE, *(unknown.replace("mau-1", f"mau-{n}") for n in range(86)))
+    unknown_units = [e for e in check_tenures(rows, RECORDED, POSTS) if e.field == "unit_code"]
+    (cause,) = causes_of(unknown_units)
+    assert cause.detail == "unit 99999 of 2021-02-01 is unknown: import its ward first"
+    assert ranges([cause.line, *cause.also]) == "3-88"
+    assert lines_of([cause]) == 86
+
+
 # --- units ---
 
 
@@ -126,7 +165,7 @@ def test_a_unit_that_ends_whole_or_in_parts_is_without_error() -> None:
     ("line", "detail"),
     [
         (ENDED.replace("14758/", "14700/"), "successor 14700 of 2025-07-01 is unknown"),
-        (ENDED.replace("phường,2025-07-01", "phường,2025-06-30"), "begins on another day than the unit ends"),
+        (ENDED.replace("phường,2025-07-01", "phường,2025-06-30"), "begins after the unit ends"),
         (ENDED.replace("phường,2025-07-01", "phường,"), "successors of a unit without valid_to"),
         (ENDED.replace("\n", " 14758/2025-07-01\n"), "a successor is named twice"),
     ],
@@ -134,6 +173,53 @@ def test_a_unit_that_ends_whole_or_in_parts_is_without_error() -> None:
 def test_a_successor_that_cannot_be_is_named(line: str, detail: str) -> None:
     found = wrong_units(line, HAM_RONG)
     assert any(number == 2 and detail in text for number, text in found)
+
+
+TAN_SON = "14788,2021-02-01,Tân Sơn,phường,2025-01-01,14770/2021-02-01\n"
+PHU_SON = "14770,2021-02-01,Phú Sơn,phường,2025-07-01,14797/2025-07-01\n"
+HAC_THANH = "14797,2025-07-01,Hạc Thành,phường,,\n"
+
+
+def test_a_unit_may_be_merged_into_one_that_was_there_before_and_goes_on() -> None:
+    assert not wrong_units(TAN_SON, PHU_SON, HAC_THANH)
+
+
+def test_a_successor_goes_on_after_the_unit_has_ended() -> None:
+    ended = PHU_SON.replace("2025-07-01,14797/2025-07-01", "2025-01-01,")
+    ((line, detail),) = wrong_units(TAN_SON, ended)
+    assert line == 2
+    assert "successor 14770 of 2021-02-01 ends on 2025-01-01, and the unit on 2025-01-01" in detail
+
+
+def test_a_unit_does_not_end_before_one_that_is_recorded_as_merged_into_it() -> None:
+    recorded = with_recorded(unit_rows(TAN_SON, PHU_SON, HAC_THANH), {})
+    earlier = "14770,2021-02-01,Phú Sơn,phường,2024-07-01,\n"
+    ((error),) = check_units(unit_rows(earlier), recorded)
+    assert error.line == 2
+    assert error.detail.startswith("Tân Sơn (14788 of 2021-02-01), which is recorded, names it as a successor")
+
+
+def test_what_ended_is_named_with_its_day_and_what_followed_it() -> None:
+    units = with_recorded(unit_rows(TAN_SON, PHU_SON, HAC_THANH), {})
+    line = LINE.replace("14776,2021-02-01,chair", "14788,2021-02-01,chair")
+    late = line.replace("(mẫu),2021-02-01", "(mẫu),2025-02-01")
+    (merged,) = check_tenures(tenure_rows(late), units, POSTS)
+    assert merged.detail == "Tân Sơn (14788 of 2021-02-01) ended on 2025-01-01: name Phú Sơn (14770 of 2021-02-01)"
+    later = line.replace("14788,2021-02-01", "14788,2025-07-01").replace("(mẫu),2021-02-01", "(mẫu),2025-07-01")
+    (unknown,) = check_tenures(tenure_rows(later), units, POSTS)
+    assert unknown.detail == (
+        "unit 14788 of 2025-07-01 is unknown: Tân Sơn ended on 2025-01-01: name Hạc Thành (14797 of 2025-07-01)"
+    )
+    assert not check_tenures(tenure_rows(line), units, POSTS)
+
+
+def test_a_line_that_needs_a_wrong_one_is_left_out_with_it_at_any_remove() -> None:
+    rows = unit_rows(TAN_SON, PHU_SON, HAC_THANH.replace("Thành,phường,,", "Thành,phường,2025-01-01,"))
+    errors = check_units(rows)
+    assert [e.line for e in errors] == [3, 4]
+    assert [(e.line, e.detail) for e in consequences(rows, {}, errors)] == [
+        (2, "successor 14770 of 2021-02-01 has an error on line 3: correct that one")
+    ]
 
 
 def test_a_code_means_one_unit_at_a_time() -> None:
@@ -226,14 +312,14 @@ def turn_rows(*lines: str) -> Sequence[tuple[int, RosterRow]]:
 
 
 def test_several_people_may_be_on_duty_at_once_and_each_turn_is_said_once() -> None:
-    found = check_rosters(turn_rows(NIGHT_TURN, NIGHT_TURN.replace("mau-1", "mau-2"), NIGHT_TURN), [BA_DINH])
+    found = check_rosters(turn_rows(NIGHT_TURN, NIGHT_TURN.replace("mau-1", "mau-2"), NIGHT_TURN), RECORDED)
     assert [(e.line, e.detail) for e in found] == [(4, "the turn of line 2 again: say it once")]
 
 
 def test_a_turn_is_of_a_known_ward_and_ends_after_it_began() -> None:
     ward = NIGHT_TURN.replace("desk,,", "ward,14776,2025-07-01")
     backwards = NIGHT_TURN.replace("2023-01-22", "2023-01-21")
-    found = check_rosters(turn_rows(ward, backwards), [BA_DINH])
+    found = check_rosters(turn_rows(ward, backwards), RECORDED)
     assert [(e.line, e.field) for e in found] == [(2, "unit_code"), (3, "valid_to")]
 
 
@@ -275,6 +361,5 @@ def test_a_contact_of_nobody_known_is_noted() -> None:
 def test_the_sample_wards_and_directory_are_without_error() -> None:
     units, unit_errors = read_rows((SAMPLES / "wards.csv").read_bytes(), UnitRow)
     held, errors = read_rows((SAMPLES / "directory.csv").read_bytes(), TenureRow)
-    refs = [UnitRef(code=u.code, valid_from=u.valid_from, name=u.name) for _, u in units]
-    assert not [*unit_errors, *errors, *check_units(units), *check_tenures(held, refs, POSTS)]
+    assert not [*unit_errors, *errors, *check_units(units), *check_tenures(held, with_recorded(units, {}), POSTS)]
     assert {row.valid_from for _, row in units} == {SINCE}

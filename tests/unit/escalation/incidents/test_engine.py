@@ -130,10 +130,14 @@ def test_holders_without_a_channel_are_told_to_the_desk_in_one_notice_that_names
     assert by_recipient == {"mau-bi-thu": [], "mau-chu-tich": [], "desk": ["outbox://desk"]}
 
 
-def test_each_holder_has_a_due_time_and_the_desk_none() -> None:
+def test_each_holder_and_the_desk_have_a_due_time() -> None:
     found = routed(received(harm=Harm(deaths=3), clock_ahead=True))
     due = {n.notice.recipient: n.due_at for n in found.changes.notices}
-    assert due == {"mau-bi-thu": NIGHT + 5 * MINUTE, "mau-chu-tich": NIGHT + 5 * MINUTE, "desk": None}
+    assert due == {
+        "mau-bi-thu": NIGHT + 5 * MINUTE,
+        "mau-chu-tich": NIGHT + 5 * MINUTE,
+        "desk": NIGHT + 30 * MINUTE,
+    }
 
 
 def test_a_review_has_a_due_time_of_its_own() -> None:

@@ -1,0 +1,186 @@
+"""Queries that find where a report belongs: locks of units, incidents that are near, reports that are known.
+
+Short waits only: whoever holds a unit or an incident for longer holds up the reports of that unit, and no others.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import Date, DateTime, FromClause, Select, Text, exists, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escalation.domain.directory.model import UnitKey
+from services.escalation.domain.incidents.correlation import Occurrence
+from services.escalation.domain.incidents.incident import IncidentRow
+from services.escalation.domain.incidents.lifecycle import FINAL
+from services.escalation.domain.incidents.patterns import Neighbour
+from services.escalation.store.incident_row import anchor_of, from_row
+from services.escalation.store.tables import incident, notice, report
+from shared.database import any_of, is_lock_timeout, rows_of
+
+UNIT_LOCK = 0x7472
+"""Class of the advisory locks that serialise correlation. There is one for each unit."""
+BRIEFLY = "500ms"
+"""How long routing waits for incidents that another transaction has locked. Most are free within a few milliseconds.
+
+Shorter than PostgreSQL's `deadlock_timeout` (1 s): who holds one incident and waits for another gives way in time.
+"""
+
+
+async def lock_units(connection: AsyncConnection, codes: Iterable[str]) -> None:
+    """Lock these units: nobody else correlates there until the transaction ends.
+
+    The keys are sorted, so that two batches cannot deadlock.
+    """
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(:class, key) FROM unnest(CAST(:keys AS int[])) AS key"),
+        {"class": UNIT_LOCK, "keys": sorted({_lock_key(code) for code in codes})},
+    )
+
+
+async def try_lock_units(connection: AsyncConnection, codes: Iterable[str]) -> set[str]:
+    """Lock those of these units that nobody else has locked, as `lock_units` does, and return them. Does not wait."""
+    keys = {code: _lock_key(code) for code in codes}
+    rows = await connection.execute(
+        text("SELECT key FROM unnest(CAST(:keys AS int[])) AS key WHERE pg_try_advisory_xact_lock(:class, key)"),
+        {"class": UNIT_LOCK, "keys": sorted(set(keys.values()))},
+    )
+    locked = set(rows.scalars())
+    return {code for code, key in keys.items() if key in locked}
+
+
+def _lock_key(code: str) -> int:
+    return crc32(code.encode()) - 2**31
+
+
+async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
+    """Return those of these event ids that belong to a stored report."""
+    rows = await connection.execute(select(report.c.event_id).where(any_of(report.c.event_id, event_ids)))
+    return {row.event_id for row in rows}
+
+
+async def incidents_near(
+    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
+) -> tuple[list[IncidentRow], set[str]]:
+    """Lock and return the open incidents that any of `occurrences` could belong to.
+
+    Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. Also
+    returns the codes of units with such an incident that another transaction keeps locked. Their incidents may be
+    missing.
+    """
+    spans = _spans(occurrences, window)
+    found, missing = await _lock_free(connection, spans)
+    if missing and await _wait_briefly(connection, spans):
+        found, missing = await _lock_free(connection, spans)
+    found_by_id = {row.incident_id: row for row in found}
+    if found_by_id:
+        merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
+        for row in await connection.execute(merged):
+            found_by_id[row.merged_into].aliases.append(anchor_of(row))
+    return found, missing
+
+
+def _spans(occurrences: Sequence[Occurrence], window: timedelta) -> FromClause:
+    """Return a table of periods: one for each unit and family, `window` wider than its occurrences."""
+    found: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+    for one in occurrences:
+        key = (one.unit[0], one.family)
+        low, high = found.get(key, (one.at, one.at))
+        found[key] = (min(low, one.at), max(high, one.at))
+    return rows_of(
+        code=(Text(), [code for code, _ in found]),
+        family=(Text(), [family for _, family in found]),
+        low=(DateTime(timezone=True), [low - window for low, _ in found.values()]),
+        high=(DateTime(timezone=True), [high + window for _, high in found.values()]),
+    )
+
+
+def _within(spans: FromClause) -> Any:
+    return (
+        (incident.c.unit_code == spans.c.code)
+        & (incident.c.family == spans.c.family)
+        & incident.c.occurred_at.between(spans.c.low, spans.c.high)
+    )
+
+
+def _open_near(spans: FromClause, *columns: Any) -> Select[*tuple[Any, ...]]:
+    """Return a query of the open incidents in the spans, and of those that others in the spans were merged into."""
+    near = select(incident.c.incident_id).join(spans, _within(spans))
+    into = select(incident.c.merged_into).join(spans, _within(spans)).where(incident.c.state == "merged")
+    return select(*columns).where(incident.c.incident_id.in_(near.union(into)), incident.c.state.not_in(sorted(FINAL)))
+
+
+async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], set[str]]:
+    """Lock and return the incidents that nobody else has locked, and return the units of the others."""
+    # FOR NO KEY UPDATE: whoever inserts a row that only refers to an incident, such as a link, does not wait for us
+    locking = _open_near(spans, incident).order_by(incident.c.incident_id)
+    ours = locking.with_for_update(key_share=True, skip_locked=True).cte("ours")
+    near = _open_near(spans, incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte(
+        "near"
+    )
+    rows = await connection.execute(
+        select(near.c.near_unit, *ours.c)
+        .join_from(near, ours, near.c.near_id == ours.c.incident_id, isouter=True)
+        .order_by(near.c.near_id)
+    )
+    found = list(rows)
+    return [from_row(row) for row in found if row.incident_id], {row.near_unit for row in found if not row.incident_id}
+
+
+async def _wait_briefly(connection: AsyncConnection, spans: FromClause) -> bool:
+    """Return whether all incidents in the spans could be locked."""
+    locking = _open_near(spans, incident.c.incident_id).order_by(incident.c.incident_id)
+    try:
+        async with connection.begin_nested():
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{BRIEFLY}'"))
+            await connection.execute(locking.with_for_update(key_share=True))
+            await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
+    except DBAPIError as error:
+        if not is_lock_timeout(error):
+            raise
+        return False
+    return True
+
+
+async def neighbours(
+    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
+) -> dict[UnitKey, list[Neighbour]]:
+    """Return the incidents within `window` of these occurrences, by unit.
+
+    Exercises and dismissed or merged incidents are left out.
+    """
+    spans: dict[UnitKey, tuple[datetime, datetime]] = {}
+    for one in occurrences:
+        low, high = spans.get(one.unit, (one.at, one.at))
+        spans[one.unit] = (min(low, one.at), max(high, one.at))
+    span = rows_of(
+        code=(Text(), [code for code, _ in spans]),
+        valid_from=(Date(), [valid_from for _, valid_from in spans]),
+        low=(DateTime(timezone=True), [low - window for low, _ in spans.values()]),
+        high=(DateTime(timezone=True), [high + window for _, high in spans.values()]),
+    )
+    inside = (
+        (incident.c.unit_code == span.c.code)
+        & (incident.c.unit_valid_from == span.c.valid_from)
+        & incident.c.occurred_at.between(span.c.low, span.c.high)
+    )
+    suggested = exists().where(notice.c.incident_id == incident.c.incident_id, notice.c.purpose == "prominence")
+    rows = await connection.execute(
+        select(
+            incident.c.incident_id,
+            incident.c.unit_code,
+            incident.c.unit_valid_from,
+            incident.c.occurred_at,
+            suggested.label("suggested"),
+        )
+        .join(span, inside)
+        .where(incident.c.exercise.is_(False), incident.c.state.not_in(("dismissed", "merged")))
+    )
+    found: dict[UnitKey, list[Neighbour]] = {}
+    for row in rows:
+        near = found.setdefault((row.unit_code, row.unit_valid_from), [])
+        near.append(Neighbour(row.incident_id, row.occurred_at, row.suggested))
+    return found

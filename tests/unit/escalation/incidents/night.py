@@ -1,0 +1,220 @@
+"""One incident in memory and what falls due for it, kept as the store keeps it."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
+from services.escalation.domain.incidents.acknowledging import StoredNotice, record_acknowledgement
+from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.evaluation import evaluate
+from services.escalation.domain.incidents.finding import Finding, FindingKind
+from services.escalation.domain.incidents.incident import Case, as_case
+from services.escalation.domain.incidents.notifying import issue
+from services.escalation.domain.incidents.obligations import ask_desk
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
+from shared.events import (
+    Event,
+    Firecracker,
+    Harm,
+    ReportReceived,
+    UnitRef,
+)
+from tests.support import (
+    BA_DINH,
+    BOTH_POSTS,
+    CHAIR,
+    NIGHT,
+    SECRETARY,
+    at,
+    engine,
+    new_id,
+    received,
+    route,
+    tenure,
+)
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+ASKED = ["mau-bi-thu:accountable", "mau-chu-tich:accountable"]
+AGAIN = ["mau-bi-thu:still_open", "mau-chu-tich:still_open"]
+REMINDED = ["mau-bi-thu:reminder", "mau-chu-tich:reminder"]
+SLIGHT = Harm(deaths=0, injured=0, property_vnd=0)
+LAWFUL = Firecracker(explosion_sound=False, licensed=True)
+SUCCESSOR = UnitRef(code="14770", valid_from=date(2023, 1, 22), name="Ba Đình mới")
+OTHER_PART = UnitRef(code="14772", valid_from=date(2023, 1, 22), name="Ba Đình phần hai")
+ANOTHER_CHAIR_AT_MIDNIGHT = (
+    BOTH_POSTS[0],
+    tenure(CHAIR, "mau-cu", end="2023-01-22 00:00"),
+    tenure(CHAIR, "mau-moi", "2023-01-22 00:00"),
+)
+THERE = (tenure(SECRETARY, "mau-bi-thu-moi", unit=SUCCESSOR), tenure(CHAIR, "mau-chu-tich-moi", unit=SUCCESSOR))
+
+
+class Night:
+    """One incident and what falls due for it, kept as the store keeps it; the clock is in `engine.now`."""
+
+    def __init__(self, *events: ReportReceived, using: IncidentEngine | None = None) -> None:
+        self.engine = using or engine()
+        self.rows: list[NewTimer] = []
+        self.notices: list[IssuedNotice] = []
+        self.acknowledged: set[str] = set()
+        self.events: list[Event] = []
+        self.case: Case
+        self.report(*(events or (received(kind="officer"),)))  # verified: nothing waits for the desk
+
+    def report(self, *events: ReportReceived) -> None:
+        for event in events:
+            route(self.engine, event)
+        (incident,) = self.engine.changes.incidents.values()
+        self.case = as_case(incident)
+        self._saved()
+
+    def change(self, *tenures: Tenure, **more: Any) -> None:
+        """The directory is changed now, which makes a due time for each incident that it concerns."""
+        held = {"tenures": tenures or self.engine.directory.tenures} | more
+        self.look_up(replace(self.engine.directory, **held))
+        self.rows.append(NewTimer(self.case, "directory", self.engine.now))
+        self.case.pending.add("directory")
+
+    def look_up(self, directory: Directory) -> None:
+        """As the next transaction does, which has an engine of its own."""
+        used = self.engine
+        contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
+        found = replace(directory, contacts=contacts | dict(directory.contacts))
+        self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id)
+
+    def go(self, until: datetime) -> list[str]:
+        """Run until then, each due time acted on when it falls due. Who was told what."""
+        before = len(self.notices)
+        while (due := min((r.due_at for r in self.rows), default=until)) < until:
+            self.engine.now = max(due, self.engine.now)
+            self.pass_once()
+        self.engine.now = until
+        return self.told[before:]
+
+    def wake(self, at: datetime) -> list[str]:
+        """After an outage until then, one pass over all that fell due."""
+        before = len(self.notices)
+        self.engine.now = at
+        self.pass_once()
+        return self.told[before:]
+
+    def pass_once(self) -> None:
+        now = self.engine.now
+        due = sorted((r for r in self.rows if r.due_at <= now), key=lambda r: r.due_at)
+        self.rows = [r for r in self.rows if r.due_at > now]
+        self.case.pending = {r.kind for r in self.rows}
+        told = {n.notice_id: TimedNotice(n.notice.recipient, n.notice.posts, n.due_at) for n in self.notices}
+        fire(self.engine, self.case, [FiredTimer(r.kind, r.due_at, r.notice_id, r.level) for r in due], told)
+        self._saved()
+
+    def find(self, kind: FindingKind, **content: Any) -> None:
+        """The desk found something out."""
+        made = Finding(
+            finding_id=new_id(),
+            kind=kind,
+            author="mau-truc-ban",
+            role="desk",
+            content=content,
+            made_at=self.engine.now,
+        )
+        self.case.findings.append(made)
+        evaluate(self.engine, self.case, None)
+        self._saved()
+
+    def propose_closure(self) -> None:
+        """As the command does it."""
+        self.case.state = "closure_proposed"
+        self.engine.cancel(self.case, "lapse")
+        by = ask_desk(self.engine, self.case, "closure")
+        issue(self.engine, self.case, Notice("desk", "closure"), by, None)
+        self._saved()
+
+    def acknowledge(self, recipient: str) -> None:
+        stored = [
+            StoredNotice(
+                notice_id=n.notice_id,
+                recipient=n.notice.recipient,
+                purpose=n.notice.purpose,
+                posts=n.notice.posts,
+                round=n.round,
+                due_at=n.due_at,
+                acknowledged_at=n.issued_at if n.notice_id in self.acknowledged else None,
+            )
+            for n in self.notices
+        ]
+        record_acknowledgement(
+            self.engine, self.case, stored, [n for n in stored if n.recipient == recipient], recipient
+        )
+        self._saved()
+
+    def _saved(self) -> None:
+        out, id_ = self.engine.changes, self.case.incident_id
+        answered = {notice_id for given in out.acknowledgements for notice_id in given.notice_ids}
+        self.acknowledged |= answered
+        self.rows = [r for r in self.rows if r.notice_id not in answered]
+        gone = out.withdrawn.get(id_, set())
+        withdrawn = {n.notice_id for n in self.notices if n.notice.recipient in gone}
+        kept = [
+            r for r in self.rows if r.kind not in out.cancelled_timers.get(id_, ()) and r.notice_id not in withdrawn
+        ]
+        self.rows = [*(kept if id_ not in out.ended else []), *out.timers]
+        self.notices += out.notices
+        self.events += out.events
+        self.case.pending = {r.kind for r in self.rows}
+        self.case.notified = {}
+        for n in self.notices:
+            if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
+                self.case.record_notified(n.notice.recipient, n.notice.purpose, n.notice.posts)
+        self.case.acknowledged = {
+            n.notice.recipient for n in self.notices if n.notice_id in self.acknowledged and n.round == self.case.round
+        }
+        self.case.ack_requested = {
+            n.notice.recipient for n in self.notices if n.notice.purpose in ASKING and n.round == self.case.round
+        }
+        self.engine.changes = ChangeSet()
+        assert (not self.rows) == (not self.case.is_open), "open: something falls due; ended: nothing does"
+
+    @property
+    def told(self) -> list[str]:
+        return [f"{n.notice.recipient}:{n.notice.purpose}" for n in self.notices]
+
+    def of(self, kind: type[Event]) -> list[Any]:  # type: ignore[valid-type]
+        return [e.data for e in self.events if isinstance(e, kind)]
+
+    def due(self, *kinds: str) -> list[tuple[str, int]]:
+        """Pending kinds with the minutes from midnight."""
+        wanted = [r for r in self.rows if not kinds or r.kind in kinds]
+        return sorted((r.kind, round((r.due_at - NIGHT) / MINUTE)) for r in wanted)
+
+
+def duty(level: str, holder: str, *, unit: UnitRef | None = None, start: datetime = NIGHT - DAY) -> Duty:
+    return Duty.model_validate(
+        {
+            "roster_id": f"truc-{holder}",
+            "level": level,
+            "unit_code": unit.code if unit else None,
+            "unit_valid_from": unit.valid_from if unit else None,
+            "holder_id": holder,
+            "holder_name": f"{holder} (mẫu)",
+            "document": "Lịch trực mẫu",
+            "valid_from": start,
+            "valid_to": start + 2 * DAY,
+            "sample": True,
+            "recorded_at": at("2023-01-06 08:00"),
+        }
+    )
+
+
+def with_directory(**more: Any) -> IncidentEngine:
+    found = engine(more.pop("tenures", BOTH_POSTS))
+    found.directory = replace(found.directory, **more)
+    return found
+
+
+def divided(*successors: UnitRef, day: date = date(2023, 1, 22)) -> dict[Any, Unit]:
+    parts = {key_of(u): Unit(u, "phường") for u in successors}
+    return {key_of(BA_DINH): Unit(BA_DINH, "phường", day, successors)} | parts

@@ -1,0 +1,139 @@
+"""An open incident waits for somebody who can act, and who is told when their time is over; never for nobody."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.escalation.domain.incidents.obligations import LONGEST_INTERVAL
+from shared.events import ChainExhausted, Harm, ReportReceived, StepRaised
+from tests.support import BOTH_POSTS, CHAIR, NIGHT, SECRETARY, at, engine, received, tenure
+from tests.unit.escalation.incidents.night import DAY, MINUTE, OTHER_PART, SUCCESSOR, Night, divided, with_directory
+
+GRAVE = Harm(deaths=3)
+GONE = (tenure(SECRETARY, "mau-bi-thu", end="2023-01-10 00:00"), tenure(CHAIR, "mau-cu", end="2023-01-10 00:00"))
+
+
+def verified(harm: Harm | None = None) -> Night:
+    return Night(received(kind="officer", harm=harm))
+
+
+def longest_silence(night: Night) -> timedelta:
+    at = sorted({n.issued_at for n in night.notices} | {night.engine.now})
+    return max(later - earlier for earlier, later in zip(at, at[1:], strict=False))
+
+
+def told(night: Night, office: str, since: int = 0) -> list[str]:
+    return [n.notice.purpose for n in night.notices[since:] if n.notice.recipient == office]
+
+
+# --- a gap in the directory ---
+
+
+def test_when_both_posts_are_vacant_the_leadership_hears_after_the_desk() -> None:
+    night = Night(received(kind="officer", harm=GRAVE), using=engine(GONE))
+    assert night.told == ["desk:vacancy"]
+    assert night.notices[0].due_at == NIGHT + 5 * MINUTE
+    assert night.go(NIGHT + 6 * MINUTE) == ["leadership:vacancy"]
+    assert night.notices[-1].notice.posts == (CHAIR, SECRETARY)
+    assert night.go(NIGHT + 11 * MINUTE) == ["desk:exhausted"]
+    assert [(d.level, d.reason, d.task) for d in night.of(StepRaised)] == [("leadership", "not_reviewed", "vacancy")]
+    assert [(d.reason, d.task) for d in night.of(ChainExhausted)] == [("not_reviewed", "vacancy")]
+
+
+def test_the_vacancy_of_a_post_is_said_again_at_intervals_that_grow_up_to_a_day() -> None:
+    night = Night(received(kind="officer", harm=GRAVE), using=engine(GONE))
+    night.go(NIGHT + 10 * DAY)
+    assert longest_silence(night) <= LONGEST_INTERVAL
+    assert len(night.told) < 60
+    assert {n.notice.purpose for n in night.notices if n.issued_at > NIGHT + 9 * DAY} == {"vacancy", "exhausted"}
+
+
+def test_a_post_that_is_filled_is_no_vacancy_any_more_and_its_holder_is_asked() -> None:
+    night = Night(received(kind="officer", harm=GRAVE), using=engine(GONE))
+    night.go(NIGHT + 2 * MINUTE)
+    night.change(*GONE, tenure(SECRETARY, "mau-moi", "2023-01-20 00:00"), tenure(CHAIR, "mau-moi", "2023-01-20 00:00"))
+    assert night.go(NIGHT + 4 * MINUTE) == ["mau-moi:accountable"]
+    assert night.due("vacancy") == []
+
+
+def test_a_unit_that_is_divided_after_the_acknowledgements_waits_for_the_desk_and_then_the_leadership() -> None:
+    night = verified(GRAVE)
+    night.acknowledge("mau-bi-thu")
+    night.acknowledge("mau-chu-tich")
+    night.look_up(with_directory(units=divided(SUCCESSOR, OTHER_PART)).directory)
+    night.change()
+    assert night.go(at("2023-01-22 00:30"))[:3] == ["desk:unit_split", "leadership:unit_split", "desk:exhausted"]
+
+
+# --- what waits for the desk ---
+
+
+def test_a_proposed_closure_waits_for_the_desk_and_never_for_the_post_holders() -> None:
+    night = verified(GRAVE)
+    night.acknowledge("mau-bi-thu")
+    night.acknowledge("mau-chu-tich")
+    night.propose_closure()
+    before = len(night.told)
+    night.go(NIGHT + 10 * DAY)
+    assert {n.notice.recipient for n in night.notices[before:]} == {"desk", "leadership"}
+    assert told(night, "leadership", before)[0] == "closure"
+    assert night.case.state == "closure_proposed"
+    assert longest_silence(night) <= LONGEST_INTERVAL
+
+
+def test_what_nobody_verified_waits_for_the_desk_though_both_post_holders_acknowledged() -> None:
+    night = Night(received(harm=GRAVE))
+    assert night.told == ["mau-bi-thu:accountable", "mau-chu-tich:accountable"], "the desk has its time first"
+    night.acknowledge("mau-bi-thu")
+    night.acknowledge("mau-chu-tich")
+    assert night.go(NIGHT + 31 * MINUTE) == ["desk:not_reviewed"]
+    assert night.go(NIGHT + 36 * MINUTE) == ["leadership:not_reviewed"]
+
+
+def test_what_the_desk_verified_waits_for_it_no_longer() -> None:
+    night = Night(received(harm=GRAVE))
+    night.find("verification")
+    assert night.due("review") == []
+
+
+def test_a_small_thing_that_nobody_verifies_is_said_again_and_again() -> None:
+    night = Night(received("FIRE", harm=Harm(deaths=0, injured=0, property_vnd=0)))
+    night.go(NIGHT + 10 * DAY)
+    assert told(night, "desk")[:3] == ["review", "exhausted", "not_reviewed"]
+    assert longest_silence(night) <= LONGEST_INTERVAL + 30 * MINUTE
+
+
+# --- repetition ---
+
+
+@pytest.mark.parametrize("events", [(received(kind="officer", harm=GRAVE),), (received(harm=GRAVE),)])
+def test_an_incident_that_nobody_answers_costs_fewer_than_sixty_messages_in_three_days(
+    events: tuple[ReportReceived, ...],
+) -> None:
+    night = Night(*events)
+    night.go(NIGHT + 3 * DAY)
+    assert len(night.told) < 60
+    assert longest_silence(night) <= LONGEST_INTERVAL
+
+
+def test_whoever_is_asked_anew_by_a_new_decision_is_asked_at_the_first_interval_again() -> None:
+    night = verified(Harm(deaths=1))
+    night.go(NIGHT + 5 * DAY)
+    night.report(received(kind="officer", subject="mau-can-bo-2", harm=GRAVE, received_at=night.engine.now))
+    at_once = night.go(night.engine.now + 90 * MINUTE)
+    assert at_once, "its severity rose"
+
+
+# --- whom it waits for ---
+
+
+def test_every_due_time_that_somebody_can_meet_names_them() -> None:
+    night = Night(received(harm=GRAVE), using=engine((BOTH_POSTS[0],)))
+    whom = {(row.kind, row.who) for row in night.rows}
+    assert whom == {
+        ("acknowledge", ("mau-bi-thu",)),
+        ("remind", ()),
+        ("review", ("desk",)),
+        ("vacancy", ("desk",)),
+        ("lapse", ("desk", "mau-bi-thu")),
+    }
