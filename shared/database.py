@@ -5,14 +5,10 @@ from asyncio import BaseTransport
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
-from alembic import command, context
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -31,6 +27,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
@@ -266,17 +265,24 @@ async def schema_version(connection: AsyncConnection, service: str) -> tuple[str
 
 
 def _schema_version(connection: Connection, service: str) -> tuple[str | None, str | None]:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     stored = MigrationContext.configure(connection, opts={"version_table_schema": service})
     return stored.get_current_revision(), ScriptDirectory.from_config(_config(service)).get_current_head()
 
 
-def _config(service: str) -> Config:
+def _config(service: str) -> "Config":
+    from alembic.config import Config  # takes long to import, and a service that runs needs none
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent.parent / "services" / service / "migrations"))
     return config
 
 
 def _upgrade(connection: Connection, service: str, revision: str) -> None:
+    from alembic import command
+
     config = _config(service)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
@@ -284,6 +290,8 @@ def _upgrade(connection: Connection, service: str, revision: str) -> None:
 
 def run_migrations(schema: str, metadata: MetaData) -> None:
     """Run the migrations of a schema. The `migrations/env.py` of each service calls it."""
+    from alembic import context
+
     connection: Connection = context.config.attributes["connection"]
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     context.configure(

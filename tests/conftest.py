@@ -3,6 +3,7 @@
 HYPOTHESIS_PROFILE=full (`make test-full`) is the full depth; `ci`, the default, takes minutes on two cores.
 """
 
+import gc
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.workermanage import WorkerController
 
+from services.cli import OBJECTS_BETWEEN_COLLECTIONS
 from services.cli.embedded import Servers
 from tests.integration.escalation_support import City, Template, WholeCity, city_in, migrated_template, whole_city_in
 from tests.keeper import Keeper
@@ -35,8 +37,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as the command line does, so that collecting tests is quicker
     if not hasattr(config, "workerinput"):
         config.stash[KEEPER] = Keeper()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules and tests stay to the end: looking through them again and again is a tenth of the run
 
 
 @pytest.hookimpl(optionalhook=True)

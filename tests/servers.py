@@ -70,7 +70,7 @@ def shared_servers(keeper: Path) -> Servers:
 async def new_database(servers: Servers, template: str = "template1") -> str:
     """The URL of a new database that holds what the template holds: nothing, unless one is named."""
     name = f"test_{token_hex(6)}"
-    await administer(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await administer(servers, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # without a WAL
     return url_of(servers, name)
 
 

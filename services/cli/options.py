@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import httpx
 from pydantic import ValidationError
 
 from services.cli.errors import UsageError
@@ -67,6 +66,8 @@ def _is_database_url(url: str) -> bool:
 
 def check_address(url: str) -> str:
     """The address without a slash at its end. Raises UsageError for what is no address of a running system."""
+    import httpx  # most commands need none
+
     try:
         parts = httpx.URL(url)
         if parts.scheme in {"http", "https"} and parts.host.encode("idna"):

@@ -22,9 +22,11 @@ class Answer(BaseModel):
 class Page(Answer, Generic[T]):
     """One page of a list."""
 
+    # off: pydantic would look for the text of each `Page[T]` in all modules, for 0.1 s
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     items: list[T]
-    next: str | None
-    """Cursor of the next page; null at the end."""
+    next: Annotated[str | None, Field(description="Cursor of the next page; null at the end.")]
 
 
 @dataclass(frozen=True)

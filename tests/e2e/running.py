@@ -78,9 +78,10 @@ class Up:
 
     def until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (answer := httpx.get(f"{self.url}/readyz", timeout=10)).status_code != 200:
-            assert time.monotonic() < deadline, f"not ready after {PATIENCE_SECONDS} s: {answer.text}"
-            time.sleep(0.05)
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while (answer := client.get("/readyz")).status_code != 200:
+                assert time.monotonic() < deadline, f"not ready after {PATIENCE_SECONDS} s: {answer.text}"
+                time.sleep(0.05)
 
     def children(self) -> list[int]:
         """Every process below this one, at whatever depth."""

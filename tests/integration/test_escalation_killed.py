@@ -19,7 +19,7 @@ from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.message import LEASE, Message
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
-from tests.integration.escalation_support import City, Template
+from tests.integration.escalation_support import City, Template, reading_from
 from tests.integration.killed_scenes import CHAIR_HERE, DESK, SCENES, WHY, reported
 from tests.integration.killing import DIRECTORY, TABLES, Mortal, StoppedClock, differences, mortal_process, rows_of
 from tests.support import NIGHT, received
@@ -45,8 +45,8 @@ def ids_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 async def stopped_city(template: Template) -> AsyncGenerator[City]:
     url = await template.clone()
     clock = StoppedClock(NIGHT)
-    async with mortal_process(url, clock) as (_, escalation):
-        yield City(escalation, clock, url)
+    async with mortal_process(url, clock) as (_, escalation), reading_from(url) as reading:
+        yield City(escalation, clock, url, reading)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.http.identity import Principal, issuer
 from shared.keys import secret
 from shared.settings import Settings
-from tests.integration.escalation_support import Template, WholeCity
+from tests.integration.escalation_support import Template, WholeCity, reading_from
 from tests.integration.stored.arranging import due_times_are
 from tests.integration.stored.looking import only
 from tests.integration.stored.records import Notice
@@ -34,10 +34,14 @@ async def city(template: Template, tmp_path: Path) -> AsyncGenerator[WholeCity]:
     services = build_all(settings, clock)
     sock = listening_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with AsyncClient(base_url=url, timeout=SECONDS) as client, serving(list(services), settings, sock):
-        escalation = services.escalation
+    async with (
+        reading_from(database_url) as reading,
+        AsyncClient(base_url=url, timeout=SECONDS) as client,
+        serving(list(services), settings, sock),
+    ):
+        core, app = services.escalation.escalation, services.escalation.app
         tokens = issuer(settings.keys_dir)
-        yield WholeCity(escalation.escalation, clock, database_url, escalation.app, services, settings, client, tokens)
+        yield WholeCity(core, clock, database_url, reading, app, services, settings, client, tokens)
 
 
 async def test_a_notice_is_acknowledged_by_its_link_and_the_stream_tells_of_it(city: WholeCity) -> None:

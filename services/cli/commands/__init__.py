@@ -1,6 +1,7 @@
 """The commands of `trucban`: one file a group, with options, what is printed, and exit codes.
 
-A command imports the services when it is called: importing them takes longer than most commands do.
+A command imports the services, the HTTP client and the like when it is called: importing them takes longer than most
+commands do.
 """
 
 import typer

@@ -8,7 +8,6 @@ import typer
 
 from services.cli.commands.common import AsJson, Data, console, run, show_progress
 from services.cli.files import read_text
-from services.cli.infrastructure import existing_system, infrastructure
 from services.cli.options import read_settings
 from shared.clock import local
 
@@ -21,6 +20,7 @@ def backup(folder: Folder, data: Data = None, as_json: AsJson = False) -> None:
     The folder holds private keys and personal data: keep it as you keep those. Example: trucban backup /srv/backup/1
     """
     from services.cli.backup import make_backup, read_backup
+    from services.cli.infrastructure import existing_system
 
     settings = read_settings(data)
 
@@ -60,6 +60,7 @@ def restore(
     Example: trucban restore /srv/backup/1 --known checkpoint.txt
     """
     from services.cli.backup import read_backup, restore_backup
+    from services.cli.infrastructure import infrastructure
 
     note = read_text("checkpoint", known) if known else None
     with show_progress("files checked", as_json=as_json) as progress:

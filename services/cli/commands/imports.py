@@ -13,9 +13,9 @@ from rich.table import Table
 
 from services.cli.commands.common import LOCAL, AsJson, Data, Token, Url, console, run, show_progress
 from services.cli.options import read_settings
-from services.cli.send_reports import SendTotals, send_reports
 
 if TYPE_CHECKING:
+    from services.cli.send_reports import SendTotals
     from services.escalation.application.import_directory import ImportSummary
     from services.escalation.domain.directory.diff import Difference
 
@@ -157,13 +157,15 @@ def import_reports(
     as_json: AsJson = False,
 ) -> None:
     """Reports from a file, sent in batches; safe to repeat. Example: trucban import reports tonight.ndjson"""
+    from services.cli.send_reports import send_reports
+
     with show_progress("reports", as_json=as_json) as progress:
         done = send_reports(file, url, token, progress, keep_going=keep_going)
     _print_reports(Path(file), done, as_json)
     raise SystemExit(1 if done.errors else 0)
 
 
-def _print_reports(file: Path, done: SendTotals, as_json: bool) -> None:
+def _print_reports(file: Path, done: "SendTotals", as_json: bool) -> None:
     if as_json:
         errors = [{"line": e.line, "detail": e.detail} for e in done.errors]
         typer.echo(json.dumps({"lines": done.lines, "recorded": done.recorded, "errors": errors}, ensure_ascii=False))

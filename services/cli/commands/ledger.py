@@ -9,7 +9,6 @@ import typer
 
 from services.cli.commands.common import AsJson, Data, Token, read_settings_with_key, show_progress
 from services.cli.files import read_text
-from services.cli.verify_ledger import verify_ledger
 
 app = typer.Typer(help="The audit ledger.", no_args_is_help=True)
 
@@ -26,6 +25,8 @@ def verify(
 
     Example: trucban ledger verify export.ndjson --key 'trucban.local/ledger+…'
     """
+    from services.cli.verify_ledger import verify_ledger
+
     earlier = read_text("checkpoint", known) if known else None
     with show_progress("entries", as_json=as_json) as progress:
         done = verify_ledger(source, key, token, progress, earlier)

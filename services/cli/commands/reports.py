@@ -4,13 +4,11 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
-import httpx
 import typer
 
 from services.cli.commands.common import LOCAL, Token, Url
 from services.cli.errors import CommandError
 from services.cli.options import bearer_header, check_address
-from services.cli.send_reports import unexpected_answer
 from shared.ids import uuid7
 
 ROUTING_SECONDS = 5
@@ -48,6 +46,10 @@ def report(
 
 def _send(url: str, body: dict[str, Any], headers: dict[str, str]) -> NoReturn:
     """Print the receipt, and exit."""
+    import httpx
+
+    from services.cli.send_reports import unexpected_answer
+
     again = f"Send again with --report-id {body['report_id']}"
     try:
         answer = httpx.post(f"{url}/intake/v1/reports", json=body, headers=headers, timeout=30)

@@ -56,11 +56,11 @@ def serve(
     log_start(settings, where=service == "escalation")
 
     async def work() -> None:
-        sock = listening_socket(host, port)
-        built = build_service(service, settings, Clock(settings.clock))
-        with suppress(StoppedError):
-            async with stop_on_signals() as stop, serving([built], settings, sock, stop=stop) as server:
-                await wait_for(server, stop)
+        with listening_socket(host, port) as sock:
+            built = build_service(service, settings, Clock(settings.clock))
+            with suppress(StoppedError):
+                async with stop_on_signals() as stop, serving([built], settings, sock, stop=stop) as server:
+                    await wait_for(server, stop)
 
     run(work())
 

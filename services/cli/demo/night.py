@@ -148,7 +148,7 @@ class Night:
     async def _follow_reports(self, incident_id: str) -> None:
         """Later rows that name a report of this incident mean this incident."""
         incident = await self._incident(incident_id)
-        self._incident_of_report |= {r["sender_report_id"]: incident_id for r in incident["reports"]}
+        self._incident_of_report |= {r["report_id"]: incident_id for r in incident["reports"]}
 
     async def _look_at_incident(self, row: dict[str, Any]) -> dict[str, Any]:
         return self._comparison.observe(await self._incident(self._incident_of_report[row["report_id"]]), row)

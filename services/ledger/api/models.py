@@ -87,8 +87,7 @@ class EntryItem(Answer):
 class EntryPage(Page[EntryItem]):
     """Entries by index."""
 
-    size: int
-    """Entries in the log at the newest checkpoint."""
+    size: Annotated[int, Field(description="Entries in the log at the newest checkpoint.")]
 
 
 class InclusionProof(Answer):

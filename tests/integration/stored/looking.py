@@ -16,7 +16,7 @@ from tests.integration.stored.records import WAITING, DueTime, Notice, R, Tenure
 
 async def stored(city: City, kind: type[R], /, **equal: object) -> tuple[R, ...]:
     """All records of a kind in their order; of those, the ones that equal what is given."""
-    return await stored_in(city.escalation.database, kind, **equal)
+    return await stored_in(city.reading, kind, **equal)
 
 
 async def stored_in(engine: AsyncEngine, kind: type[R], /, **equal: object) -> tuple[R, ...]:
