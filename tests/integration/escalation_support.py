@@ -126,8 +126,10 @@ async def reading_from(database_url: str) -> AsyncGenerator[AsyncEngine]:
     engine = create_async_engine(
         async_url(database_url), isolation_level="AUTOCOMMIT", pool_pre_ping=True, json_deserializer=orjson.loads
     )
-    yield engine
-    await engine.dispose()
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 @dataclass

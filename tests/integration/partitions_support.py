@@ -58,11 +58,14 @@ async def rows(url: str | None, query: str) -> Sequence[Row[Any]]:
 
 
 async def ledger_order(url: str | None) -> dict[str, list[str]]:
-    """Reports in the order of the ledger, by ward."""
+    """Reports in the order of the ledger, by ward, as their sender calls them."""
     found: dict[str, list[str]] = defaultdict(list)
-    of_reports = "SELECT ward, body FROM ledger.entry WHERE kind = 'report.received' ORDER BY idx"
+    of_reports = (
+        "SELECT entry.ward, private.value FROM ledger.entry JOIN ledger.private USING (idx)"
+        " WHERE entry.kind = 'report.received' AND private.field = 'sender_report_id' ORDER BY idx"
+    )
     for row in await rows(url, of_reports):
-        found[row.ward].append(json.loads(row.body)["data"]["report_id"])
+        found[row.ward].append(row.value.decode())
     return found
 
 

@@ -126,7 +126,7 @@ async def test_what_changes_between_two_attempts_changes_nothing_in_the_message(
         await route_reports(city.escalation, [received()])
         await turn(city, DeliveryLoop(city.escalation, sender(link=linked("cu"))))
         (delivery,) = await to_chair(city)
-        await commands.revise(city.escalation, delivery.incident_id, DESK, "Ba người chết", Harm(deaths=3))
+        await commands.revise(city.escalation, delivery.incident_id, DESK, "Một người chết", Harm(deaths=1))
         await turn(city, DeliveryLoop(city.escalation, sender(link=linked("moi"))))
         first, second = repeated(receiver)
     assert first.body == second.body
@@ -218,7 +218,7 @@ async def test_a_mail_that_is_sent_again_says_the_same_under_the_same_message_id
         await turn(city)
         one, _ = [d for d in await to_chair(city) if d.state == "failed"]
         kept = await city.rows("SELECT message_id, content FROM escalation.message ORDER BY message_id DESC LIMIT 1")
-        await commands.revise(city.escalation, one.incident_id, DESK, "Ba người chết", Harm(deaths=3))
+        await commands.revise(city.escalation, one.incident_id, DESK, "Một người chết", Harm(deaths=1))
         await turn(city)
     letter = post.letters[-1]
     assert letter["message-id"] == f"<{kept[0].message_id}@thanhhoa.example>"

@@ -89,7 +89,8 @@ def _states(given: Sequence[str]) -> set[State]:
         elif name in STATES:
             found.add(name)
         else:
-            raise invalid([FieldError("#/state", f"{name!r} is no state: open, {', '.join(STATES)}")])
+            known = ", ".join(f"'{state}'" for state in STATES)
+            raise invalid([FieldError("#/state", f"{name!r} is no state: 'open', {known}")])
     return found
 
 
