@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.access import require_ward
+from services.escalation.application.command_context import insist
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, answers, key_of
-from services.escalation.domain.incidents import acknowledging
+from services.escalation.domain.incidents import acknowledging, lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
@@ -36,13 +37,14 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     """Acknowledge notices of an incident. Raises Problem 403 or 404.
 
     An official acknowledges the notices to their post. Anybody else acknowledges those to the desk or to the
-    leadership, according to their role.
+    leadership, according to their role, unless the incident's decision names them.
     """
     escalation = escalation.by(caller)
 
     def mine(engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice]) -> list[StoredNotice]:
         if caller.role == "official":
             return _of_post(engine, incident, notices, caller)
+        insist(lifecycle.interested(caller.role, caller.subject, incident.standing))
         return _of_office(incident, notices, DESK if caller.role == "desk" else LEADERSHIP)
 
     async with escalation.database.begin() as connection:

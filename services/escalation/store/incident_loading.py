@@ -70,9 +70,9 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
     for row in rows:
         found = incidents[row.incident_id]
         if row.round == found.round and row.acknowledged_by is not None:
-            found.acknowledged |= {row.recipient, row.acknowledged_by}
+            found.acknowledged |= {(who, post) for who in (row.recipient, row.acknowledged_by) for post in row.posts}
         if row.round == found.round and row.purpose in ASKING:
-            found.ack_requested.add(row.recipient)
+            found.ack_requested |= {(row.recipient, post) for post in row.posts}
         if row.purpose not in EACH_ROUND or row.round == found.round:
             found.record_notified(row.recipient, row.purpose, row.posts)
 

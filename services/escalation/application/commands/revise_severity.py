@@ -47,7 +47,8 @@ def record_revision(
     The figures stand for all reports that the case has now.
     """
     until = max(r.received_at for r in case.reports).isoformat()
-    found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until)
+    known = len(case.reports)
+    found = command.finding("severity", reason, harm=harm.model_dump(exclude_none=True), until=until, reports=known)
     if command.said_before(found, case):
         return None
     severity = command.engine.policy_of(case).severity_of(harm)

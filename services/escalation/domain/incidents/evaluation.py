@@ -66,6 +66,7 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         verified=assessment.verified,
         assessed_harm=assessment.harm,
         assessed_at=assessment.assessed_at,
+        assessed_reports=assessment.assessed_reports,
         firecrackers_exploded=assessment.firecrackers_exploded,
         reclassified=assessment.reclassified,
         successor=successor,
@@ -95,7 +96,7 @@ def begin_round(engine: IncidentEngine, incident: Incident) -> None:
     incident.ack_requested.clear()
     for place, issued in enumerate(engine.changes.notices):
         if issued.incident is incident and issued.notice.purpose in notification.ASKING:
-            incident.ack_requested.add(issued.notice.recipient)
+            incident.ack_requested |= {(issued.notice.recipient, post) for post in issued.notice.posts}
             engine.changes.notices[place] = replace(issued, round=incident.round)
 
 
@@ -134,9 +135,9 @@ def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Deci
 def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:
     """Return the notices to people who were notified before and must be asked again in this round.
 
-    Nothing is left of the earlier request in four cases: they act for the post again after a deputy; the rule applies
-    again; the severity is higher than they were told; or the request may have waited for the end of quiet hours and is
-    now too urgent. Without a new request nobody would be asked.
+    Nothing is left of the earlier request in five cases: they act for the post again after a deputy; they came to act
+    for a second post; the rule applies again; the severity is higher than they were told; or the request may have
+    waited for the end of quiet hours and is now too urgent. Without a new request nobody would be asked.
     """
     before, policy = case.decision, engine.policy_of(case)
     if before is None or not notification.holders_are_told(decision):
@@ -146,8 +147,9 @@ def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) 
     in_vain = before.outcome == "does_not_apply" or notification.no_longer_waits(decision, before, policy)
     if case.state == "closure_proposed" and not in_vain:
         return []
-    done = case.acknowledged if in_vain else case.acknowledged | (case.ack_requested & before.acting)
-    return [n for n in _notified_before(case, decision) if n.recipient not in done]
+    asked = case.ack_requested & before.acting_for
+    done = case.acknowledged if in_vain else case.acknowledged | asked
+    return [n for n in _notified_before(case, decision) if not all((n.recipient, post) in done for post in n.posts)]
 
 
 def _is_graver(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None) -> bool:

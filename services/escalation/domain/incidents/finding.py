@@ -49,8 +49,9 @@ class Finding(BaseModel):
 class Assessment(BaseModel):
     """What holds after all findings so far.
 
-    `harm` replaces the figures of the reports received up to `assessed_at`, which its author knew. Later reports add to
-    it.
+    `harm` replaces the figures of the first `assessed_reports`, which its author knew. Later reports add to it. It is
+    None if the finding is older than this number, or if reports were taken away since: then those received after
+    `assessed_at` are the later ones.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,7 @@ class Assessment(BaseModel):
     designated: bool = False
     harm: Harm | None = None
     assessed_at: AwareDatetime | None = None
+    assessed_reports: int | None = None
     firecrackers_exploded: bool | None = None
     reclassified: str | None = None
 
@@ -83,7 +85,10 @@ def _effect_of(finding: Finding) -> dict[str, Any]:
         return {"designated": content["prominent"]}
     if finding.kind == "severity":
         until = datetime.fromisoformat(content["until"])
-        return {"harm": Harm.model_validate(content["harm"]), "assessed_at": until}
+        harm = Harm.model_validate(content["harm"])
+        return {"harm": harm, "assessed_at": until, "assessed_reports": content.get("reports")}
+    if finding.kind == "split":
+        return {"assessed_reports": None}
     if finding.kind == "reopening":
         return {"verified": False}
     return {}

@@ -103,10 +103,10 @@ class Incident(IncidentRow):
     decision_number: int = 0
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
     """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only."""
-    ack_requested: set[str] = field(default_factory=set[str])
-    """Holder ids of those who were asked to acknowledge in this round."""
-    acknowledged: set[str] = field(default_factory=set[str])
-    """Recipients whose notice of this round was acknowledged, and those who acknowledged it."""
+    ack_requested: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Who was asked to acknowledge in this round, for which post: (holder id, post)."""
+    acknowledged: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Who acknowledged in this round, or whose notice was acknowledged, for which post: (holder id, post)."""
     pending: set[TimerKind] = field(default_factory=set[TimerKind])
     """Kinds of timers that are pending."""
 

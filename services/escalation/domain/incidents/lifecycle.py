@@ -101,13 +101,14 @@ def forbidden(action: Action, role: str) -> Refused | None:
 
 
 def interested(role: str, subject: str, decision: Decision) -> Refused | None:
-    """Return why `subject` may not act on the incident from the desk, or None.
+    """Return why `subject` may not act on the incident for an office, or None.
 
-    At the desk nobody acts on an incident whose decision names them.
+    Whoever a decision names acts on its incident for their post only, never as the desk or the leadership.
     """
-    if role != "desk" or subject not in decision.named:
+    if role not in {"desk", "leader"} or subject not in decision.named:
         return None
-    return Refused(403, f"{subject} is named in the incident's decision: somebody else at the desk has to do it")
+    office = "at the desk" if role == "desk" else "in the leadership"
+    return Refused(403, f"{subject} is named in the incident's decision: somebody else {office} has to do it")
 
 
 def refusal(action: Action, role: str, state: State) -> Refused | None:

@@ -60,7 +60,7 @@ def issue(
     engine.changes.notices.append(issued)
     incident.record_notified(notice.recipient, notice.purpose, notice.posts)
     if notice.purpose in notification.ASKING:
-        incident.ack_requested.add(notice.recipient)
+        incident.ack_requested |= {(notice.recipient, post) for post in notice.posts}
     return issued
 
 

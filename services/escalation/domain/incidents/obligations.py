@@ -86,7 +86,8 @@ def _owed(incident: Incident, timer: Waiting, who: str) -> list[tuple[What, tupl
         return [(WHAT[task], posts_of(incident, task)) for task in DESK_TASKS if task in tasks] or [("close", ())]
     if timer.kind == "lapse":
         posts = tuple(sorted(p.post for p in incident.standing.parties if p.acting and p.acting.holder_id == who))
-        return [("acknowledge" if who not in incident.acknowledged else "resolve", posts)]
+        has_acknowledged = all((who, post) in incident.acknowledged for post in posts)
+        return [("resolve" if has_acknowledged else "acknowledge", posts)]
     if timer.kind in DESK_TASKS:
         return [(WHAT[timer.kind], posts_of(incident, timer.kind))]
     return [(WHAT[timer.kind], timer.posts)]

@@ -125,7 +125,8 @@ def _is_unacknowledged(incident: Incident, notices: Mapping[str, TimedNotice], t
     An acknowledgement by somebody else who acts for the post counts.
     """
     acting = {p.post: p.acting.holder_id for p in incident.standing.parties if p.acting}
-    return any(acting.get(post) not in incident.acknowledged for post in notices[str(timer.notice_id)].posts)
+    posts = notices[str(timer.notice_id)].posts
+    return any((acting.get(post, ""), post) not in incident.acknowledged for post in posts)
 
 
 def _remind(engine: IncidentEngine, incident: Incident, asked: TimedNotice) -> None:
@@ -253,7 +254,7 @@ def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None, rep
     engine.cancel(incident, "lapse")
     if notification.holders_are_told(decision) and incident.state != "closure_proposed":
         notices = notification.to_holders(decision.parties, "still_open")
-        again = [n for n in notices if n.recipient not in incident.ack_requested]
+        again = [n for n in notices if not all((n.recipient, post) in incident.ack_requested for post in n.posts)]
         request_acknowledgements(engine, incident, again, cause, reminds=repeats == 0)
     for task in DESK_TASKS:
         if task in obligations.desk_tasks(incident) and task not in incident.pending:

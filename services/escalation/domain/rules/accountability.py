@@ -65,8 +65,11 @@ class Inputs(Frozen):
     verified: bool = False
     """The desk verified the incident, whatever its reports show by themselves."""
     assessed_harm: Harm | None = None
-    """The harm that a person assessed. Reports received after `assessed_at` add to it."""
+    """The harm that a person assessed. Reports after the first `assessed_reports` add to it."""
     assessed_at: AwareDatetime | None = None
+    """When the last report that the person knew was received. Without `assessed_reports`, reports received later add to
+    the harm: so it was before, when a report that came later with an earlier time was ignored."""
+    assessed_reports: int | None = None
     firecrackers_exploded: bool | None = None
     """The desk's answer, if it gave one. It overrides the reports."""
     reclassified: str | None = None
@@ -189,6 +192,8 @@ def effective_harm(inputs: Inputs) -> Harm:
     assessed, at = inputs.assessed_harm, inputs.assessed_at
     if assessed is None or at is None:
         return combined_harm([r.harm for r in inputs.reports])
+    if inputs.assessed_reports is not None:
+        return combined_harm([assessed, *(r.harm for r in inputs.reports[inputs.assessed_reports :])])
     return combined_harm([assessed, *(r.harm for r in inputs.reports if r.received_at > at)])
 
 

@@ -107,6 +107,11 @@ class Decision(Frozen):
         return {p.acting.holder_id for p in self.parties if p.acting}
 
     @property
+    def acting_for(self) -> set[tuple[str, str]]:
+        """Who is notified and answers now, for which post: (holder id, post)."""
+        return {(p.acting.holder_id, p.post) for p in self.parties if p.acting}
+
+    @property
     def named(self) -> set[str]:
         """Holder ids of everybody in the decision: accountable and present holders, and deputies."""
         return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}

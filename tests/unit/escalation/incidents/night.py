@@ -173,10 +173,16 @@ class Night:
             if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
                 self.case.record_notified(n.notice.recipient, n.notice.purpose, n.notice.posts)
         self.case.acknowledged = {
-            n.notice.recipient for n in self.notices if n.notice_id in self.acknowledged and n.round == self.case.round
+            (n.notice.recipient, post)
+            for n in self.notices
+            if n.notice_id in self.acknowledged and n.round == self.case.round
+            for post in n.notice.posts
         }
         self.case.ack_requested = {
-            n.notice.recipient for n in self.notices if n.notice.purpose in ASKING and n.round == self.case.round
+            (n.notice.recipient, post)
+            for n in self.notices
+            if n.notice.purpose in ASKING and n.round == self.case.round
+            for post in n.notice.posts
         }
         self.engine.changes = ChangeSet()
         assert (not self.rows) == (not self.case.is_open), "open: something falls due; ended: nothing does"

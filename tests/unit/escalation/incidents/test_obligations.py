@@ -138,3 +138,26 @@ def test_every_due_time_that_somebody_can_meet_names_them() -> None:
         ("vacancy", ("desk",)),
         ("lapse", ("desk", "mau-bi-thu")),
     }
+
+
+# --- who answers for a second post, and whose word is whose ---
+
+
+def test_who_comes_to_answer_for_a_second_post_is_asked_for_both() -> None:
+    night = verified(GRAVE)
+    night.acknowledge("mau-bi-thu")
+    deputy = tenure(CHAIR, "mau-bi-thu").model_copy(update={"capacity": "deputy"})
+    night.change(tenure(SECRETARY, "mau-bi-thu"), tenure(CHAIR, "mau-chu-tich"), deputy)
+    assert night.go(NIGHT + MINUTE) == ["mau-bi-thu:still_open"]
+    assert night.notices[-1].notice.posts == (CHAIR, SECRETARY)
+    assert night.case.state == "notified", "the acknowledgement for one post is none for the other"
+    assert night.go(NIGHT + 7 * MINUTE)[-1:] == ["desk:not_acknowledged"]
+    night.acknowledge("mau-bi-thu")
+    assert night.case.state == "acknowledged"
+
+
+def test_a_report_that_comes_after_an_assessment_adds_its_harm_whenever_it_was_received() -> None:
+    night = Night(received("FIRE", harm=Harm(deaths=0, injured=0, property_vnd=0)))
+    night.find("severity", harm={"deaths": 0}, until=night.engine.now.isoformat(), reports=1)
+    night.report(received("FIRE", subject="mau-2", harm=GRAVE, received_at=NIGHT - 18 * MINUTE))
+    assert night.case.standing.severity == 4
