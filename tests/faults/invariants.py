@@ -71,7 +71,7 @@ def _links(kept: Kept) -> Iterator[str]:
 
 @promise("incident, recipient, purpose, round and post {} have more than one notice", "doubled")
 def _notices_once(kept: Kept) -> list[Any]:
-    again = {"closure", "vacancy", "unit_split", "not_acknowledged", "exhausted"}
+    again = {"closure", "vacancy", "unit_split", "not_acknowledged", "not_reviewed", "exhausted", "stand_down"}
     return twice(
         (n.incident_id, n.recipient, n.purpose, n.round, post)
         for n in kept.notices
@@ -114,7 +114,8 @@ def _seen(kept: Kept, delivery: Delivery) -> str:
 
 def _is_needless(kept: Kept, delivery: Delivery) -> bool:
     """Acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for it any
-    more or who was asked anew, or about nobody answering where somebody has."""
+    more or who was asked anew, or of a past round, or about nobody answering where somebody has, or for a task of the
+    desk after which somebody found or decided something."""
     notice, at = kept.notice[delivery.notice_id], delivery.finished_at
     id_ = delivery.incident_id
     ends = {"dismissal", "merge", "hand_off", "closure"}
@@ -123,6 +124,9 @@ def _is_needless(kept: Kept, delivery: Delivery) -> bool:
         or any(f.kind in ends and at is not None and f.made_at <= at + kept.set_back for f in kept.findings_of[id_])
         or _answers_no_more(kept, notice)
         or _was_asked_anew(kept, notice)
+        or notice.round < kept.incident[id_].round
+        or (notice.purpose in FOR_THE_DESK and _came_later(kept, notice, at))
+        or any(n.purpose == "stand_down" and n.recipient == notice.recipient for n in kept.notices_of[id_])
         or (
             notice.purpose in {"not_acknowledged", "exhausted"}
             and any(
@@ -138,6 +142,13 @@ def _answers_no_more(kept: Kept, notice: Notice) -> bool:
     numbers = [d.number for d in made if d.decision_id == notice.decision_id]
     later = [d for d in made if numbers and d.number > numbers[0]]
     return any(notice.recipient not in map(_acting, d.said["parties"]) for d in later)
+
+
+def _came_later(kept: Kept, notice: Notice, at: datetime | None) -> bool:
+    """Whether a finding or a decision came between the notice and the end of its delivery."""
+    id_, since = notice.incident_id, notice.issued_at - kept.set_back
+    made = [*(f.made_at for f in kept.findings_of[id_]), *(d.made_at for d in kept.decisions_of[id_])]
+    return at is not None and any(since <= each <= at + kept.set_back for each in made)
 
 
 def _was_asked_anew(kept: Kept, notice: Notice) -> bool:
@@ -199,21 +210,23 @@ def _no_step(kept: Kept) -> Iterator[str]:
     """What fell due after its person had left, or when the chain had ended already, has no step of its own."""
     steps, ended = _steps(kept), {event.incident_id for event in _said(kept, "chain.exhausted")}
     changed = {d.incident_id for d in _passed(kept.due_times, "directory")}
-    due = (d for d in _passed(kept.due_times, "acknowledge", "review") if d.incident_id not in ended | changed)
+    due = (d for d in _passed(kept.due_times, *CLIMBING) if d.incident_id not in ended | changed)
     return (d.deadline_id for d in due if not steps[d.incident_id, d.due_at])
 
 
 @promise("incident and due time {} have more steps up than deadlines", "doubled")
 def _too_many_steps(kept: Kept) -> Iterator[Any]:
     passed: Counter[tuple[str | None, datetime]] = Counter(
-        (d.incident_id, d.due_at) for d in _passed(kept.due_times, "acknowledge", "review")
+        (d.incident_id, d.due_at) for d in _passed(kept.due_times, *CLIMBING)
     )
     return (key for key, count in _steps(kept).items() if count > passed[key])
 
 
 @promise("the chain of incident, reason and round {} ended more than once", "doubled")
 def _chain_ends(kept: Kept) -> list[Any]:
-    return twice((e.incident_id, e.data["reason"], e.data["round"]) for e in _said(kept, "chain.exhausted"))
+    return twice(
+        (e.incident_id, e.data["reason"], e.data.get("task"), e.data["round"]) for e in _said(kept, "chain.exhausted")
+    )
 
 
 @promise("incident {} is in a round for which nothing lapsed, was reopened or decided anew")
@@ -285,6 +298,10 @@ def _dead(kept: Kept) -> Iterable[str]:
 
 
 RECEIVED = "report.received"
+CLIMBING = ("acknowledge", "review", "vacancy", "unit_split", "closure")
+"""Kinds of due times after which the next level is told."""
+FOR_THE_DESK = frozenset({"review", "not_reviewed", "vacancy", "unit_split", "closure"})
+"""Purposes of notices that ask for something which the desk has to do; once it is done they need not be sent."""
 THROUGH = frozenset({"sent", "delivered"})
 """States of a delivery that was taken, by a file or by a receiver."""
 

@@ -55,6 +55,10 @@ class Kept:
         return {notice.notice_id: notice for notice in self.notices}
 
     @cached_property
+    def incident(self) -> Mapping[str, Incident]:
+        return {incident.incident_id: incident for incident in self.incidents}
+
+    @cached_property
     def decisions_of(self) -> Mapping[str, Sequence[Decision]]:
         return grouped(self.decisions, lambda decision: decision.incident_id)
 

@@ -38,7 +38,7 @@ from services.escalation.domain.notices.delivery_state import (
     UNFINISHED,
 )
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
-from services.escalation.domain.notices.notification import ASKING
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import contact, delivery, incident, message, notice, pace
 from shared.database import any_of, rows_of
@@ -83,8 +83,8 @@ class DueRow(NamedTuple):
     exercise: bool
     severity: int | None
     stale: bool
-    """It need not be sent: its notice was acknowledged or withdrawn; or after an attempt its incident ended, or its
-    channel was taken from its recipient."""
+    """It need not be sent: its notice was acknowledged or withdrawn, or is of a past round, in which everybody is asked
+    anew; or after an attempt its incident ended, or its channel was taken from its recipient."""
 
 
 def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
@@ -117,7 +117,9 @@ async def lock_due(
         .subquery()
     )
     still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    over = and_(incident.c.state.in_(sorted(FINAL)), notice.c.purpose != "undeliverable", not_(still_sent))
+    said_after_the_end = notice.c.purpose.in_(("undeliverable", "stand_down"))
+    over = and_(incident.c.state.in_(sorted(FINAL)), not_(said_after_the_end), not_(still_sent))
+    of_a_past_round = and_(notice.c.round < incident.c.round, notice.c.purpose.in_(sorted(ASKING | EACH_ROUND)))
     taken_away = lost_channel(due.c.channel)
     ended = and_(due.c.attempts > 0, or_(over, taken_away))
     rows = await connection.execute(
@@ -128,7 +130,9 @@ async def lock_due(
             due.c.bundle_id,
             notice.c.exercise,
             incident.c.severity,
-            or_(notice.c.acknowledged_at.is_not(None), notice.c.withdrawn_at.is_not(None), ended).label("stale"),
+            or_(
+                notice.c.acknowledged_at.is_not(None), notice.c.withdrawn_at.is_not(None), of_a_past_round, ended
+            ).label("stale"),
         )
         .join(notice, notice.c.notice_id == due.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id)

@@ -17,6 +17,6 @@ async def dismiss(escalation: Escalation, incident_id: str, caller: Principal, r
         if command.case.state == "dismissed" and command.said_before(found):
             return CommandResult(command.case, is_new=False)
         command.allow()
-        command.record(found, lambda head, data: IncidentDismissed(**head, data=FindingData(**data)))
-        timers.end(command.engine, command.case, "dismissed")
+        cause = command.record(found, lambda head, data: IncidentDismissed(**head, data=FindingData(**data)))
+        timers.end(command.engine, command.case, "dismissed", cause)
     return CommandResult(command.case, is_new=True)

@@ -37,7 +37,7 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             found,
             lambda head, data: IncidentMerged(**head, data=IncidentMergedData(**data, into=into, reports=moved)),
         )
-        timers.end(command.engine, case, "merged")
+        timers.end(command.engine, case, "merged", cause)
         case.merged_into = into
         await incident_loading.redirect_merged(command.connection, incident_id, into)
         _take_over(command, case, target, reason)

@@ -9,7 +9,7 @@ from services.escalation.domain.incidents.change_set import MadeDecision
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import assess
 from services.escalation.domain.incidents.incident import Case, Incident
-from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements
+from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements, stand_down
 from services.escalation.domain.incidents.obligations import DESK_TASKS, TASK_OF
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import Notice
@@ -41,6 +41,8 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
     request_acknowledgements(engine, case, again, cause)
     if again:
         engine.cancel(case, "lapse")  # who is asked anew is asked at the first interval
+    if before is not None and notification.holders_are_told(before) and not notification.holders_are_told(decision):
+        stand_down(engine, case, cause)
     _ensure_timer(engine, case, decision)
     if before is not decision and "lapse" in case.pending:
         engine.changes.lapse_waits_for[case.incident_id] = obligations.whom_the_lapse_waits_for(case)

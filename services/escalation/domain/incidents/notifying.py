@@ -101,6 +101,14 @@ def tell_desk(
         issue(engine, incident, Notice(DESK, purpose, tuple(sorted(new))), None, cause)
 
 
+def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
+    """Tell everybody of the ward who was notified that it no longer holds. What was not sent yet is not sent."""
+    engine.changes.supersede(incident.incident_id, notification.FOR_HOLDERS | notification.UNANSWERED)
+    told = {who for who, purpose in incident.notified if purpose in notification.FOR_HOLDERS}
+    for holder in sorted(told - OFFICES):
+        issue(engine, incident, Notice(holder, "stand_down"), None, cause)
+
+
 def on_duty(engine: IncidentEngine, incident: IncidentRow) -> list[str]:
     """Return the holder ids of those on duty now in the ward that acts for the incident."""
     acts = key_of(incident.successor or incident.unit)

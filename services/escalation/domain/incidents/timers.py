@@ -17,7 +17,7 @@ from services.escalation.domain.incidents.evaluation import begin_round, evaluat
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, DeskTask, Incident, TimerKind, as_case
 from services.escalation.domain.incidents.lifecycle import ACKNOWLEDGED_STATES
-from services.escalation.domain.incidents.notifying import issue, request_acknowledgements, tell_desk
+from services.escalation.domain.incidents.notifying import issue, request_acknowledgements, stand_down, tell_desk
 from services.escalation.domain.incidents.obligations import DESK_TASKS
 from services.escalation.domain.notices import notification
 from services.escalation.domain.notices.notification import UNANSWERED, Notice, Purpose
@@ -315,9 +315,17 @@ def _end_idle(engine: IncidentEngine, case: Case) -> None:
 
 
 def end(
-    engine: IncidentEngine, incident: Incident, state: Literal["closed", "dismissed", "merged", "handed_off"]
+    engine: IncidentEngine,
+    incident: Incident,
+    state: Literal["closed", "dismissed", "merged", "handed_off"],
+    cause: str | None = None,
 ) -> None:
-    """Set a final state. Pending timers and unsent deliveries are cancelled."""
+    """Set a final state. Pending timers and unsent deliveries are cancelled.
+
+    Whoever was notified of what did not happen, or is now part of another incident, is told that this no longer holds.
+    """
+    if state in {"dismissed", "merged"} and notification.holders_are_told(incident.standing):
+        stand_down(engine, incident, cause)
     incident.state = state
     incident.pending.clear()
     engine.changes.incidents[incident.incident_id] = incident

@@ -28,11 +28,12 @@ Purpose = Literal[
     "exhausted",
     "prominence",
     "unit_split",
+    "stand_down",
 ]
 EACH_ROUND: frozenset[str] = frozenset(
     {
         *("reminder", "still_open", "not_acknowledged", "not_reviewed"),
-        *("exhausted", "closure", "vacancy", "unit_split"),
+        *("exhausted", "closure", "vacancy", "unit_split", "stand_down"),
     }
 )
 """Purposes that are notified again in a later round. All others are notified once an incident."""
@@ -40,6 +41,8 @@ Already = Mapping[tuple[str, str], frozenset[str]]
 """What was notified: posts by (recipient, purpose)."""
 ASKING: frozenset[str] = frozenset({"accountable", "still_open"})
 """Purposes of notices that a post-holder must acknowledge by a deadline."""
+FOR_HOLDERS: frozenset[Purpose] = frozenset({"accountable", "still_open", "reminder", "duty"})
+"""Purposes of notices that tell people of a ward that the rule applies, or may apply."""
 UNANSWERED: frozenset[str] = frozenset({"not_acknowledged", "not_reviewed", "exhausted"})
 """Purposes of notices that tell an office that others did not act."""
 

@@ -40,6 +40,7 @@ MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 ASKED = ["mau-bi-thu:accountable", "mau-chu-tich:accountable"]
 AGAIN = ["mau-bi-thu:still_open", "mau-chu-tich:still_open"]
+NO_LONGER = ["mau-bi-thu:stand_down", "mau-chu-tich:stand_down"]
 REMINDED = ["mau-bi-thu:reminder", "mau-chu-tich:reminder"]
 SLIGHT = Harm(deaths=0, injured=0, property_vnd=0)
 LAWFUL = Firecracker(explosion_sound=False, licensed=True)

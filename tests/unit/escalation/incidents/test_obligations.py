@@ -161,3 +161,16 @@ def test_a_report_that_comes_after_an_assessment_adds_its_harm_whenever_it_was_r
     night.find("severity", harm={"deaths": 0}, until=night.engine.now.isoformat(), reports=1)
     night.report(received("FIRE", subject="mau-2", harm=GRAVE, received_at=NIGHT - 18 * MINUTE))
     assert night.case.standing.severity == 4
+
+
+# --- what no longer holds ---
+
+
+def test_who_was_told_that_the_rule_applies_is_told_when_it_does_not() -> None:
+    night = Night(received(harm=GRAVE))
+    night.find("severity", harm={"deaths": 0, "injured": 0, "property_vnd": 0}, until=night.engine.now.isoformat())
+    night.find("verification", firecrackers_exploded=False)
+    assert night.told[-2:] == ["mau-bi-thu:stand_down", "mau-chu-tich:stand_down"]
+    before = len(night.told)
+    night.go(NIGHT + DAY)
+    assert night.told[before:] == []

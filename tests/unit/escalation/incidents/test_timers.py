@@ -39,6 +39,7 @@ from tests.unit.escalation.incidents.night import (
     DAY,
     LAWFUL,
     MINUTE,
+    NO_LONGER,
     OTHER_PART,
     REMINDED,
     SLIGHT,
@@ -402,7 +403,7 @@ def test_who_was_told_is_asked_again_when_the_rule_applies_after_all() -> None:
     night.find("verification", firecrackers_exploded=False)
     assert not night.due("acknowledge", "remind", "lapse")
     night.find("verification", firecrackers_exploded=True)
-    assert night.told == [*ASKED, *AGAIN]
+    assert night.told == [*ASKED, *NO_LONGER, *AGAIN]
     assert len(night.due("acknowledge")) == 2
 
 
@@ -412,7 +413,7 @@ def test_however_often_the_rule_stops_applying_its_post_holders_are_asked_when_i
         night.find("verification", firecrackers_exploded=False)
         night.find("verification", firecrackers_exploded=True)
         assert len(night.due("acknowledge", "remind")) == 4
-    assert night.told == [*ASKED, *AGAIN * 3]
+    assert night.told == [*ASKED, *(*NO_LONGER, *AGAIN) * 3]
     assert night.case.round == 3
 
 

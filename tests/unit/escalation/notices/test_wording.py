@@ -32,6 +32,10 @@ TASKS = {
     "duty": ("Để biết", "For your information"),
     "review": ("Cần xác minh, phân loại", "To be verified and classified"),
     "vacancy": ("Khuyết người giữ chức vụ", "Post vacant"),
+    "stand_down": (
+        "Thông báo trước không còn hiệu lực, không cần xác nhận",
+        "The earlier notice no longer holds; there is nothing to acknowledge",
+    ),
     "unreachable": ("Người giữ chức vụ không có kênh liên lạc", "Post-holder has no contact channel"),
     "undeliverable": ("Không gửi được thông báo", "Notice could not be delivered"),
     "not_acknowledged": ("Quá hạn xác nhận", "Not acknowledged in time"),
@@ -154,7 +158,7 @@ def test_the_desk_is_told_its_task_and_the_posts_concerned(purpose: Purpose) -> 
     assert f"{task_vi}: Chủ tịch UBND." in body
     assert f"{task_en}: Chair of the People's Committee." in body
     assert ("xác nhận trước 00:05" in body) == (purpose == "not_acknowledged"), "who has to acknowledge is asked to"
-    assert ("xác minh trước 00:05" in body) == (purpose == "not_reviewed")
+    assert ("xác minh trước 00:05" in body) == (purpose in {"review", "not_reviewed"})
     assert len(title) <= 160
 
 
