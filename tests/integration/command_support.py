@@ -36,6 +36,7 @@ ELSEWHERE = Principal("mau-14779-chu-tich", "official", "14779", CHAIR)
 WHY = "Đã kiểm tra tại chỗ"
 HOLDERS = ["mau-14776-bi-thu", "mau-14776-chu-tich"]
 ASKED = [f"{h}:accountable" for h in HOLDERS]
+NO_LONGER = [told.replace("accountable", "stand_down") for told in ASKED]
 AGAIN = [f"{h}:still_open" for h in HOLDERS]
 NOTHING_BROKEN = Harm(deaths=0, injured=0, property_vnd=0)
 PARTS = (
@@ -153,9 +154,10 @@ async def pending(city: City, incident: str) -> list[str]:
 
 
 async def still_to_be_sent(city: City, incident: str) -> int:
+    """Besides what tells people that an earlier notice no longer holds."""
     return await city.one(
         "SELECT count(*) FROM escalation.delivery JOIN escalation.notice USING (notice_id)"
-        " WHERE incident_id = :id AND state IN ('queued', 'sending', 'failed')",
+        " WHERE incident_id = :id AND state IN ('queued', 'sending', 'failed') AND purpose <> 'stand_down'",
         id=incident,
     )
 

@@ -25,6 +25,7 @@ from tests.integration.command_support import (
     HERE,
     HOUR,
     MINUTE,
+    NO_LONGER,
     OFFICER,
     SECRETARY_HERE,
     WHY,
@@ -137,7 +138,7 @@ async def test_prominent_is_what_a_person_calls_so_and_no_longer(city: City) -> 
     assert (await latest(city, incident))["outcome"] == "does_not_apply"
     await designate(city, incident)
     assert (await latest(city, incident))["outcome"] == "applies"
-    assert await city.told() == [*ASKED, *AGAIN], "who had not answered is asked again"
+    assert await city.told() == [*ASKED, *NO_LONGER, *AGAIN], "who had not answered is asked again"
 
 
 # --- false, and after all not ---
@@ -193,13 +194,13 @@ async def test_who_acknowledges_a_dismissed_incident_does_not_revive_it(city: Ci
     await in_order(city)
 
 
-@pytest.mark.parametrize("end", [dismiss, hand_off], ids=["dismissed", "handed off"])
-async def test_when_it_is_reopened_everybody_is_told_again(city: City, end: Act) -> None:
+@pytest.mark.parametrize(("end", "meanwhile"), [(dismiss, NO_LONGER), (hand_off, [])], ids=["dismissed", "handed off"])
+async def test_when_it_is_reopened_everybody_is_told_again(city: City, end: Act, meanwhile: list[str]) -> None:
     incident = await verified(city)
     await end(city, incident, DESK)
     city.clock.set(NIGHT + HOUR)
     done = await reopen(city, incident)
-    assert await city.told(incident) == [*ASKED, *AGAIN]
+    assert await city.told(incident) == [*ASKED, *meanwhile, *AGAIN]
     assert (done.case.state, done.case.round) == ("notified", 2)
     again = ["acknowledge", "acknowledge", "lapse", "remind", "remind", "review"]
     assert sorted(await pending(city, incident)) == again
@@ -223,7 +224,7 @@ async def test_an_incident_may_be_reopened_each_time_that_it_ended(city: City) -
     for round_ in (2, 3, 4):
         await dismiss(city, incident)
         assert (await reopen(city, incident)).case.round == round_
-    assert await city.told() == [*ASKED, *AGAIN * 3]
+    assert await city.told() == [*ASKED, *(*NO_LONGER, *AGAIN) * 3]
 
 
 # --- until it is over ---

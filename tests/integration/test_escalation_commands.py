@@ -26,6 +26,7 @@ from tests.integration.command_support import (
     ELSEWHERE,
     HERE,
     HOUR,
+    NO_LONGER,
     OFFICER,
     THERE,
     WHY,
@@ -244,7 +245,7 @@ async def test_when_nothing_was_set_off_nobody_is_asked_any_more(city: City) -> 
     assert await pending(city, incident) == ["idle"]
     city.clock.set(NIGHT + HOUR)
     await fire_due_timers(city.escalation)
-    assert await city.told() == ASKED
+    assert await city.told() == [*ASKED, *NO_LONGER]
 
 
 async def test_the_desk_calls_it_what_it_was(city: City) -> None:

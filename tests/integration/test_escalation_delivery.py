@@ -345,10 +345,18 @@ async def test_nothing_is_tried_again_about_an_incident_that_has_ended(city: Cit
     await route_reports(city.escalation, [received()])
     await claimed(city)
     await commands.dismiss(city.escalation, await city.incident(), DESK, "Báo nhầm")
-    assert await states(city) == [("sending", 1), ("sending", 1)]
+    assert await states(city) == [*[("queued", 0)] * 2, *[("sending", 1)] * 2]
     city.clock.set(NIGHT + LEASE + timedelta(seconds=1))
     await sent(loop)
-    assert await states(city) == [("cancelled", 1), ("cancelled", 1)]
+    taken_back = [("sent", 1)] * 2
+    assert await states(city) == [*[("cancelled", 1)] * 2, *taken_back], "their receivers may have had them"
+
+
+async def test_what_nobody_was_told_yet_is_not_taken_back(city: City, loop: DeliveryLoop) -> None:
+    await route_reports(city.escalation, [received()])
+    await commands.dismiss(city.escalation, await city.incident(), DESK, "Báo nhầm")
+    await sent(loop)
+    assert {state for state, _ in await states(city)} == {"cancelled"}
 
 
 async def test_of_what_went_to_the_police_the_post_holders_are_told_all_the_same(

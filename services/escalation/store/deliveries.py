@@ -38,7 +38,7 @@ from services.escalation.domain.notices.delivery_state import (
     UNFINISHED,
 )
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
-from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
+from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, FOR_HOLDERS
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import contact, delivery, incident, message, notice, pace
 from shared.database import any_of, rows_of
@@ -84,7 +84,8 @@ class DueRow(NamedTuple):
     severity: int | None
     stale: bool
     """It need not be sent: its notice was acknowledged or withdrawn, or is of a past round, in which everybody is asked
-    anew; or after an attempt its incident ended, or its channel was taken from its recipient."""
+    anew, or takes back what its recipient was never told; or after an attempt its incident ended, or its channel was
+    taken from its recipient."""
 
 
 def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
@@ -131,7 +132,11 @@ async def lock_due(
             notice.c.exercise,
             incident.c.severity,
             or_(
-                notice.c.acknowledged_at.is_not(None), notice.c.withdrawn_at.is_not(None), of_a_past_round, ended
+                notice.c.acknowledged_at.is_not(None),
+                notice.c.withdrawn_at.is_not(None),
+                of_a_past_round,
+                _never_told(),
+                ended,
             ).label("stale"),
         )
         .join(notice, notice.c.notice_id == due.c.notice_id)
@@ -139,6 +144,18 @@ async def lock_due(
         .order_by(due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
     return [DueRow(*row) for row in rows]
+
+
+def _never_told() -> ColumnElement[bool]:
+    """Condition on a notice: it takes back what its recipient was never told."""
+    earlier, other = notice.alias(), delivery.alias()
+    told = (
+        select(literal(1))
+        .join_from(other, earlier, earlier.c.notice_id == other.c.notice_id)
+        .where(earlier.c.incident_id == notice.c.incident_id, earlier.c.recipient == notice.c.recipient)
+        .where(earlier.c.purpose.in_(sorted(FOR_HOLDERS)), other.c.state.in_(sorted({SENDING, *GOT_THROUGH})))
+    )
+    return and_(notice.c.purpose == "stand_down", ~told.exists())
 
 
 def lost_channel(channel: ColumnElement[str]) -> ColumnElement[bool]:

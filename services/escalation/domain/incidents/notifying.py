@@ -104,9 +104,12 @@ def tell_desk(
 def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
     """Tell everybody of the ward who was notified that it no longer holds. What was not sent yet is not sent."""
     engine.changes.supersede(incident.incident_id, notification.FOR_HOLDERS | notification.UNANSWERED)
-    told = {who for who, purpose in incident.notified if purpose in notification.FOR_HOLDERS}
-    for holder in sorted(told - OFFICES):
-        issue(engine, incident, Notice(holder, "stand_down"), None, cause)
+    told: dict[str, frozenset[str]] = {}
+    for (who, purpose), posts in incident.notified.items():
+        if purpose in notification.FOR_HOLDERS and who not in OFFICES:
+            told[who] = told.get(who, frozenset()) | posts
+    for holder, posts in sorted(told.items()):
+        issue(engine, incident, Notice(holder, "stand_down", tuple(sorted(posts))), None, cause)
 
 
 def on_duty(engine: IncidentEngine, incident: IncidentRow) -> list[str]:
