@@ -35,6 +35,7 @@ SERVICES = ("intake", "escalation", "ledger")
 _MIGRATION_LOCK = 0x7472_6261
 
 
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 CONNECT_SECONDS = 10.0
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 10, 5, 3
 VANISHED_SECONDS = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_COUNT
@@ -146,14 +147,16 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
             "connection_class": _Connection,
         },
     )
-    if limits.transaction:
-        event.listen(engine.sync_engine, "connect", _limit_transactions(limits.transaction))
+    event.listen(engine.sync_engine, "do_connect", _connecting(limits.transaction))
     return engine
 
 
-def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
-    """For each new connection: a server before 17 would refuse a session that asks for it at its start."""
+def _connecting(seconds: float) -> Callable[..., Any]:
+    """Connect with a limit for each transaction, if there is one. What the driver raises meanwhile becomes
+    SQLAlchemy's, as that of a statement does.
 
+    A server before 17 would refuse a session that asks for the limit at its start.
+    """
     statement = (
         f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
         " WHERE name = 'transaction_timeout'"
@@ -162,10 +165,19 @@ def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
     async def ask(driver: Any) -> None:
         await driver.execute(statement)
 
-    def limit(connection: Any, _: object) -> None:
-        connection.run_async(ask)  # not as a transaction of SQLAlchemy's
+    def do_connect(dialect: Any, _: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        connection = None
+        try:
+            connection = dialect.connect(*arguments, **options)
+            if seconds:
+                connection.run_async(ask)  # not as a transaction of SQLAlchemy's
+        except DRIVER_ERRORS as error:
+            if connection is not None:
+                connection.terminate()
+            raise _as_sqlalchemy("connect", error, is_lost=True) from error
+        return connection
 
-    return limit
+    return do_connect
 
 
 def _json(value: object) -> object:
@@ -216,7 +228,7 @@ async def copy_records(
         await connection.execute(text("SELECT 1"))
     try:
         await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except DRIVER_ERRORS as error:
         is_lost = driver.is_closed() or _ends_session(error)
         if is_lost:
             await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so

@@ -37,6 +37,7 @@ A_MOMENT = timedelta(seconds=3)
 EXPLAINED = frozenset(
     {
         "BusyLoadingError",
+        "ConnectionDoesNotExistError",
         "ConnectionError",
         "ConnectionRefusedError",
         "ConnectionResetError",

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.cli.embedded import Servers
 from shared import messaging
+from shared.database import connect
 from shared.http.identity import Principal
 from shared.messaging import is_transient
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
@@ -55,6 +57,22 @@ async def test_a_statement_that_takes_too_long_makes_no_dead_letter(world: World
     assert failed == 4
     assert seen.order == list(range(20))
     assert not await world.dead_rows()
+
+
+@pytest.mark.parametrize("kind", [asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError])
+async def test_a_session_that_ends_while_it_begins_is_an_outage(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    async def lost(*_: object) -> None:
+        raise kind("connection was closed in the middle of operation")
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", lost)
+    engine = connect(servers.database_url)
+    with pytest.raises(DBAPIError) as raised:
+        async with engine.connect():
+            pass
+    await engine.dispose()
+    assert is_transient(raised.value)
 
 
 async def test_a_copy_fails_as_an_insert_does(world: World) -> None:
