@@ -9,7 +9,7 @@ from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from shared.events import AcknowledgementRecorded, UnitRef
-from shared.http.identity import Principal
+from shared.http.identity import Principal, Role
 from shared.http.problem import Problem
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import notices_as_stored, only, stored
@@ -187,3 +187,14 @@ async def test_a_new_report_with_new_notices_opens_the_incident_again(city: City
     await route_reports(city.escalation, [received(unit=LAM_SON, occurred_at=at("2023-01-25 00:05"))])
     assert "mau-14773-chu-tich-2:accountable" in await city.told(incident)
     assert (await only(city, Incident)).state == "notified"
+
+
+@pytest.mark.parametrize("role", ["desk", "leader"])
+async def test_whoever_the_decision_names_ends_no_climb_from_an_office(city: City, role: Role) -> None:
+    incident = await reported(city)
+    for minutes in (16, 32):
+        city.clock.set(NIGHT + timedelta(minutes=minutes))
+        await fire_due_timers(city.escalation)
+    assert {"desk:not_acknowledged", "leadership:not_acknowledged"} <= set(await city.told())
+    assert await refused(city, incident, Principal("mau-14776-chu-tich", role)) == 403
+    assert (await acknowledge(city.escalation, incident, Principal("mau-khac", role))).is_new
