@@ -56,7 +56,7 @@ from tests.integration.command_support import (
 )
 from tests.integration.escalation_support import City, route_all
 from tests.integration.stored.looking import only, stored
-from tests.integration.stored.records import Incident, Report
+from tests.integration.stored.records import Incident, Notice, Report
 from tests.support import NIGHT, received
 
 # --- how serious ---
@@ -235,6 +235,15 @@ async def test_a_response_is_a_state_once_somebody_has_acknowledged(city: City) 
     assert (await respond(city, incident)).case.state == "notified"
     await answered(city, incident)
     assert (await respond(city, incident, SECRETARY_HERE)).case.state == "responding"
+
+
+async def test_a_response_of_a_post_holder_is_their_acknowledgement_and_of_nobody_else(city: City) -> None:
+    incident = await reported(city)
+    await respond(city, incident)
+    answered_by = {n.recipient for n in await stored(city, Notice) if n.acknowledged_at is not None}
+    assert answered_by == {HERE.subject}
+    await acknowledge(city.escalation, incident, SECRETARY_HERE)
+    assert await state(city, incident) == "acknowledged"
 
 
 async def test_the_ward_proposes_closure_and_the_desk_decides(city: City) -> None:
