@@ -138,6 +138,7 @@ async def _commands(night: Night) -> None:
     night.house.clock.set(NIGHT + timedelta(minutes=50))
     await night.house.settle()
     await night.act("reassigned", "fire one", "handoffs", reason=WHY, to="unit", unit=unit)
+    await night.act("transferred again", "fire one", "transfers", reason=WHY, unit=unit)
     await night.act("forbidden", "first", "closures", CHAIR_HERE, reason=WHY)
 
 

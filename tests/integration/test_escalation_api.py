@@ -36,6 +36,7 @@ COMMANDS = (
     "merges",
     "splits",
     "handoffs",
+    "transfers",
     "responses",
     "closure-proposals",
     "closures",

@@ -14,6 +14,7 @@ from services.escalation.api.models.commands import (
     ResponseText,
     Revision,
     Split,
+    Transfer,
     Verification,
     command_answer,
 )
@@ -138,6 +139,19 @@ async def post_handoff(
         return _answer(await commands.hand_off(escalation, incident_id, caller, body.reason), response)
     if body.unit is None:
         raise invalid([FieldError("#/unit", 'is missing: say which unit, as {"code", "valid_from"}')])
+    unit = (body.unit.code, body.unit.valid_from)
+    return _answer(await commands.reassign(escalation, incident_id, caller, body.reason, unit), response)
+
+
+@router.post("/transfers", status_code=201, responses=_OTHERS)
+async def post_transfer(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("reassign"))],
+    incident_id: str,
+    body: Transfer,
+    response: Response,
+) -> CommandAnswer:
+    """To the unit that took this part of one that was divided; `handoffs` to a unit is the same."""
     unit = (body.unit.code, body.unit.valid_from)
     return _answer(await commands.reassign(escalation, incident_id, caller, body.reason, unit), response)
 

@@ -83,6 +83,12 @@ class Handoff(Reasoned):
     unit: UnitKeyBody | None = None
 
 
+class Transfer(Reasoned):
+    """To one of the units that took parts of a unit that ended."""
+
+    unit: UnitKeyBody
+
+
 class ResponseText(Body):
     """What was done on the spot."""
 
