@@ -180,7 +180,9 @@ def _ensure_timer(engine: IncidentEngine, case: Case, decision: Decision) -> Non
     """Make sure that an open incident has a pending timer."""
     policy = engine.policy_of(case)
     if decision.outcome == "does_not_apply":
-        engine.cancel(case, "acknowledge", "remind", "lapse")
+        engine.cancel(case, "acknowledge", "remind")
+        if not obligations.desk_tasks(case):
+            engine.cancel(case, "lapse")  # otherwise it asks the desk again
         if not case.pending & {*DESK_TASKS, "idle"}:
             idle_until = engine.now + timedelta(minutes=policy.chain.idle_minutes)
             engine.schedule(case, "idle", idle_until, who=(DESK,))

@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
+from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice, record_acknowledgement
 from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
 from services.escalation.domain.incidents.engine import IncidentEngine
@@ -12,7 +13,7 @@ from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
 from services.escalation.domain.incidents.incident import Case, as_case
 from services.escalation.domain.incidents.notifying import issue
-from services.escalation.domain.incidents.obligations import ask_desk
+from services.escalation.domain.incidents.obligations import ask_desk, schedule_lapse, settle
 from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
@@ -134,6 +135,15 @@ class Night:
         self.engine.cancel(self.case, "lapse")
         by = ask_desk(self.engine, self.case, "closure")
         issue(self.engine, self.case, Notice("desk", "closure"), by, None)
+        self._saved()
+
+    def respond(self) -> None:
+        """As the command does it."""
+        self.case.state = lifecycle.after("respond", self.case.state)
+        self.engine.changes.incidents[self.case.incident_id] = self.case
+        settle(self.engine, self.case)
+        if not self.case.pending - {"directory"}:
+            schedule_lapse(self.engine, self.case)
         self._saved()
 
     def acknowledge(self, recipient: str) -> None:

@@ -2,13 +2,25 @@
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.escalation.domain.incidents.obligations import LONGEST_INTERVAL
 from shared.events import ChainExhausted, Harm, ReportReceived, StepRaised
-from tests.support import BOTH_POSTS, CHAIR, NIGHT, SECRETARY, at, engine, received, tenure
-from tests.unit.escalation.incidents.night import DAY, MINUTE, OTHER_PART, SUCCESSOR, Night, divided, with_directory
+from tests.support import BOTH_POSTS, CHAIR, NIGHT, SECRETARY, at, depth, engine, received, tenure
+from tests.unit.escalation.incidents.night import (
+    DAY,
+    MINUTE,
+    OTHER_PART,
+    SUCCESSOR,
+    THERE,
+    Night,
+    divided,
+    with_directory,
+)
 
 GRAVE = Harm(deaths=3)
 GONE = (tenure(SECRETARY, "mau-bi-thu", end="2023-01-10 00:00"), tenure(CHAIR, "mau-cu", end="2023-01-10 00:00"))
@@ -104,6 +116,16 @@ def test_a_small_thing_that_nobody_verifies_is_said_again_and_again() -> None:
     assert longest_silence(night) <= LONGEST_INTERVAL + 30 * MINUTE
 
 
+def test_when_the_leadership_has_acknowledged_the_desk_is_still_waited_for() -> None:
+    slight = Harm(deaths=0, injured=0, property_vnd=0)
+    night = Night(received("FIRE", harm=slight))
+    assert night.go(NIGHT + 31 * MINUTE) == ["leadership:not_reviewed"]
+    night.report(received("FIRE", harm=slight.model_copy(update={"property_vnd": 1}), received_at=night.engine.now))
+    night.acknowledge("leadership")
+    assert night.due() != []
+    assert "desk:not_reviewed" in night.go(NIGHT + 2 * DAY)
+
+
 # --- repetition ---
 
 
@@ -174,3 +196,58 @@ def test_who_was_told_that_the_rule_applies_is_told_when_it_does_not() -> None:
     before = len(night.told)
     night.go(NIGHT + DAY)
     assert night.told[before:] == []
+
+
+# --- whatever happens ---
+
+HARMS = st.sampled_from([None, GRAVE, Harm(deaths=1), Harm(deaths=0, injured=0, property_vnd=0)])
+STEPS = st.one_of(
+    st.tuples(st.just("go"), st.integers(1, 3000)),
+    st.tuples(st.just("acknowledge"), st.sampled_from(["mau-bi-thu", "mau-chu-tich", "desk", "leadership"])),
+    st.tuples(st.just("report"), st.tuples(st.sampled_from(["device", "officer"]), HARMS)),
+    st.tuples(st.just("verify"), st.sampled_from([None, True, False])),
+    st.tuples(st.just("assess"), HARMS.filter(lambda harm: harm is not None)),
+    st.tuples(st.just("designate"), st.booleans()),
+    st.tuples(st.just("propose"), st.none()),
+    st.tuples(st.just("respond"), st.none()),
+    st.tuples(st.just("hands"), st.sampled_from([BOTH_POSTS, BOTH_POSTS[:1], GONE, THERE])),
+)
+
+
+@depth(ci=150, full=3000)
+@given(st.sampled_from(["FIRE", "FIRECRACKER_SET_OFF"]), HARMS, st.lists(STEPS, max_size=25))
+def test_an_open_incident_always_waits_for_somebody(
+    category: str, harm: Harm | None, steps: list[tuple[str, Any]]
+) -> None:
+    night = Night(received(category, harm=harm))
+    for what, how in steps:
+        if not night.case.is_open:
+            break
+        take(night, what, how)
+        if night.case.is_open:
+            assert any(row.who for row in night.rows), f"after {what} {how} nobody is waited for"
+            first = min(row.due_at for row in night.rows if row.who)
+            assert first <= night.engine.now + 4 * DAY, "not for ever"
+
+
+def take(night: Night, what: str, how: Any) -> None:
+    if what == "go":
+        night.go(night.engine.now + how * MINUTE)
+    elif what == "acknowledge":
+        night.acknowledge(how)
+    elif what == "report":
+        kind, harm = how
+        night.report(received(night.case.category, kind=kind, harm=harm, received_at=night.engine.now))
+    elif what == "verify":
+        night.find("verification", firecrackers_exploded=how)
+    elif what == "assess":
+        now = night.engine.now.isoformat()
+        night.find("severity", harm=how.model_dump(), until=now, reports=len(night.case.reports))
+    elif what == "designate":
+        night.find("designation", prominent=how)
+    elif what == "propose" and night.case.state in {"acknowledged", "responding"}:
+        night.propose_closure()
+    elif what == "respond":
+        night.respond()
+    elif what == "hands":
+        night.change(*how)
