@@ -17,7 +17,7 @@ from services.cli.options import read_settings
 if TYPE_CHECKING:
     from services.cli.send_reports import SendTotals
     from services.escalation.application.import_directory import ImportSummary
-    from services.escalation.domain.directory.diff import Difference
+    from services.escalation.domain.directory.differences import Difference
 
 KeepGoing = Annotated[bool, typer.Option(help="record the good lines when some are bad")]
 DryRun = Annotated[bool, typer.Option(help="change nothing; show what the import would change")]

@@ -20,12 +20,10 @@ from services.escalation.domain.directory.causes import MOST_SHOWN, causes_of, l
 from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.domain.directory.diff import (
     Change,
-    Difference,
     Plan,
     Reach,
     changes_of_tenures,
     changes_of_units,
-    differences,
     plan_contacts,
     plan_rosters,
     plan_tenures,
@@ -35,6 +33,7 @@ from services.escalation.domain.directory.diff import (
     shown_tenure,
     shown_unit,
 )
+from services.escalation.domain.directory.differences import Difference, differences
 from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.directory.notes import note_contacts, note_rosters, note_tenures, note_units
 from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Table, Tables

@@ -13,12 +13,12 @@ from services.escalation.application.record_directory import ImportSummary
 from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.domain.directory.diff import (
     Reach,
-    differences,
     plan_contacts,
     plan_tenures,
     shown_reach,
     shown_tenure,
 )
+from services.escalation.domain.directory.differences import differences
 from services.escalation.domain.directory.model import Contact, Unit
 from services.escalation.domain.directory.schemas import ContactRow, LineError, Note, Tables
 from tests.support import BA_DINH, at, new_id

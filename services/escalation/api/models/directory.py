@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from services.escalation.application.record_directory import ImportSummary
-from services.escalation.domain.directory.diff import Difference, RecordKind
+from services.escalation.domain.directory.differences import Difference, RecordKind
 from services.escalation.domain.directory.model import Duty, Tenure
 from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow
 from shared.events import UnitRef

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from services.escalation.domain.directory.model import (
     Contact,
@@ -27,7 +27,6 @@ from services.escalation.domain.directory.validation import Units, with_recorded
 from shared.clock import local
 
 T = TypeVar("T")
-RecordKind = Literal["unit", "tenure", "roster", "contact"]
 NewId = Callable[[], str]
 
 
@@ -322,37 +321,6 @@ def changes_of_tenures(plan: Plan[Tenure]) -> list[Change]:
 
 
 # --- differences for people to read ---
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A record that a line adds or supersedes, for people to read.
-
-    A record that takes the place of an old one is shown with the old one, not as added.
-    """
-
-    kind: RecordKind
-    place: Place
-    change: Literal["added", "superseded"]
-    record: dict[str, Any]
-    became: tuple[dict[str, tuple[Any, Any]], ...] = ()
-    """Only if superseded: for each record in its place, the fields that differ as (old, new). Empty: it is
-    withdrawn."""
-
-
-def differences(kind: RecordKind, plan: Plan[T], shown: Callable[[T], dict[str, Any]]) -> list[Difference]:
-    replacing = {e.place for e in plan.ended if e.by is not None}
-    found = [Difference(kind, place, "added", shown(new)) for place, new in plan.added if place not in replacing]
-    for e in plan.ended:
-        old = shown(e.old)
-        instead = e.left or ((e.by,) if e.by is not None else ())
-        became = tuple(_fields(old, shown(new)) for new in instead)
-        found.append(Difference(kind, e.place, "superseded", old, became))
-    return sorted(found, key=lambda d: (d.place, d.change))
-
-
-def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 def shown_unit(unit: Unit) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from services.escalation.domain.directory.diff import (
     Reach,
     changes_of_tenures,
     changes_of_units,
-    differences,
     plan_contacts,
     plan_rosters,
     plan_tenures,
@@ -20,6 +19,7 @@ from services.escalation.domain.directory.diff import (
     shown_tenure,
     tenure_of,
 )
+from services.escalation.domain.directory.differences import differences
 from services.escalation.domain.directory.model import Contact, Tenure, day_start, overlap
 from services.escalation.domain.directory.schemas import ContactRow, Tables, TenureRow, UnitRow
 from tests.support import SECRETARY, SINCE, at, new_id
