@@ -48,6 +48,7 @@ GUARDS: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/intake/v1/receipts/{receipt}"): None,
     ("GET", "/intake/v1/wards"): None,
     ("GET", "/escalation/v1/incidents"): WARD_SEES,
+    ("GET", "/escalation/v1/handover"): {"official", "desk", "leader"},
     ("GET", "/escalation/v1/incidents/{incident_id}"): WARD_SEES,
     ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official", "desk", "leader"},
     **{("POST", f"/escalation/v1/incidents/{{incident_id}}/{command}"): ACTORS for command in COMMANDS},

@@ -101,7 +101,7 @@ async def test_the_list_takes_several_states_and_the_word_open(city: WholeCity) 
     assert len(await listed(city, state="closed,dismissed")) == 1
     answer = await city.get(INCIDENTS, "desk", params={"state": "opne"})
     assert answer.status_code == 422
-    assert "open, received" in answer.json()["errors"][0]["detail"]
+    assert "'open', 'received'" in answer.json()["errors"][0]["detail"]
 
 
 async def test_a_vacancy_a_divided_unit_and_a_chain_that_ended_are_found(city: WholeCity) -> None:
@@ -111,3 +111,12 @@ async def test_a_vacancy_a_divided_unit_and_a_chain_that_ended_are_found(city: W
     for minutes in (6, 12, 18):
         await pass_time(city, NIGHT + minutes * MINUTE)
     assert [i["ward"]["code"] for i in await listed(city, chain_ended=True)] == [BA_DINH.code]
+
+
+async def test_whoever_comes_on_duty_sees_what_waits_for_them(city: WholeCity) -> None:
+    await route_reports(city.escalation, [received(harm=Harm(deaths=3)), received(unit=DONG_THO, kind="officer")])
+    chair = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
+    desk, leader = Principal("truc-ban", "desk"), Principal("lanh-dao", "leader")
+    for caller, wards in ((desk, [BA_DINH.code]), (leader, []), (chair, [BA_DINH.code])):
+        answer = await city.get("/escalation/v1/handover", caller)
+        assert [i["ward"]["code"] for i in answer.json()["items"]] == wards

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import Reader, Severity, Ward, Wired, own_incidents, wards_of
 from services.escalation.api.models.commands import AcknowledgementAnswer
@@ -16,6 +17,7 @@ from services.escalation.api.models.incidents import (
 )
 from services.escalation.application.access import require_ward
 from services.escalation.application.acknowledge import acknowledge
+from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
 from services.escalation.store import incident_queries, obligations, timeline
 from services.escalation.store.incident_queries import Asked
@@ -56,7 +58,6 @@ async def list_incidents(
     cursor: str | None = None,
 ) -> IncidentPage:
     """Incidents, the newest first; or open ones in the order in which somebody has to act (`order=due`)."""
-    after = _incident_key(cursor) if cursor else None
     async with escalation.database.connect() as connection:
         asked = Asked(
             place=await own_incidents(connection, caller, ward),
@@ -70,10 +71,32 @@ async def list_incidents(
             divided=divided,
             chain_ended=chain_ended,
         )
-        find = incident_queries.newest if order == "newest" else incident_queries.soonest_due
-        found = await find(connection, asked, after, limit + 1)
-        rows = found[:limit]
-        obliged = await obligations.of_incidents(connection, rows)
+        return await _page(connection, asked, order, limit, cursor)
+
+
+@router.get("/handover")
+async def get_handover(
+    escalation: Wired, caller: Acknowledger, limit: Limit = 50, cursor: str | None = None
+) -> IncidentPage:
+    """What is open and waits for the caller, the soonest due first: for whoever comes on duty.
+
+    For the desk and the leadership what waits for their office; for an official what waits for the token's holder.
+    """
+    office = {"desk": DESK, "leader": LEADERSHIP}.get(caller.role)
+    async with escalation.database.connect() as connection:
+        place = await own_incidents(connection, caller, None)
+        asked = Asked(place=place, states=OPEN, waits_for=office or caller.subject)
+        return await _page(connection, asked, "due", limit, cursor)
+
+
+async def _page(
+    connection: AsyncConnection, asked: Asked, order: Literal["newest", "due"], limit: int, cursor: str | None
+) -> IncidentPage:
+    after = _incident_key(cursor) if cursor else None
+    find = incident_queries.newest if order == "newest" else incident_queries.soonest_due
+    found = await find(connection, asked, after, limit + 1)
+    rows = found[:limit]
+    obliged = await obligations.of_incidents(connection, rows)
     last = rows[-1] if len(found) > limit else None
     at = "opened_at" if order == "newest" else "due_at"
     next_ = cursors.encode([getattr(last, at).isoformat(), last.incident_id]) if last else None
