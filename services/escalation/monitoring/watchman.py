@@ -9,7 +9,7 @@ from services.escalation.store.watch import Watch
 
 WATCH_SECONDS = 15.0
 SENTENCES = {
-    "unwatched": "{count} open incidents have nothing that falls due, the oldest opened {age} ago: nobody "
+    "unwatched": "{count} open incidents wait for nobody, the oldest opened {age} ago: nobody "
     "would be asked again; GET /escalation/v1/incidents, act on each",
     "deadlines": "{count} due times passed without anything being done, the oldest {age} ago: see the log for "
     "'incident cannot be handled', and for 'loop step failed', then start the service again",

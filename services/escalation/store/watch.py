@@ -38,7 +38,7 @@ class Watch:
     """What was forgotten. All counts are 0 while all is well."""
 
     unwatched: Forgotten
-    """Open incidents without a pending timer: nobody would ever be asked again. `oldest`: when it was opened."""
+    """Open incidents that wait for nobody: nobody would ever be asked again. `oldest`: when it was opened."""
     deadlines: Forgotten
     """Timers that are due and have not fired."""
     deliveries: Forgotten
@@ -72,7 +72,9 @@ async def look(connection: AsyncConnection, now: datetime) -> Watch:
 
 
 def _query(now: datetime) -> Select[Any, *tuple[Any, ...]]:
-    waits = select(deadline.c.deadline_id).where(deadline.c.incident_id == incident.c.incident_id, _PENDING)
+    waits = select(deadline.c.deadline_id).where(
+        deadline.c.incident_id == incident.c.incident_id, _PENDING, func.cardinality(deadline.c.who) > 0
+    )
     unwatched = (
         select(func.count().label("n"), func.min(incident.c.opened_at).label("oldest"))
         .where(_OPEN, ~waits.exists())
