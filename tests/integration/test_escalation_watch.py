@@ -77,7 +77,7 @@ async def test_an_open_incident_without_a_pending_due_time_is_found(reported: Ci
     assert found.unwatched == Forgotten(1, opened)
     said = health_failures(found, opened + timedelta(minutes=7))["watch.unwatched"]
     assert said is not None
-    assert said.startswith("1 open incidents have nothing that falls due, the oldest opened 7 min ago")
+    assert said.startswith("1 open incidents wait for nobody, the oldest opened 7 min ago")
 
 
 @pytest.mark.parametrize("state", ["closed", "dismissed", "merged", "handed_off"])

@@ -76,7 +76,7 @@ async def test_readiness_and_metrics_say_what_was_forgotten(city: WholeCity) -> 
     await due_times_are(city, "passed")
     ready = await city.get("/escalation/readyz")
     assert ready.status_code == 503
-    assert "nothing that falls due" in next(c["detail"] for c in ready.json()["checks"] if not c["ok"])
+    assert "wait for nobody" in next(c["detail"] for c in ready.json()["checks"] if not c["ok"])
     assert 'trucban_forgotten{kind="unwatched"} 1.0' in (await city.get("/escalation/metrics")).text
 
 
