@@ -171,10 +171,12 @@ def _connecting(seconds: float) -> Callable[..., Any]:
             connection = dialect.connect(*arguments, **options)
             if seconds:
                 connection.run_async(ask)  # not as a transaction of SQLAlchemy's
-        except DRIVER_ERRORS as error:
+        except BaseException as error:
             if connection is not None:
                 connection.terminate()
-            raise _as_sqlalchemy("connect", error, is_lost=True) from error
+            if isinstance(error, DRIVER_ERRORS):
+                raise _as_sqlalchemy("connect", error, is_lost=True) from error
+            raise
         return connection
 
     return do_connect

@@ -247,5 +247,4 @@ def where_it_stands(parts: dict[str, Any]) -> dict[str, Any]:
         "reports": parts["reports"],
         "incident": {name: value for name, value in parts["incident"].items() if name not in on_the_way},
         "decision": {name: value for name, value in said.items() if name != "reports"},
-        "told": {recipient for recipient, *_ in parts.get("notices", ())},
     }

@@ -325,7 +325,8 @@ class Life(RuleBasedStateMachine):
         decided = {decision.incident_id: decision for decision in self._stored(Decision)}
         pending = Counter(d.incident_id for d in due_times if d.state == "pending")
         issued = Counter(notice.incident_id for notice in notices)
-        waiting = Counter(delivery.incident_id for delivery in self._stored(Delivery) if delivery.state in WAITING)
+        queued = (d for d in self._stored(Delivery) if d.state in WAITING and d.purpose != "stand_down")
+        waiting = Counter(delivery.incident_id for delivery in queued)
         asked = those_asked(incidents, notices, due_times)
         for incident in incidents:
             id_, state = incident.incident_id, incident.state

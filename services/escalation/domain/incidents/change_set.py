@@ -100,6 +100,8 @@ class ChangeSet:
     """Purposes of notices, by incident id, that need not be sent any more. Fill it by `supersede`."""
     lapse_waits_for: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Whom the stored lapse of an incident waits for from now on, by incident id."""
+    asking_offices: set[str] = field(default_factory=set[str])
+    """Ids of the new notices by which an office is asked for what somebody did not do."""
     acknowledgements: list[Acknowledgement] = field(default_factory=list[Acknowledgement])
     moved: list[tuple[Case, tuple[str, ...]]] = field(default_factory=list[tuple[Case, tuple[str, ...]]])
     """A case with the ids of all its reports, in order. They belong to it from now on."""

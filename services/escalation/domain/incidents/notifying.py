@@ -102,11 +102,14 @@ def tell_desk(
 
 
 def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:
-    """Tell everybody of the ward who was notified that it no longer holds. What was not sent yet is not sent."""
+    """Tell everybody of the ward who was notified, and still answers or is on duty, that it no longer holds.
+
+    What was not sent yet is not sent.
+    """
     engine.changes.supersede(incident.incident_id, notification.FOR_HOLDERS | notification.UNANSWERED)
     told: dict[str, frozenset[str]] = {}
     for (who, purpose), posts in incident.notified.items():
-        if purpose in notification.FOR_HOLDERS and who not in OFFICES:
+        if purpose in notification.FOR_HOLDERS and (who in incident.standing.acting or purpose == "duty"):
             told[who] = told.get(who, frozenset()) | posts
     for holder, posts in sorted(told.items()):
         issue(engine, incident, Notice(holder, "stand_down", tuple(sorted(posts))), None, cause)

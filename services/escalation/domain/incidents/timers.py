@@ -200,8 +200,9 @@ def _ask_office(
     minutes = engine.policy_of(incident).level_minutes(incident.standing.severity)
     by = engine.now + timedelta(minutes=minutes)
     purpose = OVERDUE[what]
-    told = _notice_of_inaction(engine, incident, office, purpose)
+    told = _notice_of_inaction(engine, incident, office)
     issued = told or issue(engine, incident, Notice(office, purpose, tuple(posts)), by, cause)
+    engine.changes.asking_offices.add(issued.notice_id)
     if what == "acknowledge":
         engine.schedule(incident, "acknowledge", by, issued.notice_id, level=level, who=(office,))
     elif office == DESK:
@@ -214,16 +215,14 @@ def _ask_office(
             obligations.schedule_lapse(engine, incident)
 
 
-def _notice_of_inaction(
-    engine: IncidentEngine, incident: Incident, office: str, purpose: Purpose
-) -> IssuedNotice | None:
-    """Return the notice of this transaction that tells the office the same, or None.
+def _notice_of_inaction(engine: IncidentEngine, incident: Incident, office: str) -> IssuedNotice | None:
+    """Return the notice of this transaction that tells the office that somebody did not act, or None.
 
-    An office gets only one notice in a transaction that somebody did not acknowledge or review.
+    An office gets only one such notice in a transaction, whatever was not done.
     """
-    alike = UNANSWERED if purpose in UNANSWERED else {purpose}
+    asking = engine.changes.asking_offices
     said = (n for n in engine.changes.notices if n.incident is incident and n.notice.recipient == office)
-    return next((n for n in said if n.notice.purpose in alike), None)
+    return next((n for n in said if n.notice.purpose in UNANSWERED or n.notice_id in asking), None)
 
 
 def _exhaust(
@@ -237,7 +236,7 @@ def _exhaust(
         ),
         cause=cause,
     )
-    if _notice_of_inaction(engine, incident, DESK, "exhausted") is None:
+    if _notice_of_inaction(engine, incident, DESK) is None:
         tell_desk(engine, incident, "exhausted", posts, cause)
     if "lapse" not in incident.pending:
         obligations.schedule_lapse(engine, incident)
