@@ -147,15 +147,15 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
             "connection_class": _Connection,
         },
     )
-    event.listen(engine.sync_engine, "do_connect", _connecting(limits.transaction))
+    if limits.transaction:
+        event.listen(engine.sync_engine, "connect", _limit_transactions(limits.transaction))
     return engine
 
 
-def _connecting(seconds: float) -> Callable[..., Any]:
-    """Connect with a limit for each transaction, if there is one. What the driver raises meanwhile becomes
-    SQLAlchemy's, as that of a statement does.
+def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
+    """For each new connection: a server before 17 would refuse a session that asks for it at its start.
 
-    A server before 17 would refuse a session that asks for the limit at its start.
+    What the driver raises becomes SQLAlchemy's error, as that of a statement does.
     """
     statement = (
         f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
@@ -165,21 +165,16 @@ def _connecting(seconds: float) -> Callable[..., Any]:
     async def ask(driver: Any) -> None:
         await driver.execute(statement)
 
-    def do_connect(dialect: Any, _: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        connection = None
+    def limit(connection: Any, _: object) -> None:
         try:
-            connection = dialect.connect(*arguments, **options)
-            if seconds:
-                connection.run_async(ask)  # not as a transaction of SQLAlchemy's
+            connection.run_async(ask)  # not as a transaction of SQLAlchemy's
         except BaseException as error:
-            if connection is not None:
-                connection.terminate()
+            connection.terminate()
             if isinstance(error, DRIVER_ERRORS):
                 raise _as_sqlalchemy("connect", error, is_lost=True) from error
             raise
-        return connection
 
-    return do_connect
+    return limit
 
 
 def _json(value: object) -> object:

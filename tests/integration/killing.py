@@ -148,7 +148,7 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
     def on_statement(connection: Any, *_: Any) -> None:
         process.step(connection.connection.driver_connection)
 
-    event.listen(engine.sync_engine, "do_connect", on_connect, insert=True)  # before the product's own connects
+    event.listen(engine.sync_engine, "do_connect", on_connect)
     event.listen(engine.sync_engine, "before_cursor_execute", on_statement)
     try:
         yield process, Escalation(engine, clock, 1, CHANNELS, bytes(32))
