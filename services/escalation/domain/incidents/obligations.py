@@ -71,7 +71,7 @@ def waits_for(incident: Incident, waiting: Iterable[Waiting]) -> list[Obligation
     `waiting`: its pending timers that somebody can meet.
     """
     found: dict[tuple[str, What], Obligation] = {}
-    for timer in sorted(waiting, key=lambda timer: timer.due_at):
+    for timer in sorted(waiting, key=lambda timer: (timer.due_at, timer.level, timer.who, timer.kind)):
         for who in timer.who:
             for what, posts in _owed(incident, timer, who):
                 level = timer.level if timer.kind not in ("lapse", "idle") else int(who == DESK)
