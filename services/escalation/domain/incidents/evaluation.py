@@ -44,7 +44,7 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
     if before is not None and notification.holders_are_told(before) and not notification.holders_are_told(decision):
         stand_down(engine, case, cause)
     _ensure_timer(engine, case, decision)
-    if before is not decision and "lapse" in case.pending:
+    if before is not None and case.decision is not before and "lapse" in case.pending:
         engine.changes.lapse_waits_for[case.incident_id] = obligations.whom_the_lapse_waits_for(case)
 
 
