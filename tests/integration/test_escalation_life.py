@@ -428,7 +428,7 @@ def whoever_answers_is_asked(made: Decision, asked: set[tuple[str, str]]) -> Non
 
 
 def told_after_acknowledging(notices: Sequence[Notice]) -> list[Notice]:
-    """Notices to a person who had acknowledged the incident in the round."""
+    """Notices to a person who had acknowledged the incident in the round, but for those that take it back."""
     answered: dict[tuple[str, str, int], datetime] = {}
     for n in notices:
         key = (n.incident_id, n.recipient, n.round)
@@ -438,6 +438,7 @@ def told_after_acknowledging(notices: Sequence[Notice]) -> list[Notice]:
         n
         for n in notices
         if n.recipient not in OFFICES
+        and n.purpose != "stand_down"
         and (n.incident_id, n.recipient, n.round) in answered
         and n.issued_at > answered[n.incident_id, n.recipient, n.round]
     ]

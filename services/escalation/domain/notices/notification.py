@@ -31,10 +31,7 @@ Purpose = Literal[
     "stand_down",
 ]
 EACH_ROUND: frozenset[str] = frozenset(
-    {
-        *("reminder", "still_open", "not_acknowledged", "not_reviewed"),
-        *("exhausted", "closure", "vacancy", "unit_split", "stand_down"),
-    }
+    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure", "stand_down"}
 )
 """Purposes that are notified again in a later round. All others are notified once an incident."""
 Already = Mapping[tuple[str, str], frozenset[str]]
