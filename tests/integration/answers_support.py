@@ -256,7 +256,7 @@ _MADE_UP = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
     (re.compile(r"(?s)^\S+/ledger\n\d+\n.*"), "<checkpoint>"),
 )
-_UNORDERED = {"notices", "deliveries", "deadlines", "related"}
+_UNORDERED = {"notices", "deliveries", "deadlines", "related", "waits_for"}
 """Lists whose order goes by times that may be equal."""
 
 

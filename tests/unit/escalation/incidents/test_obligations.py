@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.domain.incidents.obligations import LONGEST_INTERVAL
+from services.escalation.domain.incidents.obligations import LONGEST_INTERVAL, Waiting, waits_for
 from shared.events import ChainExhausted, Harm, ReportReceived, StepRaised
 from tests.support import BOTH_POSTS, CHAIR, NIGHT, SECRETARY, at, depth, engine, received, tenure
 from tests.unit.escalation.incidents.night import (
@@ -160,6 +160,18 @@ def test_every_due_time_that_somebody_can_meet_names_them() -> None:
         ("vacancy", ("desk",)),
         ("lapse", ("desk", "mau-bi-thu")),
     }
+
+
+def test_what_is_due_first_is_named_first_and_nobody_twice_for_the_same() -> None:
+    night = Night(received(harm=GRAVE))
+    rows = [Waiting(r.kind, r.who, (), NIGHT, r.due_at, r.level) for r in night.rows if r.who]
+    found = waits_for(night.case, [*reversed(rows), *rows])
+    assert [(one.who, one.what) for one in found] == [
+        ("mau-bi-thu", "acknowledge"),
+        ("mau-chu-tich", "acknowledge"),
+        ("desk", "review"),
+    ]
+    assert [one.due_at for one in found] == sorted(one.due_at for one in found)
 
 
 # --- who answers for a second post, and whose word is whose ---
