@@ -1,8 +1,8 @@
 """What becomes of entries that a consumer has: handled and acknowledged, tried again, or dead letters."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from time import monotonic, time
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -20,8 +20,10 @@ T = TypeVar("T")
 _LEFT_AGAIN = 0.02
 _LEFT_AGAIN_AT_MOST = 0.5
 """Seconds until what was left is tried again: the first is doubled each time, up to the second."""
-_LEFT_OVERLAP = 2.0
-"""Seconds. What is left for longer is held up by more than short transactions."""
+_OVERLAP = 3.0
+"""Seconds. What is not handled for longer is held up by more than short transactions, or the end of an outage."""
+_FAILED_SECONDS = 60.0
+"""After this time a failed entry was tried again, by this consumer or by another."""
 _LEFT_LOUD_ROUND = 6
 """From this round on it is no mere overlap of two short transactions."""
 
@@ -35,6 +37,23 @@ class Entry(NamedTuple):
     """This delivery included."""
     is_foreign: bool = False
     """Not appended by a relay. `body` then describes what the entry holds."""
+    since: float | None = None
+    """When the sender stored the event, in seconds since 1970. Some of the time since may have passed in an outage of
+    another part."""
+
+
+class _Held(NamedTuple):
+    """An entry that this consumer has and has not handled."""
+
+    at: float
+    """Since when, on the monotonic clock."""
+    since: float | None
+    """As of its entry."""
+
+    def waited(self) -> float:
+        """For how many seconds the event has waited, here and before."""
+        here = monotonic() - self.at
+        return here if self.since is None else max(here, time() - self.since)
 
 
 class ConsumerGroup(Protocol):
@@ -70,7 +89,10 @@ class Delivery(Generic[T]):
         """Ids of the entries that are being handled, or wait for their turn, or were left."""
         self.postponed: set[str] = set()
         """Ids of the entries that failed and will be claimed and tried again."""
+        self.progress_at = monotonic()
+        """When an entry was last handled, or nothing was there to handle."""
         self.finished_at = monotonic()
+        """When `take` last returned."""
         self.last_error = ""
         self._group = group
         self._parse = parse
@@ -81,11 +103,12 @@ class Delivery(Generic[T]):
         self._stop = stop
         self._turn = asyncio.Lock()
         self._left: list[tuple[Entry, T]] = []
-        self._left_at: dict[str, float] = {}
-        """Since when an entry is left, by id."""
+        self._failed_at = float("-inf")
+        """When an entry last failed."""
         self._left_why = ""
-        self._left_age = 0.0
         self._left_rounds = 0
+        self._held: dict[str, _Held] = {}
+        """The entries of `in_hand` and `postponed`, by id."""
 
     @property
     def left_due_in(self) -> float | None:
@@ -95,16 +118,34 @@ class Delivery(Generic[T]):
         delay = min(_LEFT_AGAIN_AT_MOST, _LEFT_AGAIN * 2.0 ** min(self._left_rounds, 10))
         return max(0.0, self.finished_at + delay - monotonic())
 
-    def left_failure(self, after: float) -> str | None:
-        """Why some entries are left that happened more than `after` seconds ago, or None.
+    def note_idle(self) -> None:
+        """The broker has nothing for this consumer."""
+        if not self.in_hand:
+            self.progress_at = monotonic()
 
-        An overlap of short transactions is no failure, however old the entries are: after an outage many are.
+    def waiting_failure(self, after: float) -> str | None:
+        """Why some events have waited more than `after` seconds, or None.
+
+        An overlap of short transactions is no failure, however old the events are: after an outage many are. Nor is
+        what is being handled while others get through.
         """
-        here = monotonic() - min(self._left_at.values(), default=monotonic())
-        waited = max(here, self._left_age)
-        if here < min(after, _LEFT_OVERLAP) or waited < after:
-            return None
-        return f"{len(self._left)} events have waited {waited:.0f} s: {self._left_why}"
+        overlap = monotonic() - min(after, _OVERLAP)
+        left = {entry.id for entry, _ in self._left}
+        failed = self.postponed if monotonic() - self._failed_at < _FAILED_SECONDS else set[str]()
+        stuck = self.in_hand - left if self.progress_at < overlap else set[str]()
+        reasons = (
+            (left, self._left_why),
+            (failed, self.last_error),
+            (stuck, self.last_error or "their transaction does not end"),
+        )
+        found = (self._waiting(ids, overlap, after, why) for ids, why in reasons)
+        return next((failure for failure in found if failure), None)
+
+    def _waiting(self, ids: Collection[str], before: float, after: float, why: str) -> str | None:
+        """What is wrong with those that came before this time, if one of them has waited for more than `after`."""
+        waited = [held.waited() for entry_id in ids if (held := self._held[entry_id]).at < before]
+        longest = max(waited, default=0.0)
+        return f"{len(ids)} events have waited, the longest for {longest:.0f} s: {why}" if longest > after else None
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Returns when each entry is acknowledged, dead, left, or pending to be claimed. Raises nothing.
@@ -114,14 +155,19 @@ class Delivery(Generic[T]):
         ids = {entry.id for entry in entries}
         self.in_hand |= ids
         self.postponed -= ids
+        now = monotonic()
+        for entry in entries:
+            self._held.setdefault(entry.id, _Held(now, entry.since))
         try:
             async with self._turn:
-                left, self._left, self._left_age = self._left, [], 0.0
+                left, self._left = self._left, []
                 ids |= {entry.id for entry, _ in left}
                 parsed = [found for entry in entries if (found := await self._parsed(entry))]
-                await self._acknowledge(await self._handled([*left, *parsed]))
+                if handled := await self._handled([*left, *parsed]):
+                    self.progress_at = monotonic()
+                await self._acknowledge(handled)
                 self.finished_at = monotonic()
-                self._note_left()
+                self._left_rounds = self._left_rounds + 1 if self._left else 0
         except Exception as error:
             # the broker's framework, which calls this, may say nothing
             self.last_error = describe_error(error)
@@ -129,11 +175,8 @@ class Delivery(Generic[T]):
         finally:
             self.in_hand -= ids
             self.in_hand |= {entry.id for entry, _ in self._left}
-
-    def _note_left(self) -> None:
-        now = monotonic()
-        self._left_at = {entry.id: self._left_at.get(entry.id, now) for entry, _ in self._left}
-        self._left_rounds = self._left_rounds + 1 if self._left else 0
+            for entry_id in ids - self.in_hand - self.postponed:
+                self._held.pop(entry_id, None)
 
     async def _parsed(self, entry: Entry) -> tuple[Entry, T] | None:
         """None if there is no event in the entry. It is a dead letter then."""
@@ -172,7 +215,7 @@ class Delivery(Generic[T]):
             return parsed
         if self._left_rounds == _LEFT_LOUD_ROUND:
             log.warning("some events wait", **self._context(), count=len(left.events), why=left.why)
-        self._left_why, self._left_age = left.why, max(self._left_age, left.age)
+        self._left_why = left.why
         places = {id(event) for event in left.events}
         self._left += [one for one in parsed if id(one[1]) in places]
         return [one for one in parsed if id(one[1]) not in places]
@@ -183,6 +226,7 @@ class Delivery(Generic[T]):
         context = self._context(entry.id)
         log.error("event failed", **context, error=self.last_error, delivery=entry.times_delivered)
         self.postponed.add(entry.id)
+        self._failed_at = monotonic()
         if entry.times_delivered >= self._dead_after:
             await self._bury(entry, error)
 
@@ -206,6 +250,7 @@ class Delivery(Generic[T]):
             log.warning("dead letter waits", **self._context(entry.id), error=describe_error(failure))
         else:
             self.postponed.discard(entry.id)
+            self.progress_at = monotonic()
             log.error("event is dead", **self._context(entry.id), error=described)
 
     async def _acknowledge(self, ids: Sequence[str]) -> None:

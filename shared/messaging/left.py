@@ -15,5 +15,3 @@ class Left(Generic[T_co]):
     """Those of the batch that it could not take now. They come again soon, before any later event."""
     why: str
     """For the log and for health. It must not quote a person."""
-    age: float = 0.0
-    """How many seconds ago the oldest of them happened. Some of it may have passed elsewhere, in another outage."""

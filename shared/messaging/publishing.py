@@ -3,23 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple
 
 import structlog
-from sqlalchemy import delete, extract, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Table, cast, delete, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.messaging.outbox import Outbox, with_seq
-from shared.messaging.stream import Stream, StreamState
+from shared.messaging.stream import OutboxRow, Stream, StreamState
 
 log = structlog.get_logger()
 _RESTART_SECONDS = 60.0
-
-
-class Row(NamedTuple):
-    number: int
-    body: bytes
 
 
 @dataclass
@@ -43,6 +37,8 @@ class Publisher:
         self._batch = batch
         self._restarts = 0
         self._restart_at = 0.0
+        self.has_lost = False
+        """Whether `prune` found entries lost that are not published again yet."""
 
     async def find_position(self) -> Position:
         """To be called first, and again whenever the stream was not as expected."""
@@ -97,17 +93,17 @@ class Publisher:
             count = (await connection.execute(new.values(number=base + old.c.nth))).rowcount
             await connection.execute(update(streams).where(streams.c.stream == name).values(assigned=base + count))
 
-    async def next_rows(self, position: Position) -> list[Row]:
+    async def next_rows(self, position: Position) -> list[OutboxRow]:
         """The next rows to append, as they are published."""
         rows = self._outbox.rows
         following = (
-            select(rows.c.number, rows.c.body)
+            select(rows.c.number, rows.c.body, _since(rows).label("since"))
             .where(rows.c.stream == self._stream.name, rows.c.number > position.last_number)
             .order_by(rows.c.number)
             .limit(self._batch)
         )
         found = await self._connection.execute(following)
-        return [Row(row.number, with_seq(row.body, row.number)) for row in found]
+        return [OutboxRow(row.number, with_seq(row.body, row.number), row.since) for row in found]
 
     async def waiting_seconds(self) -> float:
         """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
@@ -116,7 +112,7 @@ class Publisher:
         lacking = (rows.c.stream == self._stream.name, rows.c.number > last)
         return float(await self._connection.scalar(select(age).where(*lacking)) or 0)
 
-    async def append(self, position: Position, rows: Sequence[Row]) -> bool:
+    async def append(self, position: Position, rows: Sequence[OutboxRow]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
         last_id = await self._stream.append(position.last_id, rows)
         if last_id is None:
@@ -137,7 +133,8 @@ class Publisher:
             return False
         if any(group.handled is None for group in groups):
             return False
-        if await self._has_lost(state):
+        self.has_lost = await self._has_lost(state)
+        if self.has_lost:
             return await self._restart(position)
         floor = min((group.passed for group in groups), default=0)
         if floor > position.pruned:
@@ -182,3 +179,8 @@ class Publisher:
         log.warning("entries were lost; publishing again what is not handled", stream=self._stream.name)
         await self._stream.restart(position.last_id)
         return False
+
+
+def _since(rows: Table) -> ColumnElement[int]:
+    """When a row was stored, in milliseconds since 1970."""
+    return cast(extract("epoch", rows.c.created_at) * 1000, BigInteger)

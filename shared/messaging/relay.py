@@ -83,6 +83,8 @@ class Relay:
         self._beat = dict.fromkeys(streams, monotonic())
         self._overdue = dict.fromkeys(streams, 0.0)
         """For how many seconds an event has been waiting for a relay of another process, by stream."""
+        self._lost_at: dict[str, float] = {}
+        """Since when entries are lost that wait to be published again, by stream."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -111,6 +113,9 @@ class Relay:
         for stream, seconds in self._overdue.items():
             if seconds > self._take_over_after:
                 return f"events for {stream} have waited {seconds:.0f} s for the relay of another process: see its log"
+        for stream, at in self._lost_at.items():
+            if (seconds := monotonic() - at) > self._take_over_after:
+                return f"entries of {stream} were lost {seconds:.0f} s ago and not yet published again: see the log"
         return None
 
     async def _watch(self) -> None:
@@ -175,7 +180,9 @@ class Relay:
                 continue
             if monotonic() >= prune_at:
                 prune_at = monotonic() + self._prune_every
-                if not await publisher.prune(position):
+                is_expected = await publisher.prune(position)
+                self._note_lost(stream, publisher.has_lost)
+                if not is_expected:
                     position = await publisher.find_position()
                     continue
             self._beat[stream] = monotonic()
@@ -183,3 +190,9 @@ class Relay:
             if len(rows) < self._batch:
                 await pause(self._stop, self._gather)
                 await pause(woken, max(0.0, prune_at - monotonic()))  # `_watch` ends it early
+
+    def _note_lost(self, stream: str, has_lost: bool) -> None:
+        if has_lost:
+            self._lost_at.setdefault(stream, monotonic())
+        else:
+            self._lost_at.pop(stream, None)

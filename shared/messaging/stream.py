@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ class StreamState:
     """Those that exist."""
 
 
+class OutboxRow(NamedTuple):
+    """An event as a relay publishes it."""
+
+    number: int
+    body: bytes
+    since: int
+    """When it was stored, in milliseconds since 1970, by the clock of the database."""
+
+
 class Stream(Protocol):
     """One stream and the groups that must acknowledge its entries. Methods raise what the broker's client raises."""
 
@@ -57,8 +66,8 @@ class Stream(Protocol):
 
     async def state(self) -> StreamState: ...
 
-    async def append(self, after: str, events: Sequence[tuple[int, bytes]]) -> str | None:
-        """Append events, given as numbers and bodies, to the stream whose last id is `after`.
+    async def append(self, after: str, rows: Sequence[OutboxRow]) -> str | None:
+        """Append events to the stream whose last id is `after`.
 
         Returns the new last id. Returns None, with nothing appended, if the last id was another. If this raises, the
         first of the events may have been appended, never one without those before it.

@@ -15,7 +15,8 @@ from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring.heartbeat import Heartbeat
 from services.escalation.monitoring.watchman import Watchman, health_failures
 from services.escalation.store import watch
-from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, Forgotten, Watch
+from services.escalation.store.watch import DEADLINES_LATE, DELIVERIES_LATE, STANDSTILL_LATE, Forgotten, Watch
+from shared.clock import monotonic
 from shared.http.health import Check, checks_of
 from shared.http.identity import Principal
 from tests.integration.escalation_support import City, Template, city_in
@@ -96,6 +97,21 @@ async def test_a_due_time_that_passed_and_was_not_acted_on_is_found_after_its_gr
     assert deadlines > 0
     await due_times_are(reported, "passed", until=NIGHT + due)
     assert (await counts(reported, due + DEADLINES_LATE + SECOND))[1] == 0
+
+
+async def test_where_nothing_is_being_done_what_is_late_is_found_sooner(reported: City) -> None:
+    """Another process may hold the locks of what is due, and fail again and again. This one finds nothing to do."""
+    due = await first_due(reported)
+    reported.clock.set(NIGHT + due + STANDSTILL_LATE + SECOND)
+    watchman = Watchman(reported.escalation)
+    said = await watchman.health_failures()
+    assert said["watch.deadlines"] is not None
+    assert said["watch.deliveries"] is not None
+    reported.escalation.worked.update(deadlines=monotonic(), deliveries=monotonic())
+    said = await watchman.health_failures()
+    assert said["watch.deadlines"] is None
+    assert await fire_due_timers(reported.escalation) > 0
+    assert (await watchman.health_failures())["watch.deadlines"] is None
 
 
 async def test_the_due_times_of_an_incident_that_cannot_be_handled_are_complained_of(reported: City) -> None:

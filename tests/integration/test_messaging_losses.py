@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from services.cli.embedded import Servers
+from shared import messaging
 from tests.integration.messaging_support import Seen, World, new_world, own_redis, until
 
 ALL = list(range(10))
@@ -180,6 +181,30 @@ async def test_a_consumer_that_never_says_what_it_handled_does_not_make_the_stre
             await asyncio.sleep(0.02)  # the length of the measurement: 2 s
     assert 2 <= rounds <= 10, "one more round after 1 s, then after 2, 4, 8 s"
     assert len(await world.waiting()) == 10
+
+
+async def test_a_relay_says_what_was_lost_and_waits_to_be_published_again(world: World) -> None:
+    """After some losses in a row it waits longer and longer. Nobody gets these entries meanwhile."""
+    await world.emit(*ALL)
+    relay = world.relay(prune_every=0.05, take_over_after=0.5)
+    async with relay.running():
+        await until(lambda: world.holds(ALL), "published")
+
+        async def complains() -> bool:
+            state: Any = await world.redis.xinfo_groups(world.stream)
+            if state and state[0]["last-delivered-id"] == b"0-0":
+                await _move_the_group(world)
+            return "were lost" in (relay.health_failure() or "")
+
+        await until(complains, "a health failure")
+        seen = Seen()
+        async with world.consumer(seen.handle).running():
+            await until(lambda: _has(seen, 10), "all is handled in the end")
+            await until(lambda: _is_well(relay), "and the relay is well again")
+
+
+async def _is_well(relay: messaging.Relay) -> bool:
+    return relay.health_failure() is None
 
 
 async def _has(seen: Seen, count: int) -> bool:

@@ -132,7 +132,7 @@ class Wards(Seen):
 
 async def test_what_is_left_waits_keeps_its_place_and_holds_up_no_other(world: World) -> None:
     wards = Wards(0)
-    consumer = world.consumer(wards.take, left_after=0.5)
+    consumer = world.consumer(wards.take, waiting_after=0.5)
     async with world.relay().running(), consumer.running():
         await world.emit(*range(6))
         await until(lambda: _has(wards, 4), "the others are handled")

@@ -13,6 +13,7 @@ from services.escalation.domain.notices.message import Message
 from services.escalation.domain.notices.pacing import Limits, Waiting
 from services.escalation.store import deliveries
 from services.escalation.store.deliveries import DueRow
+from shared.clock import monotonic
 from shared.ids import uuid7
 
 WINDOW = 2_000
@@ -26,6 +27,8 @@ class Claimed:
     messages: list[Message] = field(default_factory=list[Message])
     more: bool = False
     """Whether others are due that this claim did not take."""
+    found: bool = False
+    """Whether anything was due that nobody else had locked."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ async def claim_deliveries(
 ) -> Claimed:
     """Lease due deliveries to the caller, who sends them after this returns."""
     async with escalation.database.begin() as connection:
-        return await claim(connection, escalation.clock.now(), limits, under_way, compose=compose)
+        claimed = await claim(connection, escalation.clock.now(), limits, under_way, compose=compose)
+    if claimed.found:
+        escalation.worked["deliveries"] = monotonic()
+    return claimed
 
 
 async def claim(
@@ -71,7 +77,7 @@ async def claim(
         await deliveries.cancel(connection, stale, now)
     waiting = [_waiting(row) for row in due if not row.stale]
     if not waiting:
-        return Claimed(more=is_crowded)
+        return Claimed(more=is_crowded, found=bool(locked))
     keys = {key for w in waiting for key in (w.contact, w.gateway) if key is not None}
     allowed = await deliveries.lock_pace(connection, keys, now)
     shares = pacing.share(waiting, allowed, now, limits, under_way.hosts, crowded=is_crowded)
@@ -83,7 +89,7 @@ async def claim(
     contents = {m.message_id: content for m in messages if (content := compose(m)) is not None}
     kept = await deliveries.keep(connection, contents)
     messages = [replace(m, content=kept.get(m.message_id)) for m in messages]
-    return Claimed(messages, is_crowded or len(messages) == limits.messages)
+    return Claimed(messages, is_crowded or len(messages) == limits.messages, found=True)
 
 
 async def forget_contents(escalation: Escalation) -> None:

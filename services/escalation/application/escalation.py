@@ -38,6 +38,8 @@ class Escalation:
 
     put_aside: dict[str, float] = field(default_factory=dict[str, float])
     """Incidents whose timers this process could not act on, and the `monotonic` time until which it skips them."""
+    worked: dict[str, float] = field(default_factory=dict[str, float])
+    """When this process last acted on "deadlines" and on "deliveries", by `monotonic`."""
     clock_set_back: SetBack = field(default_factory=SetBack)
 
     def by(self, person: Principal | Who) -> "Escalation":

@@ -55,6 +55,7 @@ async def _fire(escalation: Escalation, claimed: list[str], which: Sequence[str]
         if not claimed:
             return 0
         done, changes = await _act(escalation, connection, claimed, now)
+    escalation.worked["deadlines"] = monotonic()
     escalation.committed(changes)
     return done
 

@@ -38,8 +38,7 @@ async def route_reports(escalation: Escalation, events: Sequence[AnyReport]) -> 
     left = [e for e in events if wards[e.id] not in locked - busy]
     if not left:
         return None
-    age = max(escalation.clock.now() - event.data.received_at for event in left)
-    return Left(left, _names((set(wards.values()) - locked) | busy), max(0.0, age.total_seconds()))
+    return Left(left, _names((set(wards.values()) - locked) | busy))
 
 
 async def _route(

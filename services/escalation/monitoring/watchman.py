@@ -1,13 +1,16 @@
 """The watch over the service itself: what it forgot to do, as metrics and as sentences for the operator."""
 
 from datetime import datetime, timedelta
+from math import inf
 
 from services.escalation.application import metrics
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
 from services.escalation.store.watch import Watch
+from shared.clock import monotonic
 
 WATCH_SECONDS = 15.0
+STANDSTILL_SECONDS = 10.0
 SENTENCES = {
     "unwatched": "{count} open incidents wait for nobody, the oldest opened {age} ago: nobody "
     "would be asked again; GET /escalation/v1/incidents, act on each",
@@ -39,11 +42,16 @@ class Watchman:
         """Look now, and set the metrics. Returns what is wrong by name, None where all is well."""
         async with self._escalation.database.connect() as connection:
             now = self._escalation.clock.now()
-            seen = await watch.look(connection, now)
+            seen = await watch.look(connection, now, self._standstill())
         for kind, found in seen.kinds.items():
             metrics.forgotten.labels(kind).set(found.count)
             metrics.forgotten_seconds.labels(kind).set(found.age(now).total_seconds())
         return health_failures(seen, now)
+
+    def _standstill(self) -> list[str]:
+        """The kinds of work of which this process has done nothing for some time."""
+        worked, since = self._escalation.worked, monotonic() - STANDSTILL_SECONDS
+        return [kind for kind in ("deadlines", "deliveries") if worked.get(kind, -inf) < since]
 
 
 def health_failures(seen: Watch, now: datetime) -> dict[str, str | None]:

@@ -1,5 +1,6 @@
 """What the service forgot to do: one query on the database answers it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from services.escalation.store.tables import deadline, delivery, incident, notic
 DEADLINES_LATE = timedelta(seconds=30)
 DELIVERIES_LATE = LEASE
 """After this time its worker would have sent the delivery, put it off or given it up."""
+STANDSTILL_LATE = timedelta(seconds=10)
+"""In place of these two, where nothing is being done about any of them."""
 POSTPONED_LATE = timedelta(minutes=5)
 """The turn of a contact and of a server comes sooner, unless there is far more to send than either takes."""
 GIVEN_UP_WITHIN = timedelta(days=1)
@@ -60,8 +63,11 @@ class Watch:
         }
 
 
-async def look(connection: AsyncConnection, now: datetime) -> Watch:
-    row = (await connection.execute(_query(now))).one()
+async def look(connection: AsyncConnection, now: datetime, standstill: Collection[str] = ()) -> Watch:
+    """Return what was forgotten. `standstill`: "deadlines", "deliveries", if nothing is being done about any."""
+    deadlines = now - (STANDSTILL_LATE if "deadlines" in standstill else DEADLINES_LATE)
+    deliveries = now - (STANDSTILL_LATE if "deliveries" in standstill else DELIVERIES_LATE)
+    row = (await connection.execute(_query(now, deadlines, deliveries))).one()
     return Watch(
         unwatched=Forgotten(row.unwatched, row.unwatched_oldest),
         deadlines=Forgotten(row.deadlines, row.deadlines_oldest),
@@ -71,7 +77,7 @@ async def look(connection: AsyncConnection, now: datetime) -> Watch:
     )
 
 
-def _query(now: datetime) -> Select[Any, *tuple[Any, ...]]:
+def _query(now: datetime, deadlines_before: datetime, deliveries_before: datetime) -> Select[Any, *tuple[Any, ...]]:
     waits = select(deadline.c.deadline_id).where(
         deadline.c.incident_id == incident.c.incident_id, _PENDING, func.cardinality(deadline.c.who) > 0
     )
@@ -82,12 +88,12 @@ def _query(now: datetime) -> Select[Any, *tuple[Any, ...]]:
     )
     deadlines = (
         select(func.count().label("n"), func.min(deadline.c.due_at).label("oldest"))
-        .where(_PENDING, deadline.c.due_at < now - DEADLINES_LATE)
+        .where(_PENDING, deadline.c.due_at < deadlines_before)
         .subquery()
     )
     deliveries = (
         select(func.count().label("n"), func.min(delivery.c.next_at).label("oldest"))
-        .where(_UNDER_WAY, delivery.c.next_at < now - DELIVERIES_LATE)
+        .where(_UNDER_WAY, delivery.c.next_at < deliveries_before)
         .subquery()
     )
     postponed = (

@@ -78,7 +78,7 @@ class Consumer(Generic[T]):
         block: float = 0.5,
         gather: float = 0.0,
         stall_after: float = 12.0,
-        left_after: float = 9.0,
+        waiting_after: float = 9.0,
         grace: float = 15.0,
         stale_after: float = 3600.0,
     ) -> None:
@@ -86,7 +86,7 @@ class Consumer(Generic[T]):
 
         The rest is in seconds. `block`: how long a read waits in Redis. `gather`: from one read to the next, unless
         it was full; so batches are larger where nobody waits for the outcome. `stall_after`: without progress, until
-        the consumer is not healthy. `left_after`: that the handler leaves an event, until the consumer is not healthy.
+        the consumer is not healthy. `waiting_after`: that an event waits, until the consumer is not healthy.
         `grace`: for a handler to finish when we stop. `stale_after`: until an idle consumer without entries is deleted.
         """
         self._url = url
@@ -97,7 +97,7 @@ class Consumer(Generic[T]):
         self._block = block
         self._gather = gather
         self._stall_after = stall_after
-        self._left_after = left_after
+        self._waiting_after = waiting_after
         self._grace = grace
         self._stale_after = stale_after
         self._stop = asyncio.Event()
@@ -116,7 +116,7 @@ class Consumer(Generic[T]):
         every = self._claim_idle / 3
         tasks = [asyncio.create_task(self._read_on(), name=f"consumer {self._group_name}")]
         for reading in self._readings.values():
-            reading.read_at = reading.claimed_at = monotonic()
+            reading.delivery.progress_at = reading.read_at = reading.claimed_at = monotonic()
             tasks.append(asyncio.create_task(self._repeat(reading, self._hold, every)))
             tasks.append(asyncio.create_task(self._repeat(reading, self._claim, every)))
         try:
@@ -134,13 +134,13 @@ class Consumer(Generic[T]):
         """Why events are not being handled, or None."""
         now = monotonic()
         for stream, reading in self._readings.items():
-            silent = now - max(reading.read_at, reading.delivery.finished_at)
+            if waiting := reading.delivery.waiting_failure(self._waiting_after):
+                return f"{self._group_name} on {stream}: {waiting}"
+            silent = now - reading.delivery.progress_at
             unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
             if max(silent, unclaimed) > self._stall_after:
                 error = reading.delivery.last_error or "none; is Redis reachable?"
                 return f"{self._group_name} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
-            if left := reading.delivery.left_failure(self._left_after):
-                return f"{self._group_name} on {stream}: {left}"
         return None
 
     async def _read_on(self) -> None:
@@ -206,6 +206,8 @@ class Consumer(Generic[T]):
             return []
         reading.read_at = monotonic()
         reading.backoff.reset()
+        if not entries:
+            reading.delivery.note_idle()
         # FastStream takes pairs of an id and anything
         return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])] if entries else []
 

@@ -1,4 +1,4 @@
-"""How an event lies in a Redis stream: `<number>-0` is the id, and one field has the body."""
+"""How an event lies in a Redis stream: `<number>-0` is the id, one field has the body, one since when it waits."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,9 @@ from shared.messaging.delivery import Entry
 
 FIELD = "__data__"
 """FastStream's own parsers read a plain JSON body from the field of this name."""
-_FIELD = FIELD.encode()
+SINCE = "since"
+"""Since when the event waits to be handled, in milliseconds since 1970, by the clock of the sender's database."""
+_FIELD, _SINCE = FIELD.encode(), SINCE.encode()
 
 
 def id_of(number: int) -> str:
@@ -23,4 +25,5 @@ def entry_of(entry_id: bytes, fields: Mapping[bytes, bytes], times_delivered: in
     body = fields.get(_FIELD)
     if body is None:
         return Entry(entry_id.decode(), repr(dict(fields)).encode(), times_delivered, is_foreign=True)
-    return Entry(entry_id.decode(), body, times_delivered)
+    since = fields.get(_SINCE)  # entries of earlier versions have none
+    return Entry(entry_id.decode(), body, times_delivered, since=int(since) / 1000 if since else None)

@@ -6,9 +6,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.messaging.redis.consumer_group import create_groups
-from shared.messaging.redis.entry import FIELD, id_of, number_of
+from shared.messaging.redis.entry import FIELD, SINCE, id_of, number_of
 from shared.messaging.redis.handled import Handled
-from shared.messaging.stream import GroupState, StreamState
+from shared.messaging.stream import GroupState, OutboxRow, StreamState
 from shared.messaging.topology import dead_stream
 
 _LAST = """
@@ -23,8 +23,8 @@ end
 _APPEND = f"""
 {_LAST}
 if last == ARGV[1] then
-  for i = 2, #ARGV, 2 do
-    last = redis.call('XADD', KEYS[1], ARGV[i], '{FIELD}', ARGV[i + 1])
+  for i = 2, #ARGV, 3 do
+    last = redis.call('XADD', KEYS[1], ARGV[i], '{FIELD}', ARGV[i + 1], '{SINCE}', ARGV[i + 2])
   end
 end
 return last
@@ -84,12 +84,12 @@ class RedisStream:
         last_body = newest[0][1].get(FIELD.encode()) if newest and newest[0][0] == info["last-generated-id"] else None
         return StreamState(last_id, number_of(last_id), last_body, groups)
 
-    async def append(self, after: str, events: Sequence[tuple[int, bytes]]) -> str | None:
-        arguments: list[str | bytes] = [after]
-        for number, body in events:
-            arguments += (id_of(number), body)
+    async def append(self, after: str, rows: Sequence[OutboxRow]) -> str | None:
+        arguments: list[str | bytes | int] = [after]
+        for row in rows:
+            arguments += (id_of(row.number), row.body, row.since)
         last: bytes = await self._append(keys=[self.name], args=arguments)
-        expected = id_of(events[-1][0])
+        expected = id_of(rows[-1].number)
         return expected if last.decode() == expected else None
 
     async def missing(self, numbers: Sequence[int]) -> bool:
