@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import orjson
@@ -95,12 +96,22 @@ def _dues(
 ) -> Iterable[tuple[float, float]]:
     """Of due times that a notice has: they cannot be waited for before it was issued."""
     for notice_id, due_at, until in due:
-        yield max(_real(house, due_at), issued.get(notice_id, until)), until
+        yield (
+            max(shown_at(house.clocks, due_at, datetime.fromtimestamp(until, UTC)), issued.get(notice_id, until)),
+            until,
+        )
 
 
-def _real(house: House, due_at: datetime) -> float:
-    """When the clocks of escalation first showed `due_at`, in real time."""
-    for (begun, ahead), (until, _) in zip(house.clocks, house.clocks[1:], strict=False):
+def shown_at(clocks: Sequence[tuple[datetime, timedelta]], due_at: datetime, before: datetime) -> float:
+    """When the clocks of escalation first showed `due_at`, in real time, since they were last set back.
+
+    `clocks`: when they were set, and how far ahead. `before`: what happened later does not count. A due time is moved
+    with a clock that is set back, so what was shown before that says nothing of it.
+    """
+    known = [(begun, ahead) for begun, ahead in clocks if begun <= before]
+    first = max((i for i, (a, b) in enumerate(pairwise(known), start=1) if b[1] < a[1]), default=0)
+    for (begun, ahead), (until, _) in pairwise(known[first:]):
         if due_at - ahead < until:  # a leap over it makes it due at once
             return max(begun, due_at - ahead).timestamp()
-    return max(house.clocks[-1][0], due_at - house.ahead).timestamp()
+    begun, ahead = known[-1]
+    return max(begun, due_at - ahead).timestamp()

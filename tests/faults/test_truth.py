@@ -1,5 +1,8 @@
 """When a job counts as not done, and when readiness counts as untrue."""
 
+from datetime import UTC, datetime, timedelta
+
+from tests.faults.history import shown_at
 from tests.faults.readiness import Said
 from tests.faults.truth import Attempt, Job, Wait, down, lies, refusing
 
@@ -63,3 +66,20 @@ def test_a_complaint_by_one_replica_does_not_make_the_word_of_another_true() -> 
 def test_an_answer_at_the_last_moment_is_no_lie() -> None:
     job = Job("", ("intake",), ())
     assert lies(job, [(20, 40)], _said("intake", 39, 50)) == []
+
+
+NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC)
+S = timedelta(seconds=1)
+
+
+def test_a_due_time_is_waited_for_once_the_clocks_show_it_also_after_a_leap() -> None:
+    clocks = [(NOW, 0 * S), (NOW + 10 * S, 600 * S)]
+    assert shown_at(clocks, NOW + 5 * S, NOW + 60 * S) == (NOW + 5 * S).timestamp()
+    assert shown_at(clocks, NOW + 100 * S, NOW + 60 * S) == (NOW + 10 * S).timestamp()
+    assert shown_at(clocks, NOW + 650 * S, NOW + 60 * S) == (NOW + 50 * S).timestamp()
+
+
+def test_what_the_clocks_showed_before_they_were_set_back_does_not_count() -> None:
+    clocks = [(NOW, 0 * S), (NOW + 100 * S, -60 * S)]
+    assert shown_at(clocks, NOW + 50 * S, NOW + 200 * S) == (NOW + 110 * S).timestamp()
+    assert shown_at(clocks, NOW + 50 * S, NOW + 90 * S) == (NOW + 50 * S).timestamp(), "it was acted on before"
