@@ -190,11 +190,6 @@ def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement
     return column == any_(literal(list(values), ARRAY(Text)))
 
 
-def is_lock_timeout(error: DBAPIError) -> bool:
-    """Whether a lock was not to be had within `lock_timeout`."""
-    return getattr(error.orig, "sqlstate", None) == "55P03"
-
-
 def rows_of(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
     """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
     arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]

@@ -143,7 +143,7 @@ class Delivery(Generic[T]):
 
     def _waiting(self, ids: Collection[str], before: float, after: float, why: str) -> str | None:
         """What is wrong with those that came before this time, if one of them has waited for more than `after`."""
-        waited = [held.waited() for entry_id in ids if (held := self._held[entry_id]).at < before]
+        waited = [held.waited() for entry_id in ids if (held := self._held.get(entry_id)) and held.at < before]
         longest = max(waited, default=0.0)
         return f"{len(ids)} events have waited, the longest for {longest:.0f} s: {why}" if longest > after else None
 

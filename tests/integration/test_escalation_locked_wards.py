@@ -11,7 +11,7 @@ from services.escalation.store import correlation
 from services.escalation.store.tables import incident
 from tests.integration.escalation_support import City, Template, WholeCity, until, whole_city_in
 from tests.integration.stored.looking import stored
-from tests.integration.stored.records import Report
+from tests.integration.stored.records import Incident, Report
 from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, body, received
 
 WAITING = "SELECT 1 FROM intake.report WHERE routed IS NULL"
@@ -66,17 +66,41 @@ async def test_an_incident_that_is_locked_for_a_moment_is_waited_for(city: City)
     assert await route_reports(city.escalation, [received(unit=BA_DINH)]) is None
     async with with_incidents_locked(city):
         routing = asyncio.create_task(route_reports(city.escalation, [received(unit=BA_DINH)]))
-        await until(lambda: somebody_waits(city), "routing waits for the incident")
+        await until(lambda: routes(city), "routing has locked the ward")
     assert await routing is None
     assert len(await routed(city)) == 2
 
 
-async def somebody_waits(city: City) -> bool:
-    async with city.escalation.database.connect() as connection:
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+async def test_who_holds_one_incident_and_wants_another_meets_no_deadlock(city: City) -> None:
+    """Routing holds the second incident and wants the first. It does not wait for the lock."""
+    here, there = (received(unit=unit) for unit in (BA_DINH, DONG_THO))
+    assert await route_reports(city.escalation, [here]) is None
+    assert await route_reports(city.escalation, [there]) is None
+    first, second = sorted(i.incident_id for i in await stored(city, Incident))
+    by_id = select(incident.c.incident_id)
+    async with city.another() as other, other.escalation.database.begin() as connection:
+        await connection.execute(by_id.where(incident.c.incident_id == first).with_for_update())
+        routing = asyncio.create_task(
+            route_reports(city.escalation, [received(unit=unit) for unit in (BA_DINH, DONG_THO)])
         )
-        return bool(await connection.scalar(text(waiting)))
+        await until(lambda: is_locked(city, second), "routing has locked the second incident")
+        await connection.execute(text("SET LOCAL deadlock_timeout = '1ms'"))
+        await connection.execute(by_id.where(incident.c.incident_id == second).with_for_update())
+    left = await routing
+    assert left is not None
+    assert left.why == f"another transaction has locked ward {BA_DINH.code}"
+
+
+async def routes(city: City) -> bool:
+    async with city.escalation.database.connect() as connection:
+        wards = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :class"
+        return bool(await connection.scalar(text(wards), {"class": correlation.UNIT_LOCK}))
+
+
+async def is_locked(city: City, incident_id: str) -> bool:
+    async with city.escalation.database.connect() as connection:
+        free = select(incident.c.incident_id).where(incident.c.incident_id == incident_id)
+        return await connection.scalar(free.with_for_update(skip_locked=True)) is None
 
 
 async def test_all_wards_that_are_locked_are_named(city: City) -> None:

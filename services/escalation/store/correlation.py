@@ -3,13 +3,13 @@
 Short waits only: whoever holds a unit or an incident for longer holds up the reports of that unit, and no others.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Date, DateTime, FromClause, Select, Text, exists, select, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import UnitKey
@@ -19,14 +19,15 @@ from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
 from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import incident, notice, report
-from shared.database import any_of, is_lock_timeout, rows_of
+from shared.database import any_of, rows_of
 
 UNIT_LOCK = 0x7472
 """Class of the advisory locks that serialise correlation. There is one for each unit."""
-BRIEFLY = "500ms"
-"""How long routing waits for incidents that another transaction has locked. Most are free within a few milliseconds.
+BRIEFLY = (0.01, 0.02, 0.04, 0.08, 0.16, 0.19)
+"""Pauses, in seconds, after which routing looks again for incidents that another transaction has locked. Most are free
+within a few milliseconds.
 
-Shorter than PostgreSQL's `deadlock_timeout` (1 s): who holds one incident and waits for another gives way in time.
+It asks again and does not wait for the lock: it holds others by then, which the other transaction may want.
 """
 
 
@@ -73,7 +74,10 @@ async def incidents_near(
     """
     spans = _spans(occurrences, window)
     found, missing = await _lock_free(connection, spans)
-    if missing and await _wait_briefly(connection, spans):
+    for seconds in BRIEFLY:
+        if not missing:
+            break
+        await asyncio.sleep(seconds)
         found, missing = await _lock_free(connection, spans)
     found_by_id = {row.incident_id: row for row in found}
     if found_by_id:
@@ -128,21 +132,6 @@ async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[li
     )
     found = list(rows)
     return [from_row(row) for row in found if row.incident_id], {row.near_unit for row in found if not row.incident_id}
-
-
-async def _wait_briefly(connection: AsyncConnection, spans: FromClause) -> bool:
-    """Return whether all incidents in the spans could be locked."""
-    locking = _open_near(spans, incident.c.incident_id).order_by(incident.c.incident_id)
-    try:
-        async with connection.begin_nested():
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{BRIEFLY}'"))
-            await connection.execute(locking.with_for_update(key_share=True))
-            await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-    except DBAPIError as error:
-        if not is_lock_timeout(error):
-            raise
-        return False
-    return True
 
 
 async def neighbours(
