@@ -3,11 +3,11 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import func, select
@@ -30,6 +30,7 @@ from shared.messaging import INTAKE, streams
 from shared.messaging.redis.entry import FIELD
 from shared.settings import Settings
 
+T = TypeVar("T")
 NIGHT = datetime.fromisoformat("2023-01-21T23:50:00+07:00")
 BEFORE = datetime.fromisoformat("2023-01-06T08:00:00+07:00")
 APART = timedelta(minutes=61)
@@ -61,7 +62,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
     ]
 
 
-def _reports(count: int, incidents: int) -> list[ReportReceived]:
+def reports_of(count: int, incidents: int) -> list[ReportReceived]:
     """Reports of `incidents` that are apart in each ward, one after the other in turns."""
     units = _units()
     found: list[ReportReceived] = []
@@ -105,7 +106,7 @@ async def _storm(data: Path, count: int) -> tuple[float, float]:
     async with furnished(data, BEFORE) as house:
         redis = messaging.connect(str(house.settings.redis_url))
         (stream,) = streams(INTAKE, 1)
-        bodies = [encode(event) for event in _reports(count, STORM_INCIDENTS)]
+        bodies = [encode(event) for event in reports_of(count, STORM_INCIDENTS)]
         await _publish(redis, stream, bodies)
         floor = await _read_and_copy(redis, stream, house.pool, count)
         service = build(house.settings, Clock(NIGHT))
@@ -152,7 +153,7 @@ async def _read_and_copy(redis: Any, stream: str, pool: asyncpg.Pool, count: int
 async def _step_up(data: Path, incidents: int) -> float:
     """Seconds until `incidents` whose post-holders did not answer are all with the desk."""
     async with furnished(data, BEFORE) as house, _core(house.settings) as escalation:
-        events = _reports(incidents, incidents)
+        events = reports_of(incidents, incidents)
         for start in range(0, incidents, BATCH):
             await route_reports(escalation, events[start : start + BATCH])
         escalation.clock.set(NIGHT + timedelta(minutes=15, seconds=30))
@@ -184,9 +185,9 @@ async def _latency(data: Path, *, seconds: int) -> tuple[float, float]:
     async with furnished(data) as house:
         async with _core(house.settings) as escalation:
             await adopt_rulebooks(escalation, [_unbundled()])
-        hops = await _two_hops(str(house.settings.redis_url), house.pool, count)
+        hops = await two_hops(str(house.settings.redis_url), house.pool, count, PER_SECOND)
         async with house.serving("ledger"), house.serving("escalation"), house.serving("intake") as port:
-            durable = await _send(port, house.token, count)
+            durable = await send(port, house.token, reports_of(count, count), PER_SECOND)
             handed = await _handed(house.pool, durable)
     return _p99([handed[report_id] - at for report_id, at in durable.items()]), _p99(hops)
 
@@ -204,33 +205,44 @@ def _unbundled() -> Any:
     )
 
 
-async def _send(port: int, token: str, count: int) -> dict[str, float]:
-    """One report each hundredth of a second, each of an incident of its own; when each was answered, by report id."""
+def body_of(event: ReportReceived) -> bytes:
+    """The report as its sender sends it."""
+    body = {
+        "report_id": event.data.report_id,
+        "category": event.data.category,
+        "ward": event.data.unit.code if event.data.unit else "",
+        "occurred_at": str(event.data.occurred_at).replace(" ", "T"),
+    }
+    return json.dumps(body).encode()
+
+
+async def send(port: int, token: str, events: Sequence[ReportReceived], per_second: int) -> dict[str, float]:
+    """One report after the other at this rate; when each was answered, by report id."""
     loop, durable = asyncio.get_running_loop(), dict[str, float]()
     idle = [await Connection.open(port) for _ in range(16)]
     free = asyncio.Semaphore(len(idle))
 
-    async def send(event: ReportReceived) -> None:
+    async def one(event: ReportReceived) -> None:
         async with free:
             connection = idle.pop(0)  # in turns: the server closes what is idle for long
-            body = {
-                "report_id": event.data.report_id,
-                "category": event.data.category,
-                "ward": event.data.unit.code if event.data.unit else "",
-                "occurred_at": str(event.data.occurred_at).replace(" ", "T"),
-            }
-            status, answer = await connection.request("POST", "/intake/v1/reports", json.dumps(body).encode(), token)
+            status, answer = await connection.request("POST", "/intake/v1/reports", body_of(event), token)
             if status != 201:
                 raise RuntimeError(f"POST /reports answered {status}: {answer[:200]!r}")
             durable[event.data.report_id] = loop.time()
             idle.append(connection)
 
+    await at_rate(events, per_second, one)
+    return durable
+
+
+async def at_rate(items: Iterable[T], per_second: int, work: Callable[[T], Coroutine[Any, Any, None]]) -> None:
+    """Begin `work` with each item at its time, whether those before have ended or not."""
+    loop = asyncio.get_running_loop()
     began = loop.time()
     async with asyncio.TaskGroup() as group:
-        for number, event in enumerate(_reports(count, count)):
-            await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
-            group.create_task(send(event))
-    return durable
+        for number, item in enumerate(items):
+            await asyncio.sleep(max(0.0, began + number / per_second - loop.time()))
+            group.create_task(work(item))
 
 
 async def _handed(pool: asyncpg.Pool, durable: dict[str, float]) -> dict[str, float]:
@@ -251,7 +263,7 @@ async def _handed(pool: asyncpg.Pool, durable: dict[str, float]) -> dict[str, fl
     return {row["report_id"]: row["at"].timestamp() - shift for row in rows}
 
 
-async def _two_hops(redis_url: str, pool: asyncpg.Pool, count: int) -> list[float]:
+async def two_hops(redis_url: str, pool: asyncpg.Pool, count: int, per_second: int) -> list[float]:
     """The least that any such system does: a row committed, an entry into one stream, read, into another, read."""
     loop, redis = asyncio.get_running_loop(), messaging.connect(redis_url)
     await pool.execute("CREATE TABLE bench_hops (body bytea NOT NULL)")
@@ -278,12 +290,8 @@ async def _two_hops(redis_url: str, pool: asyncpg.Pool, count: int) -> list[floa
         await redis.xadd("bench.one", {"t": repr(at), "b": body})
 
     readers = [asyncio.create_task(read("bench.one", "bench.two")), asyncio.create_task(read("bench.two", None))]
-    bodies = [encode(event) for event in _reports(count, count)]
-    began = loop.time()
-    async with asyncio.TaskGroup() as group:
-        for number, body in enumerate(bodies):
-            await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
-            group.create_task(one(body))
+    bodies = [encode(event) for event in reports_of(count, count)]
+    await at_rate(bodies, per_second, one)
     found = [await done.get() for _ in range(count)]
     over.set()
     await asyncio.gather(*readers)

@@ -110,14 +110,14 @@ def free_port() -> int:
 @asynccontextmanager
 async def process(
     *arguments: str, port: int, ready: str, environment: Mapping[str, str] | None = None
-) -> AsyncGenerator[None]:
-    """A Python process that answers GET `ready` on `port` with 200, until the block is left."""
+) -> AsyncGenerator[int]:
+    """A Python process that answers GET `ready` on `port` with 200, until the block is left. Yields its id."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, env=os.environ | (environment or {})
     )
     try:
         await until(lambda: _answers(port, ready))
-        yield
+        yield child.pid
     finally:
         child.send_signal(signal.SIGTERM)
         await asyncio.wait_for(child.wait(), 60)

@@ -20,8 +20,7 @@ UNIT = "reports/s routed and in the ledger"
 async def run(data: Path, *, quick: bool) -> list[Figure]:
     """`trucban up`, as `make run` starts it; and the floor on the same servers."""
     count, port = _count(quick=quick), free_port()
-    for name in ("wards", "directory"):
-        await _trucban("import", name, str(SAMPLES / f"{name}.csv"), "--data", str(data))
+    await imported(data)
     up = ("-m", "services.cli", "up", "--no-sample", "--data", str(data), "--port", str(port))
     async with process(*up, port=port, ready="/readyz"):
         addresses: dict[str, str] = json.loads((data / "addresses.json").read_text())
@@ -60,6 +59,12 @@ async def _path_per_s(port: int, token: str, database_url: str, count: int) -> f
     await post_all(port, "/intake/v1/reports:batch", bodies, token, SENDERS)
     await until_recorded(database_url, count)
     return count / timer.seconds
+
+
+async def imported(data: Path) -> None:
+    """The sample's wards and post-holders, in the folder that `trucban up` is given."""
+    for name in ("wards", "directory"):
+        await _trucban("import", name, str(SAMPLES / f"{name}.csv"), "--data", str(data))
 
 
 async def _trucban(*arguments: str) -> None:

@@ -136,7 +136,7 @@ class Delivery(Generic[T]):
         reasons = (
             (left, self._left_why),
             (failed, self.last_error),
-            (stuck, self.last_error or "their transaction does not end"),
+            (stuck, self.last_error or "they are being handled for that long"),
         )
         found = (self._waiting(ids, overlap, after, why) for ids, why in reasons)
         return next((failure for failure in found if failure), None)
