@@ -15,6 +15,8 @@ import uvicorn
 from services.cli.errors import CommandError
 from services.cli.log import uvicorn_level
 from services.cli.options import ServiceName
+from shared.background import in_background
+from shared.blocking import watch_blocking
 from shared.clock import Clock
 from shared.http.health import logged
 from shared.http.identity import verifier
@@ -106,6 +108,7 @@ async def running(services: Sequence[Service], stop: asyncio.Event | None = None
         for service in services:
             await patiently(f"start of {service.name}", lambda s=service: stack.enter_async_context(s.running()), stop)
         await stack.enter_async_context(logged(checks_of_all(services)))
+        await stack.enter_async_context(in_background(watch_blocking(), "watch over blocking"))
         yield
 
 

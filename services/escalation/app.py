@@ -10,6 +10,7 @@ import structlog
 from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.due_work import next_delivery_in, next_timer_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
@@ -50,7 +51,8 @@ log = structlog.get_logger()
 NAME = "escalation"
 POOL_SIZE = 10
 """Connections for the work; the relay holds one a partition beside them."""
-POLL_SECONDS = 0.2
+POLL_SECONDS = 2.0
+"""How late a loop acts at most on what another process has stored since. Its own commits wake it."""
 GATHER_SECONDS = 0.05
 """How long the relay waits to fill a batch. Its events only inform the ledger and the receipts, so that larger batches
 are worth it."""
@@ -63,8 +65,8 @@ class EscalationService(Service):
     """Escalation as it runs in a process."""
 
     escalation: Escalation
-    timers: Loop
-    """Acts on due times. Wake it after the clock was moved."""
+    loops: Sequence[Loop]
+    """Act on due times, and send. Wake them after the clock was moved."""
     broadcast: Broadcast
     outbox: Outbox
     """Where its events wait until they are published."""
@@ -102,10 +104,11 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     printed = print_line if settings.print_notices else None
     sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice)
     sending = DeliveryLoop(escalation, sender)
-    delivery = Loop("delivery", sending.step, POLL_SECONDS)
-
-    timers = Loop("deadlines", partial(_fire_due_timers, escalation), POLL_SECONDS)
+    delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=partial(next_delivery_in, escalation))
+    fire = partial(_fire_due_timers, escalation)
+    timers = Loop("deadlines", fire, POLL_SECONDS, next_in=partial(next_timer_in, escalation))
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
+    escalation.timer_wakes.append(timers.wake)
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
@@ -162,7 +165,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         checks=checks,
         end_connections=broadcast.close,
         escalation=escalation,
-        timers=timers,
+        loops=(timers, delivery),
         broadcast=broadcast,
         outbox=tables.outbox,
     )

@@ -146,7 +146,7 @@ class DeadLetterRetries(Generic[T]):
         parse: Callable[[bytes], T],
         handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         *,
-        poll: float = 1.0,
+        poll: float = 5.0,
     ) -> None:
         self._engine = engine
         self._dead_letters = dead_letters

@@ -30,13 +30,19 @@ class Position:
 class Publisher:
     """Publishes the rows of one stream, while the relay holds that stream's lock on `connection` (AUTOCOMMIT)."""
 
-    def __init__(self, connection: AsyncConnection, outbox: Outbox, stream: Stream, batch: int) -> None:
+    def __init__(
+        self, connection: AsyncConnection, outbox: Outbox, stream: Stream, batch: int, awake_every: float
+    ) -> None:
+        """`awake_every`: for how many seconds PostgreSQL may hear nothing of it."""
         self._connection = connection
         self._outbox = outbox
         self._stream = stream
         self._batch = batch
+        self._awake_every = awake_every
         self._restarts = 0
         self._restart_at = 0.0
+        self._asked_at = 0.0
+        """When PostgreSQL was last asked something."""
         self.has_lost = False
         """Whether `prune` found entries lost that are not published again yet."""
 
@@ -103,6 +109,7 @@ class Publisher:
             .limit(self._batch)
         )
         found = await self._connection.execute(following)
+        self._asked_at = monotonic()
         return [OutboxRow(row.number, with_seq(row.body, row.number), row.since) for row in found]
 
     async def waiting_seconds(self) -> float:
@@ -162,9 +169,11 @@ class Publisher:
         return await self._stream.missing(next_ones)
 
     async def _stay_awake(self) -> None:
-        """Asked between two commands of the broker, however slow they are: a session that is silent for long is taken
-        for that of a relay that has stalled."""
-        await self._connection.execute(select(1))
+        """Ask something between two commands of the broker, however slow they are: a session that is silent for long is
+        taken for that of a relay that has stalled."""
+        if monotonic() - self._asked_at > self._awake_every:
+            await self._connection.execute(select(1))
+            self._asked_at = monotonic()
 
     async def _restart(self, position: Position) -> bool:
         """Publish again all that is owed to some group. False once the stream is empty for it.

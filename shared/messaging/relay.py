@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.background import in_background
 from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error
 from shared.messaging.outbox import Outbox
@@ -53,17 +54,19 @@ class Relay:
         outbox: Outbox,
         streams: Mapping[str, Sequence[str]],
         *,
-        poll: float = 0.1,
+        poll: float = 2.0,
         gather: float = 0.0,
         batch: int = 500,
         prune_every: float = 1.0,
+        lock_every: float = 1.0,
         stall_after: float = 12.0,
         take_over_after: float = 10.0,
     ) -> None:
         """`streams`: the groups that must acknowledge, by stream. `batch`: rows appended at once, at most.
 
-        The rest is in seconds. `poll`: from one look for other processes' rows to the next. `gather`: a wait after
-        each append, so that rows come together where no group is in a hurry. `stall_after`: without progress, until
+        The rest is in seconds. `poll`: from one look for rows of which nobody told to the next. `gather`: a wait after
+        each append, so that rows come together where no group is in a hurry. `lock_every`: from one try for the lock to
+        the next. `stall_after`: without progress, until
         the relay is not healthy. `take_over_after`: that another relay holds the lock and does nothing, until it loses
         it; and that an event waits for another relay, until this one is not healthy.
         """
@@ -74,12 +77,18 @@ class Relay:
         self._gather = gather
         self._batch = batch
         self._prune_every = prune_every
+        self._lock_every = lock_every
+        self._broker = broker
         self._stall_after = stall_after
         self._take_over_after = take_over_after
         self._stop = asyncio.Event()
         self._woken = {name: asyncio.Event() for name in streams}
         self._look = asyncio.Event()
         """Set when some stream may have new rows."""
+        self._ring = asyncio.Event()
+        """Set when other processes are to be told of new rows."""
+        self._leading: set[str] = set()
+        """The streams that this relay publishes."""
         self._beat = dict.fromkeys(streams, monotonic())
         self._overdue = dict.fromkeys(streams, 0.0)
         """For how many seconds an event has been waiting for a relay of another process, by stream."""
@@ -92,17 +101,25 @@ class Relay:
         self._beat = dict.fromkeys(self._beat, monotonic())
         tasks = [asyncio.create_task(self._lead(stream), name=f"relay {stream.name}") for stream in self._streams]
         tasks.append(asyncio.create_task(self._watch(), name="relay's look at the counters"))
+        tasks.append(asyncio.create_task(self._tell(), name="relay tells others"))
         try:
-            yield
+            async with in_background(self._listen(), "relay hears others"):
+                yield
         finally:
             self._stop.set()
             self._look.set()
+            self._ring.set()
             for woken in self._woken.values():
                 woken.set()
             await asyncio.gather(*tasks)
 
     def wake(self) -> None:
-        """There are new rows, committed."""
+        """There are new rows, committed by this process."""
+        self._hear()
+        if len(self._leading) < len(self._woken):
+            self._ring.set()
+
+    def _hear(self) -> None:
         (next(iter(self._woken.values())) if len(self._woken) == 1 else self._look).set()
 
     def health_failure(self) -> str | None:
@@ -140,6 +157,30 @@ class Relay:
                 log.warning("relay looks less often", error=describe_error(error), attempt=backoff.attempt)
                 await backoff.wait()
 
+    async def _tell(self) -> None:
+        """Tell the other processes of new rows. One that does not hear it finds them by itself, later."""
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            await self._ring.wait()
+            self._ring.clear()
+            try:
+                await self._broker.ring(self._outbox.rows.fullname)
+                backoff.reset()
+            except Exception as error:
+                log.warning("relay tells nobody", error=describe_error(error), attempt=backoff.attempt)
+                await backoff.wait()
+
+    async def _listen(self) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                async for _ in self._broker.rings(self._outbox.rows.fullname):
+                    self._hear()
+                    backoff.reset()
+            except Exception as error:
+                log.warning("relay hears nobody", error=describe_error(error), attempt=backoff.attempt)
+                await backoff.wait()
+
     async def _lead(self, stream: Stream) -> None:
         backoff = Backoff(self._stop)
         lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
@@ -147,18 +188,20 @@ class Relay:
             try:
                 async with self._engine.connect() as connection:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    publisher = Publisher(connection, self._outbox, stream, self._batch)
+                    publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 5)
                     if await connection.scalar(lock):
                         try:
                             self._overdue[stream.name] = 0.0
+                            self._leading.add(stream.name)
                             await self._publish(publisher, stream.name, backoff)
                         finally:
+                            self._leading.discard(stream.name)
                             await connection.invalidate()  # a pooled connection would keep the lock
                     else:
                         await self._end_stalled(connection, stream.name)
                         self._overdue[stream.name] = await publisher.waiting_seconds()
                 self._beat[stream.name] = monotonic()
-                await pause(self._stop, 10 * self._poll)
+                await pause(self._stop, self._lock_every)
             except Exception as error:
                 log.warning("relay waits", stream=stream.name, error=describe_error(error), attempt=backoff.attempt)
                 await backoff.wait()
@@ -172,11 +215,15 @@ class Relay:
     async def _publish(self, publisher: Publisher, stream: str, backoff: Backoff) -> None:
         position = await publisher.find_position()
         woken, prune_at = self._woken[stream], monotonic()
+        woken.set()
         while not self._stop.is_set():
-            woken.clear()
-            rows = await publisher.next_rows(position)
+            rows = []
+            if woken.is_set():
+                woken.clear()
+                rows = await publisher.next_rows(position)
             if rows and not await publisher.append(position, rows):
                 position = await publisher.find_position()
+                woken.set()
                 continue
             if monotonic() >= prune_at:
                 prune_at = monotonic() + self._prune_every
@@ -184,12 +231,15 @@ class Relay:
                 self._note_lost(stream, publisher.has_lost)
                 if not is_expected:
                     position = await publisher.find_position()
+                    woken.set()
                     continue
             self._beat[stream] = monotonic()
             backoff.reset()
-            if len(rows) < self._batch:
+            if len(rows) == self._batch:
+                woken.set()
+            else:
                 await pause(self._stop, self._gather)
-                await pause(woken, max(0.0, prune_at - monotonic()))  # `_watch` ends it early
+                await pause(woken, max(0.0, prune_at - monotonic()))
 
     def _note_lost(self, stream: str, has_lost: bool) -> None:
         if has_lost:

@@ -1,6 +1,6 @@
 """What the relay, and whoever asks how far the groups are, need of a broker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -102,4 +102,12 @@ class Stream(Protocol):
 class Broker(Protocol):
     def stream(self, name: str, groups: Sequence[str]) -> Stream:
         """The stream of this name, whether it exists or not. Asks the broker nothing."""
+        ...
+
+    async def ring(self, outbox: str) -> None:
+        """Tell all processes that follow `rings` of this outbox that it has new rows. Nothing is kept for others."""
+        ...
+
+    def rings(self, outbox: str) -> AsyncIterator[None]:
+        """Yields when somebody has rung, and first when it begins to listen. Does not end by itself."""
         ...

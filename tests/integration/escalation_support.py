@@ -286,7 +286,8 @@ class WholeCity(City):
             await redis.aclose()
 
     async def _is_idle(self) -> bool:
-        self.services.escalation.timers.wake()
+        for loop in self.services.escalation.loops:
+            loop.wake()
         async with self.escalation.database.connect() as connection:
             return await timers.is_idle(connection, self.clock.now())
 

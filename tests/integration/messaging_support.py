@@ -68,7 +68,7 @@ class World:
         return {self.stream: self.groups}
 
     def relay(self, engine: AsyncEngine | None = None, **options: Any) -> Relay:
-        options = {"poll": 0.02, "prune_every": 0.05} | options
+        options = {"poll": 0.02, "prune_every": 0.05, "lock_every": 0.2} | options
         return Relay(engine or self.engine, self.redis, self.outbox, self.streams, **options)
 
     def consumer(

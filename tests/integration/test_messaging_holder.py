@@ -50,6 +50,28 @@ async def test_another_relay_goes_on_for_one_that_is_frozen_and_harmless_when_it
             await until(lambda: world.holds(list(range(500))), "in order, nothing twice")
 
 
+async def test_who_publishes_hears_at_once_of_the_rows_of_another_process(world: World) -> None:
+    """By itself it would look after ten minutes."""
+    publishing, waiting = world.relay(poll=600.0), world.relay(poll=600.0)
+    async with publishing.running():
+        await world.emit(0)
+        publishing.wake()
+        await until(lambda: world.holds([0]), "it has the lock")
+        async with waiting.running():
+            for number in range(1, 4):
+                await world.emit(number)
+                waiting.wake()
+                await until(lambda number=number: world.holds(list(range(number + 1))), "published")
+
+
+async def test_rows_of_which_nobody_told_are_found(world: World) -> None:
+    async with world.relay().running():
+        await world.emit(0)
+        await until(lambda: world.holds([0]), "published")
+        await world.emit(1)
+        await until(lambda: world.holds([0, 1]), "published too")
+
+
 async def test_a_relay_that_waits_complains_of_events_that_nobody_publishes(world: World) -> None:
     """PostgreSQL is working for the session that has the lock: it has not stalled, and is not ended."""
     relay = world.relay(take_over_after=0.3)
@@ -152,7 +174,7 @@ async def _locked(world: World) -> AsyncGenerator[tuple[AsyncConnection, Publish
         await connection.execute(lock)
         stream = world.redis.stream(world.stream, world.groups)
         try:
-            yield connection, Publisher(connection, world.outbox, stream, 500)
+            yield connection, Publisher(connection, world.outbox, stream, 500, 0.0)
         finally:
             await connection.invalidate()
 

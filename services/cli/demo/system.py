@@ -51,7 +51,8 @@ class SampleSystem:
         ]
         async with asyncio.timeout(SETTLE_SECONDS):
             while not await due_work.is_idle(escalation.escalation):
-                escalation.timers.wake()
+                for loop in escalation.loops:
+                    loop.wake()
                 await asyncio.sleep(POLL_SECONDS)
             await messaging.wait_drained(self._redis, outboxes, streams, SETTLE_SECONDS)
 

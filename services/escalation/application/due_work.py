@@ -1,6 +1,7 @@
-"""What is due, and what falls due next: for who moves the clock, or waits for the service to come to rest."""
+"""What is due, and what falls due next: for the loops, for who moves the clock, and for who waits for rest."""
 
 from datetime import datetime
+from math import inf
 
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import timers
@@ -10,6 +11,22 @@ async def next_due_at(escalation: Escalation) -> datetime | None:
     """When the next deadline falls due or the next delivery may go; None if nothing waits."""
     async with escalation.database.connect() as connection:
         return await timers.next_due(connection)
+
+
+async def next_timer_in(escalation: Escalation) -> float:
+    """In how many seconds the next timer is due."""
+    async with escalation.database.connect() as connection:
+        return _seconds_until(escalation, await timers.next_timer(connection))
+
+
+async def next_delivery_in(escalation: Escalation) -> float:
+    """In how many seconds the next delivery may go."""
+    async with escalation.database.connect() as connection:
+        return _seconds_until(escalation, await timers.next_delivery(connection))
+
+
+def _seconds_until(escalation: Escalation, at: datetime | None) -> float:
+    return inf if at is None else (at - escalation.clock.now()).total_seconds()
 
 
 async def is_idle(escalation: Escalation) -> bool:

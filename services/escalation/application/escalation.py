@@ -35,6 +35,8 @@ class Escalation:
     """The person for whom this one works. All events that it writes name them."""
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit, so that the relay and the loops need not wait for their next poll."""
+    timer_wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called when timers may be due at once: after a change of the directory."""
 
     put_aside: dict[str, float] = field(default_factory=dict[str, float])
     """Incidents whose timers this process could not act on, and the `monotonic` time until which it skips them."""
@@ -50,8 +52,8 @@ class Escalation:
     def new_id(self) -> str:
         return uuid7(self.clock.now())
 
-    def wake(self) -> None:
-        for wake in self.wakes:
+    def wake(self, *, timers: bool = False) -> None:
+        for wake in (*self.wakes, *(self.timer_wakes if timers else ())):
             wake()
 
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:

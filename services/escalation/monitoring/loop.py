@@ -11,16 +11,27 @@ from shared.clock import monotonic
 
 log = structlog.get_logger()
 LONGEST_BACK_OFF_SECONDS = 5.0
+OTHERS_SECONDS = 0.2
+"""From one look at work that others have locked to the next."""
 
 
 class Loop:
     """Repeats `step` until it returns False (nothing is left), then waits for `wake`, but at most `poll` seconds.
 
-    `stall_after`: after so many seconds without a successful step, `health_failure` reports it.
+    `next_in`: in how many seconds something falls due, asked then; it shortens the wait. `stall_after`: after so many
+    seconds without a successful step, `health_failure` reports it.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], poll: float, stall_after: float = 12.0) -> None:
-        self._name, self._step, self._poll, self._stall_after = name, step, poll, stall_after
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[bool]],
+        poll: float,
+        *,
+        next_in: Callable[[], Awaitable[float]] | None = None,
+        stall_after: float = 12.0,
+    ) -> None:
+        self._name, self._step, self._poll, self._next_in, self._stall_after = name, step, poll, next_in, stall_after
         self._awake = asyncio.Event()
         self._last_good = monotonic()
 
@@ -44,6 +55,7 @@ class Loop:
             self._awake.clear()
             try:
                 more = await self._step()
+                wait = 0.0 if more else await self._idle_for()
             except Exception as error:
                 log.warning("loop step failed, trying again", loop=self._name, error=type(error).__name__)
                 await asyncio.sleep(back_off)
@@ -53,5 +65,11 @@ class Loop:
             self._last_good = monotonic()
             if not more:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll):  # wait_for may swallow a cancellation (Python 3.11)
+                    async with asyncio.timeout(wait):  # wait_for may swallow a cancellation (Python 3.11)
                         await self._awake.wait()
+
+    async def _idle_for(self) -> float:
+        if self._next_in is None or self._awake.is_set():
+            return self._poll
+        # what is due now and was not taken is locked by others, or left alone after a failure
+        return min(self._poll, max(OTHERS_SECONDS, await self._next_in()))

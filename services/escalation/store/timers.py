@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.timers import TimedNotice
 from services.escalation.domain.notices.delivery_state import SENDING, WAITING
+from services.escalation.store.deliveries import written
 from services.escalation.store.tables import deadline, delivery, incident, notice
 from shared.database import any_of
 
@@ -91,10 +92,22 @@ async def incident_of_notice(connection: AsyncConnection, notice_id: str) -> str
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
     """Return when the next timer or delivery is due, or None. The sample night moves its clock there."""
-    falls_due = select(func.min(deadline.c.due_at).label("at")).where(deadline.c.state == "pending")
-    goes = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(WAITING))
-    rows = falls_due.union_all(goes).subquery()
-    return await connection.scalar(select(func.min(rows.c.at)))
+    found = [await next_timer(connection), await next_delivery(connection)]
+    return min((at for at in found if at is not None), default=None)
+
+
+async def next_timer(connection: AsyncConnection) -> datetime | None:
+    """Return when the next timer is due, or None."""
+    return await connection.scalar(
+        select(func.min(deadline.c.due_at)).where(deadline.c.state.in_(written(["pending"])))
+    )
+
+
+async def next_delivery(connection: AsyncConnection) -> datetime | None:
+    """Return when the next delivery may go, or None."""
+    return await connection.scalar(
+        select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(written(sorted(WAITING))))
+    )
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """The Redis client: its settings, and what comes of waiting after one of its errors."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,6 +13,9 @@ from shared.messaging.errors import Outlook, Ruling, outlook_of
 from shared.messaging.redis.stream import RedisStream
 
 _PROBE_KEY = "trucban.probe"
+_BELL = "trucban.rows."
+_LISTEN_SECONDS = 4.0
+"""Shorter than the client's time-out of a read."""
 
 _PASSES, _MENDED, _LASTS = Outlook.PASSES, Outlook.MENDED, Outlook.LASTS
 
@@ -75,6 +78,17 @@ class Client(Redis):
 
     def stream(self, name: str, groups: Sequence[str]) -> RedisStream:
         return RedisStream(self, name, groups)
+
+    async def ring(self, outbox: str) -> None:
+        await self.publish(_BELL + outbox, b"")
+
+    async def rings(self, outbox: str) -> AsyncIterator[None]:
+        async with self.pubsub(ignore_subscribe_messages=True) as bell:
+            await bell.subscribe(_BELL + outbox)
+            yield
+            while True:
+                if await bell.get_message(timeout=_LISTEN_SECONDS) is not None:
+                    yield
 
     async def write_nothing(self) -> None:
         """Overwrite one small key, which needs what an entry needs: a server that takes writes, and memory."""
