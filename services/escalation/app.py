@@ -148,7 +148,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             "broker": broker.health_failure(),
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
-            "delivery": delivery.health_failure(),
+            "delivery": delivery.health_failure() or sending.health_failure(),
             "deadlines": timers.health_failure(),
             "stream": broadcast.health_failure(),
             **await watchman.health_failures(),

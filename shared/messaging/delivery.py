@@ -20,7 +20,7 @@ T = TypeVar("T")
 _LEFT_AGAIN = 0.02
 _LEFT_AGAIN_AT_MOST = 0.5
 """Seconds until what was left is tried again: the first is doubled each time, up to the second."""
-_OVERLAP = 3.0
+OVERLAP = 3.0
 """Seconds. What is not handled for longer is held up by more than short transactions, or the end of an outage."""
 _FAILED_SECONDS = 60.0
 """After this time a failed entry was tried again, by this consumer or by another."""
@@ -50,10 +50,19 @@ class _Held(NamedTuple):
     since: float | None
     """As of its entry."""
 
-    def waited(self) -> float:
-        """For how many seconds the event has waited, here and before."""
-        here = monotonic() - self.at
-        return here if self.since is None else max(here, time() - self.since)
+
+def waited(since: float | None, at: float) -> float:
+    """For how many seconds an event has waited: here, since `at` on the monotonic clock, and before."""
+    here = monotonic() - at
+    return here if since is None else max(here, time() - since)
+
+
+def waits_too_long(since: float | None, at: float, after: float, here: float = OVERLAP) -> bool:
+    """Whether an event has waited for more than `after` seconds, and for more than `here` of that in this process.
+
+    An overlap of short transactions is no failure, however old the event is: after an outage many are.
+    """
+    return monotonic() - at >= min(after, here) and waited(since, at) > after
 
 
 class ConsumerGroup(Protocol):
@@ -91,6 +100,8 @@ class Delivery(Generic[T]):
         """Ids of the entries that failed and will be claimed and tried again."""
         self.progress_at = monotonic()
         """When an entry was last handled, or nothing was there to handle."""
+        self.handled_at = float("-inf")
+        """When an entry was last handled."""
         self.finished_at = monotonic()
         """When `take` last returned."""
         self.last_error = ""
@@ -126,26 +137,28 @@ class Delivery(Generic[T]):
     def waiting_failure(self, after: float) -> str | None:
         """Why some events have waited more than `after` seconds, or None.
 
-        An overlap of short transactions is no failure, however old the events are: after an outage many are. Nor is
-        what is being handled while others get through.
+        What is being handled while others get through is no failure.
         """
-        overlap = monotonic() - min(after, _OVERLAP)
         left = {entry.id for entry, _ in self._left}
         failed = self.postponed if monotonic() - self._failed_at < _FAILED_SECONDS else set[str]()
-        stuck = self.in_hand - left if self.progress_at < overlap else set[str]()
+        # if nothing was handled for as long as the event waits, that it is being handled now is no excuse
+        here = 0.0 if monotonic() - self.handled_at > after else min(after, OVERLAP)
+        stuck = self.in_hand - left if monotonic() - self.progress_at >= here else set[str]()
         reasons = (
-            (left, self._left_why),
-            (failed, self.last_error),
-            (stuck, self.last_error or "they are being handled for that long"),
+            (left, OVERLAP, self._left_why),
+            (failed, OVERLAP, self.last_error),
+            (stuck, here, self.last_error or "they are being handled for that long"),
         )
-        found = (self._waiting(ids, overlap, after, why) for ids, why in reasons)
+        found = (self._waiting(ids, after, seconds, why) for ids, seconds, why in reasons)
         return next((failure for failure in found if failure), None)
 
-    def _waiting(self, ids: Collection[str], before: float, after: float, why: str) -> str | None:
-        """What is wrong with those that came before this time, if one of them has waited for more than `after`."""
-        waited = [held.waited() for entry_id in ids if (held := self._held.get(entry_id)) and held.at < before]
-        longest = max(waited, default=0.0)
-        return f"{len(ids)} events have waited, the longest for {longest:.0f} s: {why}" if longest > after else None
+    def _waiting(self, ids: Collection[str], after: float, here: float, why: str) -> str | None:
+        """What is wrong with these entries, if one of them waits for too long."""
+        held = [found for entry_id in ids if (found := self._held.get(entry_id))]
+        if not any(waits_too_long(one.since, one.at, after, here) for one in held):
+            return None
+        longest = max(waited(one.since, one.at) for one in held)
+        return f"{len(ids)} events have waited, the longest for {longest:.0f} s: {why}"
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Returns when each entry is acknowledged, dead, left, or pending to be claimed. Raises nothing.
@@ -164,7 +177,7 @@ class Delivery(Generic[T]):
                 ids |= {entry.id for entry, _ in left}
                 parsed = [found for entry in entries if (found := await self._parsed(entry))]
                 if handled := await self._handled([*left, *parsed]):
-                    self.progress_at = monotonic()
+                    self.progress_at = self.handled_at = monotonic()
                 await self._acknowledge(handled)
                 self.finished_at = monotonic()
                 self._left_rounds = self._left_rounds + 1 if self._left else 0

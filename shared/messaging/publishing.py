@@ -43,8 +43,9 @@ class Publisher:
         self._restart_at = 0.0
         self._asked_at = 0.0
         """When PostgreSQL was last asked something."""
-        self.has_lost = False
-        """Whether `prune` found entries lost that are not published again yet."""
+        self.lost_seconds = 0.0
+        """How old the oldest event is that somebody should have, if `prune` found entries lost and not yet published
+        again; else 0."""
 
     async def find_position(self) -> Position:
         """To be called first, and again whenever the stream was not as expected."""
@@ -114,10 +115,14 @@ class Publisher:
 
     async def waiting_seconds(self) -> float:
         """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
-        rows, last = self._outbox.rows, (await self._stream.state()).last_number
+        last = (await self._stream.state()).last_number
+        return await self._age(self._outbox.rows.c.number > last)
+
+    async def _age(self, which: ColumnElement[bool]) -> float:
+        """In seconds, of the oldest of these rows of the stream; 0 if there are none."""
+        rows = self._outbox.rows
         age = extract("epoch", func.clock_timestamp() - func.min(rows.c.created_at))
-        lacking = (rows.c.stream == self._stream.name, rows.c.number > last)
-        return float(await self._connection.scalar(select(age).where(*lacking)) or 0)
+        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, which)) or 0)
 
     async def append(self, position: Position, rows: Sequence[OutboxRow]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
@@ -140,9 +145,10 @@ class Publisher:
             return False
         if any(group.handled is None for group in groups):
             return False
-        self.has_lost = await self._has_lost(state)
-        if self.has_lost:
+        if await self._has_lost(state):
+            self.lost_seconds = await self._age(self._outbox.rows.c.number > 0)
             return await self._restart(position)
+        self.lost_seconds = 0.0
         floor = min((group.passed for group in groups), default=0)
         if floor > position.pruned:
             rows = self._outbox.rows

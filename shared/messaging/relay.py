@@ -93,7 +93,7 @@ class Relay:
         self._overdue = dict.fromkeys(streams, 0.0)
         """For how many seconds an event has been waiting for a relay of another process, by stream."""
         self._lost_at: dict[str, float] = {}
-        """Since when entries are lost that wait to be published again, by stream."""
+        """Since when the oldest event waits of a stream with entries that are lost and not yet published again."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -132,7 +132,7 @@ class Relay:
                 return f"events for {stream} have waited {seconds:.0f} s for the relay of another process: see its log"
         for stream, at in self._lost_at.items():
             if (seconds := monotonic() - at) > self._take_over_after:
-                return f"entries of {stream} were lost {seconds:.0f} s ago and not yet published again: see the log"
+                return f"entries of {stream} were lost and not yet published again; the oldest is {seconds:.0f} s old"
         return None
 
     async def _watch(self) -> None:
@@ -228,7 +228,7 @@ class Relay:
             if monotonic() >= prune_at:
                 prune_at = monotonic() + self._prune_every
                 is_expected = await publisher.prune(position)
-                self._note_lost(stream, publisher.has_lost)
+                self._note_lost(stream, publisher.lost_seconds)
                 if not is_expected:
                     position = await publisher.find_position()
                     woken.set()
@@ -241,8 +241,8 @@ class Relay:
                 await pause(self._stop, self._gather)
                 await pause(woken, max(0.0, prune_at - monotonic()))
 
-    def _note_lost(self, stream: str, has_lost: bool) -> None:
-        if has_lost:
-            self._lost_at.setdefault(stream, monotonic())
+    def _note_lost(self, stream: str, seconds: float) -> None:
+        if seconds:
+            self._lost_at[stream] = monotonic() - seconds
         else:
             self._lost_at.pop(stream, None)

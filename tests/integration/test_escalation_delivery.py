@@ -18,6 +18,7 @@ from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate
+from services.escalation.sending import delivery_loop
 from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
 from services.escalation.sending.channels.webhook import Webhooks
 from services.escalation.sending.delivery_loop import (
@@ -119,6 +120,34 @@ class Failing(Sender):
 
     async def send(self, message: Message) -> SendOutcome:
         raise DeliveryError("json: the channel did not take the notice")
+
+
+# --- an outcome that cannot be stored ---
+
+
+async def test_outcomes_that_are_not_stored_are_a_health_failure(
+    city: City, loop: DeliveryLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await route_reports(city.escalation, [received()])
+    free = asyncio.Event()
+
+    async def hangs(*_: object) -> None:
+        await free.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery_loop, "record", hangs)
+        patch.setattr(delivery_loop, "UNSTORED_SECONDS", 0.05)
+        assert loop.health_failure() is None
+        await loop.step()
+        await until(lambda: _complains(loop), "a health failure")
+        assert "the outcomes of 2 messages" in (loop.health_failure() or "")
+        free.set()
+        await loop.drain()
+        assert loop.health_failure() is None
+
+
+async def _complains(loop: DeliveryLoop) -> bool:
+    return loop.health_failure() is not None
 
 
 # --- a channel that fails ---

@@ -32,6 +32,7 @@ RETRY_AFTER_SECONDS = (1, 5, 20, 60, 180, 600)
 SEND_SECONDS = 15.0
 """Shorter than the lease, so that a slow attempt ends before the message is sent again."""
 RECORD_AGAIN_SECONDS = 0.2
+UNSTORED_SECONDS = 9.0
 MESSAGES_A_CLAIM = 256
 PER_HOST_AT_ONCE = 16
 """Messages under way to one server. There is no limit over all servers, so that one that hangs delays no other."""
@@ -56,6 +57,8 @@ class DeliveryLoop:
         self._forgot_at = monotonic()
         self._bundling: tuple[float, Bundling] | None = None
         self._recording = GroupCommit[Attempt, None](self._record_group)
+        self._ended: dict[str, float] = {}
+        """When an attempt ended whose outcome is not stored yet, by message id, on the monotonic clock."""
 
     async def step(self) -> bool:
         """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
@@ -71,6 +74,13 @@ class DeliveryLoop:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         return claimed.more
+
+    def health_failure(self) -> str | None:
+        """Return what is wrong, or None while outcomes are stored."""
+        longest = monotonic() - min(self._ended.values(), default=monotonic())
+        if longest < UNSTORED_SECONDS:
+            return None
+        return f"the outcomes of {len(self._ended)} messages have not been stored for {longest:.0f} s: see the log"
 
     async def drain(self) -> bool:
         """Wait until what is under way is sent and recorded. Returns False if nothing was.
@@ -91,8 +101,11 @@ class DeliveryLoop:
 
     async def _deliver(self, message: Message) -> None:
         try:
-            await self._recording.add(await self._attempt(message))
+            attempt = await self._attempt(message)
+            self._ended[message.message_id] = monotonic()
+            await self._recording.add(attempt)
         finally:
+            self._ended.pop(message.message_id, None)
             self._under_way.subtract([host_of(message.channel)])
             self._deliveries.difference_update(d.delivery_id for d in message.deliveries)
 

@@ -20,13 +20,15 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.backoff import Backoff, pause
-from shared.messaging.delivery import Delivery, Entry, Left
+from shared.messaging.delivery import Delivery, Entry, Left, waits_too_long
 from shared.messaging.errors import describe_error
 from shared.messaging.redis.client import connect, connection_options
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
 
 log = structlog.get_logger()
 T = TypeVar("T")
+LOOK_SECONDS = 2.0
+"""From one look at what the group has not handled to the next."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class _StreamReading(Generic[T]):
     """Whether the last read brought as many entries as it may."""
     claimed_at: float = field(default_factory=monotonic)
     """When the last round of claiming ended."""
+    oldest: tuple[Entry, float] | None = None
+    """The first entry that the group has not handled, whoever has it, and since when it is the first."""
     parked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once we stop and no read is under way."""
 
@@ -119,6 +123,7 @@ class Consumer(Generic[T]):
             reading.delivery.progress_at = reading.read_at = reading.claimed_at = monotonic()
             tasks.append(asyncio.create_task(self._repeat(reading, self._hold, every)))
             tasks.append(asyncio.create_task(self._repeat(reading, self._claim, every)))
+            tasks.append(asyncio.create_task(self._repeat(reading, self._look, LOOK_SECONDS)))
         try:
             yield
         finally:
@@ -136,6 +141,11 @@ class Consumer(Generic[T]):
         for stream, reading in self._readings.items():
             if waiting := reading.delivery.waiting_failure(self._waiting_after):
                 return f"{self._group_name} on {stream}: {waiting}"
+            if reading.oldest and waits_too_long(reading.oldest[0].since, reading.oldest[1], self._waiting_after):
+                return (
+                    f"{self._group_name} on {stream}: entry {reading.oldest[0].id} is not handled by the process that "
+                    "has it: see the log of the others"
+                )
             silent = now - reading.delivery.progress_at
             unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
             if max(silent, unclaimed) > self._stall_after:
@@ -262,6 +272,16 @@ class Consumer(Generic[T]):
 
     async def _hold(self, reading: _StreamReading[T]) -> None:
         await reading.group.hold(reading.delivery.in_hand)
+
+    async def _look(self, reading: _StreamReading[T]) -> None:
+        """Another process of the group may have an entry and be stuck with it. Each one knows of that."""
+        if reading.own_from is not None:
+            return  # there may be no group yet
+        found = await reading.group.oldest_pending()
+        if found is None:
+            reading.oldest = None
+        elif reading.oldest is None or reading.oldest[0].id != found.id:
+            reading.oldest = found, monotonic()
 
     async def _claim(self, reading: _StreamReading[T]) -> None:
         if reading.own_from is not None:

@@ -103,6 +103,14 @@ class RedisConsumerGroup:
             if entry_id in claimed
         ]
 
+    async def oldest_pending(self) -> Entry | None:
+        """The first entry that any consumer of the group has and has not acknowledged. None if there is none."""
+        summary: Any = await self._redis.xpending(self.stream, self.name)
+        if not summary["min"]:
+            return None
+        found: Any = await self._redis.xrange(self.stream, summary["min"], summary["min"])
+        return entry_of(found[0][0], found[0][1], 1) if found else None
+
     async def hold(self, ids: Collection[str]) -> None:
         """Keep other consumers from claiming these entries, which this consumer is working on."""
         held: list[Any] = list(ids)

@@ -75,6 +75,7 @@ async def test_a_wake_during_a_step_is_not_lost() -> None:
 
     async def wakes_itself() -> bool:
         loop.wake()
+        await asyncio.sleep(0)
         return await steps.step()
 
     loop = Loop("test", wakes_itself, 600.0, next_in=due_in(float("inf")))

@@ -11,10 +11,9 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging import Left, delivery
-from shared.messaging.delivery import Delivery, Entry
+from shared.messaging.delivery import OVERLAP, Delivery, Entry
 
 AFTER = 9.0
-OVERLAP = delivery._OVERLAP  # pyright: ignore[reportPrivateUsage]
 
 
 class Group:
@@ -62,6 +61,14 @@ def delivering(handler: Handler) -> Delivery[int]:
     return Delivery(Group(), int, handler, engine, table, 5, stop=delivery.asyncio.Event())
 
 
+async def after_one(handler: Handler, clock: Clock) -> Delivery[int]:
+    """A delivery that has just handled something."""
+    deliveries = delivering(Handler())
+    await deliveries.take([entry(0, clock.now)])
+    deliveries._handle = handler  # pyright: ignore[reportPrivateUsage]
+    return deliveries
+
+
 def entry(number: int, since: float | None) -> Entry:
     return Entry(f"{number}-0", str(number).encode(), 1, since=since)
 
@@ -75,7 +82,7 @@ async def test_the_time_before_an_entry_came_counts(clock: Clock) -> None:
         said.append(deliveries.waiting_failure(AFTER))
 
     said: list[str | None] = []
-    deliveries = delivering(Handler(hangs))
+    deliveries = await after_one(Handler(hangs), clock)
     await deliveries.take([entry(1, clock.now - 10)])
     assert said[0] is not None
     assert said[0].startswith("1 events have waited, the longest for 13 s")
@@ -102,7 +109,7 @@ async def test_old_events_that_are_being_worked_off_are_no_failure(clock: Clock)
         clock.now += 2
         said.append(deliveries.waiting_failure(AFTER))
 
-    deliveries = delivering(Handler(works))
+    deliveries = await after_one(Handler(works), clock)
     for number in range(10):
         await deliveries.take([entry(number, clock.now - 3600)])
     assert set(said) == {None}
@@ -116,7 +123,7 @@ async def test_what_is_left_is_named_though_others_get_through(clock: Clock) -> 
     await deliveries.take([entry(1, clock.now - 8)])
     for number in range(2, 6):
         clock.now += 1
-        assert deliveries.waiting_failure(AFTER) is None or number > 4
+        assert deliveries.waiting_failure(AFTER) is None or number > 3
         await deliveries.take([entry(number, clock.now)])
     said = deliveries.waiting_failure(AFTER)
     assert said is not None
@@ -172,3 +179,18 @@ async def test_whatever_waits_for_long_is_named(steps: list[tuple[str, float]]) 
             clock.now += seconds
             assert (deliveries.waiting_failure(AFTER) is not None) == (clock.now - began > AFTER)
             await deliveries.take([entry(number, clock.now)])
+
+
+async def test_what_waited_while_nothing_was_handled_is_named_at_once(clock: Clock) -> None:
+    """No grace where the time has run out elsewhere."""
+    said: list[str | None] = []
+
+    async def begins(_events: Sequence[int]) -> None:
+        said.append(deliveries.waiting_failure(AFTER))
+        clock.now += 1
+
+    deliveries = delivering(Handler(begins))
+    await deliveries.take([entry(1, clock.now - 10)])
+    await deliveries.take([entry(2, clock.now - 10)])
+    assert said[0] is not None
+    assert said[1] is None, "the first was handled: the backlog is being worked off"
