@@ -60,7 +60,7 @@ lock: .venv/dev ## resolve dependencies anew
 	  --upgrade -c requirements.lock -o requirements-dev.lock --extra dev pyproject.toml build-requirements.txt
 
 clean: ## remove .venv, and what the sample and the tools wrote under var; a city's own data stays
-	rm -rf .venv var/sample var/demo var/coverage var/bench.json
+	rm -rf .venv var/sample var/demo var/coverage var/faults var/bench.json
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \

@@ -23,6 +23,12 @@ class Said:
     name: str
     service: str
     ready: bool
+    complaints: str = ""
+    """What it complains about."""
+
+    def __str__(self) -> str:
+        at = datetime.fromtimestamp(self.at, UTC).strftime("%H:%M:%S.%f")[:-4]
+        return f"{at} {self.name} {'ready' if self.ready else f'not ready: {self.complaints}'}"
 
 
 @dataclass
@@ -54,5 +60,15 @@ async def _follow(client: httpx.AsyncClient, watcher: Watcher, member: Member) -
             pass
         else:
             at = datetime.now(UTC).timestamp()
-            watcher.said.append(Said(at, member.name, member.service, answer.status_code == 200))
+            watcher.said.append(Said(at, member.name, member.service, answer.status_code == 200, _complaints(answer)))
         await asyncio.sleep(EVERY_SECONDS)
+
+
+def _complaints(answer: httpx.Response) -> str:
+    if answer.status_code == 200:
+        return ""
+    try:
+        checks = answer.json()["checks"]
+    except (ValueError, LookupError):
+        return f"{answer.status_code} {answer.text[:100]}"
+    return "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])

@@ -1,10 +1,12 @@
 """One run: a city under load, the faults of a plan, and what must hold meanwhile and afterwards."""
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 from shared.clock import monotonic
@@ -13,7 +15,7 @@ from tests.faults.behind import open_transactions, until_caught_up
 from tests.faults.broken import Broken
 from tests.faults.city import reports
 from tests.faults.load import Load
-from tests.faults.readiness import watching
+from tests.faults.readiness import Watcher, watching
 from tests.faults.schedule import Drawn, Plan
 from tests.faults.stack import House, running_house
 
@@ -26,6 +28,7 @@ PATIENCE_SECONDS = 90.0
 """For what falls due all at once in the end, which is work and no fault; and for the first and the last reports."""
 LULL = 50
 """Reports accepted while nothing happens to the city: what is done then is done by all processes at once."""
+KEPT = Path(__file__).parents[2] / "var" / "faults"
 Tell = Callable[[str], None]
 
 
@@ -65,9 +68,22 @@ async def survive(plan: Plan, stuck_seconds: float = STUCK_SECONDS, tell: Tell =
         for line in await audit.summary(house, load):
             tell(line)
         outcome.accepted = len(load.accepted)
+        if outcome.broken:
+            tell(f"what its processes said lies in {_kept(plan.seed, house, watcher)}")
     tell(f"its processes waited for a processor in {outcome.starved} % of the time in which they wanted to run")
     outcome.seconds = monotonic() - began
     return outcome
+
+
+def _kept(seed: int, house: House, watcher: Watcher) -> Path:
+    """Keep the logs of a run that is not clean, and what each /readyz said. Returns the folder."""
+    folder = KEPT / str(seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, lines in {**house.said(), "postgres": house.database_log()}.items():
+        (folder / f"{name}.log").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "readiness.log").write_text("\n".join(map(str, watcher.said)), encoding="utf-8")
+    return folder
 
 
 class _UnderLoad:
