@@ -134,6 +134,13 @@ class Delivery(Generic[T]):
         if not self.in_hand:
             self.progress_at = monotonic()
 
+    def grace(self, after: float) -> float:
+        """How long an event that has waited more than `after` seconds may be here before it counts.
+
+        None if nothing was handled for as long: that it is being handled now is no excuse then.
+        """
+        return 0.0 if monotonic() - self.handled_at > after else OVERLAP
+
     def waiting_failure(self, after: float) -> str | None:
         """Why some events have waited more than `after` seconds, or None.
 
@@ -141,9 +148,8 @@ class Delivery(Generic[T]):
         """
         left = {entry.id for entry, _ in self._left}
         failed = self.postponed if monotonic() - self._failed_at < _FAILED_SECONDS else set[str]()
-        # if nothing was handled for as long as the event waits, that it is being handled now is no excuse
-        here = 0.0 if monotonic() - self.handled_at > after else min(after, OVERLAP)
-        stuck = self.in_hand - left if monotonic() - self.progress_at >= here else set[str]()
+        here = self.grace(after)
+        stuck = self.in_hand - left if monotonic() - self.progress_at >= min(after, here) else set[str]()
         reasons = (
             (left, OVERLAP, self._left_why),
             (failed, OVERLAP, self.last_error),

@@ -20,7 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.backoff import Backoff, pause
-from shared.messaging.delivery import Delivery, Entry, Left, waits_too_long
+from shared.messaging.delivery import Delivery, Entry, Left, waited, waits_too_long
 from shared.messaging.errors import describe_error
 from shared.messaging.redis.client import connect, connection_options
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
@@ -43,6 +43,8 @@ class _StreamReading(Generic[T]):
     handed to a connection that broke. None: all of them were read."""
     is_new_life: bool = True
     """Whether entries may still be pending from an earlier life."""
+    has_read: bool = False
+    """Whether Redis ever answered a read. Before, nobody knows what waits."""
     read_at: float = field(default_factory=monotonic)
     """When Redis last answered a read."""
     was_full: bool = False
@@ -137,20 +139,26 @@ class Consumer(Generic[T]):
 
     def health_failure(self) -> str | None:
         """Why events are not being handled, or None."""
-        now = monotonic()
-        for stream, reading in self._readings.items():
-            if waiting := reading.delivery.waiting_failure(self._waiting_after):
-                return f"{self._group_name} on {stream}: {waiting}"
-            if reading.oldest and waits_too_long(reading.oldest[0].since, reading.oldest[1], self._waiting_after):
-                return (
-                    f"{self._group_name} on {stream}: entry {reading.oldest[0].id} is not handled by the process that "
-                    "has it: see the log of the others"
-                )
-            silent = now - reading.delivery.progress_at
-            unclaimed = now - max(reading.claimed_at, reading.delivery.finished_at) - self._claim_idle
-            if max(silent, unclaimed) > self._stall_after:
-                error = reading.delivery.last_error or "none; is Redis reachable?"
-                return f"{self._group_name} has made no progress on {stream} for {silent:.0f} s; last error: {error}"
+        found = (self._failure_of(reading) for reading in self._readings.values())
+        return next((failure for failure in found if failure), None)
+
+    def _failure_of(self, reading: _StreamReading[T]) -> str | None:
+        where = f"{self._group_name} on {reading.group.stream}:"
+        delivery, after = reading.delivery, self._waiting_after
+        if not reading.has_read:
+            return f"{where} nothing was read yet"
+        if waiting := delivery.waiting_failure(after):
+            return f"{where} {waiting}"
+        if reading.oldest and waits_too_long(reading.oldest[0].since, reading.oldest[1], after, delivery.grace(after)):
+            entry, at = reading.oldest
+            seconds = waited(entry.since, at)
+            return (
+                f"{where} entry {entry.id} has waited {seconds:.0f} s for the process that has it: see the logs of all"
+            )
+        silent = monotonic() - delivery.progress_at
+        unclaimed = monotonic() - max(reading.claimed_at, delivery.finished_at) - self._claim_idle
+        if max(silent, unclaimed) > self._stall_after:
+            return f"{where} no progress for {silent:.0f} s; last error: {delivery.last_error or 'is Redis reachable?'}"
         return None
 
     async def _read_on(self) -> None:
@@ -214,7 +222,7 @@ class Consumer(Generic[T]):
         except Exception as error:
             await self._recover(reading, error)
             return []
-        reading.read_at = monotonic()
+        reading.has_read, reading.read_at = True, monotonic()
         reading.backoff.reset()
         if not entries:
             reading.delivery.note_idle()
