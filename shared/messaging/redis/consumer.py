@@ -146,7 +146,7 @@ class Consumer(Generic[T]):
         where = f"{self._group_name} on {reading.group.stream}:"
         delivery, after = reading.delivery, self._waiting_after
         if not reading.has_read:
-            return f"{where} nothing was read yet"
+            return f"{where} nothing was read yet; last error: {delivery.last_error or 'none'}"
         if waiting := delivery.waiting_failure(after):
             return f"{where} {waiting}"
         if reading.oldest and waits_too_long(reading.oldest[0].since, reading.oldest[1], after, delivery.grace(after)):
@@ -167,9 +167,10 @@ class Consumer(Generic[T]):
             try:
                 await self._read_with(self._subscribed())
             except Exception as error:
-                log.warning(
-                    "consumer waits", group=self._group_name, error=describe_error(error), attempt=backoff.attempt
-                )
+                described = describe_error(error)
+                for reading in self._readings.values():
+                    reading.delivery.last_error = described
+                log.warning("consumer waits", group=self._group_name, error=described, attempt=backoff.attempt)
                 await backoff.wait()
 
     async def _read_with(self, faststream: RedisBroker) -> None:
