@@ -1,7 +1,7 @@
 """Testing the contacts' channels: start a test, record who confirms, and list who has not."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
@@ -61,14 +61,14 @@ class TestedContact:
 
 @dataclass(frozen=True)
 class ChannelTest:
-    """A test with all its contacts. `ward`: of one ward only."""
+    """A test. `ward`: of one ward only. `contacts`: empty in a list of tests."""
 
     test_id: str
     ward: Place | None
     started_at: datetime
     started_by: str
     confirm_by: datetime
-    contacts: Sequence[TestedContact]
+    contacts: Sequence[TestedContact] = ()
 
     @property
     def is_running(self) -> bool:
@@ -217,14 +217,18 @@ async def look(escalation: Escalation, test_id: str | None) -> ChannelTest | Non
 
 async def list_tests(escalation: Escalation, after: tuple[datetime, str] | None, limit: int) -> list[ChannelTest]:
     """Return a page of tests, the newest first. `after`: (started_at, id) of the last of the page before."""
-    now = escalation.clock.now()
     async with escalation.database.connect() as connection:
-        return [await _test(connection, row, now) for row in await store.tests(connection, after, limit)]
+        return [_alone(row) for row in await store.tests(connection, after, limit)]
+
+
+def _alone(row: Row[Any]) -> ChannelTest:
+    ward = None if row.ward is None else _place(row.ward)
+    return ChannelTest(row.test_id, ward, row.started_at, row.started_by, row.confirm_by)
 
 
 async def _test(connection: AsyncConnection, row: Row[Any], now: datetime) -> ChannelTest:
-    ward = None if row.ward is None else _place(row.ward)
-    present = {person.holder_id: person for person in await _in_office(connection, now, ward)}
+    test = _alone(row)
+    present = {person.holder_id: person for person in await _in_office(connection, now, test.ward)}
     people = {**present, **{p.holder_id: p for p in map(Person.model_validate, row.people)}}
     reached = await directory.contacts(connection, list(people))
     sent: dict[str, list[Row[Any]]] = {}
@@ -235,7 +239,7 @@ async def _test(connection: AsyncConnection, row: Row[Any], now: datetime) -> Ch
         for holder, person in sorted(people.items())
         for contact in _contacts(person, holder in present, sent.get(holder, ()), reached.get(holder, ()), now)
     ]
-    return ChannelTest(row.test_id, ward, row.started_at, row.started_by, row.confirm_by, found)
+    return replace(test, contacts=found)
 
 
 def _contacts(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from sqlalchemy import Row
 
 from services.escalation.api.models.decisions import DecisionItem, decision_item
@@ -97,6 +97,13 @@ _OF_THE_ROW = tuple(name for name in Incident.model_fields if name not in ("id",
 
 class IncidentPage(Page[Incident]):
     """Incidents, the newest first."""
+
+
+class Handover(Page[Incident]):
+    """What waits for whoever comes on duty, the soonest due first. They are told the same when their turn begins."""
+
+    open: Annotated[int, Field(description="How many incidents are open that they may see, whoever they wait for.")]
+    waiting: Annotated[int, Field(description="How many of them wait for the caller: as many as all pages hold.")]
 
 
 class Source(Answer):
