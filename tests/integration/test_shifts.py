@@ -199,8 +199,9 @@ async def test_the_service_tells_them_and_the_handover_says_the_same(house_at_ni
     desk = (await city.get(HANDOVER, "desk")).json()
     assert f"Giao ca trực: {desk['waiting']} vụ việc" in sent["mau-truc"]["title"]
     assert f"có {desk['open']} vụ việc đang mở" in sent["mau-truc"]["body"]
-    listed = [line.rpartition("#")[2] for line in sent["mau-truc"]["body"].splitlines()[1:-1]]
-    assert listed == [item["id"] for item in desk["items"]]
+    listed = sent["mau-truc"]["body"].splitlines()[1:-1]
+    for line, item in zip(listed, desk["items"], strict=True):
+        assert f"{item['ward']['kind']} {item['ward']['name']}" in line
     ready = (await city.client.get("/escalation/readyz")).json()
     assert {"name": "shifts", "ok": True} in [{k: c[k] for k in ("name", "ok")} for c in ready["checks"]]
 

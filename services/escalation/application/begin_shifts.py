@@ -104,7 +104,6 @@ async def _told(
 def _incident(row: Row[Any], obliged: Sequence[Obligation], level: str) -> WaitingIncident:
     mine = [o for o in obliged if o.who == level or (level == "ward" and o.who not in OFFICES)]
     return WaitingIncident(
-        incident_id=row.incident_id,
         category=row.category,
         place=f"{row.unit_kind} {row.unit_name}",
         occurred_at=row.occurred_at,

@@ -97,10 +97,10 @@ async def start(escalation: Escalation, caller: Principal, place: Place | None) 
         reached = [(person, contact) for person in people for contact in contacts.get(person.holder_id, ())]
         messages = [_message(escalation, person, contact, test, posts) for person, contact in reached]
         await store.add(connection, test, messages)
-        await escalation.emit(connection, [_started(test, messages), *(_issued(m, test) for m in messages)])
         row = await store.one(connection, test.test_id)
         assert row is not None
         found = await _test(connection, row, now)
+        await escalation.emit(connection, [_started(test, messages), *(_issued(m, test) for m in messages)])
     escalation.wake()
     return found
 

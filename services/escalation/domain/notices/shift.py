@@ -19,7 +19,6 @@ OFFICE_NAMES = {
 class WaitingIncident:
     """An open incident that waits for whoever comes on duty."""
 
-    incident_id: str
     category: str
     place: str
     occurred_at: datetime
