@@ -15,12 +15,13 @@ from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.notices.pacing import Limits, Rate
 from services.escalation.monitoring.watchman import Watchman
+from services.escalation.sending.delivery_loop import GATEWAY, MESSAGES_A_CLAIM, PER_HOST_AT_ONCE
 from shared.events import ChannelTestStarted, ContactConfirmed, Who, parse
 from shared.http.identity import Principal
 from tests.integration.delivery_peers import receiving
 from tests.integration.directory_changes import appoint, leave
 from tests.integration.escalation_support import City, Template, WholeCity, whole_city_in
-from tests.integration.stored.arranging import deliveries_are, sent_by
+from tests.integration.stored.arranging import deliveries_are, sent_by, sent_later_too
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import DueTime, Event, Incident, Notice
 from tests.support import BA_DINH, CHAIR, DONG_THO, NIGHT, SECRETARY, at, received
@@ -311,6 +312,25 @@ async def test_notices_go_before_it_and_it_shares_no_message_with_them(core: Cit
     assert sent.count(["channel_test"]) == 1
     assert sent[-1] == ["channel_test"]
     assert all("channel_test" not in message for message in sent[:-1])
+
+
+async def test_one_server_is_given_no_more_than_it_is_given_of_notices(core: City) -> None:
+    """Every channel of the city is at one server, two for each person."""
+    await channel_tests.start(core.escalation, Principal("mau-admin", "admin"), None)
+    people = {d.recipient for d in await stored(core, Delivery)}
+    await sent_by(core, "webhook://mot-may-chu.example/{}", *people)
+    for person in people:
+        await sent_later_too(core, person, f"webhook://mot-may-chu.example/{person}", timedelta(0))
+    limits = Limits(Rate(3, timedelta(seconds=30)), GATEWAY, messages=MESSAGES_A_CLAIM, per_host=PER_HOST_AT_ONCE)
+    counts: list[int] = []
+    while sum(counts) < 2 * len(people):
+        claimed = await claim_deliveries(core.escalation, limits, UnderWay())
+        assert all(len(message.deliveries) == 1 for message in claimed.messages)
+        counts.append(len(claimed.messages))
+        await deliveries_are(core, "sent", of="sending")
+        core.clock.set(core.clock.now() + SECOND)
+        assert len(counts) < 60, "all are sent within a minute"
+    assert max(counts) <= PER_HOST_AT_ONCE
 
 
 @pytest.mark.parametrize("role", ["officer", "official", "leader", "auditor"])

@@ -148,12 +148,14 @@ def _message(
 
 def _started(test: NewTest, messages: Sequence[NewMessage]) -> Event:
     reached = {message.recipient for message in messages}
+    without = tuple(person.holder_id for person in test.people if person.holder_id not in reached)
     data = ChannelTestStartedData(
         unit=_unit(test),
+        officials=without,
         test_id=test.test_id,
         people=len(test.people),
         contacts=len(messages),
-        without_channel=tuple(p.holder_id for p in test.people if p.holder_id not in reached),
+        without_channel=without,
         confirm_by=test.confirm_by,
     )
     return ChannelTestStarted(**envelope(test.event_id, test.test_id, test.started_at), data=data)
