@@ -23,7 +23,7 @@ from tests.integration.directory_changes import appoint, leave
 from tests.integration.escalation_support import City, Template, WholeCity, whole_city_in
 from tests.integration.stored.arranging import deliveries_are, sent_by, sent_later_too
 from tests.integration.stored.looking import stored
-from tests.integration.stored.records import DueTime, Event, Incident, Notice
+from tests.integration.stored.records import Delivery, DueTime, Event, Incident, Notice
 from tests.support import BA_DINH, CHAIR, DONG_THO, NIGHT, SECRETARY, at, received
 
 TESTS = "/escalation/v1/contact-tests"

@@ -26,7 +26,6 @@ class DueDelivery:
     body: str
     exercise: bool
     issued_at: datetime
-    due_at: datetime | None
     attempts: int
     """Number of attempts, with the one that this claim begins."""
     listed: Listed | None
@@ -34,6 +33,7 @@ class DueDelivery:
     notice_event: str | None
     """Id of the event that recorded the notice."""
     bundle_id: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)

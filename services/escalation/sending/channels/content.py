@@ -51,6 +51,7 @@ def read(content: bytes) -> Said:
 
 def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
     listed = due.listed
+    due_at = listed.due_at if listed else due.due_at
     return {
         "delivery_id": due.delivery_id,
         "notice_id": due.notice_id,
@@ -66,6 +67,6 @@ def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
         "severity": listed.severity if listed else None,
         "provisional": listed.provisional if listed else None,
         "occurred_at": local(listed.occurred_at) if listed else None,
-        "due_at": local(due.due_at) if due.due_at else None,
+        "due_at": local(due_at) if due_at else None,
         "acknowledge": link,
     }
