@@ -10,6 +10,7 @@ import structlog
 from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
+from services.escalation.application.begin_shifts import begin_shifts
 from services.escalation.application.due_work import next_delivery_in, next_timer_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.follow_clock import follow_clock
@@ -107,8 +108,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=partial(next_delivery_in, escalation))
     fire = partial(_fire_due_timers, escalation)
     timers = Loop("deadlines", fire, POLL_SECONDS, next_in=partial(next_timer_in, escalation))
+    shifts = Loop("shifts", partial(_begin_shifts, escalation), POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
-    escalation.timer_wakes.append(timers.wake)
+    escalation.timer_wakes += [timers.wake, shifts.wake]
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
@@ -133,6 +135,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
                 relay,
                 delivery,
                 timers,
+                shifts,
                 consumer,
                 retries,
                 watch_loop,
@@ -150,6 +153,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
             "consumer": consumer.health_failure(),
             "delivery": delivery.health_failure() or sending.health_failure(),
             "deadlines": timers.health_failure(),
+            "shifts": shifts.health_failure(),
             "stream": broadcast.health_failure(),
             **await watchman.health_failures(),
             "dead_letters": await dead_letter_health_failure(escalation.database, tables.dead_letter),
@@ -165,7 +169,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         checks=checks,
         end_connections=broadcast.close,
         escalation=escalation,
-        loops=(timers, delivery),
+        loops=(timers, delivery, shifts),
         broadcast=broadcast,
         outbox=tables.outbox,
     )
@@ -174,6 +178,10 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
 async def _fire_due_timers(escalation: Escalation) -> bool:
     await follow_clock(escalation)
     return await fire_timers.fire_due_timers(escalation) > 0
+
+
+async def _begin_shifts(escalation: Escalation) -> bool:
+    return await begin_shifts(escalation) > 0
 
 
 async def _route_reports_of(

@@ -83,6 +83,38 @@ class ContactRecorded(Envelope):
     data: ContactRecordedData
 
 
+class ChannelTestStartedData(Data):
+    """A test message goes to each channel of everybody in office. For a test of one ward, `unit` is that ward."""
+
+    test_id: str
+    people: int
+    contacts: int
+    """How many channels they have."""
+    without_channel: tuple[str, ...]
+    """Holder ids of those who have none."""
+    confirm_by: AwareDatetime
+
+
+class ChannelTestStarted(Envelope):
+    type: Literal["vn.trucban.channel_test.started.v1"] = "vn.trucban.channel_test.started.v1"
+    data: ChannelTestStartedData
+
+
+class ContactConfirmedData(Data):
+    """Somebody has received a test message at this channel, and says so by its link."""
+
+    test_id: str
+    notice_id: str
+    holder_id: str
+    channel: str
+    """Only the scheme of the channel."""
+
+
+class ContactConfirmed(Envelope):
+    type: Literal["vn.trucban.contact.confirmed.v1"] = "vn.trucban.contact.confirmed.v1"
+    data: ContactConfirmedData
+
+
 class RulebookAdoptedData(Data):
     version: str
     sha256: str

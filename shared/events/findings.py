@@ -88,6 +88,18 @@ class ResponseRecorded(Envelope):
     data: FindingData
 
 
+class IncidentEscalatedData(FindingData):
+    """Somebody put the incident to the leadership at once. The notice to the leadership follows from it."""
+
+    posts: tuple[str, ...]
+    """The post of whoever cannot handle it; empty where the desk asks."""
+
+
+class IncidentEscalated(Envelope):
+    type: Literal["vn.trucban.incident.escalated.v1"] = "vn.trucban.incident.escalated.v1"
+    data: IncidentEscalatedData
+
+
 class ClosureProposed(Envelope):
     type: Literal["vn.trucban.closure.proposed.v1"] = "vn.trucban.closure.proposed.v1"
     data: FindingData

@@ -9,6 +9,8 @@ from pydantic import (
 
 from shared.events.common import Envelope, type_name
 from shared.events.directory import (
+    ChannelTestStarted,
+    ContactConfirmed,
     ContactRecorded,
     RosterRecorded,
     RulebookAdopted,
@@ -20,6 +22,7 @@ from shared.events.findings import (
     IncidentClosed,
     IncidentDesignated,
     IncidentDismissed,
+    IncidentEscalated,
     IncidentHandedOff,
     IncidentMerged,
     IncidentReopened,
@@ -50,6 +53,8 @@ Event = Annotated[
     | TenureRecorded
     | RosterRecorded
     | ContactRecorded
+    | ChannelTestStarted
+    | ContactConfirmed
     | RulebookAdopted
     | IncidentOpened
     | ReportCorrelated
@@ -67,6 +72,7 @@ Event = Annotated[
     | IncidentSplit
     | IncidentHandedOff
     | ResponseRecorded
+    | IncidentEscalated
     | ClosureProposed
     | IncidentClosed
     | IncidentDismissed

@@ -104,6 +104,10 @@ async def respond(city: City, incident: str, by: Principal = HERE) -> CommandRes
     return await commands.respond(city.escalation, incident, by, "Đã dập tắt")
 
 
+async def escalate(city: City, incident: str, by: Principal = HERE) -> CommandResult:
+    return await commands.escalate(city.escalation, incident, by, WHY)
+
+
 async def propose(city: City, incident: str, by: Principal = HERE) -> CommandResult:
     return await commands.propose_closure(city.escalation, incident, by, WHY)
 
@@ -236,6 +240,8 @@ COMMANDS: dict[str, tuple[Callable[[City], Awaitable[str]], Act, Principal]] = {
     "reassign": (divided_unit, reassign, DESK),
     "respond": (acknowledged, respond, HERE),
     "respond by the desk": (acknowledged, respond, DESK),
+    "escalate": (acknowledged, escalate, HERE),
+    "escalate by the desk": (one_fire, escalate, DESK),
     "propose closure": (acknowledged, propose, HERE),
     "close": (verified, close, DESK),
     "reopen": (dismissed, reopen, DESK),

@@ -47,6 +47,8 @@ EMPTIED = (
     "deadline",
     "delivery",
     "notice",
+    "channel_test",
+    "shift",
     "decision",
     "finding",
     "link",

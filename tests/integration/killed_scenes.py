@@ -1,16 +1,21 @@
 """What a process of escalation may be about when it is killed: scenes, each with what leads to it."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import date, timedelta
 
-from services.escalation.application import commands
+from services.escalation.application import channel_tests, commands
 from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks
+from services.escalation.application.begin_shifts import begin_shifts
+from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.directory.places import Place
 from shared.events import Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal
+from shared.http.problem import Problem
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
 from tests.integration.escalation_support import City, route_all
 from tests.integration.killing import Act
@@ -258,6 +263,12 @@ async def respond(city: City) -> Act:
 
 
 @scene
+async def escalate(city: City) -> Act:
+    incident = await verified(city)
+    return lambda process: commands.escalate(process, incident, CHAIR_HERE, WHY)
+
+
+@scene
 async def propose_closure(city: City) -> Act:
     incident = await verified(city)
     return lambda process: commands.propose_closure(process, incident, CHAIR_HERE, WHY)
@@ -274,6 +285,39 @@ async def reopen(city: City) -> Act:
     incident = await verified(city)
     await commands.close(city.escalation, incident, DESK, WHY)
     return lambda process: commands.reopen(process, incident, DESK, WHY)
+
+
+# --- channels and duty ---
+
+
+@scene
+async def the_start_of_a_test(city: City) -> Act:
+    del city
+
+    async def start(process: Escalation) -> None:
+        with suppress(Problem):  # done before, it still runs
+            await channel_tests.start(process, Principal("mau-admin", "admin"), Place("14776"))
+
+    return start
+
+
+@scene
+async def the_confirmation_of_a_channel(city: City) -> Act:
+    await channel_tests.start(city.escalation, Principal("mau-admin", "admin"), Place("14776"))
+    notice = await city.one("SELECT notice_id FROM escalation.notice WHERE recipient = :id", id=CHAIR_HERE.subject)
+    return lambda process: channel_tests.confirm(process, notice, CHAIR_HERE.subject)
+
+
+@scene
+async def the_beginning_of_a_turn(city: City) -> Act:
+    await reported(city, received("FIRE"))
+    await on_duty(city, "mau-truc-dem", "desk")
+
+    async def begin(process: Escalation) -> None:
+        process.next_look.look_now()
+        await begin_shifts(process)
+
+    return begin
 
 
 # --- the directory ---

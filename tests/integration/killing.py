@@ -35,6 +35,8 @@ TABLES = (
     "notice",
     "delivery",
     "deadline",
+    "channel_test",
+    "shift",
     "timeline",
     "outbox",
     "pace",

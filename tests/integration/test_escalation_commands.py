@@ -36,6 +36,7 @@ from tests.integration.command_support import (
     divided_unit,
     each_command,
     each_of_the_city,
+    escalate,
     hand_off,
     in_order,
     latest,
@@ -122,7 +123,9 @@ async def test_who_is_named_in_an_incident_decides_nothing_about_it_at_the_desk_
     assert (problem.status, "somebody else at the desk" in problem.detail) == (403, True)
 
 
-@pytest.mark.parametrize("act", [respond, propose, revise], ids=["respond", "propose closure", "revise"])
+@pytest.mark.parametrize(
+    "act", [respond, propose, revise, escalate], ids=["respond", "propose closure", "revise", "escalate"]
+)
 async def test_who_does_not_hold_the_post_any_more_does_nothing_for_it(city: City, act: Act) -> None:
     """A token may outlast a tenure."""
     incident = await acknowledged(city)

@@ -81,6 +81,7 @@ PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[Comman
     "dismiss": commands.dismiss,
     "hand_off": commands.hand_off,
     "respond": commands.respond,
+    "escalate": commands.escalate,
     "propose_closure": commands.propose_closure,
     "close": commands.close,
     "reopen": commands.reopen,

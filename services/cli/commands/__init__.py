@@ -8,6 +8,7 @@ import typer
 
 from services.cli.commands import (
     backups,
+    contacts,
     dead_letters,
     decisions,
     doctor,
@@ -35,6 +36,7 @@ app.command(name="partitions")(partitions.partitions)
 app.command(name="report")(reports.report)
 app.add_typer(tokens.app, name="token")
 app.add_typer(imports.app, name="import")
+app.add_typer(contacts.app, name="contacts")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(rulebooks.app, name="rulebook")
 app.add_typer(decisions.app, name="decisions")

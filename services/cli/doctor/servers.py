@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.cli.doctor.finding import Finding
 from services.escalation.app import connect_escalation
+from services.escalation.application.channel_tests import find_unconfirmed
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.find_coverage import find_coverage
 from services.escalation.domain.directory.coverage import Coverage
@@ -32,6 +33,8 @@ OLDEST_POSTGRESQL, OLDEST_REDIS = (15,), (6, 2)
 """The oldest versions that are tested."""
 PRODUCERS = ("intake", "escalation")
 SHOWN = 5
+CONFIRMED_WITHIN = timedelta(days=30)
+"""For so long a test of channels counts."""
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 
 
@@ -54,7 +57,8 @@ async def _check_database(escalation: Escalation, settings: Settings) -> list[Fi
     found += await _tried("database", "writing", see, lambda: _writing(database))
     found += await _tried("partitions", "TRUCBAN_PARTITIONS", see, lambda: _partitions(database, settings))
     found += await _tried("watch", "the watch", see, lambda: _watch(escalation))
-    return found + await _tried("directory", "the directory", see, lambda: _directory(escalation))
+    found += await _tried("directory", "the directory", see, lambda: _directory(escalation))
+    return found + await _tried("contacts", "tests of contacts", see, lambda: _contacts(escalation))
 
 
 @asynccontextmanager
@@ -148,6 +152,16 @@ def _of_readiness(name: str, said: str) -> Finding:
 
 async def _directory(escalation: Escalation) -> list[Finding]:
     return check_coverage(await find_coverage(escalation))
+
+
+async def _contacts(escalation: Escalation) -> list[Finding]:
+    """The wards where nobody in office has confirmed a test of their channels lately. A mere sample is not tested."""
+    found = await find_unconfirmed(escalation, CONFIRMED_WITHIN)
+    if not found.wards or not found.is_real:
+        return []
+    wards = [f"{unit.code} {unit.name}" for unit in found.wards]
+    value = f"nobody has confirmed a test in {CONFIRMED_WITHIN.days} days in {_some(wards)}"
+    return [Finding("contacts", "channels of people in office", value, "trucban contacts test, then contacts list")]
 
 
 def check_coverage(lacks: Coverage) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from services.escalation.api import commands, decisions, directory, incidents, links, stream
+from services.escalation.api import commands, contact_tests, decisions, directory, incidents, links, stream
 from shared.http.query import refuse_unknown_parameters
 
 router = APIRouter()
@@ -10,6 +10,7 @@ for part, subject in (
     (incidents, "incidents"),
     (commands, "what people do about an incident"),
     (directory, "directory"),
+    (contact_tests, "tests of contacts"),
     (decisions, "rulebooks and decisions"),
     (stream, "stream"),
 ):

@@ -168,6 +168,18 @@ async def post_response(
     return _answer(await commands.respond(escalation, incident_id, caller, body.text), response)
 
 
+@router.post("/escalations", status_code=201, responses=_OTHERS)
+async def post_escalation(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("escalate"))],
+    incident_id: str,
+    body: Reasoned,
+    response: Response,
+) -> CommandAnswer:
+    """Put it to the city leadership at once, whoever was asked so far. Ends nothing that others are asked."""
+    return _answer(await commands.escalate(escalation, incident_id, caller, body.reason), response)
+
+
 @router.post("/closure-proposals", status_code=201, responses=_OTHERS)
 async def post_closure_proposal(
     escalation: Wired,

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.api.common import Reader, Severity, Ward, Wired, own_incidents, wards_of
 from services.escalation.api.models.commands import AcknowledgementAnswer
 from services.escalation.api.models.incidents import (
+    Handover,
     IncidentDetails,
     IncidentPage,
     incident_details,
@@ -17,9 +18,11 @@ from services.escalation.api.models.incidents import (
 )
 from services.escalation.application.access import require_ward
 from services.escalation.application.acknowledge import acknowledge
+from services.escalation.application.begin_shifts import asked_of_turn
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.directory.places import Place
 from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
-from services.escalation.store import incident_queries, obligations, timeline
+from services.escalation.store import directory, incident_queries, obligations, timeline
 from services.escalation.store.incident_queries import Asked
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
@@ -75,18 +78,28 @@ async def list_incidents(
 
 
 @router.get("/handover")
-async def get_handover(
-    escalation: Wired, caller: Acknowledger, limit: Limit = 50, cursor: str | None = None
-) -> IncidentPage:
+async def get_handover(escalation: Wired, caller: Reader, limit: Limit = 50, cursor: str | None = None) -> Handover:
     """What is open and waits for the caller, the soonest due first: for whoever comes on duty.
 
-    For the desk and the leadership what waits for their office; for an official what waits for the token's holder.
+    For the desk and the leadership what waits for their office; for an official what waits for the token's holder; for
+    whoever has a turn of duty in the token's ward now, what waits for somebody of the ward.
     """
-    office = {"desk": DESK, "leader": LEADERSHIP}.get(caller.role)
     async with escalation.database.connect() as connection:
         place = await own_incidents(connection, caller, None)
-        asked = Asked(place=place, states=OPEN, waits_for=office or caller.subject)
-        return await _page(connection, asked, "due", limit, cursor)
+        asked = await _asked_of(connection, caller, place, escalation.clock.now())
+        page = await _page(connection, asked, "due", limit, cursor)
+        is_open = await incident_queries.count(connection, Asked(place=place, states=OPEN))
+        waiting = await incident_queries.count(connection, asked)
+    return Handover(items=page.items, next=page.next, open=is_open, waiting=waiting)
+
+
+async def _asked_of(connection: AsyncConnection, caller: Principal, place: Place | None, now: datetime) -> Asked:
+    if (office := {"desk": DESK, "leader": LEADERSHIP}.get(caller.role)) is not None:
+        return asked_of_turn(office, None)
+    duties = await directory.duties(connection, now, holders=[caller.subject], as_of=now)
+    if any(duty.level == "ward" and duty.unit_code == caller.ward for duty in duties):
+        return asked_of_turn("ward", place)
+    return Asked(place=place, states=OPEN, waits_for=caller.subject)
 
 
 async def _page(

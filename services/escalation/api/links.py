@@ -16,8 +16,10 @@ from pydantic import AwareDatetime
 
 from services.escalation.api.common import Wired
 from services.escalation.application.acknowledge import acknowledge_by_link
+from services.escalation.application.channel_tests import confirm
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.notices.channel_test import CHANNEL_TEST
 from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner
 from services.escalation.store import signed_links as store
 from services.escalation.store.signed_links import LinkedNotice
@@ -80,7 +82,8 @@ class LinkAnswer(Answer):
     """The notice behind the link, and whether it is acknowledged."""
 
     notice_id: str
-    incident: str
+    incident: str | None
+    """Null for a test of a contact's channel."""
     recipient: str
     title: str
     body: str
@@ -138,12 +141,13 @@ async def get_link(asked: Link) -> Response:
 
 @router.post("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
 async def post_link_acknowledgement(asked: Link) -> Response:
-    """Acknowledge the notice as its recipient; a second time, or by another's doing, it is as it was."""
+    """Acknowledge the notice, or confirm a test message, as its recipient; a second time it is as it was."""
 
     async def work(asked: Asked) -> LinkedNotice | Refusal:
         found = await _valid(asked)
         if isinstance(found, LinkedNotice) and found.acknowledged_at is None:
-            await acknowledge_by_link(asked.escalation, found.notice_id, by=found.recipient)
+            answer = confirm if found.purpose == CHANNEL_TEST else acknowledge_by_link
+            await answer(asked.escalation, found.notice_id, by=found.recipient)
             found = await _valid(asked)
         return found
 
@@ -202,6 +206,7 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         due_at=_time(notice.due_at),
         acknowledged_at=_time(notice.acknowledged_at),
         late=notice.due_at is not None and now > notice.due_at,
+        is_test=notice.purpose == CHANNEL_TEST,
     )
 
 

@@ -109,7 +109,7 @@ def _waiting(row: DueRow) -> Waiting:
     return Waiting(
         delivery_id=row.delivery_id,
         host=pacing.host_of(row.channel),
-        contact=None if row.exercise else pacing.contact_key(row.channel),
+        contact=pacing.contact_key(row.channel) if row.of_incident and not row.exercise else None,
         gateway=pacing.gateway_key(row.channel),
         message=(row.bundle_id or row.delivery_id) if row.attempts else None,
         severity=row.severity,

@@ -36,7 +36,9 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         finished = [(due, a) for a in attempts for due in a.message.deliveries if due.delivery_id in ours]
         recorded: dict[str, str] = {}
         for due, attempt in finished:
-            row = changes.incidents[due.incident_id] = rows[due.incident_id]
+            row = rows.get(due.incident_id or "")
+            if row is not None:
+                changes.incidents[row.incident_id] = row
             event = _finished(escalation, row, due, attempt)
             changes.events.append(event)
             recorded[due.delivery_id] = event.id
@@ -48,19 +50,23 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         escalation.wake()
 
 
-def _finished(escalation: Escalation, row: IncidentRow, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:
+def _finished(escalation: Escalation, row: IncidentRow | None, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:
+    """`row`: the incident, None where the notice is about none."""
     assert attempt.outcome != "failed"
-    common = row.number_event(due.notice_event, {due.recipient} - OFFICES)
+    persons = {due.recipient} - OFFICES
     data = DeliveryFinishedData(
-        **common,
         notice_id=due.notice_id,
         delivery_id=due.delivery_id,
         channel=scheme(due.channel),
         outcome=attempt.outcome,
         attempts=due.attempts,
         bundle_id=due.bundle_id,
+        cause=due.notice_event,
+        officials=tuple(persons),
     )
-    return DeliveryFinished(**envelope(escalation.new_id(), row.incident_id, attempt.at), data=data)
+    if row is not None:
+        data = data.model_copy(update=row.number_event(due.notice_event, persons))
+    return DeliveryFinished(**envelope(escalation.new_id(), due.incident_id or due.notice_id, attempt.at), data=data)
 
 
 async def _tell_of_lost(
@@ -70,12 +76,12 @@ async def _tell_of_lost(
     given_up: Collection[DueDelivery],
     recorded: Mapping[str, str],
 ) -> None:
-    """Notify somebody else of notices that were given up and got through by no other channel.
+    """Notify somebody else of notices about an incident that were given up and got through by no other channel.
 
     `recorded`: by delivery id, the event that records how it ended.
     """
     through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
-    lost = [d for d in given_up if d.notice_id not in through and rows[d.incident_id].is_open]
+    lost = [d for d in given_up if d.notice_id not in through and d.incident_id and rows[d.incident_id].is_open]
     if not lost:
         return
     concerned = await incident_loading.with_standing(connection, [rows[i] for i in _incidents(lost)])
@@ -104,4 +110,4 @@ def _posts(lost: Sequence[DueDelivery]) -> set[str]:
 
 
 def _incidents(due: Iterable[DueDelivery]) -> list[str]:
-    return sorted({d.incident_id for d in due})
+    return sorted({d.incident_id for d in due if d.incident_id})

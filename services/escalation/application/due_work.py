@@ -8,9 +8,9 @@ from services.escalation.store import timers
 
 
 async def next_due_at(escalation: Escalation) -> datetime | None:
-    """When the next deadline falls due or the next delivery may go; None if nothing waits."""
+    """When the next deadline falls due, the next delivery may go or a turn of duty begins; None if nothing waits."""
     async with escalation.database.connect() as connection:
-        return await timers.next_due(connection)
+        return await timers.next_due(connection, escalation.clock.now())
 
 
 async def next_timer_in(escalation: Escalation) -> float:
@@ -30,6 +30,6 @@ def _seconds_until(escalation: Escalation, at: datetime | None) -> float:
 
 
 async def is_idle(escalation: Escalation) -> bool:
-    """Whether nothing is due now: no deadline has passed, no delivery may go or is under way."""
+    """Whether nothing is due now: no deadline has passed, no turn has begun, no delivery may go or is under way."""
     async with escalation.database.connect() as connection:
         return await timers.is_idle(connection, escalation.clock.now())

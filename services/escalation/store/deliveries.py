@@ -59,17 +59,23 @@ OF_NOTICE = (
     "issued_at",
     "due_at",
 )
-OF_INCIDENT = (
-    incident.c.category,
-    incident.c.limb,
-    incident.c.unit_kind,
-    incident.c.unit_name,
-    incident.c.occurred_at,
-    incident.c.severity,
-    incident.c.standing,
-    incident.c.outcome,
-    incident.c.rulebook_version,
+_SAID = (
+    select(*(notice.c[name] for name in OF_NOTICE), notice.c.event_id)
+    .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
+    .add_columns(
+        incident.c.category,
+        incident.c.limb,
+        incident.c.unit_kind,
+        incident.c.unit_name,
+        incident.c.occurred_at,
+        incident.c.severity,
+        incident.c.standing,
+        incident.c.outcome,
+        incident.c.rulebook_version,
+    )
+    .subquery("said")
 )
+"""Notices, each with what its text needs to know of its incident, if it has one."""
 
 
 class DueRow(NamedTuple):
@@ -81,11 +87,13 @@ class DueRow(NamedTuple):
     """Number of attempts made so far."""
     bundle_id: str | None
     exercise: bool
+    of_incident: bool
+    """False for a test of a channel, and for what whoever comes on duty is told."""
     severity: int | None
     stale: bool
     """It need not be sent: its notice was acknowledged or withdrawn, or is of a past round, in which everybody is asked
     anew, or takes back what its recipient was never told; or after an attempt its incident ended, or its channel was
-    taken from its recipient."""
+    taken from its recipient. Without an incident: its time is over, or its channel was taken from its recipient."""
 
 
 def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
@@ -104,8 +112,9 @@ def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[st
 async def lock_due(
     connection: AsyncConnection, now: datetime, limit: int, under_way: Collection[str] = ()
 ) -> list[DueRow]:
-    """Lock due deliveries, the longest due first. Rows that another transaction has locked are skipped.
+    """Lock due deliveries, the longest due first, those without an incident last.
 
+    Rows that another transaction has locked are skipped.
     `under_way`: ids of deliveries that the caller is sending, whatever the clock says of their lease.
     """
     due = (
@@ -123,6 +132,7 @@ async def lock_due(
     of_a_past_round = and_(notice.c.round < incident.c.round, notice.c.purpose.in_(sorted(ASKING | EACH_ROUND)))
     taken_away = lost_channel(due.c.channel)
     ended = and_(due.c.attempts > 0, or_(over, taken_away))
+    without = notice.c.incident_id.is_(None)
     rows = await connection.execute(
         select(
             due.c.delivery_id,
@@ -130,8 +140,10 @@ async def lock_due(
             due.c.attempts,
             due.c.bundle_id,
             notice.c.exercise,
+            notice.c.incident_id.is_not(None),
             incident.c.severity,
             or_(
+                and_(without, or_(taken_away, notice.c.due_at <= now)),
                 notice.c.acknowledged_at.is_not(None),
                 notice.c.withdrawn_at.is_not(None),
                 of_a_past_round,
@@ -140,8 +152,8 @@ async def lock_due(
             ).label("stale"),
         )
         .join(notice, notice.c.notice_id == due.c.notice_id)
-        .join(incident, incident.c.incident_id == notice.c.incident_id)
-        .order_by(due.c.next_at, incident.c.incident_id, due.c.delivery_id)
+        .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
+        .order_by(without, due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
     return [DueRow(*row) for row in rows]
 
@@ -239,12 +251,10 @@ async def lease(
     new = _pairs({delivery_id: bundles[delivery_id] for delivery_id in place}, Text())
     rows = await connection.execute(
         update(delivery)
-        .where(delivery.c.delivery_id == new.c.id)
-        .where(notice.c.notice_id == delivery.c.notice_id, incident.c.incident_id == notice.c.incident_id)
+        .where(delivery.c.delivery_id == new.c.id, _SAID.c.notice_id == delivery.c.notice_id)
         .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, set_at=now)
         .values(bundle_id=new.c.value)
-        .returning(*(delivery.c[name] for name in OF_DELIVERY), *(notice.c[name] for name in OF_NOTICE), *OF_INCIDENT)
-        .returning(notice.c.event_id)
+        .returning(*(delivery.c[name] for name in OF_DELIVERY), *_SAID.c)
     )
     parts: list[list[DueDelivery]] = [[] for _ in messages]
     for row in rows:
@@ -253,7 +263,12 @@ async def lease(
 
 
 def _delivery(row: Row[Any]) -> DueDelivery:
-    listed = Listed(
+    fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
+    return DueDelivery(**fields, listed=_listed(row) if row.incident_id else None, notice_event=row.event_id)
+
+
+def _listed(row: Row[Any]) -> Listed:
+    return Listed(
         notice_id=row.notice_id,
         incident_id=row.incident_id,
         purpose=row.purpose,
@@ -268,9 +283,6 @@ def _delivery(row: Row[Any]) -> DueDelivery:
         version=row.rulebook_version,
         due_at=row.due_at,
     )
-    fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
-    del fields["due_at"]
-    return DueDelivery(**fields, listed=listed, notice_event=row.event_id)
 
 
 async def keep(connection: AsyncConnection, contents: Mapping[str, bytes]) -> dict[str, bytes]:

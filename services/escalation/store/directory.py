@@ -106,7 +106,7 @@ async def load(connection: AsyncConnection, units: Collection[UnitKey], now: dat
     reached = {(row.code, row.valid_from): _unit(row) for row in rows}
     given = _parameters(reached.keys() | set(units)) | {"now": now}
     held = [_tenure(row) for row in await connection.execute(_TENURES, given)]
-    turns = [_duty(row) for row in await connection.execute(_DUTIES, given)]
+    turns = [duty_of(row) for row in await connection.execute(_DUTIES, given)]
     holders = {t.holder_id for t in held} | {d.holder_id for d in turns}
     return Directory(tuple(held), tuple(turns), await contacts(connection, holders), reached)
 
@@ -226,6 +226,12 @@ async def supersede_tenures(connection: AsyncConnection, old: Iterable[Tenure], 
     await _supersede(connection, tenure, any_of(tenure.c.tenure_id, [t.tenure_id for t in old]), now)
 
 
+async def has_real_people(connection: AsyncConnection) -> bool:
+    """Return whether some tenure, as recorded now, is no sample."""
+    real = select(tenure.c.tenure_id).where(tenure.c.superseded_at.is_(None), tenure.c.sample.is_(False))
+    return bool(await connection.scalar(select(real.exists())))
+
+
 # --- rosters ---
 
 
@@ -243,10 +249,10 @@ async def duties(
     query = select(roster).where(known(roster, known_at))
     if holders is not None:
         query = query.where(any_of(roster.c.holder_id, holders))
-    return [_duty(row) for row in await connection.execute(_in_force(query, roster, as_of))]
+    return [duty_of(row) for row in await connection.execute(_in_force(query, roster, as_of))]
 
 
-def _duty(row: Row[Any]) -> Duty:
+def duty_of(row: Row[Any]) -> Duty:
     return Duty(**{name: getattr(row, name) for name in Duty.model_fields})
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, any_, cast, false, func, literal, not_, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
+from sqlalchemy import ColumnElement, Row, Text, and_, any_, cast, false, func, literal, not_, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.directory.places import Place
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 
@@ -34,6 +35,9 @@ class Asked:
     occurred_to: datetime | None = None
     waits_for: str | None = None
     """A holder id or an office that the incident waits for."""
+    waits_for_ward: bool = False
+    """Whether only those that wait for somebody of their ward, whoever it is."""
+    exercise: bool | None = None
     vacancy: bool | None = None
     """Whether nobody acts for a post, of an incident to which the rule may apply."""
     divided: bool | None = None
@@ -58,11 +62,12 @@ async def soonest_due(
 ) -> Sequence[Row[Any]]:
     """Return a page of open incidents, each with `due_at`, the soonest first: by when somebody has to act.
 
-    With `asked.waits_for`, by when they have to. `after`: (due_at, id) of the last row of the page before.
+    Where `asked` says whom they wait for, by when these have to.
+    `after`: (due_at, id) of the last row of the page before.
     """
     due = (
         select(deadline.c.incident_id, func.min(deadline.c.due_at).label("due_at"))
-        .where(deadline.c.state == "pending", _is_waited_for(asked.waits_for))
+        .where(deadline.c.state == "pending", _is_waited_for(asked))
         .group_by(deadline.c.incident_id)
         .subquery()
     )
@@ -73,11 +78,17 @@ async def soonest_due(
     return (await connection.execute(query.order_by(due.c.due_at, incident.c.incident_id).limit(limit))).all()
 
 
+async def count(connection: AsyncConnection, asked: Asked) -> int:
+    """Return how many incidents are asked for."""
+    found = await connection.scalar(select(func.count()).select_from(incident).where(*_conditions(asked)))
+    return int(found or 0)
+
+
 def _conditions(asked: Asked) -> Iterator[ColumnElement[bool]]:
     yield from _of_the_row(asked)
-    if asked.waits_for is not None:
+    if asked.waits_for is not None or asked.waits_for_ward:
         theirs = select(literal(1)).where(deadline.c.incident_id == incident.c.incident_id)
-        yield theirs.where(deadline.c.state == "pending", _is_waited_for(asked.waits_for)).exists()
+        yield theirs.where(deadline.c.state == "pending", _is_waited_for(asked)).exists()
     if asked.vacancy is not None:
         yield _is_vacant() if asked.vacancy else not_(_is_vacant())
     if asked.divided is not None:
@@ -93,6 +104,8 @@ def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
         yield of_place(asked.place)
     if asked.states:
         yield incident.c.state.in_(sorted(asked.states))
+    if asked.exercise is not None:
+        yield incident.c.exercise.is_(asked.exercise)
     if asked.category is not None:
         yield incident.c.category == asked.category
     if asked.severity is not None:
@@ -103,9 +116,13 @@ def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
         yield incident.c.occurred_at < asked.occurred_to
 
 
-def _is_waited_for(who: str | None) -> ColumnElement[bool]:
-    """Condition on a timer: it waits for this person or office, or for anybody."""
-    return func.cardinality(deadline.c.who) > 0 if who is None else literal(who) == any_(deadline.c.who)
+def _is_waited_for(asked: Asked) -> ColumnElement[bool]:
+    """Condition on a timer: it waits for this person or office, for somebody of the ward, or for anybody."""
+    if asked.waits_for is not None:
+        return literal(asked.waits_for) == any_(deadline.c.who)
+    if asked.waits_for_ward:
+        return not_(deadline.c.who.contained_by(cast(sorted(OFFICES), ARRAY(Text))))
+    return func.cardinality(deadline.c.who) > 0
 
 
 def _standing() -> ColumnElement[Any]:

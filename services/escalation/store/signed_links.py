@@ -15,8 +15,10 @@ class LinkedNotice:
     """A notice, as the page behind its link shows it."""
 
     notice_id: str
-    incident_id: str
+    incident_id: str | None
+    """None for a test of a channel."""
     recipient: str
+    purpose: str
     title: str
     body: str
     exercise: bool

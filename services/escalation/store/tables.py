@@ -211,11 +211,38 @@ decision = Table(
 )
 """`event_id`: the event that recorded it."""
 
+channel_test = Table(
+    "channel_test",
+    metadata,
+    Column("test_id", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("ward", JSONB),
+    Column("people", JSONB, nullable=False),
+    _instant("started_at"),
+    Column("started_by", Text, nullable=False),
+    _instant("confirm_by"),
+    Index("channel_test_by_start", "started_at", "test_id"),
+)
+"""Tests of the contacts' channels. `ward`: of one ward only, `{"code", "days"}`. `people`: who was in office then, with
+or without a channel. The notices of a test have its id; one that its recipient confirmed counts as acknowledged."""
+
+shift = Table(
+    "shift",
+    metadata,
+    Column("holder_id", Text, primary_key=True),
+    Column("level", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("valid_from", DateTime(timezone=True), primary_key=True),
+    _instant("told_at"),
+)
+"""The beginnings of turns of duty that were acted on, each once: whoever came on duty was told what waits for them, or
+nothing waited. `unit`: CODE@VALID_FROM of a ward, else empty."""
+
 notice = Table(
     "notice",
     metadata,
     Column("notice_id", Text, primary_key=True),
-    Column("incident_id", Text, ForeignKey(incident.c.incident_id), nullable=False),
+    Column("incident_id", Text, ForeignKey(incident.c.incident_id)),
     Column("decision_id", Text, ForeignKey(decision.c.decision_id)),
     Column("recipient", Text, nullable=False),
     Column("purpose", Text, nullable=False),
@@ -230,7 +257,9 @@ notice = Table(
     Column("round", Integer, nullable=False, server_default="1"),
     _instant("withdrawn_at", nullable=True),
     Column("event_id", Text),
+    Column("test_id", Text, ForeignKey(channel_test.c.test_id)),
     Index("notice_by_incident", "incident_id"),
+    Index("notice_of_test", "test_id", postgresql_where=text("test_id IS NOT NULL")),
     Index(
         "notice_once",
         *("incident_id", "recipient", "purpose", "round"),
@@ -240,7 +269,7 @@ notice = Table(
 )
 """`withdrawn_at`: its recipient no longer answers for the incident, or was asked anew. A person is notified for the
 same purpose once a round. The desk may be notified for the same purpose again, about another post. `event_id`: the
-event that recorded it."""
+event that recorded it. Without an incident it tests a channel, or tells whoever comes on duty what waits for them."""
 
 delivery = Table(
     "delivery",
@@ -304,7 +333,8 @@ deadline = Table(
     Index("deadline_due", "due_at", postgresql_where=text("state = 'pending'")),
     Index("deadline_by_incident", "incident_id"),
 )
-"""The timers. kind: remind | acknowledge | review | vacancy | unit_split | closure | lapse | idle | directory. state:
+"""The timers. kind: remind | acknowledge | review | vacancy | unit_split | closure | escalation |
+lapse | idle | directory. state:
 pending → passed | cancelled. `who`: holder ids or offices whom the incident waits for, `since` when; empty for
 reminders and changes of hands. For a lapse, `level` counts how often it was repeated.
 `level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain. `set_at`: when

@@ -4,14 +4,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, not_, select, update
+from sqlalchemy import Row, func, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.directory.model import LEADERSHIP
 from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.timers import TimedNotice
 from services.escalation.domain.notices.delivery_state import SENDING, WAITING
+from services.escalation.store import shifts
 from services.escalation.store.deliveries import written
-from services.escalation.store.tables import deadline, delivery, incident, notice
+from services.escalation.store.tables import deadline, delivery, incident, notice, roster
 from shared.database import any_of
 
 
@@ -86,13 +88,34 @@ async def notices_of(connection: AsyncConnection, incident_id: str) -> list[Stor
     ]
 
 
+async def leadership_has_it_since(connection: AsyncConnection, incident_id: str, round_: int) -> datetime | None:
+    """Return since when the leadership has the incident in this round, or None.
+
+    It no longer has what it was asked only because somebody did not acknowledge, who then did.
+    """
+    asked = select(literal(1)).where(deadline.c.notice_id == notice.c.notice_id, deadline.c.state != "cancelled")
+    return await connection.scalar(
+        select(func.min(notice.c.issued_at))
+        .where(notice.c.incident_id == incident_id, notice.c.recipient == LEADERSHIP, notice.c.round == round_)
+        .where(notice.c.purpose.in_(("not_acknowledged", "escalated")))
+        .where(or_(notice.c.acknowledged_at.is_not(None), asked.exists()))
+    )
+
+
 async def incident_of_notice(connection: AsyncConnection, notice_id: str) -> str | None:
     return await connection.scalar(select(notice.c.incident_id).where(notice.c.notice_id == notice_id))
 
 
-async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next timer or delivery is due, or None. The sample night moves its clock there."""
-    found = [await next_timer(connection), await next_delivery(connection)]
+async def next_due(connection: AsyncConnection, now: datetime) -> datetime | None:
+    """Return when the next timer or delivery is due, or a turn of duty begins, or None.
+
+    The sample night moves its clock there.
+    """
+    found = [
+        await next_timer(connection),
+        await next_delivery(connection),
+        await connection.scalar(shifts.next_begin(now)),
+    ]
     return min((at for at in found if at is not None), default=None)
 
 
@@ -111,7 +134,7 @@ async def next_delivery(connection: AsyncConnection) -> datetime | None:
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
-    """Return whether nothing is due at `now`: no timer, and no delivery that waits or is being sent."""
+    """Return whether nothing is due at `now`: no timer, no turn of duty, no delivery that waits or is being sent."""
     sending = await connection.scalar(
         select(func.count())
         .select_from(delivery)
@@ -120,4 +143,5 @@ async def is_idle(connection: AsyncConnection, now: datetime) -> bool:
     passed = await connection.scalar(
         select(func.count()).select_from(deadline).where(deadline.c.state == "pending", deadline.c.due_at <= now)
     )
-    return not sending and not passed
+    turns = await connection.scalar(select(func.count()).select_from(roster).where(shifts.begun(now)))
+    return not sending and not passed and not turns

@@ -56,7 +56,8 @@ async def concerned(connection: AsyncConnection, units: Collection[UnitKey], gon
         found.update(await connection.scalars(open_of(units)))
     if gone:
         left = select(notice.c.incident_id).join(delivery, delivery.c.notice_id == notice.c.notice_id)
-        found.update(await connection.scalars(left.where(delivery.c.state.in_(WAITING), _is_among(gone))))
+        about = notice.c.incident_id.is_not(None)
+        found.update(await connection.scalars(left.where(about, delivery.c.state.in_(WAITING), _is_among(gone))))
     return found
 
 

@@ -93,12 +93,12 @@ def _query(now: datetime, deadlines_before: datetime, deliveries_before: datetim
     )
     deliveries = (
         select(func.count().label("n"), func.min(delivery.c.next_at).label("oldest"))
-        .where(_UNDER_WAY, delivery.c.next_at < deliveries_before)
+        .where(_UNDER_WAY, _IS_NO_TEST, delivery.c.next_at < deliveries_before)
         .subquery()
     )
     postponed = (
         select(func.count().label("n"), func.min(delivery.c.ready_at).label("oldest"))
-        .where(_QUEUED, delivery.c.ready_at < now - POSTPONED_LATE)
+        .where(_QUEUED, _IS_NO_TEST, delivery.c.ready_at < now - POSTPONED_LATE)
         .subquery()
     )
     other = delivery.alias()
@@ -132,3 +132,9 @@ _PENDING = deadline.c.state.in_(written(["pending"]))
 _GIVEN_UP = delivery.c.state.in_(written([GIVEN_UP]))
 _UNDER_WAY = delivery.c.state.in_(written(UNFINISHED))
 _QUEUED = delivery.c.state.in_(written([QUEUED]))
+_IS_NO_TEST = (
+    ~select(notice.c.notice_id)
+    .where(notice.c.notice_id == delivery.c.notice_id, notice.c.test_id.is_not(None))
+    .exists()
+)
+"""A test of channels shows itself what became of it."""

@@ -70,9 +70,10 @@ async def notices_say(city: City, title: str, body: str) -> None:
     await _run(city, update(notice).values(title=title, body=body))
 
 
-async def deliveries_are(city: City, state: str, *, next_at: datetime | None = None) -> None:
-    """All deliveries; `next_at`: when they are to go out, or their lease ends."""
-    await _run(city, update(delivery).values(state=state, next_at=next_at or delivery.c.next_at))
+async def deliveries_are(city: City, state: str, *, next_at: datetime | None = None, of: str | None = None) -> None:
+    """All deliveries, or those of a state; `next_at`: when they are to go out, or their lease ends."""
+    which = _is(delivery.c.state, of)
+    await _run(city, update(delivery).where(which).values(state=state, next_at=next_at or delivery.c.next_at))
 
 
 async def sent_by(city: City, channel: str, *recipients: str, earlier: timedelta = timedelta(0)) -> None:

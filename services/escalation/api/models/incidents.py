@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from sqlalchemy import Row
 
 from services.escalation.api.models.decisions import DecisionItem, decision_item
@@ -45,7 +45,8 @@ class ObligationItem(Answer):
     what: What
     """acknowledge: say that the notice was seen. resolve: act, and propose closure. review: verify and classify.
     fill_vacancy: record who holds the post. assign_unit: say whose the incident of a divided unit is. decide_closure:
-    close it or not. close: close it, or it closes by itself."""
+    close it or not. answer_escalation: acknowledge what was put
+    to the leadership at once, and say what is to be done. close: close it, or it closes by itself."""
     since: AwareDatetime
     due_at: AwareDatetime
     """When it passes, the next level is told; after the last level, all are asked again."""
@@ -98,6 +99,13 @@ class IncidentPage(Page[Incident]):
     """Incidents, the newest first."""
 
 
+class Handover(Page[Incident]):
+    """What waits for whoever comes on duty, the soonest due first. They are told the same when their turn begins."""
+
+    open: Annotated[int, Field(description="How many incidents are open that they may see, whoever they wait for.")]
+    waiting: Annotated[int, Field(description="How many of them wait for the caller: as many as all pages hold.")]
+
+
 class Source(Answer):
     """The credential that sent a report, never the person who saw it."""
 
@@ -146,7 +154,8 @@ class FindingItem(Answer):
     role: str
     content: dict[str, Any]
     """Open, by `kind`: verification has firecrackers_exploded and reclassified; designation prominent; severity harm
-    and until; merge into and reports; split new_incident and reports; hand_off and reassignment to."""
+    and until; merge into and reports; split new_incident and reports; hand_off and reassignment to;
+    escalation posts and round."""
     made_at: AwareDatetime
     reason: str | None
     """Free text; null where the caller need not act on it, or it was erased."""
@@ -296,7 +305,8 @@ def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[st
 
 def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:
     hidden = not shows_senders and row.role == "officer"
-    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=row.reason if shows_texts else None)
+    is_told = shows_texts or row.kind == "escalation"  # the leadership has to act on it
+    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=row.reason if is_told else None)
 
 
 def _of_row(model: type[A], row: Row[Any], **instead: Any) -> A:

@@ -8,6 +8,7 @@ Problem 403, 404 or 409.
 from services.escalation.application.commands.close import close
 from services.escalation.application.commands.designate import designate
 from services.escalation.application.commands.dismiss import dismiss
+from services.escalation.application.commands.escalate import escalate
 from services.escalation.application.commands.hand_off import hand_off
 from services.escalation.application.commands.merge import merge
 from services.escalation.application.commands.propose_closure import propose_closure
@@ -22,6 +23,7 @@ __all__ = [
     "close",
     "designate",
     "dismiss",
+    "escalate",
     "hand_off",
     "merge",
     "propose_closure",

@@ -4,6 +4,7 @@ from services.escalation.application.command_context import CommandResult, comma
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.acknowledging import record_acknowledgement
+from services.escalation.domain.incidents.incident import NOT_ENOUGH
 from services.escalation.store import timers
 from shared.events import (
     FindingData,
@@ -26,6 +27,6 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
             record_acknowledgement(command.engine, command.case, notices, mine, caller.subject)
         command.case.state = lifecycle.after("respond", command.case.state)
         obligations.settle(command.engine, command.case)
-        if not command.case.pending - {"directory"}:
+        if not command.case.pending - NOT_ENOUGH:
             obligations.schedule_lapse(command.engine, command.case)
     return CommandResult(command.case, is_new=True)

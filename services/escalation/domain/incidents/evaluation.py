@@ -8,7 +8,7 @@ from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import MadeDecision
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import assess
-from services.escalation.domain.incidents.incident import Case, Incident
+from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements, stand_down
 from services.escalation.domain.incidents.obligations import DESK_TASKS, TASK_OF
 from services.escalation.domain.notices import notification
@@ -189,7 +189,7 @@ def _ensure_timer(engine: IncidentEngine, case: Case, decision: Decision) -> Non
         return
     engine.cancel(case, "idle")
     _watch_directory(engine, case)
-    if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending - {"directory"}):
+    if "lapse" not in case.pending and (case.pending & {"acknowledge"} or not case.pending - NOT_ENOUGH):
         obligations.schedule_lapse(engine, case)
 
 

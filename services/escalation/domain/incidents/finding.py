@@ -18,6 +18,7 @@ FindingKind = Literal[
     "hand_off",
     "reassignment",
     "response",
+    "escalation",
     "closure_proposal",
     "closure",
     "reopening",

@@ -20,7 +20,9 @@ from shared.events import UnitRef
 DeskTask = Literal["review", "vacancy", "unit_split", "closure"]
 """What may wait for the desk: verify and classify; fill a vacant post; say whose a divided unit's incident is; decide
 on a proposed closure."""
-TimerKind = Literal["remind", "acknowledge", DeskTask, "lapse", "idle", "directory"]
+TimerKind = Literal["remind", "acknowledge", DeskTask, "escalation", "lapse", "idle", "directory"]
+NOT_ENOUGH: frozenset[TimerKind] = frozenset({"directory", "escalation"})
+"""Kinds of timers that do not keep an open incident going: it needs another one beside them."""
 
 
 class EventData(TypedDict):

@@ -19,7 +19,16 @@ from services.escalation.domain.notices.notification import Purpose
 LONGEST_INTERVAL = timedelta(days=1)
 """Between two rounds of asking, unless the rulebook's own interval is longer."""
 MANY = 20
-What = Literal["acknowledge", "review", "fill_vacancy", "assign_unit", "decide_closure", "resolve", "close"]
+What = Literal[
+    "acknowledge",
+    "review",
+    "fill_vacancy",
+    "assign_unit",
+    "decide_closure",
+    "answer_escalation",
+    "resolve",
+    "close",
+]
 """What somebody has to do."""
 WHAT: Mapping[TimerKind, What] = {
     "acknowledge": "acknowledge",
@@ -27,6 +36,7 @@ WHAT: Mapping[TimerKind, What] = {
     "vacancy": "fill_vacancy",
     "unit_split": "assign_unit",
     "closure": "decide_closure",
+    "escalation": "answer_escalation",
     "idle": "close",
 }
 DESK_TASKS: tuple[DeskTask, ...] = ("review", "vacancy", "unit_split", "closure")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.escalation.domain.directory.model import DESK
+from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.finding import Finding
-from services.escalation.domain.incidents.incident import Case, DeskTask, Incident, TimerKind, as_case
+from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, DeskTask, Incident, TimerKind, as_case
 from services.escalation.domain.incidents.lifecycle import ACKNOWLEDGED_STATES
 from services.escalation.domain.incidents.notifying import issue, request_acknowledgements, stand_down, tell_desk
 from services.escalation.domain.incidents.obligations import DESK_TASKS
@@ -96,11 +96,12 @@ def fire(
     _step_up(engine, incident, "acknowledge", [t for t in overdue if _is_unacknowledged(incident, notices, t)], notices)
     for task in DESK_TASKS:
         _step_up(engine, incident, task, [t for t in fired if t.kind == task], notices)
+    _end_escalations(engine, incident, fired, notices)
     if "lapse" in kinds:
         _lapse(engine, incident, repeats=1 + max(t.level for t in fired if t.kind == "lapse"))
     if "idle" in kinds:
         _end_idle(engine, as_case(incident))
-    if incident.is_open and not incident.pending - {"directory"}:
+    if incident.is_open and not incident.pending - NOT_ENOUGH:
         obligations.schedule_lapse(engine, incident)
 
 
@@ -162,6 +163,14 @@ def _step_up(
         _exhaust(engine, incident, what, posts, cause)
         return
     _ask_office(engine, incident, levels[target - 1], what, sorted(posts), target, cause)
+
+
+def _end_escalations(
+    engine: IncidentEngine, incident: Incident, fired: Sequence[FiredTimer], notices: Mapping[str, TimedNotice]
+) -> None:
+    """The leadership did not answer what was put to it at once: there is nobody above it."""
+    for asked in (notices[str(t.notice_id)] for t in fired if t.kind == "escalation"):
+        _exhaust(engine, incident, "acknowledge", asked.posts, asked.event_id)
 
 
 def _cause_of(incident: Incident, timer: FiredTimer, notices: Mapping[str, TimedNotice]) -> str | None:
@@ -240,6 +249,20 @@ def _exhaust(
         tell_desk(engine, incident, "exhausted", posts, cause)
     if "lapse" not in incident.pending:
         obligations.schedule_lapse(engine, incident)
+
+
+def put_to_leadership(engine: IncidentEngine, incident: Incident, posts: tuple[str, ...], cause: str | None) -> None:
+    """Ask the leadership now, whatever level was asked so far. What others are asked, and by when, stays as it is.
+
+    `posts`: those whose holder cannot handle it; empty if the desk asks. Without an answer the chain has ended.
+    """
+    policy = engine.policy_of(incident)
+    levels = policy.chain.levels
+    level = levels.index(LEADERSHIP) + 1 if LEADERSHIP in levels else len(levels) + 1
+    by = engine.now + timedelta(minutes=policy.level_minutes(incident.standing.severity))
+    issued = issue(engine, incident, Notice(LEADERSHIP, "escalated", posts), by, cause)
+    incident.level = max(incident.level, level)
+    engine.schedule(incident, "escalation", by, issued.notice_id, level=level, who=(LEADERSHIP,))
 
 
 def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None, repeats: int = 0) -> None:

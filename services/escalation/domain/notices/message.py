@@ -16,7 +16,8 @@ class DueDelivery:
 
     delivery_id: str
     notice_id: str
-    incident_id: str
+    incident_id: str | None
+    """None for a test of a channel, and for what whoever comes on duty is told."""
     recipient: str
     purpose: str
     posts: list[str]
@@ -27,10 +28,12 @@ class DueDelivery:
     issued_at: datetime
     attempts: int
     """Number of attempts, with the one that this claim begins."""
-    listed: Listed
+    listed: Listed | None
+    """What a bundle says about it. Without an incident it is never in one."""
     notice_event: str | None
     """Id of the event that recorded the notice."""
     bundle_id: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)

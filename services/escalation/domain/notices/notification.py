@@ -25,6 +25,7 @@ Purpose = Literal[
     "undeliverable",
     "not_acknowledged",
     "not_reviewed",
+    "escalated",
     "exhausted",
     "prominence",
     "unit_split",

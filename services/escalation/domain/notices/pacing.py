@@ -79,7 +79,8 @@ class Waiting:
     delivery_id: str
     host: str
     contact: str | None
-    """Key of the contact's rate. None for an exercise, which has no such rate and a message of its own."""
+    """Key of the contact's rate. None for an exercise and for what is about no incident: they have no such rate and a
+    message of their own, and so take no turn from a notice."""
     gateway: str | None
     message: str | None = None
     """Id of the message in which it was tried before. None before the first attempt."""

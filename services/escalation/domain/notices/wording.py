@@ -54,14 +54,14 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "severity": decision.severity,
         "applies": decision.outcome == "applies",
         "version": decision.rulebook.version if decision.rulebook else "",
-        "due": _clock_text(subject.deadline, occurred),
+        "due": clock_text(subject.deadline, occurred),
     }
     vi = _full_or_brief(
         "notice.vi", subject.category, 0, said | {"place": place, "posts": [p.title_vi for p in titles]}
     )
     name = decision.unit.name
     en = _full_or_brief("notice.en", subject.category, 1, said | {"place": name, "posts": [p.title_en for p in titles]})
-    title = _template("title").render(
+    title = template("title").render(
         exercise=decision.exercise,
         provisional=decision.standing == "provisional",
         label=labels(subject.category)[0],
@@ -70,12 +70,12 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
     return title, f"{vi}\n{en}\n#{decision.incident}"
 
 
-def _full_or_brief(template: str, category: str, language: int, said: Mapping[str, object]) -> str:
+def _full_or_brief(name: str, category: str, language: int, said: Mapping[str, object]) -> str:
     """Return the full text, or the brief one where the full text is longer than SHORT."""
-    text = _template(template).render(said, label=labels(category)[language], brief=False)
+    text = template(name).render(said, label=labels(category)[language], brief=False)
     if len(text) <= SHORT:
         return text
-    return _template(template).render(said, label=short_labels(category)[language], brief=True)
+    return template(name).render(said, label=short_labels(category)[language], brief=True)
 
 
 def labels(category: str) -> tuple[str, str]:
@@ -135,15 +135,15 @@ def bundle(
         "last": times[-1],
         "applying": len(applying),
         "version": ", ".join(sorted({n.version or "" for notices in applying for n in notices if n.applies})),
-        "due": _clock_text(_earliest(items), times[0]),
+        "due": clock_text(_earliest(items), times[0]),
     }
     kinds = Counter(short_labels(notices[0].spoken)[1] for notices in incidents)
-    vi = _template("bundle.vi").render(said)
-    en = _template("bundle.en").render(said, kinds=kinds.most_common())
+    vi = template("bundle.vi").render(said)
+    en = template("bundle.en").render(said, kinds=kinds.most_common())
     lines = [_line(number, notices, len(places) > 1, details) for number, notices in enumerate(incidents, 1)]
     shown = _count_that_fit(lines, limit - len(vi) - len(en) - 2)
-    rest = [_template("bundle_rest").render(count=len(lines) - shown)] if shown < len(lines) else []
-    return _template("bundle_title").render(said), "\n".join([vi, *lines[:shown], *rest, en])
+    rest = [template("bundle_rest").render(count=len(lines) - shown)] if shown < len(lines) else []
+    return template("bundle_title").render(said), "\n".join([vi, *lines[:shown], *rest, en])
 
 
 def _rank(item: Listed) -> tuple[int, datetime, str, str]:
@@ -153,7 +153,7 @@ def _rank(item: Listed) -> tuple[int, datetime, str, str]:
 def _line(number: int, notices: Sequence[Listed], elsewhere: bool, details: Mapping[str, str | None] | None) -> str:
     """Return the line of one incident, for all purposes for which it is notified."""
     first = notices[0]
-    line = _template("bundle_line").render(
+    line = template("bundle_line").render(
         number=number,
         occurred=local(first.occurred_at),
         label=short_labels(first.spoken)[0],
@@ -161,7 +161,7 @@ def _line(number: int, notices: Sequence[Listed], elsewhere: bool, details: Mapp
         severity=first.severity,
         provisional=first.provisional,
         purposes=sorted({n.purpose for n in notices}),
-        due=_clock_text(_earliest(notices), local(first.occurred_at)),
+        due=clock_text(_earliest(notices), local(first.occurred_at)),
     )
     if details is None:
         return line
@@ -174,7 +174,7 @@ def _count_that_fit(lines: Sequence[str], room: int) -> int:
 
     Room is kept for the line that counts the rest.
     """
-    spare = len(_template("bundle_rest").render(count=len(lines))) + 1
+    spare = len(template("bundle_rest").render(count=len(lines))) + 1
     used = 0
     for place, line in enumerate(lines):
         used += len(line) + 1
@@ -193,7 +193,8 @@ def _environment() -> Environment:
 
 
 @cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return a template of `templates/`, read once."""
     return _environment().get_template(f"{name}.j2")
 
 
@@ -201,7 +202,7 @@ def _earliest(items: Sequence[Listed]) -> datetime | None:
     return min((item.due_at for item in items if item.due_at), default=None)
 
 
-def _clock_text(at: datetime | None, since: datetime) -> str:
+def clock_text(at: datetime | None, since: datetime) -> str:
     """Return the time of day, with its day if it is ANOTHER_DAY or more after `since`; empty for None."""
     if at is None:
         return ""

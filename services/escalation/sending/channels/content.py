@@ -42,11 +42,16 @@ class Said:
 
 def read(content: bytes) -> Said:
     data = orjson.loads(content)["data"]
-    return Said(data["title"], data["body"], frozenset((n["incident_id"], n["recipient"]) for n in data["notices"]))
+    return Said(
+        data["title"],
+        data["body"],
+        frozenset((n["incident_id"], n["recipient"]) for n in data["notices"] if n["incident_id"]),
+    )
 
 
 def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
     listed = due.listed
+    due_at = listed.due_at if listed else due.due_at
     return {
         "delivery_id": due.delivery_id,
         "notice_id": due.notice_id,
@@ -57,11 +62,11 @@ def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
         "exercise": due.exercise,
         "title": due.title,
         "body": due.body,
-        "category": listed.spoken,
-        "place": listed.place,
-        "severity": listed.severity,
-        "provisional": listed.provisional,
-        "occurred_at": local(listed.occurred_at),
-        "due_at": local(listed.due_at) if listed.due_at else None,
+        "category": listed.spoken if listed else None,
+        "place": listed.place if listed else None,
+        "severity": listed.severity if listed else None,
+        "provisional": listed.provisional if listed else None,
+        "occurred_at": local(listed.occurred_at) if listed else None,
+        "due_at": local(due_at) if due_at else None,
         "acknowledge": link,
     }

@@ -7,6 +7,7 @@ from typing import Literal
 
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.notices import wording
+from services.escalation.domain.notices.channel_test import CHANNEL_TEST
 from services.escalation.domain.notices.message import DueDelivery, Message
 
 SendOutcome = Literal["sent", "delivered"]
@@ -15,7 +16,7 @@ LONG = 10_000
 """Characters of a text on a channel that does not limit them."""
 ROOMY = 2_000
 """A channel that takes fewer characters is one for short texts."""
-ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowledged"})
+ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowledged", "escalated", CHANNEL_TEST})
 """Purposes of notices that ask their recipient for an acknowledgement."""
 
 
@@ -63,7 +64,7 @@ class Outgoing:
         if not others:
             lines = [first.body, *filter(None, [self._link(first.notice_id)])]
             return first.title, "\n".join(lines)
-        listed = [d.listed for d in self.deliveries]
+        listed = [d.listed for d in self.deliveries if d.listed]
         if room < ROOMY:
             return wording.bundle(listed, min(room, wording.SHORT_BUNDLE))
         return wording.bundle(listed, min(room, LONG), {d.notice_id: self._link(d.notice_id) for d in self.deliveries})

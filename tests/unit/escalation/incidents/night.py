@@ -11,10 +11,10 @@ from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNot
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
-from services.escalation.domain.incidents.incident import Case, as_case
+from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, as_case
 from services.escalation.domain.incidents.notifying import issue
 from services.escalation.domain.incidents.obligations import ask_desk, schedule_lapse, settle
-from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire, put_to_leadership
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
     Event,
@@ -137,12 +137,17 @@ class Night:
         issue(self.engine, self.case, Notice("desk", "closure"), by, None)
         self._saved()
 
+    def escalate(self, *posts: str) -> None:
+        """As the command does it."""
+        put_to_leadership(self.engine, self.case, posts, None)
+        self._saved()
+
     def respond(self) -> None:
         """As the command does it."""
         self.case.state = lifecycle.after("respond", self.case.state)
         self.engine.changes.incidents[self.case.incident_id] = self.case
         settle(self.engine, self.case)
-        if not self.case.pending - {"directory"}:
+        if not self.case.pending - NOT_ENOUGH:
             schedule_lapse(self.engine, self.case)
         self._saved()
 

@@ -40,6 +40,7 @@ TASKS = {
     "undeliverable": ("Không gửi được thông báo", "Notice could not be delivered"),
     "not_acknowledged": ("Quá hạn xác nhận", "Not acknowledged in time"),
     "not_reviewed": ("Quá hạn xác minh", "Not reviewed in time"),
+    "escalated": ("Xin lãnh đạo chỉ đạo ngay", "Put to the leadership at once by"),
     "exhausted": ("Không ai trả lời", "Nobody has answered"),
     "prominence": ("Có dấu hiệu nổi cộm", "May be prominent"),
     "unit_split": ("Đơn vị đã chia tách", "The unit was divided"),

@@ -1,0 +1,74 @@
+"""Routes on tests of the contacts' channels."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from services.escalation.api.common import Wired, asked_ward
+from services.escalation.api.models.contact_tests import (
+    ContactTest,
+    ContactTestPage,
+    NewContactTest,
+    contact_test,
+    contact_test_item,
+)
+from services.escalation.application import channel_tests
+from shared.http import cursor as cursors
+from shared.http.body import bounded
+from shared.http.cursor import Limit
+from shared.http.guard import require
+from shared.http.identity import Principal
+from shared.http.openapi import problems
+from shared.http.problem import FieldError, Problem, invalid
+
+MAX_BYTES = 10_000
+LATEST = "latest"
+router = APIRouter(prefix="/contact-tests", route_class=bounded(MAX_BYTES))
+Starter = Annotated[Principal, Depends(require("desk", "admin"))]
+Reader = Annotated[Principal, Depends(require("desk", "leader", "auditor", "admin"))]
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=problems({409: "another test is still sent, or nobody is in office; the detail says"}),
+)
+async def post_contact_test(escalation: Wired, caller: Starter, body: NewContactTest) -> ContactTest:
+    """Send a test message, marked as such, to each channel of everybody in office, with a link to confirm.
+
+    Messages go as notices do. None rings at night or in quiet hours.
+    """
+    async with escalation.database.connect() as connection:
+        place = await asked_ward(connection, body.ward)
+    return contact_test(await channel_tests.start(escalation, caller, place))
+
+
+@router.get("")
+async def list_contact_tests(
+    escalation: Wired, caller: Reader, limit: Limit = 50, cursor: str | None = None
+) -> ContactTestPage:
+    """Tests, the newest first."""
+    del caller
+    found = await channel_tests.list_tests(escalation, _key(cursor) if cursor else None, limit + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    following = cursors.encode([last.started_at.isoformat(), last.test_id]) if last else None
+    return ContactTestPage(items=[contact_test_item(test) for test in found[:limit]], next=following)
+
+
+@router.get("/{test_id}")
+async def get_contact_test(escalation: Wired, caller: Reader, test_id: str) -> ContactTest:
+    """One test, or the `latest`: who has confirmed at which channel, who has not, and which channels failed."""
+    del caller
+    found = await channel_tests.look(escalation, None if test_id == LATEST else test_id)
+    if found is None:
+        raise Problem(404, "there was no test yet" if test_id == LATEST else f"there is no test {test_id}")
+    return contact_test(found)
+
+
+def _key(cursor: str) -> tuple[datetime, str]:
+    started_at, test_id = cursors.decode(cursor, 2)
+    try:
+        return datetime.fromisoformat(started_at).astimezone(UTC), str(test_id).replace("\0", "")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid([FieldError("#/cursor", "not a cursor of this list: start again without one")]) from error
