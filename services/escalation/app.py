@@ -110,7 +110,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     timers = Loop("deadlines", fire, POLL_SECONDS, next_in=partial(next_timer_in, escalation))
     shifts = Loop("shifts", partial(_begin_shifts, escalation), POLL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
-    escalation.timer_wakes += [timers.wake, shifts.wake]
+    escalation.timer_wakes.extend([timers.wake, shifts.wake])
     watchman = Watchman(escalation)
     watch_loop = Loop("watch", watchman.step, WATCH_SECONDS)
 
