@@ -17,6 +17,7 @@ FindingKind = Literal[
     "split",
     "hand_off",
     "reassignment",
+    "correction",
     "response",
     "closure_proposal",
     "closure",
@@ -61,6 +62,8 @@ class Assessment(BaseModel):
     harm: Harm | None = None
     assessed_at: AwareDatetime | None = None
     assessed_reports: int | None = None
+    occurred_at: AwareDatetime | None = None
+    """When it occurred, if a person said it. It overrides the reports."""
     firecrackers_exploded: bool | None = None
     reclassified: str | None = None
 
@@ -87,6 +90,8 @@ def _effect_of(finding: Finding) -> dict[str, Any]:
         until = datetime.fromisoformat(content["until"])
         harm = Harm.model_validate(content["harm"])
         return {"harm": harm, "assessed_at": until, "assessed_reports": content.get("reports")}
+    if finding.kind == "correction":
+        return {"occurred_at": datetime.fromisoformat(content["occurred_at"])} if "occurred_at" in content else {}
     if finding.kind == "split":
         return {"assessed_reports": None}
     if finding.kind == "reopening":

@@ -35,7 +35,11 @@ def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
         assert event.data.unit is not None
         incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
     incident.summary = incident.summary.by_pseudonym(engine.pseudonym)
-    says_nothing_new = incident.summary.already_says(facts) and engine.is_held_as_decided(incident)
+    says_nothing_new = (
+        incident.summary.already_says(facts)
+        and engine.is_held_as_decided(incident)
+        and engine.is_answered_for_alike(incident, incident.anchor.at, occurrence.at)
+    )
     incident.summary = incident.summary.plus(facts)
     matters = not says_nothing_new or _pattern(engine, incident) is not None
     return AssignedReport(event, facts, incident, "merged" if found else "new", incident.summary.count, matters)

@@ -127,6 +127,8 @@ def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
     It may be closed when the rule does not apply, or when it is confirmed and no acknowledgement is pending. An
     undetermined or disputed one may not.
     """
+    if decision.time_disputed:
+        return Refused(409, "reports disagree when it occurred, and others answered then: correct the time first")
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
     if decision.outcome == "does_not_apply":

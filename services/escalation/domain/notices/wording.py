@@ -53,6 +53,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "occurred": occurred,
         "severity": decision.severity,
         "applies": decision.outcome == "applies",
+        "time_disputed": bool(decision.time_disputed),
         "version": decision.rulebook.version if decision.rulebook else "",
         "due": _clock_text(subject.deadline, occurred),
     }
