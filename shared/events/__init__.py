@@ -32,8 +32,11 @@ from shared.events.directory import (
 )
 from shared.events.findings import (
     ClosureProposed,
+    CorrectedFacts,
     FindingData,
     IncidentClosed,
+    IncidentCorrected,
+    IncidentCorrectedData,
     IncidentDesignated,
     IncidentDesignatedData,
     IncidentDismissed,
@@ -102,6 +105,7 @@ __all__ = [
     "ClosureProposed",
     "ContactRecorded",
     "ContactRecordedData",
+    "CorrectedFacts",
     "Data",
     "DataRestored",
     "DataRestoredData",
@@ -119,6 +123,8 @@ __all__ = [
     "Frozen",
     "Harm",
     "IncidentClosed",
+    "IncidentCorrected",
+    "IncidentCorrectedData",
     "IncidentDesignated",
     "IncidentDesignatedData",
     "IncidentDismissed",

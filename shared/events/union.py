@@ -18,6 +18,7 @@ from shared.events.directory import (
 from shared.events.findings import (
     ClosureProposed,
     IncidentClosed,
+    IncidentCorrected,
     IncidentDesignated,
     IncidentDismissed,
     IncidentHandedOff,
@@ -66,6 +67,7 @@ Event = Annotated[
     | IncidentMerged
     | IncidentSplit
     | IncidentHandedOff
+    | IncidentCorrected
     | ResponseRecorded
     | ClosureProposed
     | IncidentClosed

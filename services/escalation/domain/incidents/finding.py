@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from services.escalation.domain.incidents.correlation import Point
 from shared.events import Harm
 
 FindingKind = Literal[
@@ -43,8 +44,11 @@ class Finding(BaseModel):
 
     def says_the_same(self, other: "Finding") -> bool:
         """Return whether `other` is the same finding sent again."""
-        ignored = {"finding_id", "made_at"}
-        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+        return self.model_dump(exclude=UNSAID) == other.model_dump(exclude=UNSAID)
+
+
+UNSAID: Any = {"finding_id": True, "made_at": True, "content": {"round": True}}
+"""What somebody who says the same again does not say: `round` is that which a correction began."""
 
 
 class Assessment(BaseModel):
@@ -97,6 +101,12 @@ def _effect_of(finding: Finding) -> dict[str, Any]:
     if finding.kind == "reopening":
         return {"verified": False}
     return {}
+
+
+def point_of(findings: Iterable[Finding]) -> Point | None:
+    """Return the point to which the desk corrected the incident last, or None."""
+    said = [f.content["location"] for f in findings if f.kind == "correction" and "location" in f.content]
+    return Point(**said[-1]) if said else None
 
 
 def last(findings: Iterable[Finding], kind: FindingKind) -> Finding | None:

@@ -68,7 +68,7 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
     incident, cause = assigned.incident, assigned.event.id
     if assigned.outcome == "new":
         engine.announce(as_case(incident), cause)
-        _relate(engine, incident)
+        relate(engine, incident)
     if isinstance(incident, Case):
         incident.reports.append(assigned.facts)
     engine.changes.reports.append(assigned)
@@ -82,8 +82,8 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
     )
 
 
-def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:
-    """Link a new incident to those of its ward that are near in time. Exercises are not linked."""
+def relate(engine: IncidentEngine, incident: IncidentRow) -> None:
+    """Link an incident that is new in its ward to those that are near in time. Exercises are not linked."""
     if incident.anchor.exercise:
         return
     near = engine.neighbours.setdefault(incident.anchor.unit, [])

@@ -3,7 +3,7 @@
 The texts are in `wording`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -64,6 +64,8 @@ class Subject:
     unit_kind: str
     category: str
     deadline: datetime | None
+    corrected: Collection[str] = ()
+    """What a person corrected just now: time, unit, exercise."""
 
 
 def plan(
