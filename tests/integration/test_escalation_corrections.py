@@ -9,9 +9,11 @@ import pytest
 from httpx import Response
 
 from services.escalation.application.acknowledge import acknowledge
+from services.escalation.application.claim_deliveries import UnderWay, claim_deliveries
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.incidents.correlation import Point
+from services.escalation.domain.notices.pacing import Limits, Rate
 from shared.events import DecisionMade, Harm, IncidentCorrected
 from shared.http.identity import Principal, Role
 from tests.integration.command_support import (
@@ -183,6 +185,20 @@ async def test_the_wrong_ward_is_told_so_and_the_right_one_is_asked(city: City) 
     problem = await refused(acknowledge(city.escalation, incident, HERE))
     assert problem.status == 403
     await in_order(city)
+
+
+async def test_where_several_notices_share_a_message_each_is_of_the_ward_that_it_was_about(city: City) -> None:
+    incident = await reported(city)
+    await deliveries_are(city, "sent")
+    await correct(city, incident, unit=NGOC_TRAO_KEY, occurred_at=NIGHT - 5 * MINUTE)
+    often = Rate(50, timedelta(seconds=1))
+    claimed = await claim_deliveries(city.escalation, Limits(often, often, messages=50, per_host=50), UnderWay())
+    listed = [due.listed for message in claimed.messages for due in message.deliveries]
+    places = sorted({(line.purpose, line.place, line.occurred_at) for line in listed})
+    assert places == [
+        ("accountable", "phường Ngọc Trạo", NIGHT - 5 * MINUTE),
+        ("stand_down", "phường Ba Đình", NIGHT),
+    ]
 
 
 async def test_the_wrong_ward_hears_no_more_of_it_whatever_follows(city: City) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import UnitKey
+from services.escalation.domain.directory.model import LEADERSHIP, UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
@@ -68,11 +68,14 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
     rows = await connection.execute(
         select(*(notice.c[name] for name in names)).where(any_of(notice.c.incident_id, list(incidents)))
     )
-    since = await _rounds_of_corrections(connection, [i.incident_id for i in incidents.values() if i.summary.assessed])
+    assessed = [i.incident_id for i in incidents.values() if i.summary.assessed]
+    for incident_id, since in (await rounds_of_corrections(connection, assessed)).items():
+        incidents[incident_id].told_since = since
     for row in rows:
         found = incidents[row.incident_id]
-        if row.round < since.get(row.incident_id, 0):
+        if row.round < found.told_since:
             continue
+        found.leadership_told |= row.recipient == LEADERSHIP and row.purpose != "stand_down"
         if row.round == found.round and row.acknowledged_by is not None:
             found.acknowledged |= {(who, post) for who in (row.recipient, row.acknowledged_by) for post in row.posts}
         if row.round == found.round and row.purpose in ASKING:
@@ -81,8 +84,8 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
             found.record_notified(row.recipient, row.purpose, row.posts)
 
 
-async def _rounds_of_corrections(connection: AsyncConnection, incident_ids: Sequence[str]) -> dict[str, int]:
-    """Return the round that the last correction began, by incident. What was told before was of something else."""
+async def rounds_of_corrections(connection: AsyncConnection, incident_ids: Sequence[str]) -> dict[str, int]:
+    """Return the round that the last correction began, by incident. What was told before is no longer true."""
     if not incident_ids:
         return {}
     began = cast_sql(finding.c.content["round"].astext, Integer)

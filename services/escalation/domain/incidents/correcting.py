@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import get_args
 
-from services.escalation.domain.directory.model import OFFICES, Unit, key_of
+from services.escalation.domain.directory.model import LEADERSHIP, OFFICES, Unit, key_of
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.correlation import Point
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.incident import Case, Corrected
 from services.escalation.domain.incidents.notifying import issue_stand_down, told_of
-from services.escalation.domain.notices.notification import FOR_HOLDERS, Purpose
+from services.escalation.domain.notices import notification
+from services.escalation.domain.notices.notification import Purpose
 
 BEGINS_ANEW: frozenset[Corrected] = frozenset({"time", "unit", "exercise"})
 """What notices say of an incident. A corrected point tells nobody anything."""
@@ -56,8 +57,8 @@ def correct(engine: IncidentEngine, case: Case, correction: Correction, cause: s
         told = _begin_anew(engine, case, changes, cause)
     _set_facts(case, correction, changes)
     evaluate(engine, case, cause)
-    still_told = {who for who, purpose in case.notified if purpose in FOR_HOLDERS}
-    issue_stand_down(engine, case, {who: posts for who, posts in told.items() if who not in still_told}, cause)
+    if not notification.holders_are_told(case.standing):
+        issue_stand_down(engine, case, told, cause)
 
 
 def _begin_anew(
@@ -66,15 +67,16 @@ def _begin_anew(
     """Begin a round in which nothing counts that was told or done before. What was not sent yet is not sent.
 
     Who was told of another ward, or of an exercise as if it were real, is told so at once, in the words and on the
-    channels of before. Returns who else was told, for which posts.
+    channels of before: the ward's people, and the leadership. Returns who else was told, for which posts.
     """
     told = told_of(case)
     people = {who for who, _ in case.notified} - OFFICES
     begin_round(engine, case)
     case.corrected = changes
     if changes & MOVES:
-        was_real = not case.anchor.exercise or "exercise" not in changes
-        issue_stand_down(engine, case, told if was_real else {}, cause)
+        if not (case.anchor.exercise and "exercise" in changes):
+            above = {LEADERSHIP: frozenset[str]()} if case.leadership_told else {}
+            issue_stand_down(engine, case, told | above, cause)
         told = {}
     engine.withdraw(case, people)
     engine.changes.supersede(case.incident_id, frozenset(get_args(Purpose)))

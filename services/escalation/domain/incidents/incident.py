@@ -106,7 +106,7 @@ class Incident(IncidentRow):
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
     """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only.
 
-    What was told before the last correction of time, ward or exercise is not here.
+    What was told before `told_since` is not here.
     """
     ack_requested: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Who was asked to acknowledge in this round, for which post: (holder id, post)."""
@@ -114,6 +114,10 @@ class Incident(IncidentRow):
     """Who acknowledged in this round, or whose notice was acknowledged, for which post: (holder id, post)."""
     pending: set[TimerKind] = field(default_factory=set[TimerKind])
     """Kinds of timers that are pending."""
+    told_since: int = 0
+    """The round from which it counts what was told: that of the last correction of time, ward or exercise."""
+    leadership_told: bool = False
+    """Whether the leadership was told anything in any of these rounds."""
     corrected: frozenset[Corrected] = frozenset()
     """What was corrected in this transaction."""
 

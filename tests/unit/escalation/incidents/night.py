@@ -200,7 +200,11 @@ class Night:
         self.case.notified = {}
         self.case.corrected = frozenset()
         since = max((f.content.get("round", 0) for f in self.case.findings), default=0)
-        for n in (n for n in self.notices if n.round >= since):
+        self.case.told_since = since
+        counted = [n for n in self.notices if n.round >= since]
+        above = {n.notice.purpose for n in counted if n.notice.recipient == "leadership"}
+        self.case.leadership_told = bool(above - {"stand_down"})
+        for n in counted:
             if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
                 self.case.record_notified(n.notice.recipient, n.notice.purpose, n.notice.posts)
         self.case.acknowledged = {

@@ -95,6 +95,21 @@ def test_an_exercise_that_was_real_takes_nothing_back() -> None:
     ]
 
 
+def test_the_leadership_that_was_rung_is_told_so_once() -> None:
+    night = Night(using=both_wards())
+    night.go(NIGHT + 40 * MINUTE)
+    assert "leadership:not_acknowledged" in night.told
+    assert "leadership:stand_down" in new(night, Correction(unit=ELSEWHERE))
+    assert "leadership:stand_down" not in new(night, Correction(unit=Unit(BA_DINH, "phường")))
+
+
+def test_the_leadership_goes_on_waiting_for_a_review_after_another_time() -> None:
+    night = Night(received("EXPLOSION"))
+    night.go(NIGHT + 70 * MINUTE)
+    assert "leadership:not_reviewed" in night.told
+    assert new(night, earlier(5)) == ["desk:review"]
+
+
 def test_who_is_on_duty_is_told_as_well() -> None:
     found = both_wards()
     duties = (duty("ward", "mau-truc", unit=BA_DINH), duty("ward", "mau-truc-2", unit=NGOC_TRAO))
