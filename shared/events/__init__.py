@@ -36,8 +36,11 @@ from shared.events.directory import (
 )
 from shared.events.findings import (
     ClosureProposed,
+    CorrectedFacts,
     FindingData,
     IncidentClosed,
+    IncidentCorrected,
+    IncidentCorrectedData,
     IncidentDesignated,
     IncidentDesignatedData,
     IncidentDismissed,
@@ -112,6 +115,7 @@ __all__ = [
     "ContactConfirmedData",
     "ContactRecorded",
     "ContactRecordedData",
+    "CorrectedFacts",
     "Data",
     "DataRestored",
     "DataRestoredData",
@@ -129,6 +133,8 @@ __all__ = [
     "Frozen",
     "Harm",
     "IncidentClosed",
+    "IncidentCorrected",
+    "IncidentCorrectedData",
     "IncidentDesignated",
     "IncidentDesignatedData",
     "IncidentDismissed",

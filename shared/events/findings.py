@@ -2,8 +2,10 @@
 
 from typing import Literal
 
+from pydantic import AwareDatetime
+
 from shared.commitment import Committed
-from shared.events.common import Data, Envelope, Harm, UnitRef
+from shared.events.common import Data, Envelope, Frozen, Harm, UnitRef
 
 
 class FindingData(Data):
@@ -81,6 +83,27 @@ class IncidentHandedOffData(FindingData):
 class IncidentHandedOff(Envelope):
     type: Literal["vn.trucban.incident.handed_off.v1"] = "vn.trucban.incident.handed_off.v1"
     data: IncidentHandedOffData
+
+
+class CorrectedFacts(Frozen):
+    """What holds instead of what reports say. What is absent stays."""
+
+    occurred_at: AwareDatetime | None = None
+    unit: UnitRef | None = None
+    exercise: bool | None = None
+
+
+class IncidentCorrectedData(FindingData):
+    """`unit` and `occurred_at` of the event are those of before; later events have those that hold from now on."""
+
+    to: CorrectedFacts
+    location: Committed | None = None
+    """JSON: `{"latitude", "longitude"}`, degrees WGS 84, if the point was corrected."""
+
+
+class IncidentCorrected(Envelope):
+    type: Literal["vn.trucban.incident.corrected.v1"] = "vn.trucban.incident.corrected.v1"
+    data: IncidentCorrectedData
 
 
 class ResponseRecorded(Envelope):

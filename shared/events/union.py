@@ -20,6 +20,7 @@ from shared.events.directory import (
 from shared.events.findings import (
     ClosureProposed,
     IncidentClosed,
+    IncidentCorrected,
     IncidentDesignated,
     IncidentDismissed,
     IncidentEscalated,
@@ -71,6 +72,7 @@ Event = Annotated[
     | IncidentMerged
     | IncidentSplit
     | IncidentHandedOff
+    | IncidentCorrected
     | ResponseRecorded
     | IncidentEscalated
     | ClosureProposed

@@ -1,7 +1,7 @@
 """What people do about an incident, and what came of it, for tests of commands."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from shared.events import (
 )
 from shared.http.identity import Principal
 from shared.http.problem import Problem
-from tests.integration.directory_changes import end_unit
+from tests.integration.directory_changes import appoint, end_unit, leave
 from tests.integration.escalation_support import (
     City,
     decisions_that_differ_when_computed_again,
@@ -100,6 +100,11 @@ async def reassign(city: City, incident: str, by: Principal = DESK, *, part: int
     return await commands.reassign(city.escalation, incident, by, WHY, (unit.code, unit.valid_from))
 
 
+async def correct(city: City, incident: str, by: Principal = DESK, **holds: Any) -> CommandResult:
+    """To five minutes earlier, unless it is said what holds."""
+    return await commands.correct(city.escalation, incident, by, WHY, **(holds or {"occurred_at": NIGHT - 5 * MINUTE}))
+
+
 async def respond(city: City, incident: str, by: Principal = HERE) -> CommandResult:
     return await commands.respond(city.escalation, incident, by, "Đã dập tắt")
 
@@ -118,6 +123,12 @@ async def close(city: City, incident: str, by: Principal = DESK) -> CommandResul
 
 async def reopen(city: City, incident: str, by: Principal = DESK) -> CommandResult:
     return await commands.reopen(city.escalation, incident, by, WHY)
+
+
+async def new_chair_at(city: City, when: datetime) -> None:
+    """In place of the present one."""
+    await leave(city, HERE.subject, when)
+    await appoint(city, "mau-chu-tich-moi", when)
 
 
 async def refused(doing: Awaitable[Any]) -> Problem:
@@ -148,6 +159,12 @@ async def latest(city: City, incident: str) -> dict[str, Any]:
     """The standing decision's record."""
     sql = "SELECT record FROM escalation.decision WHERE incident_id = :id ORDER BY number DESC LIMIT 1"
     return orjson.loads(await city.one(sql, id=incident))
+
+
+async def accountable(city: City, incident: str) -> dict[str, str | None]:
+    """By post, who held it then."""
+    parties = (await latest(city, incident))["parties"]
+    return {p["post"]: (p.get("accountable") or {}).get("holder_id") for p in parties}
 
 
 async def pending(city: City, incident: str) -> list[str]:
@@ -238,6 +255,7 @@ COMMANDS: dict[str, tuple[Callable[[City], Awaitable[str]], Act, Principal]] = {
     "split": (two_reports, split, DESK),
     "hand off": (one_fire, hand_off, DESK),
     "reassign": (divided_unit, reassign, DESK),
+    "correct": (one_fire, correct, DESK),
     "respond": (acknowledged, respond, HERE),
     "respond by the desk": (acknowledged, respond, DESK),
     "escalate": (acknowledged, escalate, HERE),
@@ -247,5 +265,5 @@ COMMANDS: dict[str, tuple[Callable[[City], Awaitable[str]], Act, Principal]] = {
     "reopen": (dismissed, reopen, DESK),
 }
 each_command = pytest.mark.parametrize(("before", "act", "by"), COMMANDS.values(), ids=COMMANDS)
-CITYS = ("verify", "dismiss", "designate", "merge", "split", "hand off", "reassign", "close", "reopen")
+CITYS = ("verify", "dismiss", "designate", "merge", "split", "hand off", "reassign", "correct", "close", "reopen")
 each_of_the_city = pytest.mark.parametrize(("before", "act"), [COMMANDS[name][:2] for name in CITYS], ids=CITYS)

@@ -19,7 +19,7 @@ from shared.http.problem import Problem
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
 from tests.integration.escalation_support import City, route_all
 from tests.integration.killing import Act
-from tests.support import CHAIR, DONG_THO, NIGHT, SECRETARY, received, rulebook
+from tests.support import BA_DINH, CHAIR, DONG_THO, NIGHT, SECRETARY, received, rulebook
 
 MINUTE = timedelta(minutes=1)
 DESK = Principal("mau-truc-ban", "desk")
@@ -345,3 +345,20 @@ async def import_of_contacts(city: City) -> Act:
 async def adoption_of_a_rulebook(city: City) -> Act:
     book = rulebook(('version: "2023-01-06.1"', 'version: "2023-01-06.2"'))
     return lambda process: adopt_rulebooks(process, [book])
+
+
+@scene
+async def a_correction_of_time_and_ward(city: City) -> Act:
+    await on_duty(city, "mau-truc", "ward", unit=BA_DINH)
+    incident = await reported(city)
+    await answered(city, incident)
+    elsewhere = (DONG_THO.code, DONG_THO.valid_from)
+    earlier = NIGHT - 5 * MINUTE
+    return lambda process: commands.correct(process, incident, DESK, WHY, occurred_at=earlier, unit=elsewhere)
+
+
+@scene
+async def a_correction_to_an_exercise(city: City) -> Act:
+    incident = await reported(city)
+    await go(city, 20)
+    return lambda process: commands.correct(process, incident, DESK, WHY, exercise=True)

@@ -37,6 +37,7 @@ COMMANDS = (
     "splits",
     "handoffs",
     "transfers",
+    "corrections",
     "responses",
     "closure-proposals",
     "closures",

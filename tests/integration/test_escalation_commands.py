@@ -314,6 +314,12 @@ async def test_a_false_report_is_dismissed_by_a_verification(house: WholeCity) -
         ("splits", REASON | {"reports": []}, "#/reports"),
         ("handoffs", REASON | {"to": "unit"}, "#/unit"),
         ("handoffs", REASON | {"to": "court"}, "#/to"),
+        ("corrections", {"exercise": True}, "#/reason"),
+        ("corrections", REASON, "#"),
+        ("corrections", REASON | {"occurred_at": 1674320000}, "#/occurred_at"),
+        ("corrections", REASON | {"occurred_at": "2023-01-21T23:50:00"}, "#/occurred_at"),
+        ("corrections", REASON | {"location": {"latitude": 91, "longitude": 105}}, "#/location/latitude"),
+        ("corrections", REASON | {"unit": {"code": "14776"}}, "#/unit/valid_from"),
     ],
 )
 async def test_a_wrong_body_is_refused_with_what_is_wrong(

@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "merges": {"into": "khong-co", "reason": "Cùng một vụ"},
     "splits": {"reports": ["khong-co"], "reason": "Hai vụ khác nhau"},
     "handoffs": {"to": "police", "reason": "Có dấu hiệu tội phạm"},
+    "corrections": {"exercise": True, "reason": "Đó là diễn tập"},
     "responses": {"text": "Đã có mặt"},
     "closure-proposals": {"reason": "Đã xong"},
     "closures": {"reason": "Đã xong"},
@@ -124,7 +125,8 @@ _values = st.recursive(
 async def test_no_body_is_an_error_of_ours(house: WholeCity, incident: str, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(COMMANDS)))
     body = dict(COMMANDS[name])
-    for field in data.draw(st.lists(st.sampled_from([*body, "unit", "category", "prominent"]), max_size=2)):
+    others = ("unit", "category", "prominent", "occurred_at", "location")
+    for field in data.draw(st.lists(st.sampled_from([*body, *others]), max_size=2)):
         body[field] = data.draw(_values)
     try:
         content = orjson.dumps(body)

@@ -209,6 +209,11 @@ class Life(RuleBasedStateMachine):
         incident = self._incident(which, action)
         self._try(self._command(action, incident.incident_id, DESK, why, data), action, incident, DESK)
 
+    @rule(which=RECENT, why=WHY, data=st.data())
+    def the_desk_corrects(self, which: int, why: str, data: st.DataObject) -> None:
+        incident = self._incident(which, "correct")
+        self._try(self._command("correct", incident.incident_id, DESK, why, data), "correct", incident, DESK)
+
     @rule(
         which=RECENT,
         action=st.sampled_from(("dismiss", "hand_off", "close", "reopen", "reopen")),
@@ -260,7 +265,19 @@ class Life(RuleBasedStateMachine):
         if action == "reassign":
             part = data.draw(st.sampled_from(PARTS))
             return commands.reassign(*what, (part.code, part.valid_from))
+        if action == "correct":
+            return commands.correct(*what, **data.draw(self._corrections()))
         return PLAIN[action](*what)
+
+    def _corrections(self) -> st.SearchStrategy[dict[str, Any]]:
+        """What holds: some of it so already, some that cannot be."""
+        wards = [(unit.code, unit.valid_from) for unit in (BA_DINH, THIEU_KHANH, PARTS[0])]
+        holds: dict[str, st.SearchStrategy[Any]] = {
+            "occurred_at": st.sampled_from((-60, -20, 0, 20)).map(lambda minutes: NIGHT + minutes * MINUTE),
+            "unit": st.sampled_from(wards),
+            "exercise": st.booleans(),
+        }
+        return st.sampled_from(sorted(holds)).flatmap(lambda name: st.fixed_dictionaries({name: holds[name]}))
 
     def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Incident, by: Principal) -> bool:
         """Whether it was recorded. What is refused has a reason and leaves no trace."""
@@ -269,7 +286,7 @@ class Life(RuleBasedStateMachine):
         try:
             done: CommandResult = self.run(doing)  # type: ignore[arg-type]
         except Problem as problem:
-            assert problem.status in {403, 409}
+            assert problem.status in {403, 409} or (problem.status, action) == (422, "correct")
             assert problem.detail
             assert len(self._stored(Outgoing)) == events, "what is refused leaves no trace"
             assert refused is None or problem.status in {refused.status, 403}, "403: who holds the post no more"

@@ -17,6 +17,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.api import links as routes
+from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
@@ -27,7 +28,7 @@ from tests.integration.escalation_support import City
 from tests.integration.stored.arranging import notices_say
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import DueTime, Notice, Tenure
-from tests.support import CHAIR, NIGHT, received
+from tests.support import CHAIR, NGOC_TRAO, NIGHT, received
 
 CHAIR_OF_BA_DINH = "mau-14776-chu-tich"
 BASE = "http://trucban.example"
@@ -225,6 +226,8 @@ async def test_a_program_that_asks_for_json_gets_it(post: Post) -> None:
         "due_at": seen.json()["due_at"],
         "acknowledged_at": None,
         "acknowledged_by": None,
+        "holds": True,
+        "now": None,
     }
     done = await post.browser.post(post.link(), headers=JSON)
     assert (done.status_code, done.json()["acknowledged_by"]) == (200, CHAIR_OF_BA_DINH)
@@ -244,3 +247,51 @@ async def test_while_the_database_is_away_the_page_says_when_to_try_again(
     page = await post.browser.post(post.link())
     assert (page.status_code, page.headers["retry-after"]) == (503, "5")
     assert "Try again" in text_of(page)
+
+
+# --- what no longer holds ---
+
+
+@pytest.mark.parametrize(
+    ("holds", "says"),
+    [
+        ({"unit": (NGOC_TRAO.code, NGOC_TRAO.valid_from)}, "Không xảy ra tại đây"),
+        ({"exercise": True}, "Đó là diễn tập"),
+        ({"occurred_at": NIGHT - timedelta(minutes=5)}, "23:45 21/01/2023"),
+    ],
+    ids=["another ward", "an exercise", "another time"],
+)
+async def test_after_a_correction_the_page_shows_what_is_true_now_and_no_button(
+    post: Post, holds: dict[str, Any], says: str
+) -> None:
+    desk = Principal("mau-truc-ban", "desk")
+    await commands.correct(post.city.escalation, post.notice.incident_id, desk, "Đã kiểm tra", **holds)
+    page = await post.browser.get(post.link())
+    shown = text_of(page)
+    assert "Thông báo này không còn hiệu lực" in shown
+    assert shown.index(says) < shown.index("Nội dung trước đây") < shown.rindex("23:50 21/01/2023")
+    assert "<button" not in page.text
+    pressed = await post.browser.post(post.link())
+    assert (pressed.status_code, await post.acknowledgements()) == (200, [])
+    answer = (await post.browser.get(post.link(), headers=JSON)).json()
+    assert (answer["holds"], says in answer["now"]) == (False, True)
+
+
+async def test_a_dismissed_incident_is_shown_so_by_the_link_of_its_first_notice(post: Post) -> None:
+    desk = Principal("mau-truc-ban", "desk")
+    await commands.dismiss(post.city.escalation, post.notice.incident_id, desk, "Báo nhầm")
+    page = await post.browser.get(post.link())
+    assert "Thông báo trước không còn hiệu lực" in text_of(page)
+    assert "<button" not in page.text
+
+
+async def test_the_notice_that_holds_keeps_its_button_after_a_correction(post: Post) -> None:
+    desk = Principal("mau-truc-ban", "desk")
+    earlier = NIGHT - timedelta(minutes=5)
+    await commands.correct(post.city.escalation, post.notice.incident_id, desk, "Đã kiểm tra", occurred_at=earlier)
+    (_, newest) = await stored(post.city, Notice, recipient=CHAIR_OF_BA_DINH)
+    link = LINKS.url(newest.notice_id, newest.recipient, NIGHT + VALID_FOR)
+    page = await post.browser.get(link)
+    assert page.text.count("<button") == 1
+    await post.browser.post(link)
+    assert len(await post.acknowledgements()) == 1

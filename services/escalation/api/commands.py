@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from services.escalation.api.common import Wired
 from services.escalation.api.models.commands import (
     CommandAnswer,
+    Correction,
     Designation,
     Handoff,
     Merge,
@@ -20,6 +21,7 @@ from services.escalation.api.models.commands import (
 )
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
+from services.escalation.domain.incidents.correlation import Point
 from services.escalation.domain.incidents.lifecycle import WHO, Action
 from shared import events
 from shared.http.body import bounded
@@ -154,6 +156,33 @@ async def post_transfer(
     """To the unit that took this part of one that was divided; `handoffs` to a unit is the same."""
     unit = (body.unit.code, body.unit.valid_from)
     return _answer(await commands.reassign(escalation, incident_id, caller, body.reason, unit), response)
+
+
+@router.post("/corrections", status_code=201, responses=_OTHERS)
+async def post_correction(
+    escalation: Wired,
+    caller: Annotated[Principal, Depends(taking("correct"))],
+    incident_id: str,
+    body: Correction,
+    response: Response,
+) -> CommandAnswer:
+    """Reports were wrong about the time, the ward, the point, or whether it was an exercise.
+
+    The rule is evaluated by what holds. Who was told in error is told so; who answers is asked anew.
+    """
+    unit = (body.unit.code, body.unit.valid_from) if body.unit else None
+    point = Point(body.location.latitude, body.location.longitude) if body.location else None
+    done = await commands.correct(
+        escalation,
+        incident_id,
+        caller,
+        body.reason,
+        occurred_at=body.occurred_at,
+        unit=unit,
+        exercise=body.exercise,
+        point=point,
+    )
+    return _answer(done, response)
 
 
 @router.post("/responses", status_code=201, responses=_OTHERS)

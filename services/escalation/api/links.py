@@ -92,6 +92,10 @@ class LinkAnswer(Answer):
     """To be acknowledged by then."""
     acknowledged_at: AwareDatetime | None
     acknowledged_by: str | None
+    holds: bool
+    """Whether it is still true. If not, nothing is to be acknowledged here."""
+    now: str | None
+    """Where it does not hold: what its recipient was told instead, if anything."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +145,14 @@ async def get_link(asked: Link) -> Response:
 
 @router.post("/links/{notice_id}", response_class=HTMLResponse, responses=_ANSWERS)
 async def post_link_acknowledgement(asked: Link) -> Response:
-    """Acknowledge the notice, or confirm a test message, as its recipient; a second time it is as it was."""
+    """Acknowledge the notice, or confirm a test message, as its recipient; a second time it is as it was.
+
+    What no longer holds is not acknowledged.
+    """
 
     async def work(asked: Asked) -> LinkedNotice | Refusal:
         found = await _valid(asked)
-        if isinstance(found, LinkedNotice) and found.acknowledged_at is None:
+        if isinstance(found, LinkedNotice) and found.acknowledged_at is None and found.holds:
             answer = confirm if found.purpose == CHANNEL_TEST else acknowledge_by_link
             await answer(asked.escalation, found.notice_id, by=found.recipient)
             found = await _valid(asked)
@@ -185,7 +192,8 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
     if asked.wants_json:
         shown = LinkAnswer(
             incident=notice.incident_id,
-            **{name: getattr(notice, name) for name in LinkAnswer.model_fields if name != "incident"},
+            now=notice.newest.body if notice.newest and not notice.holds else None,
+            **{name: getattr(notice, name) for name in LinkAnswer.model_fields if name not in ("incident", "now")},
         )
         return JSONResponse(shown.model_dump(mode="json"))
     told = {notice.recipient, notice.acknowledged_by or notice.recipient}
@@ -200,7 +208,8 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         200,
         said=None,
         notice=notice,
-        lines=[line for line in notice.body.splitlines() if line],
+        lines=_lines(notice.body),
+        now=_lines(notice.newest.body) if notice.newest else [],
         recipient=called(notice.recipient),
         by=called(notice.acknowledged_by or notice.recipient),
         due_at=_time(notice.due_at),
@@ -208,6 +217,10 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         late=notice.due_at is not None and now > notice.due_at,
         is_test=notice.purpose == CHANNEL_TEST,
     )
+
+
+def _lines(body: str) -> list[str]:
+    return [line for line in body.splitlines() if line]
 
 
 def _refused(asked: Asked, refusal: Refusal) -> Response:

@@ -82,6 +82,7 @@ async def _acknowledge(
     engine = await escalation.incident_engine(connection, {key_of(row.successor or row.unit)})
     (incident,) = await incident_loading.with_standing(connection, [row])
     notices = await timers.notices_of(connection, incident.incident_id)
+    notices = [n for n in notices if n.round >= incident.told_since]  # of what was corrected nothing is acknowledged
     mine = choose(engine, incident, notices)
     is_new = acknowledging.record_acknowledgement(engine, incident, notices, mine, by)
     await escalation.save(connection, engine.changes, engine.now)

@@ -3,7 +3,7 @@
 A command is one transaction.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -143,13 +143,7 @@ async def command_context(
     insist(lifecycle.forbidden(action, caller.role))
     escalation = escalation.by(caller)
     async with escalation.database.begin() as connection:
-        units: set[UnitKey] = set(more)
-        for id_ in (incident_id, *others):
-            unit = await incident_loading.unit_of(connection, id_)
-            if unit is None:
-                raise Problem(404, f"there is no incident {id_}")
-            units.add(unit)
-        await correlation.lock_units(connection, [code for code, _ in units])
+        units = await _lock_units(connection, (incident_id, *others), more)
         # A merge changes these as well. All are locked in one order, so that nothing deadlocks.
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
@@ -168,6 +162,25 @@ async def command_context(
         if engine.changes.incidents:
             await escalation.save(connection, engine.changes, engine.now)
     escalation.committed(engine.changes)
+
+
+async def _lock_units(
+    connection: AsyncConnection, incident_ids: Collection[str], more: Collection[UnitKey]
+) -> set[UnitKey]:
+    """Lock the units of these incidents and `more`, and return them. Raises Problem 404 for an unknown incident.
+
+    A correction may move an incident while we wait for the lock of its unit, so they are looked up again.
+    """
+    locked: set[UnitKey] = set()
+    while True:
+        units = await incident_loading.units_of(connection, incident_ids)
+        if unknown := [id_ for id_ in incident_ids if id_ not in units]:
+            raise Problem(404, f"there is no incident {unknown[0]}")
+        wanted = {*units.values(), *more}
+        if wanted <= locked:
+            return locked
+        await correlation.lock_units(connection, [code for code, _ in wanted])
+        locked |= wanted
 
 
 def insist(refused: Refused | None) -> None:

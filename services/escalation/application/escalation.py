@@ -115,7 +115,7 @@ class Escalation:
             if not assigned.incident.anchor.exercise:
                 metrics.incidents.labels(assigned.outcome).inc()
         for issued in changes.notices:
-            if not issued.incident.anchor.exercise:
+            if not issued.exercise:
                 metrics.notices.labels(issued.notice.purpose).inc()
         self.wake()
 

@@ -68,7 +68,8 @@ async def incidents_near(
 ) -> tuple[list[IncidentRow], set[str]]:
     """Lock and return the open incidents that any of `occurrences` could belong to.
 
-    Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. Also
+    Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. It is
+    no alias where that incident was corrected since: reports of that ward are not about another. Also
     returns the codes of units with such an incident that another transaction keeps locked. Their incidents may be
     missing.
     """
@@ -83,7 +84,9 @@ async def incidents_near(
     if found_by_id:
         merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
         for row in await connection.execute(merged):
-            found_by_id[row.merged_into].aliases.append(anchor_of(row))
+            into, anchor = found_by_id[row.merged_into], anchor_of(row)
+            if (anchor.unit, anchor.exercise) == (into.anchor.unit, into.anchor.exercise):
+                into.aliases.append(anchor)
     return found, missing
 
 

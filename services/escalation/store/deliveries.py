@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Date,
     DateTime,
     FromClause,
     Integer,
@@ -24,10 +25,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import case as sql_case
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
+from services.escalation.domain.directory.model import LEADERSHIP
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
@@ -40,7 +43,7 @@ from services.escalation.domain.notices.delivery_state import (
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, FOR_HOLDERS
 from services.escalation.domain.notices.wording import Listed
-from services.escalation.store.tables import contact, delivery, incident, message, notice, pace
+from services.escalation.store.tables import contact, decision, delivery, incident, message, notice, pace, unit
 from shared.database import any_of, rows_of
 from shared.ids import uuid7
 
@@ -161,11 +164,12 @@ async def lock_due(
 def _never_told() -> ColumnElement[bool]:
     """Condition on a notice: it takes back what its recipient was never told."""
     earlier, other = notice.alias(), delivery.alias()
+    taken_back = or_(earlier.c.purpose.in_(sorted(FOR_HOLDERS)), earlier.c.recipient == LEADERSHIP)
     told = (
         select(literal(1))
         .join_from(other, earlier, earlier.c.notice_id == other.c.notice_id)
         .where(earlier.c.incident_id == notice.c.incident_id, earlier.c.recipient == notice.c.recipient)
-        .where(earlier.c.purpose.in_(sorted(FOR_HOLDERS)), other.c.state.in_(sorted({SENDING, *GOT_THROUGH})))
+        .where(taken_back, other.c.state.in_(sorted({SENDING, *GOT_THROUGH})))
     )
     return and_(notice.c.purpose == "stand_down", ~told.exists())
 
@@ -256,26 +260,45 @@ async def lease(
         .values(bundle_id=new.c.value)
         .returning(*(delivery.c[name] for name in OF_DELIVERY), *_SAID.c)
     )
+    leased = rows.all()
+    told = await _as_told(connection, [row.notice_id for row in leased if row.purpose == "stand_down"])
     parts: list[list[DueDelivery]] = [[] for _ in messages]
-    for row in rows:
-        parts[place[row.delivery_id]].append(_delivery(row))
+    for row in leased:
+        parts[place[row.delivery_id]].append(_delivery(row, told))
     return [Message(tuple(sorted(part, key=lambda d: d.delivery_id))) for part in parts]
 
 
-def _delivery(row: Row[Any]) -> DueDelivery:
+async def _as_told(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, tuple[str, datetime]]:
+    """Return the place and the time that these notices name. A correction may have moved the incident since."""
+    if not notice_ids:
+        return {}
+    said = sql_cast(func.convert_from(decision.c.record, "UTF8"), JSONB)
+    its_day = sql_cast(said["unit"]["valid_from"].astext, Date)
+    rows = await connection.execute(
+        select(notice.c.notice_id, unit.c.kind, unit.c.name, said["time_of_occurrence"].astext.label("at"))
+        .join(decision, decision.c.decision_id == notice.c.decision_id)
+        .join(unit, and_(unit.c.code == said["unit"]["code"].astext, unit.c.valid_from == its_day))
+        .where(any_of(notice.c.notice_id, notice_ids), unit.c.superseded_at.is_(None))
+    )
+    return {row.notice_id: (f"{row.kind} {row.name}", datetime.fromisoformat(row.at)) for row in rows}
+
+
+def _delivery(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> DueDelivery:
     fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
-    return DueDelivery(**fields, listed=_listed(row) if row.incident_id else None, notice_event=row.event_id)
+    listed = _listed(row, told) if row.incident_id else None
+    return DueDelivery(**fields, listed=listed, notice_event=row.event_id)
 
 
-def _listed(row: Row[Any]) -> Listed:
+def _listed(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> Listed:
+    place, occurred_at = told.get(row.notice_id, (f"{row.unit_kind} {row.unit_name}", row.occurred_at))
     return Listed(
         notice_id=row.notice_id,
         incident_id=row.incident_id,
         purpose=row.purpose,
         category=row.category,
         limb=row.limb,
-        place=f"{row.unit_kind} {row.unit_name}",
-        occurred_at=row.occurred_at,
+        place=place,
+        occurred_at=occurred_at,
         severity=row.severity,
         provisional=row.standing == "provisional",
         exercise=row.exercise,

@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Select, select, update
+from sqlalchemy import Integer, Select, func, select, update
+from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import UnitKey
+from services.escalation.domain.directory.model import LEADERSHIP, UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
@@ -67,14 +68,34 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
     rows = await connection.execute(
         select(*(notice.c[name] for name in names)).where(any_of(notice.c.incident_id, list(incidents)))
     )
+    assessed = [i.incident_id for i in incidents.values() if i.summary.assessed]
+    for incident_id, since in (await rounds_of_corrections(connection, assessed)).items():
+        incidents[incident_id].told_since = since
     for row in rows:
         found = incidents[row.incident_id]
+        if row.round < found.told_since:
+            continue
+        found.leadership_told |= row.recipient == LEADERSHIP and row.purpose != "stand_down"
         if row.round == found.round and row.acknowledged_by is not None:
             found.acknowledged |= {(who, post) for who in (row.recipient, row.acknowledged_by) for post in row.posts}
         if row.round == found.round and row.purpose in ASKING:
             found.ack_requested |= {(row.recipient, post) for post in row.posts}
         if row.purpose not in EACH_ROUND or row.round == found.round:
             found.record_notified(row.recipient, row.purpose, row.posts)
+
+
+async def rounds_of_corrections(connection: AsyncConnection, incident_ids: Sequence[str]) -> dict[str, int]:
+    """Return the round that the last correction began, by incident. What was told before is no longer true."""
+    if not incident_ids:
+        return {}
+    began = cast_sql(finding.c.content["round"].astext, Integer)
+    rows = await connection.execute(
+        select(finding.c.incident_id, func.max(began).label("round"))
+        .where(any_of(finding.c.incident_id, incident_ids), finding.c.kind == "correction")
+        .where(finding.c.content.has_key("round"))
+        .group_by(finding.c.incident_id)
+    )
+    return {row.incident_id: row.round for row in rows}
 
 
 async def _add_pending(connection: AsyncConnection, incidents: dict[str, Incident]) -> None:
@@ -164,10 +185,11 @@ async def occurrence_of_report(connection: AsyncConnection, report_id: str, like
     )
 
 
-async def unit_of(connection: AsyncConnection, incident_id: str) -> UnitKey | None:
-    """Return the unit of an incident, or None for an unknown id. It never changes, so it can be locked first."""
-    rows = await connection.execute(
-        select(incident.c.unit_code, incident.c.unit_valid_from).where(incident.c.incident_id == incident_id)
-    )
-    row = rows.one_or_none()
-    return (row.unit_code, row.unit_valid_from) if row else None
+async def units_of(connection: AsyncConnection, incident_ids: Collection[str]) -> dict[str, UnitKey]:
+    """Return the units of these incidents by id, without those that are unknown.
+
+    Only who holds the locks of both units moves an incident from one to the other.
+    """
+    columns = (incident.c.incident_id, incident.c.unit_code, incident.c.unit_valid_from)
+    rows = await connection.execute(select(*columns).where(any_of(incident.c.incident_id, incident_ids)))
+    return {row.incident_id: (row.unit_code, row.unit_valid_from) for row in rows}

@@ -10,9 +10,7 @@ from services.escalation.domain.incidents.report_summary import ReportSummary
 from services.escalation.store.tables import incident
 from shared.events import UnitRef
 
-NEVER_CHANGING = frozenset(
-    {"incident_id", "unit_code", "unit_valid_from", "unit_name", "unit_kind", "exercise", "opened_at"}
-)
+NEVER_CHANGING = frozenset({"incident_id", "opened_at"})
 CHANGING = tuple(c.name for c in incident.c if c.name not in NEVER_CHANGING)
 
 

@@ -216,7 +216,7 @@ def _notice_row(issued: IssuedNotice) -> dict[str, Any]:
         "posts": list(issued.notice.posts),
         "title": issued.title,
         "body": issued.body,
-        "exercise": issued.incident.anchor.exercise,
+        "exercise": issued.exercise,
         "issued_at": issued.issued_at,
         "due_at": issued.due_at,
         "round": issued.round,

@@ -1,13 +1,21 @@
 """Queries for signed links: one notice, and the names of those who were notified and who acknowledged."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from sqlalchemy import select, union_all
+from sqlalchemy import select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.store.incident_loading import rounds_of_corrections
 from services.escalation.store.tables import notice, roster, tenure
+
+
+@dataclass(frozen=True)
+class NewestNotice:
+    purpose: str
+    title: str
+    body: str
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,42 @@ class LinkedNotice:
     due_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
+    issued_at: datetime
+    round: int
+    newest: NewestNotice | None = None
+    """What its recipient was told last about the incident, if that is another notice."""
+    is_corrected: bool = False
+    """Whether the incident's time or ward, or that it was an exercise, was corrected since."""
+
+    @property
+    def holds(self) -> bool:
+        """Return whether it is still true: it was neither corrected nor taken back."""
+        return not self.is_corrected and (self.newest is None or self.newest.purpose != "stand_down")
 
 
 async def linked(connection: AsyncConnection, notice_id: str) -> LinkedNotice | None:
-    columns = [notice.c[name] for name in LinkedNotice.__dataclass_fields__]
+    columns = [notice.c[f.name] for f in fields(LinkedNotice) if f.name not in ("newest", "is_corrected")]
     row = (await connection.execute(select(*columns).where(notice.c.notice_id == notice_id))).one_or_none()
-    return LinkedNotice(*row) if row else None
+    if row is None:
+        return None
+    found = LinkedNotice(*row)
+    if found.incident_id is None:
+        return found
+    corrected = await rounds_of_corrections(connection, [found.incident_id])
+    is_corrected = found.round < corrected.get(found.incident_id, 0)
+    return replace(found, newest=await _newest(connection, found), is_corrected=is_corrected)
+
+
+async def _newest(connection: AsyncConnection, of: LinkedNotice) -> NewestNotice | None:
+    theirs = (notice.c.incident_id == of.incident_id) & (notice.c.recipient == of.recipient)
+    theirs &= notice.c.exercise == of.exercise
+    later = tuple_(notice.c.issued_at, notice.c.notice_id) > tuple_(of.issued_at, of.notice_id)
+    query = select(notice.c.purpose, notice.c.title, notice.c.body).where(
+        theirs, later, notice.c.withdrawn_at.is_(None)
+    )
+    newest_first = (notice.c.issued_at.desc(), notice.c.notice_id.desc())
+    row = (await connection.execute(query.order_by(*newest_first).limit(1))).one_or_none()
+    return NewestNotice(*row) if row else None
 
 
 async def names(connection: AsyncConnection, holder_ids: Collection[str]) -> dict[str, str]:

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -15,36 +13,14 @@ from pydantic import (
 
 from shared import events
 from shared.http.identity import Role
-from shared.inputs import Harm, KnownCategory, Strict, Text, refuse_bool
+from shared.inputs import Harm, KnownCategory, Number, Strict, Text, Time
 from shared.taxonomy import categories
 from shared.text import clean_text
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""No field takes a time outside these years: near the ends of the calendar a time cannot be moved to another offset,
-neither here nor by a reader of the event."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far a sender's clock may run ahead of ours before the report is flagged."""
 CLOCK_LIMIT = timedelta(days=30)
 """A time of occurrence further ahead than this is a typing error, and is refused."""
-
-
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
-_RFC3339 = re.compile(f"{_DATE}[Tt ]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
-
-
-def _require_time_text(value: Any) -> Any:
-    """RFC 3339 text only: digits alone would be read as seconds since 1970."""
-    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
-        raise ValueError("give an RFC 3339 time with an offset, such as 2023-01-21T23:55:00+07:00")
-    return value
-
-
-def _require_plausible_year(value: datetime) -> datetime:
-    if not EARLIEST <= value < LATEST:
-        raise ValueError(f"{value.isoformat()} is not between {EARLIEST:%Y} and {LATEST:%Y}: check the year")
-    return value
 
 
 def normalize_phone(typed: str) -> str:
@@ -54,8 +30,6 @@ def normalize_phone(typed: str) -> str:
     return f"+84{national[1]}" if national else typed
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_require_time_text), AfterValidator(_require_plausible_year)]
-Number = Annotated[float, BeforeValidator(refuse_bool)]
 Phone = Annotated[str, Field(max_length=40), AfterValidator(clean_text), AfterValidator(normalize_phone)]
 
 

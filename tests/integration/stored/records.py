@@ -183,6 +183,7 @@ class Notice(Record):
     posts: Sequence[str]
     title: str
     body: str
+    exercise: bool
     issued_at: datetime
     due_at: datetime | None
     acknowledged_at: datetime | None

@@ -89,6 +89,31 @@ class Transfer(Reasoned):
     unit: UnitKeyBody
 
 
+class Location(Body):
+    """Degrees WGS 84."""
+
+    latitude: Annotated[inputs.Number, Field(ge=-90, le=90, allow_inf_nan=False)]
+    longitude: Annotated[inputs.Number, Field(ge=-180, le=180, allow_inf_nan=False)]
+
+
+class Correction(Reasoned):
+    """What holds instead of what reports say: at least one of the four. What is left out stays."""
+
+    occurred_at: inputs.Time | None = None
+    """No later than the first report of it."""
+    unit: UnitKeyBody | None = None
+    """The ward where it occurred. It must have been in force at that time."""
+    location: Location | None = None
+    exercise: bool | None = None
+    """Whether it was an exercise (diễn tập)."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_dump(exclude={"reason"}, exclude_none=True):
+            raise ValueError("corrects nothing: give occurred_at, unit, location or exercise")
+        return self
+
+
 class ResponseText(Body):
     """What was done on the spot."""
 

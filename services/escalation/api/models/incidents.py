@@ -67,7 +67,7 @@ class Incident(Answer):
     exercise: bool
     """An exercise (diễn tập), which is in no count."""
     occurred_at: AwareDatetime
-    """The time of occurrence of its first report."""
+    """The time of occurrence of its first report, unless the desk corrected it."""
     state: State
     """received → notified → acknowledged → responding → closure_proposed, then one of the ends."""
     outcome: Outcome
@@ -154,8 +154,9 @@ class FindingItem(Answer):
     role: str
     content: dict[str, Any]
     """Open, by `kind`: verification has firecrackers_exploded and reclassified; designation prominent; severity harm
-    and until; merge into and reports; split new_incident and reports; hand_off and reassignment to;
-    escalation posts and round."""
+    and until; merge into and reports; split new_incident and reports; hand_off and reassignment to; escalation posts
+    and round; correction occurred_at, unit, exercise, location (where reports' own are shown) and the round that it
+    began."""
     made_at: AwareDatetime
     reason: str | None
     """Free text; null where the caller need not act on it, or it was erased."""
@@ -305,8 +306,10 @@ def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[st
 
 def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:
     hidden = not shows_senders and row.role == "officer"
+    content = row.content if shows_texts else {name: v for name, v in row.content.items() if name != "location"}
     is_told = shows_texts or row.kind == "escalation"  # the leadership has to act on it
-    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=row.reason if is_told else None)
+    reason = row.reason if is_told else None
+    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=reason, content=content)
 
 
 def _of_row(model: type[A], row: Row[Any], **instead: Any) -> A:

@@ -2,10 +2,11 @@
 
 A command is one transaction. It is refused with a reason, or recorded as a finding with its event. Where it changes
 what a decision depends on, the rule is evaluated again. A command that is given twice is recorded once. Each raises
-Problem 403, 404 or 409.
+Problem 403, 404 or 409, and a correction 422.
 """
 
 from services.escalation.application.commands.close import close
+from services.escalation.application.commands.correct import correct
 from services.escalation.application.commands.designate import designate
 from services.escalation.application.commands.dismiss import dismiss
 from services.escalation.application.commands.escalate import escalate
@@ -21,6 +22,7 @@ from services.escalation.application.commands.verify import verify
 
 __all__ = [
     "close",
+    "correct",
     "designate",
     "dismiss",
     "escalate",

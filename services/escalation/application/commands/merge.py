@@ -30,7 +30,10 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         command.allow()
         command.allow(target)
         if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
-            raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: link them instead")
+            raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: correct one first")
+        said = assess(case.findings).occurred_at
+        if said is not None and said != target.anchor.at:
+            raise Problem(409, f"the time of {incident_id} was corrected, and {into} has another: correct that first")
         moved = tuple(r.report_id for r in case.reports)
         found = command.finding("merge", reason, into=into, reports=list(moved))
         cause = command.record(

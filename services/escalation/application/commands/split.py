@@ -1,12 +1,13 @@
 """The desk finds that some reports are about something else."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.evaluation import evaluate
-from services.escalation.domain.incidents.finding import assess, last
+from services.escalation.domain.incidents.finding import assess, last, point_of
 from services.escalation.domain.incidents.incident import Case
 from services.escalation.store import incident_loading
 from shared.events import (
@@ -74,9 +75,10 @@ async def _own_ids(command: CommandContext, named: Sequence[str]) -> set[str]:
 async def _anchor_at_first_report(command: CommandContext, case: Case) -> None:
     """Set what depends on the first report, which is another one now.
 
-    It gives the time, the place and the category, and so the rulebook that decides.
+    It gives the time, the place and the category, and so the rulebook that decides. What the desk corrected stays.
     """
-    first = case.reports[0]
-    case.anchor = await incident_loading.occurrence_of_report(command.connection, first.report_id, case.anchor)
-    case.category = assess(case.findings).reclassified or first.category
+    first, found = case.reports[0], assess(case.findings)
+    anchor = await incident_loading.occurrence_of_report(command.connection, first.report_id, case.anchor)
+    case.anchor = replace(anchor, at=found.occurred_at or anchor.at, point=point_of(case.findings) or anchor.point)
+    case.category = found.reclassified or first.category
     case.rulebook_version = None

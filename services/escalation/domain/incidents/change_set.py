@@ -29,6 +29,8 @@ class IssuedNotice:
     issued_at: datetime
     due_at: datetime | None
     round: int
+    exercise: bool
+    """As it was when this was issued: a correction in the same transaction may change the incident."""
     channels: tuple[tuple[str, datetime], ...]
     """Each channel with the time from which it may be used."""
 

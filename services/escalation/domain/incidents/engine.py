@@ -14,6 +14,7 @@ from services.escalation.domain.directory.model import (
     Tenure,
     UnitKey,
     key_of,
+    known_at,
     lineage,
     within,
 )
@@ -27,6 +28,9 @@ from shared.events import Event, IncidentOpened, IncidentOpenedData, UnitRef
 
 BuildEvent = Callable[[Envelope, EventData], Event]
 """Builds an event from its envelope and the data that all events of an incident have in common."""
+
+Answering = tuple[str | None, frozenset[tuple[str, str]]]
+"""The version of a rulebook, and (post, holder id) of each holder."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class IncidentEngine:
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
     """Incidents of the batch's units that are near in time, for `patterns`."""
     changes: ChangeSet = field(default_factory=ChangeSet)
+    _edges_of: dict[UnitKey, tuple[datetime, ...]] = field(default_factory=dict[UnitKey, tuple[datetime, ...]])
     _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
@@ -145,6 +150,26 @@ class IncidentEngine:
         tenures = self.tenures(incident.unit, incident.successor)
         found = [at for t in tenures for at in (t.valid_from, t.valid_to) if at is not None]
         return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
+
+    def is_answered_for_alike(self, incident: IncidentRow, *times: datetime) -> bool:
+        """Return whether the same people answer, by the same rulebook, for what occurred at any of these times."""
+        first, last = min(times), max(times)
+        return not any(first < edge <= last for edge in self._edges(incident.unit))
+
+    def _edges(self, unit: UnitRef) -> tuple[datetime, ...]:
+        """Return when a tenure of the unit, or a rulebook, begins or ends. Results are cached."""
+        if (key := key_of(unit)) not in self._edges_of:
+            held = [(t.valid_from, t.valid_to) for t in self.tenures(unit, None) if t.capacity == "holder"]
+            read = [(a.rulebook.valid_from, a.rulebook.valid_to) for a in self.rulebooks]
+            self._edges_of[key] = tuple({at for span in (*held, *read) for at in span if at is not None})
+        return self._edges_of[key]
+
+    def answering(self, unit: UnitRef, at: datetime) -> Answering:
+        """Return by which rulebook, and who for which post, answers for what occurred in the unit at `at`."""
+        tenures, adopted = self.tenures(unit, None), in_force(self.rulebooks, at)
+        known = known_at(tenures, self.now)
+        held = {(t.post, t.holder_id) for t in tenures if t.capacity == "holder" and t.covers(at, known)}
+        return adopted.rulebook.version if adopted else None, frozenset(held)
 
     def is_held_as_decided(self, incident: IncidentRow) -> bool:
         """Return whether no post has changed hands since the standing decision was made."""

@@ -1,12 +1,12 @@
 """Evaluating an incident: decide it, record the decision if it differs, and notify whoever must know. Pure."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from services.escalation.domain.directory.model import DESK, key_of, known_at
 from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import MadeDecision
-from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.engine import Answering, IncidentEngine
 from services.escalation.domain.incidents.finding import assess
 from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements, stand_down
@@ -60,6 +60,7 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         unit=case.unit,
         time_of_occurrence=case.anchor.at,
         evaluated_at=known_at(tenures, engine.now),
+        other_times=() if assessment.occurred_at else _other_times(engine, case),
         reports=tuple(_by_pseudonym(engine, report) for report in case.reports),
         tenures=tuple(t.model_copy(update={"reason": None}) for t in tenures),
         rulebook_version=adopted.rulebook.version if adopted else None,
@@ -74,6 +75,21 @@ def inputs_of(engine: IncidentEngine, case: Case) -> Inputs:
         successor=successor,
         divided=found.divided,
     )
+
+
+def _other_times(engine: IncidentEngine, case: Case) -> tuple[datetime, ...]:
+    """Return the first time of occurrence in the reports for each who answer for it, but for those of the anchor.
+
+    So the order in which reports come does not choose, unseen, who answers.
+    """
+    times = {min(r.occurred_at, r.received_at) for r in case.reports}
+    if engine.is_answered_for_alike(case, case.anchor.at, *times):
+        return ()
+    first: dict[Answering, datetime] = {}
+    for at in sorted(times):
+        first.setdefault(engine.answering(case.unit, at), at.astimezone(UTC))
+    first.pop(engine.answering(case.unit, case.anchor.at), None)
+    return tuple(first.values())
 
 
 def _by_pseudonym(engine: IncidentEngine, report: ReportFacts) -> ReportFacts:

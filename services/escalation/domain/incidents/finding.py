@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from services.escalation.domain.incidents.correlation import Point
 from shared.events import Harm
 
 FindingKind = Literal[
@@ -17,6 +18,7 @@ FindingKind = Literal[
     "split",
     "hand_off",
     "reassignment",
+    "correction",
     "response",
     "escalation",
     "closure_proposal",
@@ -43,8 +45,11 @@ class Finding(BaseModel):
 
     def says_the_same(self, other: "Finding") -> bool:
         """Return whether `other` is the same finding sent again."""
-        ignored = {"finding_id", "made_at"}
-        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+        return self.model_dump(exclude=UNSAID) == other.model_dump(exclude=UNSAID)
+
+
+UNSAID: Any = {"finding_id": True, "made_at": True, "content": {"round": True}}
+"""What somebody who says the same again does not say: `round` is that which a correction began."""
 
 
 class Assessment(BaseModel):
@@ -62,6 +67,8 @@ class Assessment(BaseModel):
     harm: Harm | None = None
     assessed_at: AwareDatetime | None = None
     assessed_reports: int | None = None
+    occurred_at: AwareDatetime | None = None
+    """When it occurred, if a person said it. It overrides the reports."""
     firecrackers_exploded: bool | None = None
     reclassified: str | None = None
 
@@ -88,11 +95,19 @@ def _effect_of(finding: Finding) -> dict[str, Any]:
         until = datetime.fromisoformat(content["until"])
         harm = Harm.model_validate(content["harm"])
         return {"harm": harm, "assessed_at": until, "assessed_reports": content.get("reports")}
+    if finding.kind == "correction":
+        return {"occurred_at": datetime.fromisoformat(content["occurred_at"])} if "occurred_at" in content else {}
     if finding.kind == "split":
         return {"assessed_reports": None}
     if finding.kind == "reopening":
         return {"verified": False}
     return {}
+
+
+def point_of(findings: Iterable[Finding]) -> Point | None:
+    """Return the point to which the desk corrected the incident last, or None."""
+    said = [f.content["location"] for f in findings if f.kind == "correction" and "location" in f.content]
+    return Point(**said[-1]) if said else None
 
 
 def last(findings: Iterable[Finding], kind: FindingKind) -> Finding | None:

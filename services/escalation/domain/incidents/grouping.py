@@ -35,7 +35,11 @@ def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
         assert event.data.unit is not None
         incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
     incident.summary = incident.summary.by_pseudonym(engine.pseudonym)
-    says_nothing_new = incident.summary.already_says(facts) and engine.is_held_as_decided(incident)
+    says_nothing_new = (
+        incident.summary.already_says(facts)
+        and engine.is_held_as_decided(incident)
+        and engine.is_answered_for_alike(incident, incident.anchor.at, occurrence.at)
+    )
     incident.summary = incident.summary.plus(facts)
     matters = not says_nothing_new or _pattern(engine, incident) is not None
     return AssignedReport(event, facts, incident, "merged" if found else "new", incident.summary.count, matters)
@@ -64,7 +68,7 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
     incident, cause = assigned.incident, assigned.event.id
     if assigned.outcome == "new":
         engine.announce(as_case(incident), cause)
-        _relate(engine, incident)
+        relate(engine, incident)
     if isinstance(incident, Case):
         incident.reports.append(assigned.facts)
     engine.changes.reports.append(assigned)
@@ -78,8 +82,8 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
     )
 
 
-def _relate(engine: IncidentEngine, incident: IncidentRow) -> None:
-    """Link a new incident to those of its ward that are near in time. Exercises are not linked."""
+def relate(engine: IncidentEngine, incident: IncidentRow) -> None:
+    """Link an incident that is new in its ward to those that are near in time. Exercises are not linked."""
     if incident.anchor.exercise:
         return
     near = engine.neighbours.setdefault(incident.anchor.unit, [])

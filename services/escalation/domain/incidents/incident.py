@@ -20,6 +20,8 @@ from shared.events import UnitRef
 DeskTask = Literal["review", "vacancy", "unit_split", "closure"]
 """What may wait for the desk: verify and classify; fill a vacant post; say whose a divided unit's incident is; decide
 on a proposed closure."""
+Corrected = Literal["time", "unit", "exercise", "point"]
+"""What a correction may change."""
 TimerKind = Literal["remind", "acknowledge", DeskTask, "escalation", "lapse", "idle", "directory"]
 NOT_ENOUGH: frozenset[TimerKind] = frozenset({"directory", "escalation"})
 """Kinds of timers that do not keep an open incident going: it needs another one beside them."""
@@ -104,13 +106,22 @@ class Incident(IncidentRow):
     """Id of the event that recorded the standing decision. It is the cause of whatever follows as time passes."""
     decision_number: int = 0
     notified: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict[tuple[str, str], frozenset[str]])
-    """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only."""
+    """Posts by (recipient, purpose). A purpose that belongs to a round is here for the present round only.
+
+    What was told before `told_since` is not here.
+    """
     ack_requested: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Who was asked to acknowledge in this round, for which post: (holder id, post)."""
     acknowledged: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Who acknowledged in this round, or whose notice was acknowledged, for which post: (holder id, post)."""
     pending: set[TimerKind] = field(default_factory=set[TimerKind])
     """Kinds of timers that are pending."""
+    told_since: int = 0
+    """The round from which it counts what was told: that of the last correction of time, ward or exercise."""
+    leadership_told: bool = False
+    """Whether the leadership was told anything in any of these rounds."""
+    corrected: frozenset[Corrected] = frozenset()
+    """What was corrected in this transaction."""
 
     @property
     def standing(self) -> Decision:

@@ -32,6 +32,7 @@ Action = Literal[
     "split",
     "hand_off",
     "reassign",
+    "correct",
     "respond",
     "escalate",
     "propose_closure",
@@ -53,6 +54,7 @@ WHO: Mapping[Action, frozenset[str]] = {
     "split": frozenset({"desk"}),
     "hand_off": frozenset({"desk"}),
     "reassign": frozenset({"desk"}),
+    "correct": frozenset({"desk"}),
     "respond": frozenset({"desk", "official"}),
     "escalate": frozenset({"desk", "official"}),
     "propose_closure": frozenset({"official"}),
@@ -69,6 +71,7 @@ FROM: Mapping[Action, frozenset[State]] = {
     "split": OPEN,
     "hand_off": OPEN,
     "reassign": OPEN,
+    "correct": OPEN,
     "respond": OPEN,
     "escalate": OPEN,
     "propose_closure": frozenset({"acknowledged", "responding"}),
@@ -80,6 +83,7 @@ TO: Mapping[Action, State] = {
     "dismiss": "dismissed",
     "merge": "merged",
     "hand_off": "handed_off",
+    "correct": "received",
     "propose_closure": "closure_proposed",
     "close": "closed",
     "reopen": "received",
@@ -130,6 +134,8 @@ def may_close(decision: Decision, *, is_ack_pending: bool) -> Refused | None:
     It may be closed when the rule does not apply, or when it is confirmed and no acknowledgement is pending. An
     undetermined or disputed one may not.
     """
+    if decision.time_disputed:
+        return Refused(409, "reports disagree when it occurred, and others answered then: correct the time first")
     if decision.outcome == "undetermined" or decision.disputed:
         return Refused(409, "whether the rule applies is not determined: verify, revise the harm or dismiss it first")
     if decision.outcome == "does_not_apply":

@@ -1,6 +1,6 @@
 """Notifying people: a notice is worded, queued on each channel of its recipient, and recorded. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from services.escalation.domain.directory.model import DESK, OFFICES, Contact, key_of
@@ -23,7 +23,7 @@ def issue(
     `due_at`: when it must be acknowledged, or None. `cause`: id of the event that led to it. Sets no timer.
     """
     adopted = engine.rulebook_of(incident)
-    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at)
+    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at, incident.corrected)
     title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
     notice_id = engine.new_id()
     event_id = engine.emit(
@@ -55,6 +55,7 @@ def issue(
         issued_at=engine.now,
         due_at=due_at,
         round=incident.round,
+        exercise=incident.anchor.exercise,
         channels=_channels_of(engine, incident, notice.recipient),
     )
     engine.changes.notices.append(issued)
@@ -107,10 +108,29 @@ def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) ->
     What was not sent yet is not sent.
     """
     engine.changes.supersede(incident.incident_id, notification.FOR_HOLDERS | notification.UNANSWERED)
+    issue_stand_down(engine, incident, _notified_of_the_ward(incident), cause)
+
+
+def told_of(incident: Incident) -> dict[str, frozenset[str]]:
+    """Return who of the ward was notified, and still answers or is on duty, for which posts.
+
+    Empty where the standing decision notifies nobody of them: then it was taken back.
+    """
+    return _notified_of_the_ward(incident) if notification.holders_are_told(incident.standing) else {}
+
+
+def _notified_of_the_ward(incident: Incident) -> dict[str, frozenset[str]]:
     told: dict[str, frozenset[str]] = {}
     for (who, purpose), posts in incident.notified.items():
         if purpose in notification.FOR_HOLDERS and (who in incident.standing.acting or purpose == "duty"):
             told[who] = told.get(who, frozenset()) | posts
+    return told
+
+
+def issue_stand_down(
+    engine: IncidentEngine, incident: Incident, told: Mapping[str, frozenset[str]], cause: str | None
+) -> None:
+    """Tell these people that what they were told no longer holds. `told`: posts by holder id."""
     for holder, posts in sorted(told.items()):
         issue(engine, incident, Notice(holder, "stand_down", tuple(sorted(posts))), None, cause)
 

@@ -3,7 +3,7 @@
 The texts are in `wording`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -65,6 +65,8 @@ class Subject:
     unit_kind: str
     category: str
     deadline: datetime | None
+    corrected: Collection[str] = ()
+    """What a person corrected just now: time, unit, exercise."""
 
 
 def plan(
@@ -73,7 +75,7 @@ def plan(
     """Return the notices that `decision` calls for, without those `already` issued for its incident.
 
     `on_duty`: holder ids of people on the ward's duty roster; they are notified beside the post-holders. `before`: the
-    decision before this one, if there is one. A gap that it did not have is reported again.
+    decision before this one, if there is one. A gap or a disputed time that it did not have is reported again.
     """
     wanted: list[Notice] = []
     gaps: list[Notice] = []
@@ -83,9 +85,11 @@ def plan(
         named = {n.recipient for n in asked}
         wanted += [Notice(holder, "duty") for holder in sorted(set(on_duty) - named)]
         gaps = _gaps(decision, already, before or decision)
-    if desk_reviews(decision):
-        wanted.append(Notice(DESK, "review"))
-    return [n for n in wanted if (n.recipient, n.purpose) not in already] + gaps
+    found = [n for n in wanted if (n.recipient, n.purpose) not in already]
+    is_news = decision.time_disputed and not (before and before.time_disputed)
+    if desk_reviews(decision) and (is_news or (DESK, "review") not in already):
+        found.append(Notice(DESK, "review", tuple(sorted(p.post for p in decision.parties if p.contested))))
+    return found + gaps
 
 
 def _gaps(decision: Decision, already: Already, before: Decision) -> list[Notice]:

@@ -53,6 +53,9 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "occurred": occurred,
         "severity": decision.severity,
         "applies": decision.outcome == "applies",
+        "was_exercise": "exercise" in subject.corrected,
+        "was_elsewhere": "unit" in subject.corrected,
+        "time_disputed": bool(decision.time_disputed),
         "version": decision.rulebook.version if decision.rulebook else "",
         "due": clock_text(subject.deadline, occurred),
     }
@@ -64,6 +67,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
     title = template("title").render(
         exercise=decision.exercise,
         provisional=decision.standing == "provisional",
+        corrected=bool(subject.corrected),
         label=labels(subject.category)[0],
         place=place,
     )

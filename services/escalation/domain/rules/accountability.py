@@ -55,6 +55,9 @@ class Inputs(Frozen):
     unit: UnitRef
     time_of_occurrence: AwareDatetime
     evaluated_at: AwareDatetime
+    other_times: tuple[AwareDatetime, ...] = ()
+    """Times of occurrence that other reports give, if others answer for what happened then: one for each who answer.
+    Empty once a person said when it was."""
     reports: tuple[ReportFacts, ...]
     tenures: tuple[Tenure, ...]
     """Tenures of the unit and of its successor, as recorded at `evaluated_at`."""
@@ -86,6 +89,7 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
     harm = effective_harm(inputs)
     clock_ahead = all(r.clock_ahead for r in reports) and not inputs.verified
     ruling = _rule(inputs, reports, adopted, harm) if adopted else NO_RULEBOOK
+    time_disputed = bool(inputs.other_times) and ruling.outcome != "does_not_apply"
     supporting = [r for r in reports if adopted is None or not _contradicts(r, ruling.limb, inputs, adopted.rulebook)]
     return Decision(
         format=inputs.format,
@@ -100,7 +104,7 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
         reasons=ruling.reasons,
         severity=ruling.severity,
         standing="confirmed" if _is_confirmed(inputs, supporting, clock_ahead) else "provisional",
-        disputed=not inputs.verified and is_verified(reports) and not is_verified(supporting),
+        disputed=time_disputed or (not inputs.verified and is_verified(reports) and not is_verified(supporting)),
         immediate=ruling.limb == "firecracker" or _life_at_stake(harm),
         clock_ahead=clock_ahead,
         exercise=inputs.exercise,
@@ -108,6 +112,7 @@ def decide(inputs: Inputs, adopted: AdoptedRulebook | None) -> Decision:
         deadlines=ruling.deadlines,
         successor=inputs.successor,
         divided=True if inputs.divided else None,
+        time_disputed=True if time_disputed else None,
     )
 
 
@@ -304,7 +309,24 @@ def _party(post: str, inputs: Inputs) -> Party:
     if stands_in:
         deputy = Deputy(**_fields(stands_in), reason=stands_in.reason if inputs.format is None else None)
     changed = (then.holder_id if then else None) != (now.holder_id if now else None)
-    return Party(post=post, accountable=_holder(then), present=_holder(now), deputy=deputy, changed=changed)
+    return Party(
+        post=post,
+        accountable=_holder(then),
+        present=_holder(now),
+        deputy=deputy,
+        changed=changed,
+        contested=_contested(post, inputs, then),
+    )
+
+
+def _contested(post: str, inputs: Inputs, then: Tenure | None) -> tuple[Holder, ...] | None:
+    """Return who else held the post at `other_times`, each once, or None."""
+    found: dict[str, Holder] = {}
+    for at in inputs.other_times:
+        other = holder_at(inputs.tenures, post, at, inputs.evaluated_at, unit=inputs.unit)
+        if other is not None and (then is None or other.holder_id != then.holder_id):
+            found.setdefault(other.holder_id, Holder(**_fields(other)))
+    return tuple(found.values()) or None
 
 
 def _holder(tenure: Tenure | None) -> Holder | None:

@@ -45,6 +45,8 @@ class Party(Frozen):
     present: Holder | None = None
     deputy: Deputy | None = None
     changed: bool
+    contested: tuple[Holder, ...] | None = None
+    """Who else held it at times of occurrence that other reports give, until the desk has said when it was."""
 
     @property
     def acting(self) -> Holder | None:
@@ -90,8 +92,8 @@ class Decision(Frozen):
     severity: int | None = None
     standing: Literal["provisional", "confirmed"]
     disputed: bool
-    """The reports verify the incident only together with those that contradict the limb that applies. The desk
-    decides."""
+    """The desk has to decide: the reports verify the incident only together with those that contradict the limb that
+    applies, or it is `time_disputed`."""
     immediate: bool
     """Firecrackers were set off, or life is at stake. The holders are notified at once, verified or not."""
     clock_ahead: bool
@@ -100,6 +102,9 @@ class Decision(Frozen):
     deadlines: Deadlines | None = None
     successor: UnitRef | None = None
     divided: Literal[True] | None = None
+    time_disputed: Literal[True] | None = None
+    """Other persons would answer, or by another rulebook, if it occurred when other reports say. The desk has to say
+    when it was."""
 
     @property
     def acting(self) -> set[str]:
@@ -113,8 +118,9 @@ class Decision(Frozen):
 
     @property
     def named(self) -> set[str]:
-        """Holder ids of everybody in the decision: accountable and present holders, and deputies."""
-        return {h.holder_id for p in self.parties for h in (p.accountable, p.present, p.deputy) if h}
+        """Holder ids of everybody in the decision: accountable and present holders, deputies, and contested ones."""
+        found = (h for p in self.parties for h in (p.accountable, p.present, p.deputy, *(p.contested or ())))
+        return {h.holder_id for h in found if h}
 
     def differs_from(self, other: "Decision") -> bool:
         """Return whether the result differs.
@@ -130,7 +136,14 @@ PASSING: Any = {
     "reports": True,
     "evaluated_at": True,
     "deadlines": True,
-    "parties": {"__all__": {"accountable": _RECORD, "present": _RECORD, "deputy": _RECORD | {"reason": True}}},
+    "parties": {
+        "__all__": {
+            "accountable": _RECORD,
+            "present": _RECORD,
+            "deputy": _RECORD | {"reason": True},
+            "contested": {"__all__": _RECORD},
+        }
+    },
 }
 """Fields in which two decisions of the same result may differ.
 

@@ -8,6 +8,7 @@ from services.escalation.domain.directory.model import Contact, Directory, Duty,
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice, record_acknowledgement
 from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
+from services.escalation.domain.incidents.correcting import BEGINS_ANEW, Correction, correct
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
@@ -129,6 +130,23 @@ class Night:
         evaluate(self.engine, self.case, None)
         self._saved()
 
+    def correct(self, correction: Correction) -> None:
+        """As the command does it."""
+        anew = correction.changes(self.case) & BEGINS_ANEW
+        content = {"occurred_at": correction.occurred_at.isoformat()} if correction.occurred_at else {}
+        self.case.findings.append(
+            Finding(
+                finding_id=new_id(),
+                kind="correction",
+                author="mau-truc-ban",
+                role="desk",
+                content=content | ({"round": self.case.round + 1} if anew else {}),
+                made_at=self.engine.now,
+            )
+        )
+        correct(self.engine, self.case, correction, new_id())
+        self._saved()
+
     def propose_closure(self) -> None:
         """As the command does it."""
         self.case.state = "closure_proposed"
@@ -185,7 +203,13 @@ class Night:
         self.events += out.events
         self.case.pending = {r.kind for r in self.rows}
         self.case.notified = {}
-        for n in self.notices:
+        self.case.corrected = frozenset()
+        since = max((f.content.get("round", 0) for f in self.case.findings), default=0)
+        self.case.told_since = since
+        counted = [n for n in self.notices if n.round >= since]
+        above = {n.notice.purpose for n in counted if n.notice.recipient == "leadership"}
+        self.case.leadership_told = bool(above - {"stand_down"})
+        for n in counted:
             if n.notice.purpose not in EACH_ROUND or n.round == self.case.round:
                 self.case.record_notified(n.notice.recipient, n.notice.purpose, n.notice.posts)
         self.case.acknowledged = {

@@ -35,6 +35,7 @@ CITYS_ALONE: tuple[Action, ...] = (
     "split",
     "hand_off",
     "reassign",
+    "correct",
     "close",
     "reopen",
 )
