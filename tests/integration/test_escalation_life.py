@@ -330,8 +330,10 @@ class Life(RuleBasedStateMachine):
         asked = those_asked(incidents, notices, due_times)
         for incident in incidents:
             id_, state = incident.incident_id, incident.state
-            assert (pending[id_] == 0) == (state in FINAL), f"{state}, and {pending[id_]} due times"
-            if state in FINAL:
+            assert (pending[id_] == 0) == (not incident.is_waited_for), f"{state}, and {pending[id_]} due times"
+            if incident.is_waited_for and state in FINAL:
+                self.notices_of_ended.pop(id_, None)
+            elif state in FINAL:
                 assert waiting[id_] == 0 or state == "handed_off", "of what has ended nothing is sent"
                 known = self.notices_of_ended.setdefault(id_, issued[id_])
                 assert issued[id_] == known, "of what has ended nothing is issued"

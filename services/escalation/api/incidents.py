@@ -78,14 +78,16 @@ async def list_incidents(
 async def get_handover(
     escalation: Wired, caller: Acknowledger, limit: Limit = 50, cursor: str | None = None
 ) -> IncidentPage:
-    """What is open and waits for the caller, the soonest due first: for whoever comes on duty.
+    """What waits for the caller, the soonest due first: for whoever comes on duty.
+
+    That is what is open, and for the desk also what has ended and had reports after that which it has to weigh.
 
     For the desk and the leadership what waits for their office; for an official what waits for the token's holder.
     """
     office = {"desk": DESK, "leader": LEADERSHIP}.get(caller.role)
     async with escalation.database.connect() as connection:
         place = await own_incidents(connection, caller, None)
-        asked = Asked(place=place, states=OPEN, waits_for=office or caller.subject)
+        asked = Asked(place=place, waits_for=office or caller.subject)
         return await _page(connection, asked, "due", limit, cursor)
 
 

@@ -75,7 +75,8 @@ async def _tell_of_lost(
     `recorded`: by delivery id, the event that records how it ended.
     """
     through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
-    lost = [d for d in given_up if d.notice_id not in through and rows[d.incident_id].is_open]
+    counts = [d for d in given_up if rows[d.incident_id].is_open or d.purpose == "late_reports"]
+    lost = [d for d in counts if d.notice_id not in through]
     if not lost:
         return
     concerned = await incident_loading.with_standing(connection, [rows[i] for i in _incidents(lost)])

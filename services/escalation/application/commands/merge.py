@@ -29,8 +29,7 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             return CommandResult(case, is_new=False)
         command.allow()
         command.allow(target)
-        if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
-            raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: link them instead")
+        _insist_on_one_place(command, case, target)
         moved = tuple(r.report_id for r in case.reports)
         found = command.finding("merge", reason, into=into, reports=list(moved))
         cause = command.record(
@@ -44,6 +43,16 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         command.move(target, moved, cause)
         evaluate(command.engine, target, cause)
     return CommandResult(case, is_new=True)
+
+
+def _insist_on_one_place(command: CommandContext, case: Case, target: Case) -> None:
+    """Raise Problem 409 unless both are real, or both exercises, and their units are one place."""
+    if case.anchor.exercise != target.anchor.exercise:
+        raise Problem(409, f"only one of {case.incident_id} and {target.incident_id} is an exercise: they are two")
+    if not command.engine.is_one_place(case, target):
+        wards = f"{case.unit.code} of {case.unit.valid_from} and {target.unit.code} of {target.unit.valid_from}"
+        way = "if one took a part of the other, transfer the incident of the divided ward to it first"
+        raise Problem(409, f"the wards {wards} are not one place, for neither took the whole of the other's: {way}")
 
 
 def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -> None:

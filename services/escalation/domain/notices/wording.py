@@ -55,6 +55,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "applies": decision.outcome == "applies",
         "version": decision.rulebook.version if decision.rulebook else "",
         "due": _clock_text(subject.deadline, occurred),
+        "late": subject.late,
     }
     vi = _full_or_brief(
         "notice.vi", subject.category, 0, said | {"place": place, "posts": [p.title_vi for p in titles]}
