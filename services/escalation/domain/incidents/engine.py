@@ -127,17 +127,16 @@ class IncidentEngine:
                 for anchor in (incident.anchor, *incident.aliases):
                     if anchor.unit == report.unit:
                         found.append((incident, anchor))
-                    elif self._is_there(report, anchor, incident):
+                    elif all(self._is_there(report, each, incident) for each in (anchor, incident.anchor)):
                         found.append((incident, replace(anchor, unit=report.unit)))
         return found
 
     def is_one_place(self, one: IncidentRow, other: IncidentRow) -> bool:
         """Return whether the units of two incidents are one, or one took the place of the other."""
-        is_there = self._is_there(one.anchor, other.anchor, other) or self._is_there(other.anchor, one.anchor, one)
-        return one.anchor.unit == other.anchor.unit or is_there
+        return self._is_there(one.anchor, other.anchor, other) or self._is_there(other.anchor, one.anchor, one)
 
     def _is_there(self, occurrence: Occurrence, anchor: Occurrence, incident: IncidentRow) -> bool:
-        """Return whether one unit took the place of the other. `anchor`: one of the incident's."""
+        """Return whether the units are one, or one took the place of the other. `anchor`: one of the incident's."""
         of_incident, of_occurrence = self._line(anchor.unit, incident), self._line(occurrence.unit)
         return succession.has_place(of_incident, occurrence.unit, occurrence.at) or succession.has_place(
             of_occurrence, anchor.unit, anchor.at
