@@ -70,8 +70,8 @@ async def incidents_near(
     """Lock and return the incidents, open or ended, that any of `occurrences` could belong to.
 
     Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. Also
-    returns the codes of units with such an incident that another transaction keeps locked. Their incidents may be
-    missing. `kin`: for each unit of the occurrences, the units in whose incidents its reports may belong.
+    returns the codes of units with such an incident that another transaction keeps locked, its own and those of
+    incidents that were merged into it. Their incidents may be missing. `kin`: for each unit of the occurrences, the units in whose incidents its reports may belong.
     """
     spans = _spans(occurrences, kin, window)
     found, missing = await _lock_free(connection, spans)
@@ -82,7 +82,10 @@ async def incidents_near(
         merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
         for row in await connection.execute(merged):
             found_by_id[row.merged_into].aliases.append(anchor_of(row))
-    return found, missing
+    if missing:
+        merged_codes = select(incident.c.unit_code).where(any_of(incident.c.merged_into, list(missing)))
+        return found, {*missing.values(), *await connection.scalars(merged_codes)}
+    return found, set()
 
 
 def _spans(
@@ -133,19 +136,20 @@ def _near(spans: FromClause, *columns: Any) -> Select[*tuple[Any, ...]]:
     return select(*columns).where(incident.c.incident_id.in_(near.union(into)), incident.c.state != "merged")
 
 
-async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], set[str]]:
-    """Lock and return the incidents that nobody else has locked, and return the units of the others."""
+async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], dict[str, str]]:
+    """Lock and return the incidents that nobody else has locked, and return the others' ids with their units."""
     # FOR NO KEY UPDATE: whoever inserts a row that only refers to an incident, such as a link, does not wait for us
     locking = _near(spans, incident).order_by(incident.c.incident_id)
     ours = locking.with_for_update(key_share=True, skip_locked=True).cte("ours")
     near = _near(spans, incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte("near")
     rows = await connection.execute(
-        select(near.c.near_unit, *ours.c)
+        select(near.c.near_id, near.c.near_unit, *ours.c)
         .join_from(near, ours, near.c.near_id == ours.c.incident_id, isouter=True)
         .order_by(near.c.near_id)
     )
     found = list(rows)
-    return [from_row(row) for row in found if row.incident_id], {row.near_unit for row in found if not row.incident_id}
+    missing = {row.near_id: row.near_unit for row in found if not row.incident_id}
+    return [from_row(row) for row in found if row.incident_id], missing
 
 
 async def _wait_briefly(connection: AsyncConnection, spans: FromClause) -> bool:
