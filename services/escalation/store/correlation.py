@@ -71,7 +71,8 @@ async def incidents_near(
 
     Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. Also
     returns the codes of units with such an incident that another transaction keeps locked, its own and those of
-    incidents that were merged into it. Their incidents may be missing. `kin`: for each unit of the occurrences, the units in whose incidents its reports may belong.
+    incidents that were merged into it. Their incidents may be missing. `kin`: for each unit of the occurrences, the
+    units in whose incidents its reports may belong.
     """
     spans = _spans(occurrences, kin, window)
     found, missing = await _lock_free(connection, spans)

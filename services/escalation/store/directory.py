@@ -148,7 +148,8 @@ async def ended_near(connection: AsyncConnection, low: datetime, high: datetime)
 
     Until their end was recorded, what happened in the successors was reported of them.
     """
-    days = {"first_day": local(low).date(), "last_day": local(high).date(), "low": low.astimezone(UTC)}
+    first_day = local(low - timedelta(microseconds=1)).date() + timedelta(days=1)
+    days = {"first_day": first_day, "last_day": local(high).date(), "low": low.astimezone(UTC)}
     return {(row.code, row.valid_from): _unit(row) for row in await connection.execute(_ENDED_NEAR, days)}
 
 
