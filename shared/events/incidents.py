@@ -23,7 +23,8 @@ class IncidentOpened(Envelope):
 class ReportCorrelatedData(Data):
     report_id: str
     """As its report.received names it."""
-    outcome: Literal["new", "merged"]
+    outcome: Literal["new", "merged", "late"]
+    """late: the incident had ended; the report is kept with it."""
 
 
 class ReportCorrelated(Envelope):

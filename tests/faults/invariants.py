@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from services.escalation.domain.incidents.lifecycle import FINAL
 from tests.faults.broken import Sort
 from tests.faults.kept import Kept, grouped
 from tests.integration.stored.records import ASKING, Delivery, DueTime, Event, Notice
@@ -71,7 +70,10 @@ def _links(kept: Kept) -> Iterator[str]:
 
 @promise("incident, recipient, purpose, round and post {} have more than one notice", "doubled")
 def _notices_once(kept: Kept) -> list[Any]:
-    again = {"closure", "vacancy", "unit_split", "not_acknowledged", "not_reviewed", "exhausted", "stand_down"}
+    again = {
+        *("closure", "vacancy", "unit_split", "late_reports"),
+        *("not_acknowledged", "not_reviewed", "exhausted", "stand_down"),
+    }
     return twice(
         (n.incident_id, n.recipient, n.purpose, n.round, post)
         for n in kept.notices
@@ -177,13 +179,13 @@ def _forgotten(kept: Kept) -> Iterator[str]:
 
 @promise("incident {} is open and nothing will fall due for it", "lost")
 def _unwatched(kept: Kept) -> Iterator[str]:
-    still_open = (i.incident_id for i in kept.incidents if i.state not in FINAL)
-    return (id_ for id_ in still_open if not _pending(kept, id_))
+    waited_for = (i.incident_id for i in kept.incidents if i.is_waited_for)
+    return (id_ for id_ in waited_for if not _pending(kept, id_))
 
 
 @promise("incident {} has ended and something still falls due for it")
 def _watched_in_vain(kept: Kept) -> Iterator[str]:
-    ended = (i.incident_id for i in kept.incidents if i.state in FINAL)
+    ended = (i.incident_id for i in kept.incidents if not i.is_waited_for)
     return (id_ for id_ in ended if _pending(kept, id_))
 
 
@@ -298,9 +300,9 @@ def _dead(kept: Kept) -> Iterable[str]:
 
 
 RECEIVED = "report.received"
-CLIMBING = ("acknowledge", "review", "vacancy", "unit_split", "closure")
+CLIMBING = ("acknowledge", "review", "vacancy", "unit_split", "closure", "late_reports")
 """Kinds of due times after which the next level is told."""
-FOR_THE_DESK = frozenset({"review", "not_reviewed", "vacancy", "unit_split", "closure"})
+FOR_THE_DESK = frozenset({"review", "not_reviewed", "vacancy", "unit_split", "closure", "late_reports"})
 """Purposes of notices that ask for something which the desk has to do; once it is done they need not be sent."""
 THROUGH = frozenset({"sent", "delivered"})
 """States of a delivery that was taken, by a file or by a receiver."""

@@ -96,7 +96,10 @@ class People:
         self, client: httpx.AsyncClient, about: dict[str, Any], alike: list[dict[str, Any]]
     ) -> tuple[Principal, str, dict[str, Any]]:
         if about["state"] in FINAL:
-            return DESK, "reopenings", {}
+            again = {"closed": "closures", "dismissed": "verifications", "handed_off": "handoffs"}[about["state"]]
+            what = {"verifications": {"verdict": "false"}, "handoffs": {"to": "police"}}.get(again, {})
+            stands = about["waits_for"] and self._random.random() < 0.5
+            return (DESK, again, what) if stands else (DESK, "reopenings", {})
         of_ward = [o for o in OFFICIALS if o.ward == about["ward"]["code"]]
         official = self._random.choice(of_ward)
         choices: list[tuple[Principal, str, dict[str, Any]]] = [

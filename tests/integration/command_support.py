@@ -24,6 +24,8 @@ from tests.integration.escalation_support import (
     decisions_that_differ_when_computed_again,
     events_without_their_cause,
 )
+from tests.integration.stored.looking import stored
+from tests.integration.stored.records import Incident
 from tests.support import CHAIR, NIGHT, SECRETARY, at, received
 
 MINUTE = timedelta(minutes=1)
@@ -193,10 +195,10 @@ async def reports_of(city: City, incident: str) -> list[str]:
 
 async def in_order(city: City) -> None:
     """What holds of every incident after whatever was done."""
-    for row in await city.rows("SELECT incident_id, state, merged_into FROM escalation.incident"):
+    for row in await stored(city, Incident):
         sequences = [e.data.sequence for e in await city.events(row.incident_id)]
         assert sequences == list(range(1, len(sequences) + 1))
-        ended = row.state in {"closed", "dismissed", "merged", "handed_off"}
+        ended = not row.is_waited_for
         assert (await pending(city, row.incident_id) == []) == ended, row.state
         assert row.state == "handed_off" or not (ended and await still_to_be_sent(city, row.incident_id))
         assert (row.merged_into is not None) == (row.state == "merged")

@@ -178,12 +178,13 @@ async def test_of_a_dismissed_incident_nothing_more_is_sent_or_falls_due(city: C
     assert await city.told() == told
 
 
-async def test_a_report_after_a_dismissal_is_an_incident_of_its_own(city: City) -> None:
+async def test_a_report_after_a_dismissal_joins_it_and_rings_nobody_of_the_ward(city: City) -> None:
     incident = await reported(city)
     await dismiss(city, incident)
-    another = await reported(city, received(subject="cam-bien-2"))
-    assert another != incident
-    assert len(await city.told(another)) == 2
+    told = await city.told()
+    assert await reported(city, received(subject="cam-bien-2")) == incident
+    assert await city.told() == [*told, "desk:late_reports"], "a second source confirms what was dismissed"
+    await in_order(city)
 
 
 async def test_who_acknowledges_a_dismissed_incident_does_not_revive_it(city: City) -> None:

@@ -28,7 +28,8 @@ from services.escalation.application.escalation import Escalation
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.model import OFFICES
-from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, WHO, Action, refusal
+from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, TO, WHO, Action, refusal
 from services.escalation.domain.notices import notification
 from services.escalation.domain.rules import accountability
 from services.escalation.store import directory
@@ -282,7 +283,8 @@ class Life(RuleBasedStateMachine):
     def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Incident, by: Principal) -> bool:
         """Whether it was recorded. What is refused has a reason and leaves no trace."""
         events = len(self._stored(Outgoing))
-        refused = refusal(action, by.role, incident.state)
+        stands = incident.is_waited_for and incident.state in FINAL and TO.get(action) == incident.state
+        refused = lifecycle.forbidden(action, by.role) if stands else refusal(action, by.role, incident.state)
         try:
             done: CommandResult = self.run(doing)  # type: ignore[arg-type]
         except Problem as problem:
@@ -348,8 +350,10 @@ class Life(RuleBasedStateMachine):
         asked = those_asked(incidents, notices, due_times)
         for incident in incidents:
             id_, state = incident.incident_id, incident.state
-            assert (pending[id_] == 0) == (state in FINAL), f"{state}, and {pending[id_]} due times"
-            if state in FINAL:
+            assert (pending[id_] == 0) == (not incident.is_waited_for), f"{state}, and {pending[id_]} due times"
+            if incident.is_waited_for and state in FINAL:
+                self.notices_of_ended.pop(id_, None)
+            elif state in FINAL:
                 assert waiting[id_] == 0 or state == "handed_off", "of what has ended nothing is sent"
                 known = self.notices_of_ended.setdefault(id_, issued[id_])
                 assert issued[id_] == known, "of what has ended nothing is issued"

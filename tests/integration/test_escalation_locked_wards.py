@@ -3,17 +3,23 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import date
 
 from sqlalchemy import select, text
 
+from services.escalation.application import commands
 from services.escalation.application.route_reports import route_reports
 from services.escalation.store import correlation
 from services.escalation.store.tables import incident
+from shared.events import ReportReceived, UnitRef
+from tests.integration.command_support import DESK, WHY, reported
+from tests.integration.directory_changes import end_unit
 from tests.integration.escalation_support import City, Template, WholeCity, until, whole_city_in
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import Incident, Report
-from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, body, received
+from tests.support import BA_DINH, DONG_THO, NGOC_TRAO, at, body, received
 
+SUCCESSOR = UnitRef(code="14797", valid_from=date(2023, 1, 22), name="Mẫu")
 WAITING = "SELECT 1 FROM intake.report WHERE routed IS NULL"
 
 
@@ -101,6 +107,52 @@ async def is_locked(city: City, incident_id: str) -> bool:
     async with city.escalation.database.connect() as connection:
         free = select(incident.c.incident_id).where(incident.c.incident_id == incident_id)
         return await connection.scalar(free.with_for_update(skip_locked=True)) is None
+
+
+async def routed_by(city: City, report: ReportReceived) -> None:
+    """However often it is left."""
+    left = await route_reports(city.escalation, [report])
+    while left is not None:
+        left = await route_reports(city.escalation, left.events)
+
+
+async def test_near_a_succession_a_report_needs_the_ward_before_as_well_and_on_other_days_its_own(city: City) -> None:
+    await end_unit(city, [SUCCESSOR])
+    after = received(unit=SUCCESSOR, occurred_at=at("2023-01-22 00:03"))
+    async with locked(city, BA_DINH.code):
+        left = await route_reports(city.escalation, [after])
+        assert left is not None
+        assert (left.events, left.why) == ([after], "another transaction has locked ward 14776")
+        assert (
+            await route_reports(city.escalation, [received(unit=SUCCESSOR, occurred_at=at("2023-01-22 01:03"))]) is None
+        )
+    assert await route_reports(city.escalation, [after]) is None
+
+
+async def test_two_processes_on_both_sides_of_midnight_make_one_incident(city: City) -> None:
+    await end_unit(city, [SUCCESSOR])
+    before, after = (
+        received(unit=unit, occurred_at=at(when), subject=when)
+        for unit, when in ((BA_DINH, "2023-01-21 23:55"), (SUCCESSOR, "2023-01-22 00:03"))
+    )
+    async with city.another() as other:
+        await asyncio.gather(routed_by(city, before), routed_by(other, after))
+    assert len({report.incident_id for report in await stored(city, Report)}) == 1
+
+
+async def test_a_report_waits_for_the_locked_incident_into_which_its_own_was_merged(city: City) -> None:
+    """The other's ward is not among those whose locks the report needs, an hour after the succession."""
+    await end_unit(city, [SUCCESSOR])
+    city.clock.set(at("2023-01-22 01:00"))
+    first = await reported(city, received(unit=BA_DINH, occurred_at=at("2023-01-21 23:00")))
+    second = await reported(city, received(unit=SUCCESSOR, occurred_at=at("2023-01-22 01:00")))
+    await commands.merge(city.escalation, second, DESK, WHY, first)
+    late = received(unit=SUCCESSOR, occurred_at=at("2023-01-22 01:00"), subject="cam-bien-2")
+    async with with_incidents_locked(city):
+        left = await route_reports(city.escalation, [late])
+        assert left is not None
+        assert left.events == [late]
+    assert await reported(city, late) == first
 
 
 async def test_all_wards_that_are_locked_are_named(city: City) -> None:

@@ -81,6 +81,8 @@ async def list_incidents(
 async def get_handover(escalation: Wired, caller: Reader, limit: Limit = 50, cursor: str | None = None) -> Handover:
     """What is open and waits for the caller, the soonest due first: for whoever comes on duty.
 
+    For the desk also what has ended and had reports after that which it has to weigh.
+
     For the desk and the leadership what waits for their office; for an official what waits for the token's holder; for
     whoever has a turn of duty in the token's ward now, what waits for somebody of the ward.
     """

@@ -37,7 +37,7 @@ class _Told:
 def asked_of_turn(level: str, place: Place | None) -> Asked:
     """Return what waits for whoever is on duty there. Who is on duty in a ward sees what waits for its people."""
     if level in OFFICES:
-        return Asked(states=OPEN, waits_for=level)
+        return Asked(waits_for=level)  # what has ended too, if the desk has to weigh reports that came after
     return Asked(place=place, states=OPEN, waits_for_ward=True)
 
 

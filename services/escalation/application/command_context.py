@@ -6,7 +6,7 @@ A command is one transaction.
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +14,7 @@ from services.escalation.application.access import require_ward
 from services.escalation.application.escalation import Escalation, salted
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
 from services.escalation.domain.envelope import Envelope
-from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents import after_end, lifecycle, timers
 from services.escalation.domain.incidents.engine import BuildEvent, IncidentEngine
 from services.escalation.domain.incidents.finding import Finding, FindingKind
 from services.escalation.domain.incidents.incident import Case, EventData
@@ -68,6 +68,31 @@ class CommandContext:
     def allow(self, case: Case | None = None) -> None:
         """Raise Problem 409 with the reason if the incident's state does not allow the action."""
         insist(lifecycle.refusal(self.action, self.caller.role, (case or self.case).state))
+
+    def end(
+        self,
+        found: Finding,
+        build: BuildFindingEvent,
+        state: Literal["closed", "dismissed", "handed_off"],
+        check: Callable[[], None] | None = None,
+    ) -> CommandResult:
+        """Record the finding and end the incident.
+
+        If it ended so before and the desk is asked about reports that came after that, the finding says that the end
+        stands. `check`: raises Problem if the incident may not be ended.
+        """
+        case = self.case
+        if case.state == state and case.late_reports_waiting:
+            self.record(found, build)
+            after_end.stands(self.engine, case)
+            return CommandResult(case, is_new=True)
+        if case.state == state and self.said_before(found):
+            return CommandResult(case, is_new=False)
+        self.allow()
+        if check is not None:
+            check()
+        timers.end(self.engine, case, state, self.record(found, build))
+        return CommandResult(case, is_new=True)
 
     def finding(self, kind: FindingKind, reason: str | None, **content: Any) -> Finding:
         return Finding(

@@ -81,7 +81,9 @@ async def _tell_of_lost(
     `recorded`: by delivery id, the event that records how it ended.
     """
     through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
-    lost = [d for d in given_up if d.notice_id not in through and d.incident_id and rows[d.incident_id].is_open]
+    ours = [d for d in given_up if d.incident_id]
+    counts = [d for d in ours if rows[d.incident_id or ""].is_open or d.purpose == "late_reports"]
+    lost = [d for d in counts if d.notice_id not in through]
     if not lost:
         return
     concerned = await incident_loading.with_standing(connection, [rows[i] for i in _incidents(lost)])

@@ -11,6 +11,7 @@ from services.escalation.application import metrics
 from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from services.escalation.store import directory, incident_saving, tables, timeline
 from shared.clock import Clock, SetBack
 from shared.commitment import Committed, new_salt
@@ -92,12 +93,20 @@ class Escalation:
         await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
         await add(connection, tables.outbox, rows, partitions=self.partitions)
 
-    async def incident_engine(self, connection: AsyncConnection, units: Collection[UnitKey]) -> IncidentEngine:
-        """Return an engine on what is recorded now of these units and their successors."""
+    async def incident_engine(
+        self,
+        connection: AsyncConnection,
+        units: Collection[UnitKey],
+        rulebooks: Sequence[AdoptedRulebook] | None = None,
+    ) -> IncidentEngine:
+        """Return an engine on what is recorded now of these units and their successors.
+
+        `rulebooks`: all that are adopted, if the caller has loaded them.
+        """
         now = self.clock.now()
         return IncidentEngine(
             directory=await directory.load(connection, units, now),
-            rulebooks=await directory.rulebooks(connection),
+            rulebooks=rulebooks or await directory.rulebooks(connection),
             channels=self.channels,
             now=now,
             new_id=id_generator(now),

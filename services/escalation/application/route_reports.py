@@ -1,19 +1,22 @@
 """Route a batch of reports: find the incident of each, and do what follows. One transaction, safe to repeat."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.directory.model import UnitKey, key_of
+from services.escalation.domain.directory.succession import kin_of
 from services.escalation.domain.incidents import grouping
 from services.escalation.domain.incidents.change_set import AssignedReport, ChangeSet
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.engine import IncidentEngine
-from services.escalation.domain.incidents.incident import Case
+from services.escalation.domain.incidents.incident import Case, IncidentRow
 from services.escalation.domain.incidents.report import occurrence_of
-from services.escalation.store import correlation, incident_loading
+from services.escalation.domain.rules.rulebook import AdoptedRulebook
+from services.escalation.store import correlation, directory, incident_loading
 from shared.events import AnyReport
 from shared.messaging import Left
 
@@ -25,20 +28,59 @@ async def route_reports(escalation: Escalation, events: Sequence[AnyReport]) -> 
     """Route reports in the given order. A report that was routed before is skipped.
 
     Reports of wards that another transaction has locked, or that have an incident which another transaction keeps
-    locked, are left, and returned. So nobody who holds a ward stops the others.
+    locked, are left, and returned. So nobody who holds a ward stops the others. Near the day on which a ward takes the
+    place of another, its reports need both.
     """
+    if not events:
+        return None
     occurrences = {event.id: occurrence_of(event) for event in events}
-    wards = {event_id: occurrence.unit[0] for event_id, occurrence in occurrences.items()}
     async with escalation.database.begin() as connection:
-        locked = await correlation.try_lock_units(connection, wards.values())
-        ours = [e for e in events if wards[e.id] in locked]
-        changes, busy = await _route(escalation, connection, ours, occurrences)
+        rulebooks = await directory.rulebooks(connection)
+        window = timedelta(minutes=max(a.rulebook.correlation.window_minutes for a in rulebooks))
+        places = await _lock_places(connection, list(occurrences.values()), window)
+        of_others = places.left()
+        ours = [e for e in events if occurrences[e.id].unit not in of_others]
+        changes, busy = await _route(escalation, connection, ours, occurrences, places, rulebooks, window)
     if changes is not None:
         escalation.committed(changes)
-    left = [e for e in events if wards[e.id] not in locked - busy]
+    of_others = places.left(busy)
+    left = [e for e in events if occurrences[e.id].unit in of_others]
     if not left:
         return None
-    return Left(left, _names((set(wards.values()) - locked) | busy))
+    return Left(left, _names(places.codes - places.locked | busy))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The units of a batch. `kin`: for each, the units in whose incidents its reports may belong, itself included."""
+
+    kin: Mapping[UnitKey, set[UnitKey]]
+    locked: set[str]
+    """Codes that this transaction has locked."""
+
+    @property
+    def codes(self) -> set[str]:
+        return {code for units in self.kin.values() for code, _ in units}
+
+    def left(self, busy: Collection[str] = ()) -> set[UnitKey]:
+        """Return the units whose reports are left, because a unit that they need is not locked or is `busy`."""
+        free = self.locked.difference(busy)
+        return {unit for unit, units in self.kin.items() if not free.issuperset(code for code, _ in units)}
+
+
+async def _lock_places(connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta) -> _Places:
+    """Lock the units of these occurrences, and those that they followed or that took their place near that time."""
+    units, times = {o.unit for o in occurrences}, [o.at for o in occurrences]
+    low, high = min(times) - window, max(times) + window
+    wanted, tried, locked = {code for code, _ in units}, set[str](), set[str]()
+    while True:
+        locked |= await correlation.try_lock_units(connection, wanted)
+        tried |= wanted
+        # What is read under a lock may name further units. Nobody waits here, so the order of the locks is free.
+        places = _Places(kin_of(await directory.ended_near(connection, low, high), units), locked)
+        wanted = places.codes - tried
+        if not wanted:
+            return places
 
 
 async def _route(
@@ -46,17 +88,24 @@ async def _route(
     connection: AsyncConnection,
     events: Sequence[AnyReport],
     occurrences: Mapping[str, Occurrence],
+    places: _Places,
+    rulebooks: Sequence[AdoptedRulebook],
+    window: timedelta,
 ) -> tuple[ChangeSet | None, set[str]]:
     """Return what was saved, or None if there was nothing to save, and the wards whose reports are left."""
     fresh = await _fresh(connection, events)
     if not fresh:
         return None, set()
     near = [occurrences[event.id] for event in fresh]
-    engine = await escalation.incident_engine(connection, {o.unit for o in near})
-    busy = await _load_open(connection, engine, near)
-    fresh = [event for event in fresh if occurrences[event.id].unit[0] not in busy]
+    # The widest window of all rulebooks: which of them decides is known for each report only.
+    found, busy = await correlation.incidents_near(connection, near, places.kin, window)
+    of_others = places.left(busy)
+    fresh = [event for event in fresh if occurrences[event.id].unit not in of_others]
     if not fresh:
         return None, busy
+    engine = await escalation.incident_engine(connection, _units_of(near, places, found), rulebooks)
+    for row in found:
+        engine.add_near(row)
     assigned = [grouping.assign(engine, event) for event in fresh]
     await _load_neighbours(connection, engine, assigned)
     grouping.attach_all(engine, await _with_history(connection, assigned))
@@ -76,17 +125,12 @@ async def _fresh(connection: AsyncConnection, events: Sequence[AnyReport]) -> li
     return [event for event in events if by_id.pop(event.id, None) and event.id not in known]
 
 
-async def _load_open(connection: AsyncConnection, engine: IncidentEngine, near: Sequence[Occurrence]) -> set[str]:
-    """Load the open incidents that these reports could belong to, by the widest window of all rulebooks.
-
-    Returns the wards of incidents that another transaction keeps locked.
-    """
-    window = max(a.rulebook.correlation.window_minutes for a in engine.rulebooks)
-    found, busy = await correlation.incidents_near(connection, near, timedelta(minutes=window))
-    for row in found:
-        for key in {anchor.key for anchor in (row.anchor, *row.aliases)}:
-            engine.open_incidents.setdefault(key, []).append(row)
-    return busy
+def _units_of(near: Sequence[Occurrence], places: _Places, found: Sequence[IncidentRow]) -> set[UnitKey]:
+    """Return the units of reports and incidents. Their successors are loaded with them."""
+    kin = {unit for occurrence in near for unit in places.kin[occurrence.unit]}
+    merged = {anchor.unit for row in found for anchor in row.aliases}
+    acting = {key_of(row.successor) for row in found if row.successor}
+    return kin | merged | acting | {key_of(row.unit) for row in found}
 
 
 async def _load_neighbours(

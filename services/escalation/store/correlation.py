@@ -4,7 +4,7 @@ Short waits only: whoever holds a unit or an incident for longer holds up the re
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.incident import IncidentRow
-from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.patterns import Neighbour
 from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import incident, notice, report
@@ -64,16 +63,20 @@ async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) ->
 
 
 async def incidents_near(
-    connection: AsyncConnection, occurrences: Sequence[Occurrence], window: timedelta
+    connection: AsyncConnection,
+    occurrences: Sequence[Occurrence],
+    kin: Mapping[UnitKey, Collection[UnitKey]],
+    window: timedelta,
 ) -> tuple[list[IncidentRow], set[str]]:
-    """Lock and return the open incidents that any of `occurrences` could belong to.
+    """Lock and return the incidents, open or ended, that any of `occurrences` could belong to.
 
     Where one of them was merged, the incident that it was merged into is returned, with the anchor as an alias. It is
-    no alias where that incident was corrected since: reports of that ward are not about another. Also
-    returns the codes of units with such an incident that another transaction keeps locked. Their incidents may be
-    missing.
+    no alias where that incident was corrected since to another place: reports of that ward are not about another. Also
+    returns the codes of units with such an incident that another transaction keeps locked, its own and those of
+    incidents that were merged into it. Their incidents may be missing. `kin`: for each unit of the occurrences, the
+    units in whose incidents its reports may belong.
     """
-    spans = _spans(occurrences, window)
+    spans = _spans(occurrences, kin, window)
     found, missing = await _lock_free(connection, spans)
     for seconds in BRIEFLY:
         if not missing:
@@ -85,24 +88,47 @@ async def incidents_near(
         merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
         for row in await connection.execute(merged):
             into, anchor = found_by_id[row.merged_into], anchor_of(row)
-            if (anchor.unit, anchor.exercise) == (into.anchor.unit, into.anchor.exercise):
+            both = {anchor.unit, into.anchor.unit}
+            is_one_place = len(both) == 1 or any(both <= set(units) for units in kin.values())
+            if is_one_place and anchor.exercise == into.anchor.exercise:
                 into.aliases.append(anchor)
-    return found, missing
+    if missing:
+        merged_codes = select(incident.c.unit_code).where(any_of(incident.c.merged_into, list(missing)))
+        return found, {*missing.values(), *await connection.scalars(merged_codes)}
+    return found, set()
 
 
-def _spans(occurrences: Sequence[Occurrence], window: timedelta) -> FromClause:
-    """Return a table of periods: one for each unit and family, `window` wider than its occurrences."""
-    found: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+def _spans(
+    occurrences: Sequence[Occurrence], kin: Mapping[UnitKey, Collection[UnitKey]], window: timedelta
+) -> FromClause:
+    """Return a table of periods of each unit and family, `window` wider than its occurrences.
+
+    Occurrences that are far apart have periods of their own, so that what lies between them is not locked.
+    """
+    times: dict[tuple[str, str], list[datetime]] = {}
     for one in occurrences:
-        key = (one.unit[0], one.family)
-        low, high = found.get(key, (one.at, one.at))
-        found[key] = (min(low, one.at), max(high, one.at))
+        for code in {code for code, _ in kin[one.unit]}:
+            times.setdefault((code, one.family), []).append(one.at)
+    found = [(*key, low, high) for key, ats in times.items() for low, high in _periods(ats, 2 * window)]
     return rows_of(
-        code=(Text(), [code for code, _ in found]),
-        family=(Text(), [family for _, family in found]),
-        low=(DateTime(timezone=True), [low - window for low, _ in found.values()]),
-        high=(DateTime(timezone=True), [high + window for _, high in found.values()]),
+        code=(Text(), [code for code, _, _, _ in found]),
+        family=(Text(), [family for _, family, _, _ in found]),
+        low=(DateTime(timezone=True), [low - window for _, _, low, _ in found]),
+        high=(DateTime(timezone=True), [high + window for _, _, _, high in found]),
     )
+
+
+def _periods(times: Iterable[datetime], gap: timedelta) -> list[tuple[datetime, datetime]]:
+    """Return the first and the last of those times that follow one another by no more than `gap`."""
+    first, *later = sorted(times)
+    found = [(first, first)]
+    for at in later:
+        low, high = found[-1]
+        if at - high > gap:
+            found.append((at, at))
+        else:
+            found[-1] = (low, at)
+    return found
 
 
 def _within(spans: FromClause) -> Any:
@@ -113,28 +139,27 @@ def _within(spans: FromClause) -> Any:
     )
 
 
-def _open_near(spans: FromClause, *columns: Any) -> Select[*tuple[Any, ...]]:
-    """Return a query of the open incidents in the spans, and of those that others in the spans were merged into."""
+def _near(spans: FromClause, *columns: Any) -> Select[*tuple[Any, ...]]:
+    """Return a query of the incidents in the spans, and of those that others in the spans were merged into."""
     near = select(incident.c.incident_id).join(spans, _within(spans))
     into = select(incident.c.merged_into).join(spans, _within(spans)).where(incident.c.state == "merged")
-    return select(*columns).where(incident.c.incident_id.in_(near.union(into)), incident.c.state.not_in(sorted(FINAL)))
+    return select(*columns).where(incident.c.incident_id.in_(near.union(into)), incident.c.state != "merged")
 
 
-async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], set[str]]:
-    """Lock and return the incidents that nobody else has locked, and return the units of the others."""
+async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], dict[str, str]]:
+    """Lock and return the incidents that nobody else has locked, and return the others' ids with their units."""
     # FOR NO KEY UPDATE: whoever inserts a row that only refers to an incident, such as a link, does not wait for us
-    locking = _open_near(spans, incident).order_by(incident.c.incident_id)
+    locking = _near(spans, incident).order_by(incident.c.incident_id)
     ours = locking.with_for_update(key_share=True, skip_locked=True).cte("ours")
-    near = _open_near(spans, incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte(
-        "near"
-    )
+    near = _near(spans, incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte("near")
     rows = await connection.execute(
-        select(near.c.near_unit, *ours.c)
+        select(near.c.near_id, near.c.near_unit, *ours.c)
         .join_from(near, ours, near.c.near_id == ours.c.incident_id, isouter=True)
         .order_by(near.c.near_id)
     )
     found = list(rows)
-    return [from_row(row) for row in found if row.incident_id], {row.near_unit for row in found if not row.incident_id}
+    missing = {row.near_id: row.near_unit for row in found if not row.incident_id}
+    return [from_row(row) for row in found if row.incident_id], missing
 
 
 async def neighbours(

@@ -41,7 +41,7 @@ from services.escalation.domain.notices.delivery_state import (
     UNFINISHED,
 )
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
-from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, FOR_HOLDERS
+from services.escalation.domain.notices.notification import AFTER_THE_END, ASKING, EACH_ROUND, FOR_HOLDERS
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.tables import contact, decision, delivery, incident, message, notice, pace, unit
 from shared.database import any_of, rows_of
@@ -130,7 +130,7 @@ async def lock_due(
         .subquery()
     )
     still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    said_after_the_end = notice.c.purpose.in_(("undeliverable", "stand_down"))
+    said_after_the_end = notice.c.purpose.in_(sorted(AFTER_THE_END))
     over = and_(incident.c.state.in_(sorted(FINAL)), not_(said_after_the_end), not_(still_sent))
     of_a_past_round = and_(notice.c.round < incident.c.round, notice.c.purpose.in_(sorted(ASKING | EACH_ROUND)))
     taken_away = lost_channel(due.c.channel)

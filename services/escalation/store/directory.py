@@ -1,7 +1,7 @@
 """Queries on units, tenures, turns of duty, contacts and rulebooks. Rows are superseded, never changed."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
+from shared.clock import local
 from shared.database import any_of
 from shared.events import UnitRef
 
@@ -57,6 +58,13 @@ _UNITS_AND_SUCCESSORS = text(
         WHERE u.superseded_at IS NULL
     )
     SELECT * FROM reached
+    """
+)
+_ENDED_NEAR = text(
+    """
+    SELECT code, valid_from, valid_to, name, kind, successors, legal_act FROM escalation.unit
+    WHERE superseded_at IS NULL AND successors <> '[]' AND valid_to <= CAST(:last_day AS date)
+        AND (valid_to >= CAST(:first_day AS date) OR recorded_at >= CAST(:low AS timestamptz))
     """
 )
 _TENURES = (
@@ -133,6 +141,16 @@ async def units(connection: AsyncConnection) -> dict[UnitKey, Unit]:
     """Return all units, as recorded now."""
     rows = await connection.execute(select(unit).where(unit.c.superseded_at.is_(None)))
     return {(row.code, row.valid_from): _unit(row) for row in rows}
+
+
+async def ended_near(connection: AsyncConnection, low: datetime, high: datetime) -> dict[UnitKey, Unit]:
+    """Return the units with successors that ended between these two times, or whose end was recorded after `low`.
+
+    Until their end was recorded, what happened in the successors was reported of them.
+    """
+    first_day = local(low - timedelta(microseconds=1)).date() + timedelta(days=1)
+    days = {"first_day": first_day, "last_day": local(high).date(), "low": low.astimezone(UTC)}
+    return {(row.code, row.valid_from): _unit(row) for row in await connection.execute(_ENDED_NEAR, days)}
 
 
 async def units_known(connection: AsyncConnection, known_at: datetime, day: date) -> Sequence[Row[Any]]:

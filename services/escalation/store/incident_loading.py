@@ -116,6 +116,10 @@ async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> N
     )
     for row in rows:
         cases[row.incident_id].reports.append(ReportFacts.model_validate(row.facts))
+    for case in cases.values():
+        if case.summary.late is not None:
+            counted = case.summary.count
+            case.reports, case.late_reports = case.reports[:counted], case.reports[counted:]
 
 
 async def _add_findings(connection: AsyncConnection, cases: dict[str, Case]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.incidents.obligations import Obligation, Waiting, waits_for
 from services.escalation.store.incident_loading import with_standing
 from services.escalation.store.incident_row import from_row
@@ -15,8 +14,8 @@ from shared.database import any_of
 
 
 async def of_incidents(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> dict[str, list[Obligation]]:
-    """Return whom each of these incidents waits for, by incident id. Those that have ended are left out."""
-    found = await with_standing(connection, [from_row(row) for row in rows if row.state not in FINAL])
+    """Return whom each of these incidents waits for, by incident id. Those that wait for nobody are left out."""
+    found = await with_standing(connection, [i for i in map(from_row, rows) if i.is_waited_for])
     waiting: dict[str, list[Waiting]] = {incident.incident_id: [] for incident in found}
     timers = await connection.execute(
         select(deadline, notice.c.posts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select, true
+from sqlalchemy import Select, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import OFFICES
@@ -49,8 +49,8 @@ class Watch:
     postponed: Forgotten
     """Deliveries that were never tried, and were put off again and again. `oldest`: from when it might have gone."""
     offices: Forgotten
-    """Notices to the desk or the leadership, of open incidents, that no channel took and that were given up in the last
-    day. Nobody else is sure to learn of them. `oldest`: when it was given up."""
+    """Notices to the desk or the leadership, of open incidents or of reports after an end, that no channel took and
+    that were given up in the last day. Nobody else is sure to learn of them. `oldest`: when it was given up."""
 
     @property
     def kinds(self) -> dict[str, Forgotten]:
@@ -108,7 +108,8 @@ def _query(now: datetime, deadlines_before: datetime, deliveries_before: datetim
         .join_from(delivery, notice, notice.c.notice_id == delivery.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id)
         .where(_GIVEN_UP, delivery.c.finished_at > now - GIVEN_UP_WITHIN)
-        .where(notice.c.recipient.in_(sorted(OFFICES)), notice.c.acknowledged_at.is_(None), _OPEN, ~through.exists())
+        .where(notice.c.recipient.in_(sorted(OFFICES)), notice.c.acknowledged_at.is_(None), ~through.exists())
+        .where(or_(_OPEN, notice.c.purpose == "late_reports"))
         .subquery()
     )
     return select(

@@ -40,8 +40,8 @@ class IncidentRef(Answer):
     """The incident that a report is about."""
 
     id: str
-    outcome: Literal["new", "merged"]
-    """new: the report opened it; merged: the report joined it."""
+    outcome: Literal["new", "merged", "late"]
+    """new: the report opened it; merged: the report joined it; late: the report joined it after it had ended."""
 
 
 class ReportAnswer(Answer):

@@ -4,7 +4,7 @@ Which tables and columns these are is known in this package, and to no test.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -13,7 +13,8 @@ import orjson
 from sqlalchemy import ColumnElement, FromClause, Select, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.incidents.lifecycle import State
+from services.escalation.domain.incidents.lifecycle import FINAL, State
+from services.escalation.domain.incidents.report_summary import ReportSummary
 from services.escalation.store import tables
 from services.intake import store as intake
 from services.ledger.store import tables as ledger
@@ -77,6 +78,13 @@ class Incident(Record):
     round: int
     level: int
     merged_into: str | None
+    digest: str = field(compare=False)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it is open, or the desk is asked about reports that came after its end."""
+        late = ReportSummary.model_validate_json(self.digest).late
+        return self.state not in FINAL or (late is not None and late.asked)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy import Row
 
 from services.escalation.api.models.decisions import DecisionItem, decision_item
+from services.escalation.domain.incidents import report_summary
 from services.escalation.domain.incidents.finding import FindingKind
 from services.escalation.domain.incidents.incident import TimerKind
-from services.escalation.domain.incidents.lifecycle import State
+from services.escalation.domain.incidents.lifecycle import FINAL, State
 from services.escalation.domain.incidents.obligations import Obligation, What
+from services.escalation.domain.incidents.report_summary import Added
 from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.rules.record import Limb, Outcome, Party
+from services.escalation.store.incident_row import from_row
 from services.escalation.store.tables import SENDER_REPORT_ID
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
@@ -45,13 +48,26 @@ class ObligationItem(Answer):
     what: What
     """acknowledge: say that the notice was seen. resolve: act, and propose closure. review: verify and classify.
     fill_vacancy: record who holds the post. assign_unit: say whose the incident of a divided unit is. decide_closure:
-    close it or not. answer_escalation: acknowledge what was put
-    to the leadership at once, and say what is to be done. close: close it, or it closes by itself."""
+    close it or not. answer_escalation: acknowledge what was put to the leadership at once, and say what is to be done.
+    review_late_reports: reopen it, or end it again as it ended. close: close it, or it closes by itself."""
     since: AwareDatetime
     due_at: AwareDatetime
     """When it passes, the next level is told; after the last level, all are asked again."""
     level: int
     """Whose time it is: 0 the post-holders', then the levels of the chain."""
+
+
+class LateReports(Answer):
+    """The reports that came after the incident had ended. They count in its decision once it is reopened."""
+
+    count: int
+    new: int
+    """How many came since the desk last said that the end stands."""
+    adds: list[Added]
+    """severity: a higher one. applies: the rule would apply, or may. urgent: firecrackers were set off, or life is at
+    stake. confirmed: it did happen. goes_on: it happened after the end."""
+    severity: Severity | None
+    """That they would give; null: not known."""
 
 
 class Incident(Answer):
@@ -89,10 +105,13 @@ class Incident(Answer):
     """Id of the incident that has its reports now."""
 
     waits_for: list[ObligationItem]
-    """Who has to act, the soonest due first. Never empty while it is open; empty once it has ended."""
+    """Who has to act, the soonest due first. Never empty while it is open. Once it has ended, only what the desk owes
+    for reports after the end."""
+    late_reports: LateReports | None = None
+    """Null where no report came after the end, or it is open again."""
 
 
-_OF_THE_ROW = tuple(name for name in Incident.model_fields if name not in ("id", "ward", "waits_for"))
+_OF_THE_ROW = tuple(n for n in Incident.model_fields if n not in ("id", "ward", "waits_for", "late_reports"))
 
 
 class IncidentPage(Page[Incident]):
@@ -138,6 +157,8 @@ class Report(Answer):
     """By our clock."""
     harm: Harm | None = None
     firecracker: Firecracker | None = None
+    late: bool = False
+    """It came after the incident had ended, and does not count in the decision. False once the incident is reopened."""
     clock_ahead: bool = False
     """`occurred_at` is later than our clock allowed at receipt: the sender's clock is off."""
     personal: Texts | None
@@ -261,7 +282,19 @@ def _obligations(found: Sequence[Obligation]) -> list[dict[str, Any]]:
 
 def _columns(row: Row[Any]) -> dict[str, Any]:
     ward = {"code": row.unit_code, "valid_from": row.unit_valid_from, "name": row.unit_name, "kind": row.unit_kind}
-    return {"id": row.incident_id, "ward": ward} | {name: getattr(row, name) for name in _OF_THE_ROW}
+    shown = {"id": row.incident_id, "ward": ward, "late_reports": _late_item(_late(row))}
+    return shown | {name: getattr(row, name) for name in _OF_THE_ROW}
+
+
+def _late(row: Row[Any]) -> report_summary.LateReports | None:
+    return from_row(row).summary.late if row.state in FINAL else None
+
+
+def _late_item(late: report_summary.LateReports | None) -> dict[str, Any] | None:
+    if late is None:
+        return None
+    severity = late.weight.severity if late.weight else None
+    return {"count": late.reports.count, "new": late.new, "adds": list(late.adds), "severity": severity}
 
 
 def incident_details(
@@ -280,7 +313,7 @@ def incident_details(
     return IncidentDetails(
         **_columns(whole["incident"]),
         waits_for=[ObligationItem(**one) for one in _obligations(obliged)],
-        reports=[_report(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["reports"]],
+        reports=_reports(whole, shows_senders=shows_senders, shows_texts=shows_texts),
         decision=standing,
         decisions=decisions,
         parties=standing.record["parties"] if standing else [],
@@ -294,6 +327,15 @@ def incident_details(
         deadlines=[_of_row(DeadlineItem, row) for row in whole["deadlines"]],
         timeline=[t if shows_senders else t | {"data": without_reporter(t["data"])} for t in timeline],
     )
+
+
+def _reports(whole: dict[str, Any], *, shows_senders: bool, shows_texts: bool) -> list[dict[str, Any]]:
+    late = _late(whole["incident"])
+    counted = len(whole["reports"]) - (late.reports.count if late else 0)
+    return [
+        _report(row, shows_senders=shows_senders, shows_texts=shows_texts) | ({"late": True} if n > counted else {})
+        for n, row in enumerate(whole["reports"], 1)
+    ]
 
 
 def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:

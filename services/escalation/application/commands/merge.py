@@ -29,8 +29,7 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
             return CommandResult(case, is_new=False)
         command.allow()
         command.allow(target)
-        if (case.anchor.unit, case.anchor.exercise) != (target.anchor.unit, target.anchor.exercise):
-            raise Problem(409, f"incident {into} is of another ward, or only one is an exercise: correct one first")
+        _insist_on_one_place(command, case, target)
         said = assess(case.findings).occurred_at
         if said is not None and said != target.anchor.at:
             raise Problem(409, f"the time of {incident_id} was corrected, and {into} has another: correct that first")
@@ -47,6 +46,18 @@ async def merge(escalation: Escalation, incident_id: str, caller: Principal, rea
         command.move(target, moved, cause)
         evaluate(command.engine, target, cause)
     return CommandResult(case, is_new=True)
+
+
+def _insist_on_one_place(command: CommandContext, case: Case, target: Case) -> None:
+    """Raise Problem 409 unless both are real, or both exercises, and their units are one place."""
+    if case.anchor.exercise != target.anchor.exercise:
+        raise Problem(409, f"only one of {case.incident_id} and {target.incident_id} is an exercise: correct one first")
+    if not command.engine.is_one_place(case, target):
+        wards = f"{case.unit.code} of {case.unit.valid_from} and {target.unit.code} of {target.unit.valid_from}"
+        way = (
+            "correct the ward of one; if one took a part of the other, transfer the incident of the divided ward to it"
+        )
+        raise Problem(409, f"the wards {wards} are not one place, for neither took the whole of the other's: {way}")
 
 
 def _take_over(command: CommandContext, case: Case, target: Case, reason: str) -> None:

@@ -3,7 +3,7 @@
 from services.escalation.application.command_context import CommandResult, command_context
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK
-from services.escalation.domain.incidents import lifecycle, timers
+from services.escalation.domain.incidents import after_end, lifecycle, timers
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from shared.events import (
     FindingData,
@@ -13,7 +13,7 @@ from shared.http.identity import Principal
 
 
 async def reopen(escalation: Escalation, incident_id: str, caller: Principal, reason: str) -> CommandResult:
-    """Reopen an incident (mở lại) in a new round: everybody is notified again."""
+    """Reopen an incident (mở lại) in a new round: everybody is notified again. Reports after its end count now."""
     async with command_context(escalation, incident_id, caller, "reopen") as command:
         case = command.case
         found = command.finding("reopening", reason)
@@ -22,6 +22,7 @@ async def reopen(escalation: Escalation, incident_id: str, caller: Principal, re
         command.allow()
         cause = command.record(found, lambda head, data: IncidentReopened(**head, data=FindingData(**data)))
         case.state = lifecycle.after("reopen", case.state)
+        after_end.count(case)
         begin_round(command.engine, case)
         case.notified.pop((DESK, "review"), None)  # so that the desk is asked to review it again
         evaluate(command.engine, case, cause)

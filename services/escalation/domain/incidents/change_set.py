@@ -48,6 +48,10 @@ class MadeDecision:
     event_id: str
 
 
+Outcome = Literal["new", "merged", "late"]
+"""The report opened its incident, joined an open one, or came after its end."""
+
+
 @dataclass(frozen=True)
 class AssignedReport:
     """A report and the incident that it belongs to. `matters`: whether it may change the decision."""
@@ -55,7 +59,7 @@ class AssignedReport:
     event: AnyReport
     facts: ReportFacts
     incident: IncidentRow
-    outcome: Literal["new", "merged"]
+    outcome: Outcome
     position: int
     matters: bool
 

@@ -5,9 +5,10 @@ times (`timers`), acknowledgements (`acknowledging`) and the commands of `applic
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from services.escalation.domain.directory import succession
 from services.escalation.domain.directory.model import (
     Directory,
     Lineage,
@@ -18,6 +19,7 @@ from services.escalation.domain.directory.model import (
     lineage,
     within,
 )
+from services.escalation.domain.directory.succession import Line
 from services.escalation.domain.envelope import Envelope, envelope
 from services.escalation.domain.incidents.change_set import ChangeSet, NewTimer
 from services.escalation.domain.incidents.correlation import Key, Occurrence
@@ -56,14 +58,17 @@ class IncidentEngine:
     new_id: Callable[[], str]
     pseudonym: Callable[[str], str]
     """Gives the pseudonym of a sender. A pseudonym stays as it is."""
-    open_incidents: dict[Key, list[IncidentRow]] = field(default_factory=dict[Key, list[IncidentRow]])
-    """Open incidents that a report of the batch may belong to, by correlation key."""
+    near: dict[Key, list[IncidentRow]] = field(default_factory=dict[Key, list[IncidentRow]])
+    """Incidents, open or ended, that a report of the batch may belong to, by correlation key. Fill it by `add_near`."""
     neighbours: dict[UnitKey, list[Neighbour]] = field(default_factory=dict[UnitKey, list[Neighbour]])
     """Incidents of the batch's units that are near in time, for `patterns`."""
     changes: ChangeSet = field(default_factory=ChangeSet)
     _edges_of: dict[UnitKey, tuple[datetime, ...]] = field(default_factory=dict[UnitKey, tuple[datetime, ...]])
     _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
+    )
+    _lines: dict[tuple[UnitKey, UnitKey | None], Line] = field(
+        default_factory=dict[tuple[UnitKey, UnitKey | None], Line]
     )
 
     def emit(
@@ -82,7 +87,7 @@ class IncidentEngine:
     # --- incidents ---
 
     def new_case(self, occurrence: Occurrence, unit: UnitRef, category: str) -> Case:
-        """Make a new case and add it to the open incidents. Records nothing: call `announce`."""
+        """Make a new case that later reports of the batch find. Records nothing: call `announce`."""
         known = self.directory.units.get(key_of(unit))
         case = Case(
             incident_id=self.new_id(),
@@ -93,7 +98,7 @@ class IncidentEngine:
             opened_at=self.now,
             is_new=True,
         )
-        self.open_incidents.setdefault(occurrence.key, []).append(case)
+        self.add_near(case)
         return case
 
     def announce(self, case: Case, cause: str | None) -> None:
@@ -106,6 +111,47 @@ class IncidentEngine:
             ),
             cause=cause,
         )
+
+    # --- places ---
+
+    def add_near(self, incident: IncidentRow) -> None:
+        """Let reports find the incident, by its own unit and by those that took its place."""
+        keys = {
+            (unit, anchor.family, anchor.exercise)
+            for anchor in (incident.anchor, *incident.aliases)
+            for unit in self._line(anchor.unit, incident)
+        }
+        for key in keys:
+            self.near.setdefault(key, []).append(incident)
+
+    def anchors_near(self, report: Occurrence) -> list[tuple[IncidentRow, Occurrence]]:
+        """Return the incidents of the report's place with their anchors, each anchor as one of the report's unit."""
+        found: list[tuple[IncidentRow, Occurrence]] = []
+        for unit in self._line(report.unit):
+            for incident in self.near.get((unit, report.family, report.exercise), ()):
+                for anchor in (incident.anchor, *incident.aliases):
+                    if anchor.unit == report.unit:
+                        found.append((incident, anchor))
+                    elif all(self._is_there(report, each, incident) for each in (anchor, incident.anchor)):
+                        found.append((incident, replace(anchor, unit=report.unit)))
+        return found
+
+    def is_one_place(self, one: IncidentRow, other: IncidentRow) -> bool:
+        """Return whether the units of two incidents are one, or one took the place of the other."""
+        return self._is_there(one.anchor, other.anchor, other) or self._is_there(other.anchor, one.anchor, one)
+
+    def _is_there(self, occurrence: Occurrence, anchor: Occurrence, incident: IncidentRow) -> bool:
+        """Return whether the units are one, or one took the place of the other. `anchor`: one of the incident's."""
+        of_incident, of_occurrence = self._line(anchor.unit, incident), self._line(occurrence.unit)
+        return succession.has_place(of_incident, occurrence.unit, occurrence.at) or succession.has_place(
+            of_occurrence, anchor.unit, anchor.at
+        )
+
+    def _line(self, unit: UnitKey, incident: IncidentRow | None = None) -> Line:
+        acting = key_of(incident.successor) if incident is not None and incident.successor else None
+        if (unit, acting) not in self._lines:
+            self._lines[unit, acting] = succession.line(self.directory.units, unit, acting)
+        return self._lines[unit, acting]
 
     # --- what holds for an incident ---
 

@@ -7,30 +7,34 @@ and saves the changes.
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.escalation.domain.incidents import correlation, patterns
-from services.escalation.domain.incidents.change_set import AssignedReport
+from services.escalation.domain.incidents import after_end, correlation, patterns
+from services.escalation.domain.incidents.change_set import AssignedReport, Outcome
+from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, as_case
 from services.escalation.domain.incidents.notifying import tell_desk
 from services.escalation.domain.incidents.patterns import Neighbour, Pattern
 from services.escalation.domain.incidents.report import facts_of, occurrence_of
-from services.escalation.domain.rules.rulebook import in_force
+from services.escalation.domain.incidents.report_summary import LateReports
+from services.escalation.domain.rules.accountability import ReportFacts
+from services.escalation.domain.rules.rulebook import Correlation, in_force
 from shared.events import AnyReport, ReportCorrelated, ReportCorrelatedData, SuggestionRaised, SuggestionRaisedData
 
 
 def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
-    """Find the incident that the report belongs to: an open one, or a new one.
+    """Find the incident that the report belongs to: an open one, or else one that has ended, or a new one.
 
     The report must have a unit and a time of occurrence. Records no event: call `attach_all`.
     """
     occurrence, facts = occurrence_of(event), facts_of(event, engine.pseudonym)
     adopted = in_force(engine.rulebooks, occurrence.at)
     policy = (adopted or engine.newest_rulebook()).rulebook.correlation
-    alike = engine.open_incidents.get(occurrence.key, ())
-    anchors = [(i.incident_id, anchor) for i in alike for anchor in (i.anchor, *i.aliases)]
-    found = correlation.find(occurrence, anchors, policy)
-    incident = next(i for i in alike if i.incident_id == found) if found else None
+    near = engine.anchors_near(occurrence)
+    incident = _find(occurrence, near, policy, is_open=True)
+    if incident is None and (ended := _find(occurrence, near, policy, is_open=False)) is not None:
+        return _assign_late(engine, event, facts, occurrence, ended)
+    outcome: Outcome = "merged" if incident else "new"
     if incident is None:
         assert event.data.unit is not None
         incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
@@ -42,7 +46,28 @@ def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
     )
     incident.summary = incident.summary.plus(facts)
     matters = not says_nothing_new or _pattern(engine, incident) is not None
-    return AssignedReport(event, facts, incident, "merged" if found else "new", incident.summary.count, matters)
+    return AssignedReport(event, facts, incident, outcome, incident.summary.count, matters)
+
+
+def _find(
+    occurrence: Occurrence, near: Sequence[tuple[IncidentRow, Occurrence]], policy: Correlation, *, is_open: bool
+) -> IncidentRow | None:
+    anchors = [(i.incident_id, anchor) for i, anchor in near if i.is_open == is_open]
+    found = correlation.find(occurrence, anchors, policy) if anchors else None
+    return next(i for i, _ in near if i.incident_id == found) if found else None
+
+
+def _assign_late(
+    engine: IncidentEngine, event: AnyReport, facts: ReportFacts, occurrence: Occurrence, incident: IncidentRow
+) -> AssignedReport:
+    """Assign the report to an incident that has ended. It matters if the desk may have to be asked about it."""
+    held = incident.summary.by_pseudonym(engine.pseudonym)
+    late = held.late or LateReports()
+    says_nothing_new = late.already_say(facts, occurrence.at)
+    late = late.plus(facts)
+    incident.summary = held.model_copy(update={"late": late})
+    matters = not says_nothing_new or (late.matter(incident.state) and not late.asked)
+    return AssignedReport(event, facts, incident, "late", incident.summary.total, matters)
 
 
 def attach_all(engine: IncidentEngine, assigned: Sequence[AssignedReport]) -> None:
@@ -58,7 +83,9 @@ def attach_all(engine: IncidentEngine, assigned: Sequence[AssignedReport]) -> No
         if each.matters or incident_id not in last:
             last[incident_id] = each
     for each in last.values():
-        if each.matters:
+        if each.matters and each.outcome == "late":
+            after_end.weigh(engine, as_case(each.incident), each.event.id)
+        elif each.matters:
             evaluate(engine, as_case(each.incident), each.event.id)
         if isinstance(each.incident, Incident):
             _suggest(engine, each.incident, each.event.id)
@@ -70,7 +97,7 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
         engine.announce(as_case(incident), cause)
         relate(engine, incident)
     if isinstance(incident, Case):
-        incident.reports.append(assigned.facts)
+        (incident.late_reports if assigned.outcome == "late" else incident.reports).append(assigned.facts)
     engine.changes.reports.append(assigned)
     engine.emit(
         incident,

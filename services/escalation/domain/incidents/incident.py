@@ -12,14 +12,14 @@ from typing import Any, Literal, TypedDict
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.lifecycle import FINAL, State
-from services.escalation.domain.incidents.report_summary import ReportSummary
+from services.escalation.domain.incidents.report_summary import LateReports, ReportSummary
 from services.escalation.domain.rules.accountability import ReportFacts
 from services.escalation.domain.rules.record import Decision
 from shared.events import UnitRef
 
-DeskTask = Literal["review", "vacancy", "unit_split", "closure"]
+DeskTask = Literal["review", "vacancy", "unit_split", "closure", "late_reports"]
 """What may wait for the desk: verify and classify; fill a vacant post; say whose a divided unit's incident is; decide
-on a proposed closure."""
+on a proposed closure; reopen an ended incident, or say that its end stands although reports came after it."""
 Corrected = Literal["time", "unit", "exercise", "point"]
 """What a correction may change."""
 TimerKind = Literal["remind", "acknowledge", DeskTask, "escalation", "lapse", "idle", "directory"]
@@ -68,6 +68,17 @@ class IncidentRow:
     @property
     def is_open(self) -> bool:
         return self.state not in FINAL
+
+    @property
+    def late_reports_waiting(self) -> LateReports | None:
+        """The reports after the incident's end if the desk is asked about them, or None."""
+        late = self.summary.late
+        return late if late is not None and late.asked and not self.is_open else None
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody has to do something about the incident."""
+        return self.is_open or self.late_reports_waiting is not None
 
     @property
     def wards(self) -> set[str]:
@@ -140,6 +151,8 @@ class Case(Incident):
     """An incident with all its reports and findings (hồ sơ vụ việc). Only a case can be evaluated."""
 
     reports: list[ReportFacts] = field(default_factory=list[ReportFacts])
+    late_reports: list[ReportFacts] = field(default_factory=list[ReportFacts])
+    """Those that came after the incident had ended. They count once it is reopened."""
     findings: list[Finding] = field(default_factory=list[Finding])
     is_new: bool = False
     """Whether it was opened in this transaction."""

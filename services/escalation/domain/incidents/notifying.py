@@ -9,7 +9,7 @@ from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
 from services.escalation.domain.notices import notification
-from services.escalation.domain.notices.notification import Notice, Purpose, Subject
+from services.escalation.domain.notices.notification import Late, Notice, Purpose, Subject
 from services.escalation.domain.notices.wording import words
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from shared.events import NoticeIssued, NoticeIssuedData
@@ -23,7 +23,8 @@ def issue(
     `due_at`: when it must be acknowledged, or None. `cause`: id of the event that led to it. Sets no timer.
     """
     adopted = engine.rulebook_of(incident)
-    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at, incident.corrected)
+    late = _late_of(incident) if notice.purpose == "late_reports" else None
+    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at, incident.corrected, late)
     title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
     notice_id = engine.new_id()
     event_id = engine.emit(
@@ -63,6 +64,13 @@ def issue(
     if notice.purpose in notification.ASKING:
         incident.ack_requested |= {(notice.recipient, post) for post in notice.posts}
     return issued
+
+
+def _late_of(incident: IncidentRow) -> Late | None:
+    late = incident.late_reports_waiting
+    if late is None or late.weight is None:
+        return None
+    return Late(late.new, late.adds, late.weight.severity, late.weight.outcome == "applies")
 
 
 def request_acknowledgements(

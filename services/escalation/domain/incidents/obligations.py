@@ -1,4 +1,4 @@
-"""Obligations: what an open incident waits for, of whom. Pure.
+"""Obligations: what an incident waits for, of whom. Pure.
 
 A pending timer that somebody can meet is an obligation (việc phải làm): who has to do what by when. What waits for the
 desk never counts against the post-holders. If an obligation is not met in time, the next level is told; when the chain
@@ -26,6 +26,7 @@ What = Literal[
     "assign_unit",
     "decide_closure",
     "answer_escalation",
+    "review_late_reports",
     "resolve",
     "close",
 ]
@@ -37,14 +38,16 @@ WHAT: Mapping[TimerKind, What] = {
     "unit_split": "assign_unit",
     "closure": "decide_closure",
     "escalation": "answer_escalation",
+    "late_reports": "review_late_reports",
     "idle": "close",
 }
-DESK_TASKS: tuple[DeskTask, ...] = ("review", "vacancy", "unit_split", "closure")
+DESK_TASKS: tuple[DeskTask, ...] = ("review", "vacancy", "unit_split", "closure", "late_reports")
 PURPOSES: Mapping[DeskTask, frozenset[Purpose]] = {
     "review": frozenset({"review", "not_reviewed"}),
     "vacancy": frozenset({"vacancy"}),
     "unit_split": frozenset({"unit_split"}),
     "closure": frozenset({"closure"}),
+    "late_reports": frozenset({"late_reports"}),
 }
 """Purposes of the notices that ask for each task."""
 TASK_OF: Mapping[Purpose, DeskTask] = {purpose: task for task, purposes in PURPOSES.items() for purpose in purposes}
@@ -76,7 +79,7 @@ class Obligation:
 
 
 def waits_for(incident: Incident, waiting: Iterable[Waiting]) -> list[Obligation]:
-    """Return whom an open incident waits for, the soonest due first. Nobody is listed twice for the same.
+    """Return whom an incident waits for, the soonest due first. Nobody is listed twice for the same.
 
     `waiting`: its pending timers that somebody can meet.
     """
@@ -108,7 +111,7 @@ def desk_tasks(incident: Incident) -> set[DeskTask]:
     decision = incident.standing
     found: set[DeskTask] = set()
     if not incident.is_open:
-        return found
+        return {"late_reports"} if incident.late_reports_waiting else found
     if decision.standing == "provisional" or notification.desk_reviews(decision):
         found.add("review")
     if notification.holders_are_told(decision):
@@ -132,8 +135,13 @@ def posts_of(incident: Incident, task: DeskTask) -> tuple[str, ...]:
 
 
 def due(engine: IncidentEngine, incident: Incident, task: DeskTask) -> datetime:
-    """Return by when the desk has to do the task: a gap as fast as a level of the chain, the rest as a review."""
-    policy, decision = engine.policy_of(incident), incident.standing
+    """Return by when the desk has to do the task: a gap as fast as a level of the chain, the rest as a review.
+
+    What late reports add is as urgent as a gap.
+    """
+    policy, decision, late = engine.policy_of(incident), incident.standing, incident.late_reports_waiting
+    if task == "late_reports" and late is not None and late.weight is not None and late.adds:
+        return engine.now + timedelta(minutes=policy.level_minutes(late.weight.severity))
     if task in ("vacancy", "unit_split"):
         return engine.now + timedelta(minutes=policy.level_minutes(decision.severity))
     if task == "review" and decision.deadlines is not None and decision.deadlines.review_by > engine.now:
@@ -183,7 +191,7 @@ def whom_the_lapse_waits_for(incident: Incident) -> tuple[str, ...]:
     A proposed closure waits for the desk alone.
     """
     holders: set[str] = set()
-    if notification.holders_are_told(incident.standing) and incident.state != "closure_proposed":
+    if incident.is_open and notification.holders_are_told(incident.standing) and incident.state != "closure_proposed":
         holders = incident.standing.acting
     desk = {DESK} if desk_tasks(incident) or not holders else set[str]()
     return tuple(sorted(holders | desk))

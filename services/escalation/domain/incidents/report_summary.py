@@ -5,10 +5,14 @@ incident's history need not be loaded for them.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from services.escalation.domain.incidents.lifecycle import State
 from services.escalation.domain.rules.accountability import ReportFacts
+from services.escalation.domain.rules.record import Decision, Outcome
 from shared.events import Firecracker, Harm
 from shared.pseudonym import is_pseudonym
 
@@ -55,6 +59,12 @@ class ReportSummary(BaseModel):
     """A person made a finding. From then on each report is weighed against it, and so always matters."""
     suggested: bool = False
     """The desk was told that the incident may be prominent, or made a finding itself."""
+    late: "LateReports | None" = None
+    """The reports that came after the incident had ended. Nothing above counts them."""
+
+    @property
+    def total(self) -> int:
+        return self.count + (self.late.reports.count if self.late else 0)
 
     def already_says(self, report: ReportFacts) -> bool:
         """Return whether the report only repeats what was said, and so cannot change the decision.
@@ -110,3 +120,92 @@ def summary_of(reports: Iterable[ReportFacts], *, assessed: bool = False, sugges
     for report in reports:
         found = found.plus(report)
     return found
+
+
+Added = Literal["severity", "applies", "urgent", "confirmed", "goes_on"]
+"""What reports after the end add: a higher severity; that the rule applies, or may; that firecrackers were set off or
+life is at stake; that it did happen; that it happened after the end."""
+KEEP_COMING = 2
+"""So many reports after the desk dismissed the incident are more than an echo."""
+_GRADES: tuple[Outcome, ...] = ("does_not_apply", "undetermined", "applies")
+
+
+class Weight(BaseModel):
+    """How much a decision asks of people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    severity: int | None = None
+    outcome: Outcome = "does_not_apply"
+    urgent: bool = False
+    confirmed: bool = False
+    """It is verified, and the rule applies or may apply."""
+
+    def added_to(self, less: "Weight") -> tuple[Added, ...]:
+        """Return in what it asks more than `less`. Unknown severity ranks between 1 and 2."""
+        more: dict[Added, bool] = {
+            "severity": (self.severity or 1.5) > (less.severity or 1.5),
+            "applies": _GRADES.index(self.outcome) > _GRADES.index(less.outcome),
+            "urgent": self.urgent and not less.urgent,
+            "confirmed": self.confirmed and not less.confirmed,
+        }
+        return tuple(name for name, is_more in more.items() if is_more)
+
+
+def weight_of(decision: Decision) -> Weight:
+    return Weight(
+        severity=decision.severity,
+        outcome=decision.outcome,
+        urgent=decision.immediate,
+        confirmed=decision.standing == "confirmed" and decision.outcome != "does_not_apply",
+    )
+
+
+class LateReports(BaseModel):
+    """The reports that came after an incident had ended, and what the desk knows of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reports: ReportSummary = Field(default_factory=ReportSummary)
+    known: int = 0
+    """How many there were when the desk last said that the end stands."""
+    since: AwareDatetime | None = None
+    """When the incident ended, or the desk last said that the end stands. None until the first are weighed."""
+    before: Weight | None = None
+    """What held at that time."""
+    weight: Weight | None = None
+    """What would hold with all of them."""
+    goes_on: bool = False
+    """One says that it happened later than `since`."""
+    asked: bool = False
+    """The desk is asked to reopen the incident or to say that the end stands."""
+
+    @property
+    def new(self) -> int:
+        """How many the desk has not seen."""
+        return self.reports.count - self.known
+
+    @property
+    def adds(self) -> tuple[Added, ...]:
+        more = self.weight.added_to(self.before) if self.weight and self.before else ()
+        return (*more, "goes_on") if self.goes_on else more
+
+    def matter(self, state: State) -> bool:
+        """Return whether they are more than an echo of what ended in this state."""
+        return bool(self.adds) or (state == "dismissed" and self.new >= KEEP_COMING)
+
+    def already_say(self, report: ReportFacts, at: datetime) -> bool:
+        """Return whether the report, of something at this time, adds nothing to them."""
+        is_later = self.since is None or (at > self.since and not self.goes_on)
+        return not is_later and self.reports.already_says(report)
+
+    def plus(self, report: ReportFacts) -> "LateReports":
+        return self.model_copy(update={"reports": self.reports.plus(report)})
+
+    def seen(self, now: datetime) -> "LateReports":
+        """Return them as they are once the desk said that the end stands."""
+        held = {"known": self.reports.count, "since": now, "before": self.weight}
+        return self.model_copy(update=held | {"goes_on": False, "asked": False})
+
+
+ReportSummary.model_rebuild()

@@ -41,6 +41,7 @@ OVERDUE: Mapping[Awaited, Purpose] = {
     "vacancy": "vacancy",
     "unit_split": "unit_split",
     "closure": "closure",
+    "late_reports": "late_reports",
 }
 """Purposes of the notices that it was not done in time."""
 DECIDES_ANEW: frozenset[TimerKind] = frozenset({"directory", "lapse", "idle", "remind"})
@@ -101,7 +102,7 @@ def fire(
         _lapse(engine, incident, repeats=1 + max(t.level for t in fired if t.kind == "lapse"))
     if "idle" in kinds:
         _end_idle(engine, as_case(incident))
-    if incident.is_open and not incident.pending - NOT_ENOUGH:
+    if incident.is_waited_for and not incident.pending - NOT_ENOUGH:
         obligations.schedule_lapse(engine, incident)
 
 
@@ -245,7 +246,9 @@ def _exhaust(
         ),
         cause=cause,
     )
-    if _notice_of_inaction(engine, incident, DESK) is None:
+    if not incident.is_open:
+        issue(engine, incident, Notice(DESK, OVERDUE[what]), None, cause)
+    elif _notice_of_inaction(engine, incident, DESK) is None:
         tell_desk(engine, incident, "exhausted", posts, cause)
     if "lapse" not in incident.pending:
         obligations.schedule_lapse(engine, incident)
@@ -274,7 +277,7 @@ def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None, rep
     decision = incident.standing
     engine.cancel_stored(incident, "acknowledge", "remind", *DESK_TASKS)
     engine.cancel(incident, "lapse")
-    if notification.holders_are_told(decision) and incident.state != "closure_proposed":
+    if incident.is_open and notification.holders_are_told(decision) and incident.state != "closure_proposed":
         notices = notification.to_holders(decision.parties, "still_open")
         again = [n for n in notices if not all((n.recipient, post) in incident.ack_requested for post in n.posts)]
         request_acknowledgements(engine, incident, again, cause, reminds=repeats == 0)
@@ -285,12 +288,12 @@ def ask_again(engine: IncidentEngine, incident: Incident, cause: str | None, rep
 
 
 def _lapse(engine: IncidentEngine, incident: Incident, repeats: int) -> None:
-    """Let the acknowledgements of an open incident lapse and ask again, unless there is nobody to ask.
+    """Let the acknowledgements of an incident lapse and ask again, unless there is nobody to ask.
 
     What a proposed closure waits for is not asked of the post-holders: their acknowledgements do not lapse.
     """
-    is_over = incident.is_open and incident.standing.outcome == "does_not_apply"
-    if not incident.is_open or (is_over and not obligations.desk_tasks(incident)):
+    is_over = not incident.is_open or incident.standing.outcome == "does_not_apply"
+    if is_over and not obligations.desk_tasks(incident):
         return
     was_answered = incident.state in ACKNOWLEDGED_STATES and incident.state != "closure_proposed"
     begin_round(engine, incident)

@@ -30,9 +30,10 @@ Purpose = Literal[
     "prominence",
     "unit_split",
     "stand_down",
+    "late_reports",
 ]
 EACH_ROUND: frozenset[str] = frozenset(
-    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure", "stand_down"}
+    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure", "stand_down", "late_reports"}
 )
 """Purposes that are notified again in a later round. All others are notified once an incident."""
 Already = Mapping[tuple[str, str], frozenset[str]]
@@ -41,6 +42,8 @@ ASKING: frozenset[str] = frozenset({"accountable", "still_open"})
 """Purposes of notices that a post-holder must acknowledge by a deadline."""
 FOR_HOLDERS: frozenset[Purpose] = frozenset({"accountable", "still_open", "reminder", "duty"})
 """Purposes of notices that tell people of a ward that the rule applies, or may apply."""
+AFTER_THE_END: frozenset[Purpose] = frozenset({"undeliverable", "stand_down", "late_reports"})
+"""Purposes of notices that are sent although their incident has ended."""
 UNANSWERED: frozenset[str] = frozenset({"not_acknowledged", "not_reviewed", "exhausted"})
 """Purposes of notices that tell an office that others did not act."""
 
@@ -59,6 +62,19 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Late:
+    """What the text says of reports that came after the end."""
+
+    count: int
+    """How many the desk has not seen."""
+    adds: tuple[str, ...]
+    severity: int | None
+    """That they would give."""
+    applies: bool
+    """Whether the rule would apply with them, and not only might."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """What the text needs to know about an incident beside its decision."""
 
@@ -67,6 +83,7 @@ class Subject:
     deadline: datetime | None
     corrected: Collection[str] = ()
     """What a person corrected just now: time, unit, exercise."""
+    late: Late | None = None
 
 
 def plan(

@@ -58,6 +58,7 @@ def words(decision: Decision, notice: Notice, subject: Subject, posts: Collectio
         "time_disputed": bool(decision.time_disputed),
         "version": decision.rulebook.version if decision.rulebook else "",
         "due": clock_text(subject.deadline, occurred),
+        "late": subject.late,
     }
     vi = _full_or_brief(
         "notice.vi", subject.category, 0, said | {"place": place, "posts": [p.title_vi for p in titles]}

@@ -2,20 +2,22 @@
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, key_of
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice, record_acknowledgement
+from services.escalation.domain.incidents.after_end import count, stands
 from services.escalation.domain.incidents.change_set import ChangeSet, IssuedNotice, NewTimer
 from services.escalation.domain.incidents.correcting import BEGINS_ANEW, Correction, correct
 from services.escalation.domain.incidents.engine import IncidentEngine
-from services.escalation.domain.incidents.evaluation import evaluate
+from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
+from services.escalation.domain.incidents.grouping import assign, attach_all
 from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, as_case
 from services.escalation.domain.incidents.notifying import issue
 from services.escalation.domain.incidents.obligations import ask_desk, schedule_lapse, settle
-from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, fire, put_to_leadership
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, ask_again, end, fire, put_to_leadership
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
 from shared.events import (
     Event,
@@ -75,6 +77,11 @@ class Night:
         self.case = as_case(incident)
         self._saved()
 
+    def report_at_once(self, *events: ReportReceived) -> None:
+        """As one batch."""
+        attach_all(self.engine, [assign(self.engine, event) for event in events])
+        self._saved()
+
     def change(self, *tenures: Tenure, **more: Any) -> None:
         """The directory is changed now, which makes a due time for each incident that it concerns."""
         held = {"tenures": tenures or self.engine.directory.tenures} | more
@@ -88,6 +95,29 @@ class Night:
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
         self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id, used.pseudonym)
+
+    def end(self, state: Literal["closed", "dismissed", "handed_off"] = "dismissed") -> None:
+        """As the commands do it."""
+        kinds: dict[str, FindingKind] = {"closed": "closure", "dismissed": "dismissal", "handed_off": "hand_off"}
+        self._found(kinds[state])
+        end(self.engine, self.case, state)
+        self._saved()
+
+    def hold_to_the_end(self) -> None:
+        """As the command does it that ended the case before."""
+        stands(self.engine, self.case)
+        self._saved()
+
+    def reopen(self) -> None:
+        """As the command does it."""
+        self._found("reopening")
+        self.case.state = lifecycle.after("reopen", self.case.state)
+        count(self.case)
+        begin_round(self.engine, self.case)
+        evaluate(self.engine, self.case, None)
+        if self.case.standing.outcome != "does_not_apply":
+            ask_again(self.engine, self.case, None)
+        self._saved()
 
     def go(self, until: datetime) -> list[str]:
         """Run until then, each due time acted on when it falls due. Who was told what."""
@@ -118,6 +148,11 @@ class Night:
 
     def find(self, kind: FindingKind, **content: Any) -> None:
         """The desk found something out."""
+        self._found(kind, **content)
+        evaluate(self.engine, self.case, None)
+        self._saved()
+
+    def _found(self, kind: FindingKind, **content: Any) -> None:
         made = Finding(
             finding_id=new_id(),
             kind=kind,
@@ -127,8 +162,7 @@ class Night:
             made_at=self.engine.now,
         )
         self.case.findings.append(made)
-        evaluate(self.engine, self.case, None)
-        self._saved()
+        self.case.summary = self.case.summary.model_copy(update={"assessed": True})
 
     def correct(self, correction: Correction) -> None:
         """As the command does it."""
@@ -225,7 +259,7 @@ class Night:
             for post in n.notice.posts
         }
         self.engine.changes = ChangeSet()
-        assert (not self.rows) == (not self.case.is_open), "open: something falls due; ended: nothing does"
+        assert (not self.rows) == (not self.case.is_waited_for), "something falls due exactly if somebody has to act"
 
     @property
     def told(self) -> list[str]:

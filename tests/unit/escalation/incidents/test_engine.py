@@ -1,13 +1,26 @@
 """What a report does to an incident: joins or opens it, decides anew, tells whom it must, with an event for each."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 
+from services.escalation.domain.directory.model import Unit, key_of
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Case, as_case
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
-from shared.events import Data, DecisionMade, Event, Firecracker, Harm, ReportReceived, encode, parse
+from shared.events import (
+    Data,
+    DecisionMade,
+    Event,
+    Firecracker,
+    Harm,
+    ReportCorrelated,
+    ReportReceived,
+    UnitRef,
+    encode,
+    parse,
+)
 from tests.support import (
     BA_DINH,
     BOTH_POSTS,
@@ -210,3 +223,49 @@ def test_every_decision_is_made_under_the_rulebook_in_force_at_the_incident() ->
     assert made.inputs.rulebook_version == RULEBOOK.rulebook.version
     assert made.decision.rulebook is not None
     assert made.decision.rulebook.sha256 == RULEBOOK.sha256
+
+
+# --- one place under several names ---
+
+RENAMED = tuple(
+    UnitRef(code=code, valid_from=date(2023, 1, day), name=f"Mẫu {day}") for code, day in (("14776", 22), ("14797", 23))
+)
+
+
+def with_units(*units: Unit, using: IncidentEngine) -> IncidentEngine:
+    using.directory = replace(using.directory, units={key_of(unit.ref): unit for unit in units})
+    return using
+
+
+def incidents_of(found: IncidentEngine) -> list[str | None]:
+    return [e.data.incident for e in found.changes.events if isinstance(e, ReportCorrelated)]
+
+
+def test_a_ward_that_is_renamed_twice_within_one_window_is_one_place() -> None:
+    wide = rulebook(("\n  window_minutes: 30", "\n  window_minutes: 3000"))
+    first, second = RENAMED
+    found = with_units(
+        Unit(BA_DINH, "phường", first.valid_from, (first,)),
+        Unit(first, "phường", second.valid_from, (second,)),
+        Unit(second, "phường"),
+        using=engine(rulebooks=(wide,)),
+    )
+    for unit, when in ((BA_DINH, "21 23:50"), (second, "23 00:03"), (first, "22 12:00")):
+        route(found, received(unit=unit, occurred_at=at(f"2023-01-{when}")))
+    assert len(set(incidents_of(found))) == 1
+
+
+def test_wards_that_became_one_are_not_joined_by_what_it_is_now() -> None:
+    (_, one) = RENAMED
+    found = with_units(
+        Unit(BA_DINH, "phường", one.valid_from, (one,)),
+        Unit(NGOC_TRAO, "phường", one.valid_from, (one,)),
+        Unit(one, "phường"),
+        using=engine(),
+    )
+    for unit in (BA_DINH, NGOC_TRAO):
+        route(found, received(unit=unit, occurred_at=at("2023-01-22 23:55")))
+    route(found, received(unit=one, occurred_at=at("2023-01-23 00:03")))
+    here, there, after = incidents_of(found)
+    assert here != there
+    assert after in {here, there}

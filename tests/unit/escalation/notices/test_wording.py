@@ -1,5 +1,6 @@
 """In words that state facts, accuse nobody, and are short enough for a text message."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.incidents.report_summary import Added
 from services.escalation.domain.notices import wording
-from services.escalation.domain.notices.notification import Notice, Purpose, Subject
+from services.escalation.domain.notices.notification import Late, Notice, Purpose, Subject
 from services.escalation.domain.notices.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
 from services.escalation.domain.rules.accountability import ReportFacts, decide
 from services.escalation.domain.rules.record import Decision
@@ -45,7 +47,9 @@ TASKS = {
     "prominence": ("Có dấu hiệu nổi cộm", "May be prominent"),
     "unit_split": ("Đơn vị đã chia tách", "The unit was divided"),
     "closure": ("Đề nghị kết thúc", "Closure proposed"),
+    "late_reports": ("Tin báo sau kết thúc", "Reports after the end"),
 }
+EVERYTHING = Late(2_000, get_args(Added), 4, applies=False)
 
 
 def decided(*found: ReportFacts, **more: Any) -> Decision:
@@ -170,6 +174,18 @@ def test_the_leadership_is_asked_to_acknowledge_and_to_have_the_desk_review_sinc
     assert english.endswith("Not reviewed in time. Please acknowledge and see that the duty desk reviews it by 00:05.")
 
 
+def test_the_desk_is_told_how_many_reports_came_after_the_end_and_what_they_add() -> None:
+    subject = replace(SUBJECT, late=Late(3, ("severity", "applies"), 3, applies=True))
+    vietnamese, english, _ = words(decided(facts()), Notice(DESK, "late_reports"), subject, POSTS)[1].splitlines()
+    assert vietnamese.endswith(
+        "Tin báo sau kết thúc: 3, mức độ 3, thuộc quy định. Đề nghị mở lại, hoặc giữ kết thúc trước 00:05."
+    )
+    assert english.endswith(
+        "Reports after the end: 3, severity 3, the rule would apply."
+        " Please reopen it or say that the end stands by 00:05."
+    )
+
+
 def test_every_purpose_has_its_words() -> None:
     assert set(PURPOSES) == {*TASKS, *ASKING}
     for purpose in PURPOSES:
@@ -193,7 +209,8 @@ def test_whatever_happens_in_whichever_ward_one_language_fits_into_three_parts_o
                 for recipient, purpose in product((DESK, LEADERSHIP), PURPOSES):
                     notice = Notice(recipient, purpose, (CHAIR, SECRETARY))
                     deadline = NIGHT + timedelta(days=1)
-                    title, body = words(decision, notice, Subject(ward.kind, category, deadline), POSTS)
+                    late = EVERYTHING if purpose == "late_reports" else None
+                    title, body = words(decision, notice, Subject(ward.kind, category, deadline, late=late), POSTS)
                     vi, en, _ = body.splitlines()
                     longest["vi"] = max(longest["vi"], len(vi))
                     longest["en"] = max(longest["en"], len(en))
