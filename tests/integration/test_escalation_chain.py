@@ -172,7 +172,8 @@ async def test_what_the_rule_does_not_apply_to_ends_by_itself(city: City) -> Non
     assert (await only(city, Finding)).kind == "closure"
     assert await next_due(city) is None
     await route_reports(city.escalation, [received("FIRECRACKER_POSSESSION", subject="cam-bien-2")])
-    assert len(await stored(city, Incident)) == 2, "what ended takes no more"
+    assert len(await stored(city, Incident)) == 1, "it is kept with what ended"
+    assert await state(city) == "closed"
 
 
 async def test_a_report_keeps_it_open(city: City) -> None:

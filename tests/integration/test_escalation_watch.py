@@ -104,6 +104,7 @@ async def test_where_nothing_is_being_done_what_is_late_is_found_sooner(reported
     due = await first_due(reported)
     reported.clock.set(NIGHT + due + STANDSTILL_LATE + SECOND)
     watchman = Watchman(reported.escalation)
+    reported.escalation.worked.clear()
     said = await watchman.health_failures()
     assert said["watch.deadlines"] is not None
     assert said["watch.deliveries"] is not None

@@ -16,6 +16,7 @@ from services.escalation.domain.directory.model import UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.incident import IncidentRow
 from services.escalation.domain.incidents.patterns import Neighbour
+from services.escalation.store.incident_loading import rounds_of_corrections
 from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import incident, notice, report
 from shared.database import any_of, rows_of
@@ -86,10 +87,11 @@ async def incidents_near(
     found_by_id = {row.incident_id: row for row in found}
     if found_by_id:
         merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
-        for row in await connection.execute(merged):
-            into, anchor = found_by_id[row.merged_into], anchor_of(row)
-            both = {anchor.unit, into.anchor.unit}
-            is_one_place = len(both) == 1 or any(both <= set(units) for units in kin.values())
+        aliases = [(found_by_id[row.merged_into], anchor_of(row)) for row in await connection.execute(merged)]
+        elsewhere = {into.incident_id for into, anchor in aliases if anchor.unit != into.anchor.unit}
+        corrected = await rounds_of_corrections(connection, list(elsewhere))
+        for into, anchor in aliases:
+            is_one_place = anchor.unit == into.anchor.unit or into.incident_id not in corrected
             if is_one_place and anchor.exercise == into.anchor.exercise:
                 into.aliases.append(anchor)
     if missing:
