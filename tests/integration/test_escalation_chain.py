@@ -352,6 +352,16 @@ async def test_who_is_on_duty_at_an_office_is_told_too(city: City, office: str, 
     assert sorted(channel for channel, _ in told[office]) == [f"outbox://{office}", "outbox://mau-truc"]
 
 
+@pytest.mark.parametrize(("office", "minutes"), [("desk", 16), ("leadership", 31)])
+async def test_whoever_the_decision_names_gets_no_link_of_an_office(city: City, office: str, minutes: int) -> None:
+    """A chair on the roster of the leadership would end their own step-up with it."""
+    await reported(city)
+    await on_duty(city, "mau-14776-chu-tich", office)
+    await go(city, NIGHT + minutes * MINUTE)
+    told = await channels(city, "not_acknowledged")
+    assert [channel for channel, _ in told[office]] == [f"outbox://{office}"]
+
+
 async def test_quiet_hours_hold_back_what_is_slight_and_nothing_else(city: City) -> None:
     for holder in ("mau-14776-bi-thu", "mau-14776-chu-tich"):
         await reachable(city, holder, ("22:00", "06:00"))

@@ -162,12 +162,16 @@ def _channels_of(engine: IncidentEngine, incident: Incident, recipient: str) -> 
         return ((engine.channels.log, engine.now),)
     waits = recipient not in OFFICES and notification.may_wait(incident.standing, engine.policy_of(incident))
     found: dict[str, datetime] = {}
-    for contact in _contacts_of(engine, recipient):
+    for contact in _contacts_of(engine, incident, recipient):
         found.setdefault(contact.channel, notification.rings_at(contact, engine.now, may_wait=waits))
     return tuple(found.items())
 
 
-def _contacts_of(engine: IncidentEngine, recipient: str) -> list[Contact]:
+def _contacts_of(engine: IncidentEngine, incident: Incident, recipient: str) -> list[Contact]:
+    """Return the recipient's contacts. Those of an office include whoever is on duty there.
+
+    Whoever the decision names is left out at an office: the link of its notice acknowledges in the office's name.
+    """
     contacts = engine.directory.contacts
     if recipient not in OFFICES:
         return list(contacts.get(recipient, ()))
@@ -176,6 +180,7 @@ def _contacts_of(engine: IncidentEngine, recipient: str) -> list[Contact]:
         contact
         for d in engine.directory.duties
         if d.level == recipient and d.valid_from <= engine.now < d.valid_to
+        if d.holder_id not in incident.standing.named
         for contact in contacts.get(d.holder_id, ())
     )
     return [Contact(own), *there]
