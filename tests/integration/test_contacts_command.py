@@ -97,6 +97,7 @@ async def test_at_night_it_ends_at_once_and_a_second_one_is_told_of_the_first(of
     office.city.clock.set(at("2023-01-21 23:00"))
     done = await office.run("test", "--ward", "14776")
     assert (done.exit_code, "2 waiting" in done.stdout) == (0, True)
+    assert "waiting (not before 2023-01-22T06:00+07:00)" in (await office.run("list")).stdout, "the city's time"
     second = await office.run("test")
     assert second.exit_code == 1
     assert "still runs: 2 messages wait, 2 of them until 06:00 22/01, when quiet hours end" in str(second.exception)

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.cli.commands.common import LOCAL, AsJson, Token, Url, console, show_progress
+from shared.clock import local
 
 if TYPE_CHECKING:
     from services.cli.contact_tests import Followed
@@ -81,11 +83,16 @@ def _print(done: "Followed", listed: list[dict[str, Any]], *, as_json: bool) -> 
     for contact in listed:
         typer.echo(_line(contact))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(done.test["outcomes"].items()))
-    typer.echo(f"test {done.test['id']}: {counts}; links until {done.test['confirm_by']}")
+    typer.echo(f"test {done.test['id']}: {counts}; links until {_local(done.test['confirm_by'])}")
+
+
+def _local(instant: str) -> str:
+    """The city's time, to the minute."""
+    return local(datetime.fromisoformat(instant)).isoformat(timespec="minutes")
 
 
 def _line(contact: dict[str, Any]) -> str:
     posts = "; ".join(f"{held['post']} {held['kind']} {held['ward']['name']}" for held in contact["posts"])
-    why = contact["error"] or (f"not before {contact['not_before']}" if contact["not_before"] else "")
+    why = contact["error"] or (f"not before {_local(contact['not_before'])}" if contact["not_before"] else "")
     said = f"{contact['outcome']}{f' ({why})' if why else ''}"
     return f"{contact['holder_id']}  {contact['holder_name']}  {posts}  {contact['channel'] or '-'}  {said}"
