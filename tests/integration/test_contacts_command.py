@@ -58,8 +58,8 @@ async def office(template: Template) -> AsyncGenerator[Office]:
 
 
 def said_by(done: Result) -> dict[str, Any]:
-    """The last line: the services of this process write their log to the same place."""
-    return json.loads(done.stdout.splitlines()[-1])
+    """Its line: the services of this process write their log to the same place."""
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
 
 
 async def test_a_ward_is_tested_and_the_list_says_who_has_not_confirmed(office: Office) -> None:
