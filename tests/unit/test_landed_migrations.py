@@ -15,7 +15,7 @@ LANDED = {
     "escalation/0006_whom_it_waits_for": "64d56edee1595acb1b4b611b4b9fa23e24ba659beb582876335908c1de332ad3",
     "escalation/0007_partitions_are_stored": "d0a87324bafe6c780d6ff8cbc11671b04540fe5e85bc48ff7781127497b9ded9",
     "escalation/0008_event_of_notice_and_decision": "233435f9a061126ac7246eaec9bc15977f8f17f3bf53b698f856623a6ade92c9",
-    "escalation/0009_without_an_incident": "aedf3b6c186e3190f6879c01b1a2edbb8bdc49d792199b10ca33d64b91cac6a2",
+    "escalation/0009_without_an_incident": "99a67a4b7619104d4d42b9e07ff482d82e8901b9f98e0f814324d3c5dd6ef756",
     "intake/0001_intake": "e33157ed5265e1c4e7ae9f53f8c10d5c45c61ab6fe672f330dc113294f5da606",
     "intake/0002_numbers_when_written": "d02e2d42afaeef3ae8b6ad323c65c5ae46889c7104a1001639a784f4e5d4581a",
     "intake/0003_partitions_are_stored": "55e27d78b7d1a6304c04ee15f81b511d50c2176d278a347576cf6d1bf291948b",

@@ -39,4 +39,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("0011 is not undone: restore the database from before it")
+    raise NotImplementedError("0009 is not undone: restore the database from before it")
