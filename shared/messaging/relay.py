@@ -1,8 +1,9 @@
 """The relay: outbox rows into their streams in order, again after a loss, and away once everyone has them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic
 from zlib import crc32
 
@@ -66,9 +67,9 @@ class Relay:
 
         The rest is in seconds. `poll`: from one look for rows of which nobody told to the next. `gather`: a wait after
         each append, so that rows come together where no group is in a hurry. `lock_every`: from one try for the lock to
-        the next. `stall_after`: without progress, until
-        the relay is not healthy. `take_over_after`: that another relay holds the lock and does nothing, until it loses
-        it; and that an event waits for another relay, until this one is not healthy.
+        the next. `stall_after`: without progress, until the relay is not healthy. `take_over_after`: that another relay
+        holds the lock and does nothing, until it loses it; and that an event waits for another relay, until this one is
+        not healthy.
         """
         self._engine = engine
         self._outbox = outbox
@@ -85,6 +86,8 @@ class Relay:
         self._woken = {name: asyncio.Event() for name in streams}
         self._look = asyncio.Event()
         """Set when some stream may have new rows."""
+        self._assigned: dict[str, int] = {}
+        """The highest number of each stream at the last look."""
         self._ring = asyncio.Event()
         """Set when other processes are to be told of new rows."""
         self._leading: set[str] = set()
@@ -99,11 +102,12 @@ class Relay:
     async def running(self) -> AsyncGenerator[None]:
         self._stop.clear()
         self._beat = dict.fromkeys(self._beat, monotonic())
-        tasks = [asyncio.create_task(self._lead(stream), name=f"relay {stream.name}") for stream in self._streams]
-        tasks.append(asyncio.create_task(self._watch(), name="relay's look at the counters"))
-        tasks.append(asyncio.create_task(self._tell(), name="relay tells others"))
+        again = self._again_and_again
+        works = [again("relay waits", partial(self._lead, s), stream=s.name) for s in self._streams]
+        works += [again("relay looks less often", self._watch), again("relay tells nobody", self._tell)]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            async with in_background(self._listen(), "relay hears others"):
+            async with in_background(again("relay hears nobody", self._listen), "relay hears others"):
                 yield
         finally:
             self._stop.set()
@@ -135,76 +139,61 @@ class Relay:
                 return f"entries of {stream} were lost and not yet published again; the oldest is {seconds:.0f} s old"
         return None
 
-    async def _watch(self) -> None:
+    async def _again_and_again(self, failing: str, work: Callable[[Backoff], Awaitable[None]], **context: str) -> None:
+        """Call `work` until we stop. After an error it waits; `work` resets the back-off when it gets on."""
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                await work(backoff)
+            except Exception as error:
+                log.warning(failing, **context, error=describe_error(error), attempt=backoff.attempt)
+                await backoff.wait()
+
+    async def _watch(self, backoff: Backoff) -> None:
         """Wake who publishes a stream when it has new rows, also those of other processes: one look for all streams."""
         counters = self._outbox.streams
         look = select(counters.c.stream, counters.c.assigned)
-        assigned: dict[str, int] = {}
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            try:
-                async with self._engine.connect() as connection:
-                    await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    while not self._stop.is_set():
-                        self._look.clear()
-                        for row in await connection.execute(look):
-                            if row.assigned != assigned.get(row.stream) and row.stream in self._woken:
-                                self._woken[row.stream].set()
-                            assigned[row.stream] = row.assigned
-                        backoff.reset()
-                        await pause(self._look, self._poll)
-            except Exception as error:
-                log.warning("relay looks less often", error=describe_error(error), attempt=backoff.attempt)
-                await backoff.wait()
-
-    async def _tell(self) -> None:
-        """Tell the other processes of new rows. One that does not hear it finds them by itself, later."""
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            await self._ring.wait()
-            self._ring.clear()
-            try:
-                await self._broker.ring(self._outbox.rows.fullname)
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not self._stop.is_set():
+                self._look.clear()
+                for row in await connection.execute(look):
+                    if row.assigned != self._assigned.get(row.stream) and row.stream in self._woken:
+                        self._woken[row.stream].set()
+                    self._assigned[row.stream] = row.assigned
                 backoff.reset()
-            except Exception as error:
-                log.warning("relay tells nobody", error=describe_error(error), attempt=backoff.attempt)
-                await backoff.wait()
+                await pause(self._look, self._poll)
 
-    async def _listen(self) -> None:
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            try:
-                async for _ in self._broker.rings(self._outbox.rows.fullname):
-                    self._hear()
-                    backoff.reset()
-            except Exception as error:
-                log.warning("relay hears nobody", error=describe_error(error), attempt=backoff.attempt)
-                await backoff.wait()
+    async def _tell(self, backoff: Backoff) -> None:
+        """Tell the other processes of new rows. One that does not hear it finds them by itself, later."""
+        await self._ring.wait()
+        self._ring.clear()
+        await self._broker.ring(self._outbox.rows.fullname)
+        backoff.reset()
 
-    async def _lead(self, stream: Stream) -> None:
-        backoff = Backoff(self._stop)
+    async def _listen(self, backoff: Backoff) -> None:
+        async for _ in self._broker.rings(self._outbox.rows.fullname):
+            self._hear()
+            backoff.reset()
+
+    async def _lead(self, stream: Stream, backoff: Backoff) -> None:
         lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
-        while not self._stop.is_set():
-            try:
-                async with self._engine.connect() as connection:
-                    await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 5)
-                    if await connection.scalar(lock):
-                        try:
-                            self._overdue[stream.name] = 0.0
-                            self._leading.add(stream.name)
-                            await self._publish(publisher, stream.name, backoff)
-                        finally:
-                            self._leading.discard(stream.name)
-                            await connection.invalidate()  # a pooled connection would keep the lock
-                    else:
-                        await self._end_stalled(connection, stream.name)
-                        self._overdue[stream.name] = await publisher.waiting_seconds()
-                self._beat[stream.name] = monotonic()
-                await pause(self._stop, self._lock_every)
-            except Exception as error:
-                log.warning("relay waits", stream=stream.name, error=describe_error(error), attempt=backoff.attempt)
-                await backoff.wait()
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 5)
+            if await connection.scalar(lock):
+                try:
+                    self._overdue[stream.name] = 0.0
+                    self._leading.add(stream.name)
+                    await self._publish(publisher, stream.name, backoff)
+                finally:
+                    self._leading.discard(stream.name)
+                    await connection.invalidate()  # a pooled connection would keep the lock
+            else:
+                await self._end_stalled(connection, stream.name)
+                self._overdue[stream.name] = await publisher.waiting_seconds()
+        self._beat[stream.name] = monotonic()
+        await pause(self._stop, self._lock_every)
 
     async def _end_stalled(self, connection: AsyncConnection, stream: str) -> None:
         key = lock_key(self._outbox, stream) & 0xFFFF_FFFF
