@@ -42,27 +42,26 @@ class Entry(NamedTuple):
     another part."""
 
 
-class _Held(NamedTuple):
-    """An entry that this consumer has and has not handled."""
+class Waiting(NamedTuple):
+    """An entry that is not handled, as this process knows it."""
 
     at: float
     """Since when, on the monotonic clock."""
     since: float | None
     """As of its entry."""
 
+    @property
+    def seconds(self) -> float:
+        """For how many seconds the event has waited, here and before."""
+        here = monotonic() - self.at
+        return here if self.since is None else max(here, time() - self.since)
 
-def waited(since: float | None, at: float) -> float:
-    """For how many seconds an event has waited: here, since `at` on the monotonic clock, and before."""
-    here = monotonic() - at
-    return here if since is None else max(here, time() - since)
+    def is_too_long(self, after: float, here: float) -> bool:
+        """Whether the event has waited for more than `after` seconds, and for more than `here` of that in this process.
 
-
-def waits_too_long(since: float | None, at: float, after: float, here: float = OVERLAP) -> bool:
-    """Whether an event has waited for more than `after` seconds, and for more than `here` of that in this process.
-
-    An overlap of short transactions is no failure, however old the event is: after an outage many are.
-    """
-    return monotonic() - at >= min(after, here) and waited(since, at) > after
+        An overlap of short transactions is no failure, however old the event is: after an outage many are.
+        """
+        return monotonic() - self.at >= min(after, here) and self.seconds > after
 
 
 class ConsumerGroup(Protocol):
@@ -118,7 +117,7 @@ class Delivery(Generic[T]):
         """When an entry last failed."""
         self._left_why = ""
         self._left_rounds = 0
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Waiting] = {}
         """The entries of `in_hand` and `postponed`, by id."""
 
     @property
@@ -137,7 +136,7 @@ class Delivery(Generic[T]):
     def grace(self, after: float) -> float:
         """How long an event that has waited more than `after` seconds may be here before it counts.
 
-        None if nothing was handled for as long: that it is being handled now is no excuse then.
+        0 if nothing was handled for as long: that it is being handled now is no excuse then.
         """
         return 0.0 if monotonic() - self.handled_at > after else OVERLAP
 
@@ -161,9 +160,9 @@ class Delivery(Generic[T]):
     def _waiting(self, ids: Collection[str], after: float, here: float, why: str) -> str | None:
         """What is wrong with these entries, if one of them waits for too long."""
         held = [found for entry_id in ids if (found := self._held.get(entry_id))]
-        if not any(waits_too_long(one.since, one.at, after, here) for one in held):
+        if not any(one.is_too_long(after, here) for one in held):
             return None
-        longest = max(waited(one.since, one.at) for one in held)
+        longest = max(one.seconds for one in held)
         return f"{len(ids)} events have waited, the longest for {longest:.0f} s: {why}"
 
     async def take(self, entries: Sequence[Entry]) -> None:
@@ -176,7 +175,7 @@ class Delivery(Generic[T]):
         self.postponed -= ids
         now = monotonic()
         for entry in entries:
-            self._held.setdefault(entry.id, _Held(now, entry.since))
+            self._held.setdefault(entry.id, Waiting(now, entry.since))
         try:
             async with self._turn:
                 left, self._left = self._left, []

@@ -118,11 +118,11 @@ class Publisher:
         last = (await self._stream.state()).last_number
         return await self._age(self._outbox.rows.c.number > last)
 
-    async def _age(self, which: ColumnElement[bool]) -> float:
-        """In seconds, of the oldest of these rows of the stream; 0 if there are none."""
+    async def _age(self, *which: ColumnElement[bool]) -> float:
+        """In seconds, of the oldest row of the stream, or of these of its rows; 0 if there are none."""
         rows = self._outbox.rows
         age = extract("epoch", func.clock_timestamp() - func.min(rows.c.created_at))
-        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, which)) or 0)
+        return float(await self._connection.scalar(select(age).where(rows.c.stream == self._stream.name, *which)) or 0)
 
     async def append(self, position: Position, rows: Sequence[OutboxRow]) -> bool:
         """False, with nothing appended, if the stream was not as expected."""
@@ -146,7 +146,7 @@ class Publisher:
         if any(group.handled is None for group in groups):
             return False
         if await self._has_lost(state):
-            self.lost_seconds = await self._age(self._outbox.rows.c.number > 0)
+            self.lost_seconds = await self._age()
             return await self._restart(position)
         self.lost_seconds = 0.0
         floor = min((group.passed for group in groups), default=0)

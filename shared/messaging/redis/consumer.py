@@ -20,7 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.messaging.backoff import Backoff, pause
-from shared.messaging.delivery import Delivery, Entry, Left, waited, waits_too_long
+from shared.messaging.delivery import Delivery, Entry, Left, Waiting
 from shared.messaging.errors import describe_error
 from shared.messaging.redis.client import connect, connection_options
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
@@ -51,8 +51,8 @@ class _StreamReading(Generic[T]):
     """Whether the last read brought as many entries as it may."""
     claimed_at: float = field(default_factory=monotonic)
     """When the last round of claiming ended."""
-    oldest: tuple[Entry, float] | None = None
-    """The first entry that the group has not handled, whoever has it, and since when it is the first."""
+    oldest: tuple[str, Waiting] | None = None
+    """The id of the first entry that the group has not handled, whoever has it, and since when it is the first."""
     parked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once we stop and no read is under way."""
 
@@ -147,14 +147,12 @@ class Consumer(Generic[T]):
         delivery, after = reading.delivery, self._waiting_after
         if not reading.has_read:
             return f"{where} nothing was read yet; last error: {delivery.last_error or 'none'}"
-        if waiting := delivery.waiting_failure(after):
-            return f"{where} {waiting}"
-        if reading.oldest and waits_too_long(reading.oldest[0].since, reading.oldest[1], after, delivery.grace(after)):
-            entry, at = reading.oldest
-            seconds = waited(entry.since, at)
-            return (
-                f"{where} entry {entry.id} has waited {seconds:.0f} s for the process that has it: see the logs of all"
-            )
+        if failure := delivery.waiting_failure(after):
+            return f"{where} {failure}"
+        if reading.oldest and reading.oldest[1].is_too_long(after, delivery.grace(after)):
+            entry_id, waiting = reading.oldest
+            who = "the process that has it: see the logs of all"
+            return f"{where} entry {entry_id} has waited {waiting.seconds:.0f} s for {who}"
         silent = monotonic() - delivery.progress_at
         unclaimed = monotonic() - max(reading.claimed_at, delivery.finished_at) - self._claim_idle
         if max(silent, unclaimed) > self._stall_after:
@@ -289,8 +287,8 @@ class Consumer(Generic[T]):
         found = await reading.group.oldest_pending()
         if found is None:
             reading.oldest = None
-        elif reading.oldest is None or reading.oldest[0].id != found.id:
-            reading.oldest = found, monotonic()
+        elif reading.oldest is None or reading.oldest[0] != found.id:
+            reading.oldest = found.id, Waiting(monotonic(), found.since)
 
     async def _claim(self, reading: _StreamReading[T]) -> None:
         if reading.own_from is not None:
