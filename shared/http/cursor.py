@@ -43,6 +43,15 @@ def decode(cursor: str, length: int) -> list[Any]:
     return key
 
 
+def decode_instant(cursor: str) -> tuple[datetime, str]:
+    """The key of a list that is sorted by an instant, in UTC here, and an id. Raises Problem 422."""
+    instant, id_ = decode(cursor, 2)
+    try:
+        return datetime.fromisoformat(instant).astimezone(UTC), str(id_).replace("\0", "")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unknown() from error
+
+
 def page(
     items: Sequence[T], key: Callable[[T], Sequence[str | int]], limit: int, cursor: str | None
 ) -> tuple[Sequence[T], str | None]:

@@ -1,6 +1,5 @@
 """Routes on tests of the contacts' channels."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -20,7 +19,7 @@ from shared.http.cursor import Limit
 from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.openapi import problems
-from shared.http.problem import FieldError, Problem, invalid
+from shared.http.problem import Problem
 
 MAX_BYTES = 10_000
 LATEST = "latest"
@@ -50,7 +49,7 @@ async def list_contact_tests(
 ) -> ContactTestPage:
     """Tests, the newest first."""
     del caller
-    found = await channel_tests.list_tests(escalation, _key(cursor) if cursor else None, limit + 1)
+    found = await channel_tests.list_tests(escalation, cursors.decode_instant(cursor) if cursor else None, limit + 1)
     last = found[limit - 1] if len(found) > limit else None
     following = cursors.encode([last.started_at.isoformat(), last.test_id]) if last else None
     return ContactTestPage(items=[contact_test_item(test) for test in found[:limit]], next=following)
@@ -64,11 +63,3 @@ async def get_contact_test(escalation: Wired, caller: Reader, test_id: str) -> C
     if found is None:
         raise Problem(404, "there was no test yet" if test_id == LATEST else f"there is no test {test_id}")
     return contact_test(found)
-
-
-def _key(cursor: str) -> tuple[datetime, str]:
-    started_at, test_id = cursors.decode(cursor, 2)
-    try:
-        return datetime.fromisoformat(started_at).astimezone(UTC), str(test_id).replace("\0", "")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise invalid([FieldError("#/cursor", "not a cursor of this list: start again without one")]) from error

@@ -1,7 +1,7 @@
 """Routes on incidents: list, one, acknowledge."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -107,7 +107,7 @@ async def _asked_of(connection: AsyncConnection, caller: Principal, place: Place
 async def _page(
     connection: AsyncConnection, asked: Asked, order: Literal["newest", "due"], limit: int, cursor: str | None
 ) -> IncidentPage:
-    after = _incident_key(cursor) if cursor else None
+    after = cursors.decode_instant(cursor) if cursor else None
     find = incident_queries.newest if order == "newest" else incident_queries.soonest_due
     found = await find(connection, asked, after, limit + 1)
     rows = found[:limit]
@@ -130,14 +130,6 @@ def _states(given: Sequence[str]) -> set[State]:
             known = ", ".join(f"'{state}'" for state in STATES)
             raise invalid([FieldError("#/state", f"{name!r} is no state: 'open', {known}")])
     return found
-
-
-def _incident_key(cursor: str) -> tuple[datetime, str]:
-    opened_at, incident_id = cursors.decode(cursor, 2)
-    try:
-        return datetime.fromisoformat(opened_at).astimezone(UTC), str(incident_id).replace("\0", "")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise invalid([FieldError("#/cursor", "not a cursor of this list: start again without one")]) from error
 
 
 @router.get("/incidents/{incident_id}")

@@ -122,7 +122,7 @@ class Handover(Page[Incident]):
     """What waits for whoever comes on duty, the soonest due first. They are told the same when their turn begins."""
 
     open: Annotated[int, Field(description="How many incidents are open that they may see, whoever they wait for.")]
-    waiting: Annotated[int, Field(description="How many of them wait for the caller: as many as all pages hold.")]
+    waiting: Annotated[int, Field(description="How many incidents wait for the caller: as many as all pages hold.")]
 
 
 class Source(Answer):
