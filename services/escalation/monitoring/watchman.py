@@ -6,11 +6,10 @@ from math import inf
 from services.escalation.application import metrics
 from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
-from services.escalation.store.watch import Watch
+from services.escalation.store.watch import STANDSTILL_LATE, Watch
 from shared.clock import monotonic
 
 WATCH_SECONDS = 15.0
-STANDSTILL_SECONDS = 10.0
 SENTENCES = {
     "unwatched": "{count} open incidents wait for nobody, the oldest opened {age} ago: nobody "
     "would be asked again; GET /escalation/v1/incidents, act on each",
@@ -50,7 +49,7 @@ class Watchman:
 
     def _standstill(self) -> list[str]:
         """The kinds of work of which this process has done nothing for some time."""
-        worked, since = self._escalation.worked, monotonic() - STANDSTILL_SECONDS
+        worked, since = self._escalation.worked, monotonic() - STANDSTILL_LATE.total_seconds()
         return [kind for kind in ("deadlines", "deliveries") if worked.get(kind, -inf) < since]
 
 

@@ -33,6 +33,7 @@ SEND_SECONDS = 15.0
 """Shorter than the lease, so that a slow attempt ends before the message is sent again."""
 RECORD_AGAIN_SECONDS = 0.2
 UNSTORED_SECONDS = 9.0
+"""For so long the outcome of an attempt may wait to be stored, until the loop is not healthy."""
 MESSAGES_A_CLAIM = 256
 PER_HOST_AT_ONCE = 16
 """Messages under way to one server. There is no limit over all servers, so that one that hangs delays no other."""
