@@ -11,7 +11,7 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.begin_shifts import begin_shifts
-from services.escalation.application.due_work import next_delivery_in, next_timer_in
+from services.escalation.application.due_work import next_delivery_in, next_timer_in, next_turn_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
@@ -19,7 +19,7 @@ from services.escalation.domain.incidents.engine import OfficeChannels
 from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, Heartbeat
-from services.escalation.monitoring.loop import Loop
+from services.escalation.monitoring.loop import STALL_SECONDS, Loop
 from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
 from services.escalation.sending.channels import Sender, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
@@ -54,6 +54,8 @@ POOL_SIZE = 10
 """Connections for the work; the relay holds one a partition beside them."""
 POLL_SECONDS = 2.0
 """How late a loop acts at most on what another process has stored since. Its own commits wake it."""
+SHIFTS_SECONDS = 15.0
+"""The same of turns of duty that another process has recorded."""
 GATHER_SECONDS = 0.05
 """How long the relay waits to fill a batch. Its events only inform the ledger and the receipts, so that larger batches
 are worth it."""
@@ -67,10 +69,15 @@ class EscalationService(Service):
 
     escalation: Escalation
     loops: Sequence[Loop]
-    """Act on due times, and send. Wake them after the clock was moved."""
+    """Act on due times, and send."""
     broadcast: Broadcast
     outbox: Outbox
     """Where its events wait until they are published."""
+
+    def clock_moved(self) -> None:
+        """Let the loops look at once what is due."""
+        for loop in self.loops:
+            loop.wake()
 
 
 def connect_escalation(settings: Settings, clock: Clock, *, limits: TimeLimits = SERVICE) -> Escalation:
@@ -108,7 +115,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=partial(next_delivery_in, escalation))
     fire = partial(_fire_due_timers, escalation)
     timers = Loop("deadlines", fire, POLL_SECONDS, next_in=partial(next_timer_in, escalation))
-    shifts = Loop("shifts", partial(_begin_shifts, escalation), POLL_SECONDS)
+    begin = partial(_begin_shifts, escalation)
+    turns = partial(next_turn_in, escalation)
+    shifts = Loop("shifts", begin, SHIFTS_SECONDS, next_in=turns, stall_after=SHIFTS_SECONDS + STALL_SECONDS)
     escalation.wakes.extend([relay.wake, delivery.wake, broadcast.wake])
     escalation.timer_wakes.extend([timers.wake, shifts.wake])
     watchman = Watchman(escalation)

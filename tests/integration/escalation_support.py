@@ -288,8 +288,7 @@ class WholeCity(City):
             await redis.aclose()
 
     async def _is_idle(self) -> bool:
-        for loop in self.services.escalation.loops:
-            loop.wake()
+        self.services.escalation.clock_moved()
         async with self.escalation.database.connect() as connection:
             return await timers.is_idle(connection, self.clock.now())
 

@@ -312,12 +312,7 @@ async def the_confirmation_of_a_channel(city: City) -> Act:
 async def the_beginning_of_a_turn(city: City) -> Act:
     await reported(city, received("FIRE"))
     await on_duty(city, "mau-truc-dem", "desk")
-
-    async def begin(process: Escalation) -> None:
-        process.next_look.look_now()
-        await begin_shifts(process)
-
-    return begin
+    return begin_shifts
 
 
 # --- the directory ---

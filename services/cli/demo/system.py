@@ -51,8 +51,7 @@ class SampleSystem:
         ]
         async with asyncio.timeout(SETTLE_SECONDS):
             while not await due_work.is_idle(escalation.escalation):
-                for loop in escalation.loops:
-                    loop.wake()
+                escalation.clock_moved()
                 await asyncio.sleep(POLL_SECONDS)
             await messaging.wait_drained(self._redis, outboxes, streams, SETTLE_SECONDS)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -23,8 +23,6 @@ from shared.events import Event, NoticeIssued, NoticeIssuedData
 
 LISTED = 20
 """How many incidents are looked at for one message; fewer fit into it."""
-LOOK_AGAIN = timedelta(seconds=15)
-"""How often a process looks whether another one has changed the roster."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,9 @@ async def begin_shifts(escalation: Escalation) -> int:
     A turn that is over is left out, and so are exercises: they concern no duty.
     """
     now = escalation.clock.now()
-    if not escalation.next_look.is_due(now):
-        return 0
     async with escalation.database.begin() as connection:
         begun = await shifts.begin(connection, now)
         told = await _tell(escalation, connection, begun, now) if begun else []
-        following = await connection.scalar(shifts.next_begin(now))
-    again_at = now + LOOK_AGAIN
-    escalation.next_look.looked(now, again_at if following is None else min(following, again_at))
     if told:
         escalation.wake()
     return len(told)

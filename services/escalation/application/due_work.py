@@ -4,7 +4,7 @@ from datetime import datetime
 from math import inf
 
 from services.escalation.application.escalation import Escalation
-from services.escalation.store import timers
+from services.escalation.store import shifts, timers
 
 
 async def next_due_at(escalation: Escalation) -> datetime | None:
@@ -17,6 +17,13 @@ async def next_timer_in(escalation: Escalation) -> float:
     """In how many seconds the next timer is due."""
     async with escalation.database.connect() as connection:
         return _seconds_until(escalation, await timers.next_timer(connection))
+
+
+async def next_turn_in(escalation: Escalation) -> float:
+    """In how many seconds the next turn of duty begins on whose beginning nobody has acted."""
+    async with escalation.database.connect() as connection:
+        at = await connection.scalar(shifts.next_begin(escalation.clock.now()))
+        return _seconds_until(escalation, at)
 
 
 async def next_delivery_in(escalation: Escalation) -> float:

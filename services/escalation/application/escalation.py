@@ -22,25 +22,6 @@ from shared.messaging import ESCALATION, Outgoing, add, route
 from shared.pseudonym import known_pseudonym
 
 
-@dataclass
-class NextLook:
-    """When this process looks at the duty roster again. It saves looking; the database says who was told."""
-
-    at: datetime | None = None
-    """None: at once."""
-    looked_at: datetime | None = None
-
-    def is_due(self, now: datetime) -> bool:
-        return self.at is None or self.looked_at is None or now >= self.at or now < self.looked_at
-
-    def looked(self, now: datetime, again_at: datetime) -> None:
-        self.looked_at, self.at = now, again_at
-
-    def look_now(self) -> None:
-        """The roster was changed."""
-        self.at = None
-
-
 @dataclass(frozen=True)
 class Escalation:
     """The dependencies of all use cases. One for each process."""
@@ -63,7 +44,6 @@ class Escalation:
     worked: dict[str, float] = field(default_factory=dict[str, float])
     """When this process last acted on "deadlines" and on "deliveries", by `monotonic`."""
     clock_set_back: SetBack = field(default_factory=SetBack)
-    next_look: NextLook = field(default_factory=NextLook)
 
     def by(self, person: Principal | Who) -> "Escalation":
         """Return the same dependencies, for a request of this person."""

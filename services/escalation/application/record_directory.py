@@ -183,7 +183,6 @@ async def _changing(escalation: Escalation, *, dry_run: bool) -> AsyncGenerator[
         if dry_run:
             await transaction.rollback()
     if not dry_run:
-        escalation.next_look.look_now()
         escalation.wake(timers=True)
 
 

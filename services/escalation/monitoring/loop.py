@@ -11,6 +11,7 @@ from shared.clock import monotonic
 
 log = structlog.get_logger()
 LONGEST_BACK_OFF_SECONDS = 5.0
+STALL_SECONDS = 12.0
 OTHERS_SECONDS = 0.2
 """From one look at work that others have locked to the next."""
 
@@ -29,7 +30,7 @@ class Loop:
         poll: float,
         *,
         next_in: Callable[[], Awaitable[float]] | None = None,
-        stall_after: float = 12.0,
+        stall_after: float = STALL_SECONDS,
     ) -> None:
         self._name, self._step, self._poll, self._next_in, self._stall_after = name, step, poll, next_in, stall_after
         self._awake = asyncio.Event()
@@ -54,8 +55,7 @@ class Loop:
         while True:
             self._awake.clear()
             try:
-                more = await self._step()
-                wait = 0.0 if more else await self._idle_for()
+                wait = 0.0 if await self._step() else await self._idle_for()
             except Exception as error:
                 log.warning("loop step failed, trying again", loop=self._name, error=type(error).__name__)
                 await asyncio.sleep(back_off)
@@ -63,7 +63,7 @@ class Loop:
                 continue
             back_off = 0.1
             self._last_good = monotonic()
-            if not more:
+            if wait:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):  # wait_for may swallow a cancellation (Python 3.11)
                         await self._awake.wait()
