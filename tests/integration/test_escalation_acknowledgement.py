@@ -116,7 +116,7 @@ async def test_who_left_the_post_does_not_silence_what_the_successor_was_told(ci
     predecessor = Principal("mau-14773-chu-tich", "official", "14773", CHAIR)
     await acknowledge(city.escalation, incident, predecessor)
     open_still = await stored(city, Notice, acknowledged_at=None)
-    assert sorted(n.recipient for n in open_still) == ["mau-14773-bi-thu", "mau-14773-chu-tich-2"]
+    assert sorted(n.recipient for n in open_still) == ["desk", "mau-14773-bi-thu", "mau-14773-chu-tich-2"]
 
 
 async def test_who_took_the_post_over_since_may_acknowledge_what_the_predecessor_was_told(city: City) -> None:

@@ -374,3 +374,18 @@ async def test_the_ledger_has_who_corrected_what_and_proves_it(house: WholeCity)
     (entry,) = (i["body"] for i in answer.json()["items"] if i["body"]["kind"].endswith("incident.corrected.v1"))
     assert entry["data"]["to"] == {"exercise": True}
     assert WHY not in orjson.dumps(entry).decode()
+
+
+@pytest.mark.parametrize("how", ["corrected", "dismissed"])
+async def test_who_has_left_the_post_since_the_last_decision_is_told_nothing_more(city: City, how: str) -> None:
+    """The change is recorded, and the incident not yet decided anew."""
+    incident = await reported(city)
+    await deliveries_are(city, "sent")
+    city.clock.set(NIGHT + MINUTE)
+    await leave(city, "mau-14776-chu-tich", NIGHT + MINUTE)
+    if how == "corrected":
+        await correct(city, incident, unit=NGOC_TRAO_KEY)
+    else:
+        await dismiss(city, incident)
+    told = [n.recipient for n in await stored(city, Notice, purpose="stand_down")]
+    assert told == ["mau-14776-bi-thu"]

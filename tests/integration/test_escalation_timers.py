@@ -12,6 +12,7 @@ from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
 from shared.events import Harm, StepRaised
 from shared.http.identity import Principal
+from tests.integration.command_support import revise
 from tests.integration.escalation_support import City, route_all
 from tests.integration.stored.arranging import mend_reports, spoil_reports
 from tests.integration.stored.looking import only, stored
@@ -109,6 +110,26 @@ async def test_reports_that_come_in_while_deadlines_pass_block_nobody(city: City
     await fire_due_timers(city.escalation)
     assert (await city.told()).count("desk:not_acknowledged") == 2
     assert len(await stored(city, Report)) == 8
+
+
+@pytest.mark.parametrize("how", ["report", "command"])
+async def test_what_makes_it_graver_does_not_hide_that_a_deadline_was_missed(city: City, how: str) -> None:
+    """The deadline has passed and no timer has fired yet, as after an outage. Then everybody is asked anew."""
+    await route_reports(city.escalation, [received()])
+    city.clock.set(NIGHT + 20 * MINUTE)
+    if how == "report":
+        await route_reports(city.escalation, [received(harm=Harm(deaths=2))])
+    else:
+        await revise(city, await city.incident(), deaths=2)
+    assert (await city.told())[-3:] == [
+        "desk:not_acknowledged",
+        "mau-14776-bi-thu:still_open",
+        "mau-14776-chu-tich:still_open",
+    ]
+    assert await steps(city) == [("desk", "not_acknowledged")] * 2
+    await fire_due_timers(city.escalation)
+    waiting = await stored(city, DueTime, kind="acknowledge", state="pending")
+    assert sorted(w.recipient for w in waiting) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
 
 
 async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: City) -> None:

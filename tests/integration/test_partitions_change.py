@@ -32,7 +32,7 @@ from shared.messaging import (
     streams,
 )
 from tests.integration.cli_support import trucban
-from tests.integration.escalation_support import Template, until, whole_city_in
+from tests.integration.escalation_support import Template, WholeCity, until, whole_city_in
 from tests.integration.killing import mortal_process
 from tests.integration.partitions_support import (
     FOUR,
@@ -61,7 +61,7 @@ async def test_no_event_is_lost_and_each_ward_keeps_its_order(template: Template
     async with whole_city_in(template, partitions=FOUR, **kept(settings)) as city:
         await accept(city, "d")
         await until_recorded(city, 4 * len(WARDS))
-        assert (await city.client.get("/readyz")).status_code == 200
+        await until(lambda: is_ready(city), "the city is ready")
     async with whole_city_in(template, partitions=FOUR, **kept(settings, redis_url=NOWHERE)) as city:
         await accept(city, "e")
     assert (await change(settings, 3)).epoch == 3
@@ -86,6 +86,10 @@ async def test_no_event_is_lost_and_each_ward_keeps_its_order(template: Template
             owed = sum(numbers["last"] - numbers["handled"] for numbers in of_service)
             assert owed == sum(numbers["moved"] for numbers in of_service)
     await numbers_account_for_every_entry(url, said)
+
+
+async def is_ready(city: WholeCity) -> bool:
+    return (await city.client.get("/readyz")).status_code == 200
 
 
 async def numbers_account_for_every_entry(url: str | None, said: Sequence[dict[str, Any]]) -> None:

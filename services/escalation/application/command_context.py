@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.access import require_ward
 from services.escalation.application.escalation import Escalation, salted
+from services.escalation.application.fire_timers import fire_missed, mark_missed
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
 from services.escalation.domain.envelope import Envelope
 from services.escalation.domain.incidents import after_end, lifecycle, timers
@@ -173,6 +174,7 @@ async def command_context(
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
         locked = await incident_loading.locked(connection, [*wanted, *merged])
+        missed = await mark_missed(connection, wanted, escalation.clock.now())
         found = await incident_loading.with_history(connection, [row for row in locked if row.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         case = by_id.pop(incident_id)
@@ -183,6 +185,7 @@ async def command_context(
             insist(lifecycle.interested(caller.role, caller.subject, each.standing))
         if caller.role == "official":
             _insist_on_post(engine, case, caller)
+        await fire_missed(connection, engine, found, missed)
         yield CommandContext(escalation, connection, engine, caller, action, case, by_id)
         if engine.changes.incidents:
             await escalation.save(connection, engine.changes, engine.now)

@@ -1,6 +1,6 @@
 """Fire timers that are due. Each is acted on once, whichever process does it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import UnitKey, key_of
 from services.escalation.domain.incidents.change_set import ChangeSet
-from services.escalation.domain.incidents.incident import Incident
+from services.escalation.domain.incidents.engine import IncidentEngine
+from services.escalation.domain.incidents.incident import Case, Incident
 from services.escalation.domain.incidents.timers import DECIDES_ANEW, FiredTimer, fire
 from services.escalation.store import incident_loading, timers
 from shared.clock import monotonic
@@ -64,23 +65,44 @@ async def _act(
     escalation: Escalation, connection: AsyncConnection, ids: Sequence[str], now: datetime
 ) -> tuple[int, ChangeSet]:
     """Act on the due timers of locked incidents. Returns the number of incidents that had any, and the change set."""
-    fired: dict[str, list[FiredTimer]] = {}
-    for row in await timers.mark_fired(connection, ids, now):
-        fired.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
+    fired = await timers.mark_fired(connection, ids, now)
     # another process may have fired some of them before we held the lock
     found = await _loaded(connection, fired)
     units: set[UnitKey] = {key_of(i.unit) for i in found}
     units |= {key_of(i.successor) for i in found if i.successor}
     engine = await escalation.incident_engine(connection, units)
-    notice_ids = [t.notice_id for mine in fired.values() for t in mine if t.notice_id]
-    notices = await timers.notices(connection, notice_ids)
+    notices = await timers.notices(connection, fired.values())
     for incident in found:
         fire(engine, incident, fired[incident.incident_id], notices)
     await escalation.save(connection, engine.changes, engine.now)
     return len(fired), engine.changes
 
 
-async def _loaded(connection: AsyncConnection, fired: dict[str, list[FiredTimer]]) -> Collection[Incident]:
+async def mark_missed(
+    connection: AsyncConnection, incident_ids: Collection[str], now: datetime
+) -> dict[str, list[FiredTimer]]:
+    """Mark deadlines of locked incidents that have passed, before the incidents are loaded. For `fire_missed`."""
+    return await timers.mark_fired(connection, incident_ids, now, "acknowledge") if incident_ids else {}
+
+
+async def fire_missed(
+    connection: AsyncConnection,
+    engine: IncidentEngine,
+    cases: Iterable[Case],
+    missed: Mapping[str, Sequence[FiredTimer]],
+) -> None:
+    """Act on deadlines that `mark_missed` returned, in a transaction that then changes the incidents.
+
+    So it does not depend on who is first whether anybody is told that a deadline was missed.
+    """
+    if missed:
+        notices = await timers.notices(connection, missed.values())
+        for case in cases:
+            if case.incident_id in missed:
+                fire(engine, case, missed[case.incident_id], notices)
+
+
+async def _loaded(connection: AsyncConnection, fired: Mapping[str, Sequence[FiredTimer]]) -> Collection[Incident]:
     """Load incidents, in order of id.
 
     Those that must be evaluated are cases. The others come without their reports.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.application.fire_timers import fire_missed, mark_missed
 from services.escalation.domain.directory.model import UnitKey, key_of
 from services.escalation.domain.directory.succession import kin_of
 from services.escalation.domain.incidents import grouping
@@ -108,7 +109,7 @@ async def _route(
         engine.add_near(row)
     assigned = [grouping.assign(engine, event) for event in fresh]
     await _load_neighbours(connection, engine, assigned)
-    grouping.attach_all(engine, await _with_history(connection, assigned))
+    grouping.attach_all(engine, await _with_history(connection, engine, assigned))
     await escalation.save(connection, engine.changes, engine.now)
     return engine.changes, busy
 
@@ -143,8 +144,15 @@ async def _load_neighbours(
         engine.neighbours.update(await correlation.neighbours(connection, opened, timedelta(minutes=wide)))
 
 
-async def _with_history(connection: AsyncConnection, assigned: Sequence[AssignedReport]) -> list[AssignedReport]:
-    """Return the same assignments. Incidents that must be evaluated are now cases."""
+async def _with_history(
+    connection: AsyncConnection, engine: IncidentEngine, assigned: Sequence[AssignedReport]
+) -> list[AssignedReport]:
+    """Return the same assignments. Incidents that must be evaluated are now cases.
+
+    Deadlines of theirs that have passed are acted on first, so that a graver report does not hide who missed one.
+    """
     rows = {a.incident.incident_id: a.incident for a in assigned if a.matters and not isinstance(a.incident, Case)}
+    missed = await mark_missed(connection, rows, engine.now)
     cases = {case.incident_id: case for case in await incident_loading.with_history(connection, list(rows.values()))}
+    await fire_missed(connection, engine, cases.values(), missed)
     return [replace(a, incident=cases.get(a.incident.incident_id, a.incident)) for a in assigned]

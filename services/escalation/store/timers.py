@@ -1,15 +1,15 @@
 """Queries on timers (table `deadline`), and on the notices that they are about."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, func, literal, not_, or_, select, update
+from sqlalchemy import func, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import LEADERSHIP
 from services.escalation.domain.incidents.acknowledging import StoredNotice
-from services.escalation.domain.incidents.timers import TimedNotice
+from services.escalation.domain.incidents.incident import TimerKind
+from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice
 from services.escalation.domain.notices.delivery_state import SENDING, WAITING
 from services.escalation.store import shifts
 from services.escalation.store.deliveries import written
@@ -45,22 +45,26 @@ async def claim_due(
     return [row.incident_id for row in rows]
 
 
-async def mark_fired(connection: AsyncConnection, incident_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
-    """Mark the due timers of locked incidents as passed. Returns their rows in order of their due times."""
-    rows = await connection.execute(
-        update(deadline)
-        .where(
-            any_of(deadline.c.incident_id, incident_ids),
-            deadline.c.state == "pending",
-            deadline.c.due_at <= now,
-        )
-        .values(state="passed")
-        .returning(deadline)
-    )
-    return sorted(rows.all(), key=lambda row: (row.due_at, row.deadline_id))
+async def mark_fired(
+    connection: AsyncConnection, incident_ids: Collection[str], now: datetime, kind: TimerKind | None = None
+) -> dict[str, list[FiredTimer]]:
+    """Mark the due timers of locked incidents as passed, those of one `kind` or all.
+
+    Returns them by incident id, in order of their due times.
+    """
+    due = any_of(deadline.c.incident_id, incident_ids) & (deadline.c.state == "pending") & (deadline.c.due_at <= now)
+    if kind is not None:
+        due &= deadline.c.kind == kind
+    rows = await connection.execute(update(deadline).where(due).values(state="passed").returning(deadline))
+    fired: dict[str, list[FiredTimer]] = {}
+    for row in sorted(rows.all(), key=lambda row: (row.due_at, row.deadline_id)):
+        fired.setdefault(row.incident_id, []).append(FiredTimer(row.kind, row.due_at, row.notice_id, row.level))
+    return fired
 
 
-async def notices(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, TimedNotice]:
+async def notices(connection: AsyncConnection, fired: Iterable[Sequence[FiredTimer]]) -> dict[str, TimedNotice]:
+    """Return the notices that these timers are about, by id."""
+    notice_ids = [t.notice_id for each in fired for t in each if t.notice_id]
     rows = await connection.execute(
         select(notice.c.notice_id, notice.c.recipient, notice.c.posts, notice.c.due_at, notice.c.event_id).where(
             any_of(notice.c.notice_id, notice_ids)

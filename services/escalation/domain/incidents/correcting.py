@@ -69,7 +69,7 @@ def _begin_anew(
     Who was told of another ward, or of an exercise as if it were real, is told so at once, in the words and on the
     channels of before: the ward's people, and the leadership. Returns who else was told, for which posts.
     """
-    told = told_of(case)
+    told = told_of(engine, case)
     people = {who for who, _ in case.notified} - OFFICES
     begin_round(engine, case)
     case.corrected = changes

@@ -187,7 +187,7 @@ def _begin_another_round(engine: IncidentEngine, case: Case, decision: Decision)
 
     Returns the notices to everybody who was notified before.
     """
-    engine.cancel_stored(case, "acknowledge", "remind")
+    engine.cancel(case, "acknowledge", "remind")
     begin_round(engine, case)
     return _notified_before(case, decision)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from services.escalation.domain.directory.model import DESK, OFFICES, Contact, key_of
+from services.escalation.domain.directory.model import DESK, OFFICES, Contact, answers, key_of
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
@@ -116,22 +116,28 @@ def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) ->
     What was not sent yet is not sent.
     """
     engine.changes.supersede(incident.incident_id, notification.FOR_HOLDERS | notification.UNANSWERED)
-    issue_stand_down(engine, incident, _notified_of_the_ward(incident), cause)
+    issue_stand_down(engine, incident, _notified_of_the_ward(engine, incident), cause)
 
 
-def told_of(incident: Incident) -> dict[str, frozenset[str]]:
+def told_of(engine: IncidentEngine, incident: Incident) -> dict[str, frozenset[str]]:
     """Return who of the ward was notified, and still answers or is on duty, for which posts.
 
     Empty where the standing decision notifies nobody of them: then it was taken back.
     """
-    return _notified_of_the_ward(incident) if notification.holders_are_told(incident.standing) else {}
+    return _notified_of_the_ward(engine, incident) if notification.holders_are_told(incident.standing) else {}
 
 
-def _notified_of_the_ward(incident: Incident) -> dict[str, frozenset[str]]:
+def _notified_of_the_ward(engine: IncidentEngine, incident: Incident) -> dict[str, frozenset[str]]:
+    """Posts may have changed hands since the standing decision: by the directory, each must be theirs now."""
+    acts, tenures = incident.successor or incident.unit, engine.tenures(incident.unit, incident.successor)
     told: dict[str, frozenset[str]] = {}
     for (who, purpose), posts in incident.notified.items():
-        if purpose in notification.FOR_HOLDERS and (who in incident.standing.acting or purpose == "duty"):
-            told[who] = told.get(who, frozenset()) | posts
+        if purpose == "duty":
+            told.setdefault(who, frozenset())
+        elif purpose in notification.FOR_HOLDERS and who in incident.standing.acting:
+            theirs = {post for post in posts if answers(tenures, post, who, engine.now, acts)}
+            if theirs:
+                told[who] = told.get(who, frozenset()) | theirs
     return told
 
 

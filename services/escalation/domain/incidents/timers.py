@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, answers
 from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
@@ -111,14 +111,16 @@ def _overdue(
 ) -> list[FiredTimer]:
     """Return the missed acknowledgements, without those of people who no longer held the post when they fell due.
 
-    The successors of these people have just been notified.
+    Their successors have been notified, or will be when the change is evaluated.
     """
-    gone = engine.changes.withdrawn.get(incident.incident_id, set())
-    changed = min((t.due_at for t in fired if t.kind == "directory"), default=None)
-    late = [t for t in fired if t.kind == "acknowledge"]
-    if changed is None:
-        return late
-    return [t for t in late if t.due_at < changed or notices[str(t.notice_id)].recipient not in gone]
+    tenures = engine.tenures(incident.unit, incident.successor)
+
+    def answered(timer: FiredTimer) -> bool:
+        asked, units = notices[str(timer.notice_id)], filter(None, (incident.unit, incident.successor))
+        held = (answers(tenures, post, asked.recipient, timer.due_at, u) for u in units for post in asked.posts)
+        return asked.recipient in OFFICES or any(held)
+
+    return [t for t in fired if t.kind == "acknowledge" and answered(t)]
 
 
 def _is_unacknowledged(incident: Incident, notices: Mapping[str, TimedNotice], timer: FiredTimer) -> bool:
