@@ -90,10 +90,10 @@ async def _acknowledge(
 
 
 def _of_office(incident: Incident, notices: Sequence[StoredNotice], office: str) -> list[StoredNotice]:
-    """Return the notices to the office. Raises Problem 404 if there are none."""
+    """Return those of the notices that went to the office. Raises Problem 404 if there are none."""
     mine = [n for n in notices if n.recipient == office]
     if not mine:
-        raise Problem(404, f"no notice of incident {incident.incident_id} went to the {office}")
+        raise Problem(404, f"no notice that still holds of incident {incident.incident_id} went to the {office}")
     return mine
 
 
@@ -103,7 +103,7 @@ def _of_post(
     """Return the notices that the caller may acknowledge for their post. Raises Problem 403 or 404."""
     of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
     if not of_post:
-        raise Problem(404, f"no notice of incident {incident.incident_id} went to post {caller.post}")
+        raise Problem(404, f"no notice that still holds of incident {incident.incident_id} went to post {caller.post}")
     acts, held = incident.successor or incident.unit, engine.directory.tenures
 
     def is_theirs(notice: StoredNotice) -> bool:
