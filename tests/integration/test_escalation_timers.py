@@ -129,7 +129,7 @@ async def test_what_makes_it_graver_does_not_hide_that_a_deadline_was_missed(cit
     assert await steps(city) == [("desk", "not_acknowledged")] * 2
     await fire_due_timers(city.escalation)
     waiting = await stored(city, DueTime, kind="acknowledge", state="pending")
-    assert sorted(w.recipient for w in waiting) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
+    assert sorted(str(w.recipient) for w in waiting) == ["mau-14776-bi-thu", "mau-14776-chu-tich"]
 
 
 async def test_a_review_that_the_desk_did_not_do_goes_to_the_leadership(city: City) -> None:
