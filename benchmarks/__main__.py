@@ -11,7 +11,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cost, escalation, intake, ledger, path
+from benchmarks import cost, escalation, intake, ledger, path, storm
 from benchmarks.measure import Figure, write
 from services.cli.embedded import erase
 
@@ -22,6 +22,7 @@ RUNS = {
     "split": path.run_split,
     "ledger": ledger.run,
     "escalation": escalation.run,
+    "storm": storm.run,
     "cost": cost.run,
 }
 

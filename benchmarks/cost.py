@@ -90,7 +90,9 @@ async def _spent(pid: int, pool: asyncpg.Pool, work: Callable[[], Awaitable[obje
 
 
 async def _transactions(pool: asyncpg.Pool) -> int:
-    return await pool.fetchval("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+    return await pool.fetchval(
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    )
 
 
 def _cpu_ms(pid: int) -> float:

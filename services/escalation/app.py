@@ -11,7 +11,7 @@ from services.escalation.api import router
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.begin_shifts import begin_shifts
-from services.escalation.application.due_work import next_delivery_in, next_timer_in, next_turn_in
+from services.escalation.application.due_work import next_timer_in, next_turn_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.route_reports import route_reports
@@ -52,7 +52,7 @@ log = structlog.get_logger()
 NAME = "escalation"
 POOL_SIZE = 10
 """Connections for the work; the relay holds one a partition beside them."""
-POLL_SECONDS = 2.0
+POLL_SECONDS = 5.0
 """How late a loop acts at most on what another process has stored since. Its own commits wake it."""
 SHIFTS_SECONDS = 15.0
 """The same of turns of duty that another process has recorded."""
@@ -112,9 +112,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     printed = print_line if settings.print_notices else None
     sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice)
     sending = DeliveryLoop(escalation, sender)
-    delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=partial(next_delivery_in, escalation))
-    fire = partial(_fire_due_timers, escalation)
-    timers = Loop("deadlines", fire, POLL_SECONDS, next_in=partial(next_timer_in, escalation))
+    delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=sending.next_in)
+    fire, next_timer = partial(_fire_due_timers, escalation), partial(_next_timer_in, escalation)
+    timers = Loop("deadlines", fire, POLL_SECONDS, next_in=next_timer)
     begin = partial(_begin_shifts, escalation)
     turns = partial(next_turn_in, escalation)
     shifts = Loop("shifts", begin, SHIFTS_SECONDS, next_in=turns, stall_after=SHIFTS_SECONDS + STALL_SECONDS)
@@ -184,8 +184,12 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     )
 
 
-async def _fire_due_timers(escalation: Escalation) -> bool:
+async def _next_timer_in(escalation: Escalation) -> float:
     await follow_clock(escalation)
+    return await next_timer_in(escalation)
+
+
+async def _fire_due_timers(escalation: Escalation) -> bool:
     return await fire_timers.fire_due_timers(escalation) > 0
 
 

@@ -185,13 +185,18 @@ async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded])
         )
 
 
+_OF_BEFORE = report.c.own_id.is_(None) & (report.c.report_id == bindparam("id"))
+_SET_ROUTED = (
+    update(report)
+    .where(or_(report.c.own_id == bindparam("id"), _OF_BEFORE))
+    .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome"))
+)
+
+
 async def set_routed(connection: AsyncConnection, events: Sequence[ReportCorrelated]) -> None:
     """What became of each report, for its receipt."""
-    of_before = report.c.own_id.is_(None) & (report.c.report_id == bindparam("id"))
     if events:
         await connection.execute(
-            update(report)
-            .where(or_(report.c.own_id == bindparam("id"), of_before))
-            .values(incident=bindparam("to_incident"), routed=bindparam("as_outcome")),
+            _SET_ROUTED,
             [{"id": e.data.report_id, "to_incident": e.data.incident, "as_outcome": e.data.outcome} for e in events],
         )

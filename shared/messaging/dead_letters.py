@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.database import reading
 from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error, is_transient
 from shared.messaging.left import Left
@@ -80,7 +81,7 @@ def dead_letter_table(metadata: MetaData) -> Table:
 
 async def dead_letter_health_failure(engine: AsyncEngine, dead_letters: Table) -> str | None:
     """For /readyz: why the service is not healthy, or None. A dead letter stays until somebody has looked at it."""
-    async with engine.connect() as connection:
+    async with reading(engine).connect() as connection:
         count = await connection.scalar(select(func.count()).select_from(dead_letters))
     return f"{count} events in {dead_letters.fullname}: see trucban dead-letters list" if count else None
 
@@ -177,7 +178,7 @@ class DeadLetterRetries(Generic[T]):
                 await backoff.wait()
 
     async def _retry_marked(self) -> None:
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             marked = await dead_letters_in(connection, self._dead_letters, only_marked=True)
         for letter in marked:
             try:

@@ -11,13 +11,15 @@ last id. No clock is needed, and no mark of the broker's life.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Table, Text, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Table, Text, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
-from shared.database import copy_records
+from shared.database import copy_records, given, given_rows
 from shared.messaging.epochs import check_partitions, epoch_table, stored_partitions
 
 
@@ -96,17 +98,21 @@ async def _reserve(
 
     Locks the streams in order.
     """
-    streams = outbox.streams
-    given = func.unnest(literal(list(counts), ARRAY(Text)), literal(list(counts.values()), ARRAY(BigInteger)))
-    wanted = given.table_valued("stream", "count").render_derived()
+    wanted = given(stream=list(counts), count=list(counts.values()))
+    found = (await connection.execute(_reserving(outbox), wanted)).all()
+    return {row.stream: row.assigned - counts[row.stream] for row in found}, found[0].partitions
+
+
+@cache
+def _reserving(outbox: Outbox) -> ReturningInsert[*tuple[Any, ...]]:
+    """The statement of `_reserve`, which runs in every transaction that adds."""
+    streams, wanted = outbox.streams, given_rows(stream=Text(), count=BigInteger())
     reserve = insert(streams).from_select(
         ["stream", "assigned"], select(wanted.c.stream, wanted.c.count).order_by(wanted.c.stream)
     )
-    reserve = reserve.on_conflict_do_update(
+    return reserve.on_conflict_do_update(
         index_elements=[streams.c.stream], set_={"assigned": streams.c.assigned + reserve.excluded.assigned}
     ).returning(streams.c.stream, streams.c.assigned, stored_partitions(outbox.epochs).label("partitions"))
-    found = (await connection.execute(reserve)).all()
-    return {row.stream: row.assigned - counts[row.stream] for row in found}, found[0].partitions
 
 
 def with_seq(body: bytes, number: int) -> bytes:

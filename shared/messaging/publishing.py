@@ -2,10 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import monotonic
+from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, ColumnElement, Table, cast, delete, extract, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    extract,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -102,14 +117,8 @@ class Publisher:
 
     async def next_rows(self, position: Position) -> list[OutboxRow]:
         """The next rows to append, as they are published."""
-        rows = self._outbox.rows
-        following = (
-            select(rows.c.number, rows.c.body, _since(rows).label("since"))
-            .where(rows.c.stream == self._stream.name, rows.c.number > position.last_number)
-            .order_by(rows.c.number)
-            .limit(self._batch)
-        )
-        found = await self._connection.execute(following)
+        given = {"stream": self._stream.name, "last": position.last_number, "most": self._batch}
+        found = await self._connection.execute(_following(self._outbox.rows), given)
         self._asked_at = monotonic()
         return [OutboxRow(row.number, with_seq(row.body, row.number), row.since) for row in found]
 
@@ -194,6 +203,17 @@ class Publisher:
         log.warning("entries were lost; publishing again what is not handled", stream=self._stream.name)
         await self._stream.restart(position.last_id)
         return False
+
+
+@cache
+def _following(rows: Table) -> Select[*tuple[Any, ...]]:
+    """The statement of `next_rows`, which runs for every batch."""
+    return (
+        select(rows.c.number, rows.c.body, _since(rows).label("since"))
+        .where(rows.c.stream == bindparam("stream"), rows.c.number > bindparam("last"))
+        .order_by(rows.c.number)
+        .limit(bindparam("most", type_=Integer))
+    )
 
 
 def _since(rows: Table) -> ColumnElement[int]:

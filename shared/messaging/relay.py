@@ -180,7 +180,7 @@ class Relay:
         lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 5)
+            publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 3)
             if await connection.scalar(lock):
                 try:
                     self._overdue[stream.name] = 0.0

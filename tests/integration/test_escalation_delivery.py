@@ -28,7 +28,8 @@ from services.escalation.sending.delivery_loop import (
     RETRY_AFTER_SECONDS,
     DeliveryLoop,
 )
-from services.escalation.store import deliveries, watch
+from services.escalation.store import watch
+from services.escalation.store.delivery_attempts import end_attempts
 from shared.events import DeliveryFinished, Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.delivery_peers import Behaviour, receiving
@@ -443,7 +444,7 @@ async def test_the_lease_of_a_killed_sender_runs_out_and_the_notice_is_sent_agai
     assert await states(city) == [("sent", 2), ("sent", 2)]
     assert len(lines(outbox)) == 2
     async with city.escalation.database.begin() as connection:
-        late = await deliveries.end_attempts(connection, [Attempt(m, "sent", city.clock.now()) for m in killed])
+        late = await end_attempts(connection, [Attempt(m, "sent", city.clock.now()) for m in killed])
     assert not late, "whoever comes late records nothing"
     assert await finished(city) == [("sent", 2)] * 2
 
@@ -455,9 +456,9 @@ async def test_a_sender_whose_lease_ran_out_records_nothing_while_another_is_sen
     taken_over = await claimed(city, later)
     assert [m.attempts for m in taken_over] == [2, 2]
     async with city.escalation.database.begin() as connection:
-        await deliveries.end_attempts(connection, [Attempt(message, "failed", later, "too late") for message in slow])
-        assert not await deliveries.end_attempts(connection, [Attempt(message, "sent", later) for message in slow])
-        ended = await deliveries.end_attempts(connection, [Attempt(taken_over[0], "sent", later)])
+        await end_attempts(connection, [Attempt(message, "failed", later, "too late") for message in slow])
+        assert not await end_attempts(connection, [Attempt(message, "sent", later) for message in slow])
+        ended = await end_attempts(connection, [Attempt(taken_over[0], "sent", later)])
     assert ended == {d.delivery_id for d in taken_over[0].deliveries}
 
 

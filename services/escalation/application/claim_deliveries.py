@@ -11,7 +11,7 @@ from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices import pacing
 from services.escalation.domain.notices.message import Message
 from services.escalation.domain.notices.pacing import Limits, Waiting
-from services.escalation.store import deliveries
+from services.escalation.store import deliveries, delivery_attempts
 from services.escalation.store.deliveries import DueRow
 from shared.clock import monotonic
 from shared.ids import uuid7
@@ -85,9 +85,9 @@ async def claim(
     await deliveries.charge(connection, shares.charged, now)
     bundles = _bundles(shares.messages, due, now)
     ids = [[w.delivery_id for w in message] for message in shares.messages]
-    messages = await deliveries.lease(connection, ids, bundles, now)
+    messages = await delivery_attempts.lease(connection, ids, bundles, now)
     contents = {m.message_id: content for m in messages if (content := compose(m)) is not None}
-    kept = await deliveries.keep(connection, contents)
+    kept = await delivery_attempts.keep(connection, contents)
     messages = [replace(m, content=kept.get(m.message_id)) for m in messages]
     return Claimed(messages, is_crowded or len(messages) == limits.messages, found=True)
 
@@ -95,7 +95,7 @@ async def claim(
 async def forget_contents(escalation: Escalation) -> None:
     """Delete what is kept of messages that are not sent again."""
     async with escalation.database.begin() as connection:
-        await deliveries.forget(connection)
+        await delivery_attempts.forget(connection)
 
 
 async def _in_whole_bundles(connection: AsyncConnection, locked: Sequence[DueRow]) -> list[DueRow]:

@@ -14,7 +14,7 @@ from services.escalation.domain.incidents.notifying import issue, tell_desk
 from services.escalation.domain.notices.message import Attempt, DueDelivery
 from services.escalation.domain.notices.notification import Notice
 from services.escalation.domain.notices.pacing import scheme
-from services.escalation.store import deliveries, incident_loading, waiting_deliveries
+from services.escalation.store import delivery_attempts, incident_loading, waiting_deliveries
 from shared.events import DeliveryFinished, DeliveryFinishedData
 
 
@@ -29,7 +29,7 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         # An acknowledgement takes the same locks: it came before, or it comes later and cancels the retry.
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         rows = {row.incident_id: row for row in await incident_loading.locked(connection, concerned)}
-        ours = await deliveries.end_attempts(connection, attempts)
+        ours = await delivery_attempts.end_attempts(connection, attempts)
         failed = [due.delivery_id for a in attempts if a.outcome == "failed" for due in a.message.deliveries]
         if failed:
             await waiting_deliveries.call_off_failed(connection, failed, now)
@@ -80,7 +80,7 @@ async def _tell_of_lost(
 
     `recorded`: by delivery id, the event that records how it ended.
     """
-    through = await deliveries.got_through(connection, [d.notice_id for d in given_up])
+    through = await delivery_attempts.got_through(connection, [d.notice_id for d in given_up])
     ours = [d for d in given_up if d.incident_id]
     counts = [d for d in ours if rows[d.incident_id or ""].is_open or d.purpose == "late_reports"]
     lost = [d for d in counts if d.notice_id not in through]

@@ -19,8 +19,9 @@ OTHERS_SECONDS = 0.2
 class Loop:
     """Repeats `step` until it returns False (nothing is left), then waits for `wake`, but at most `poll` seconds.
 
-    `next_in`: in how many seconds something falls due, asked then; it shortens the wait. `stall_after`: after so many
-    seconds without a successful step, `health_failure` reports it.
+    `next_in`: in how many seconds something falls due, a question that costs far less than a step. It is asked before
+    each step, which is left out where nothing is due, and after it, to shorten the wait. `stall_after`: after so many
+    seconds without a successful turn, `health_failure` reports it.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Loop:
         while True:
             self._awake.clear()
             try:
-                wait = 0.0 if await self._step() else await self._idle_for()
+                wait = await self._turn()
             except Exception as error:
                 log.warning("loop step failed, trying again", loop=self._name, error=type(error).__name__)
                 await asyncio.sleep(back_off)
@@ -68,7 +69,12 @@ class Loop:
                     async with asyncio.timeout(wait):  # wait_for may swallow a cancellation (Python 3.11)
                         await self._awake.wait()
 
-    async def _idle_for(self) -> float:
+    async def _turn(self) -> float:
+        """Do what is due. Returns for how many seconds to wait then."""
+        if self._next_in is not None and (wait := await self._next_in()) > 0:
+            return min(self._poll, wait)
+        if await self._step():
+            return 0.0
         if self._next_in is None or self._awake.is_set():
             return self._poll
         # what is due now and was not taken is locked by others, or left alone after a failure

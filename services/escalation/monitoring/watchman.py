@@ -8,6 +8,7 @@ from services.escalation.application.escalation import Escalation
 from services.escalation.store import watch
 from services.escalation.store.watch import STANDSTILL_LATE, Watch
 from shared.clock import monotonic
+from shared.database import reading
 
 WATCH_SECONDS = 15.0
 SENTENCES = {
@@ -39,7 +40,7 @@ class Watchman:
 
     async def health_failures(self) -> dict[str, str | None]:
         """Look now, and set the metrics. Returns what is wrong by name, None where all is well."""
-        async with self._escalation.database.connect() as connection:
+        async with reading(self._escalation.database).connect() as connection:
             now = self._escalation.clock.now()
             seen = await watch.look(connection, now, self._standstill())
         for kind, found in seen.kinds.items():

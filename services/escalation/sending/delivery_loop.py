@@ -16,6 +16,7 @@ from services.escalation.application import metrics
 from services.escalation.application.adopt_rulebooks import bundling_now
 from services.escalation.application.claim_deliveries import UnderWay, claim_deliveries, forget_contents
 from services.escalation.application.delivery_results import record
+from services.escalation.application.due_work import next_delivery_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate, host_of
@@ -61,11 +62,15 @@ class DeliveryLoop:
         self._ended: dict[str, float] = {}
         """When an attempt ended whose outcome is not stored yet, by message id, on the monotonic clock."""
 
-    async def step(self) -> bool:
-        """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
+    async def next_in(self) -> float:
+        """Return in how many seconds a delivery may go. What was sent long ago is forgotten first."""
         if monotonic() - self._forgot_at > FORGET_SECONDS:
             await forget_contents(self._escalation)
             self._forgot_at = monotonic()
+        return await next_delivery_in(self._escalation)
+
+    async def step(self) -> bool:
+        """Claim messages and start to send them. Returns whether more is due that can be claimed at once."""
         under_way = UnderWay(self._under_way, self._deliveries)
         claimed = await claim_deliveries(self._escalation, await self._limits(), under_way, self._compose)
         for message in claimed.messages:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import Date, DateTime, FromClause, Select, Text, exists, select, text
+from sqlalchemy import Date, DateTime, Select, Text, any_, bindparam, exists, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import UnitKey
@@ -19,7 +20,7 @@ from services.escalation.domain.incidents.patterns import Neighbour
 from services.escalation.store.incident_loading import rounds_of_corrections
 from services.escalation.store.incident_row import anchor_of, from_row
 from services.escalation.store.tables import incident, notice, report
-from shared.database import any_of, rows_of
+from shared.database import any_of, given, given_rows
 
 UNIT_LOCK = 0x7472
 """Class of the advisory locks that serialise correlation. There is one for each unit."""
@@ -57,10 +58,12 @@ def _lock_key(code: str) -> int:
     return crc32(code.encode()) - 2**31
 
 
+_KNOWN = select(report.c.event_id).where(report.c.event_id == any_(bindparam("event_ids", type_=ARRAY(Text))))
+
+
 async def known_events(connection: AsyncConnection, event_ids: Sequence[str]) -> set[str]:
     """Return those of these event ids that belong to a stored report."""
-    rows = await connection.execute(select(report.c.event_id).where(any_of(report.c.event_id, event_ids)))
-    return {row.event_id for row in rows}
+    return set(await connection.scalars(_KNOWN, {"event_ids": list(event_ids)}))
 
 
 async def incidents_near(
@@ -86,8 +89,8 @@ async def incidents_near(
         found, missing = await _lock_free(connection, spans)
     found_by_id = {row.incident_id: row for row in found}
     if found_by_id:
-        merged = select(incident).join(spans, _within(spans)).where(any_of(incident.c.merged_into, list(found_by_id)))
-        aliases = [(found_by_id[row.merged_into], anchor_of(row)) for row in await connection.execute(merged)]
+        merged = await connection.execute(_MERGED, spans | {"into": list(found_by_id)})
+        aliases = [(found_by_id[row.merged_into], anchor_of(row)) for row in merged]
         elsewhere = {into.incident_id for into, anchor in aliases if anchor.unit != into.anchor.unit}
         corrected = await rounds_of_corrections(connection, list(elsewhere))
         for into, anchor in aliases:
@@ -102,8 +105,8 @@ async def incidents_near(
 
 def _spans(
     occurrences: Sequence[Occurrence], kin: Mapping[UnitKey, Collection[UnitKey]], window: timedelta
-) -> FromClause:
-    """Return a table of periods of each unit and family, `window` wider than its occurrences.
+) -> dict[str, list[object]]:
+    """Return the rows of _SPANS: periods of each unit and family, `window` wider than their occurrences.
 
     Occurrences that are far apart have periods of their own, so that what lies between them is not locked.
     """
@@ -112,11 +115,11 @@ def _spans(
         for code in {code for code, _ in kin[one.unit]}:
             times.setdefault((code, one.family), []).append(one.at)
     found = [(*key, low, high) for key, ats in times.items() for low, high in _periods(ats, 2 * window)]
-    return rows_of(
-        code=(Text(), [code for code, _, _, _ in found]),
-        family=(Text(), [family for _, family, _, _ in found]),
-        low=(DateTime(timezone=True), [low - window for _, _, low, _ in found]),
-        high=(DateTime(timezone=True), [high + window for _, _, _, high in found]),
+    return given(
+        code=[code for code, _, _, _ in found],
+        family=[family for _, family, _, _ in found],
+        low=[low - window for _, _, low, _ in found],
+        high=[high + window for _, _, _, high in found],
     )
 
 
@@ -133,35 +136,62 @@ def _periods(times: Iterable[datetime], gap: timedelta) -> list[tuple[datetime, 
     return found
 
 
-def _within(spans: FromClause) -> Any:
-    return (
-        (incident.c.unit_code == spans.c.code)
-        & (incident.c.family == spans.c.family)
-        & incident.c.occurred_at.between(spans.c.low, spans.c.high)
-    )
+async def _lock_free(
+    connection: AsyncConnection, spans: Mapping[str, object]
+) -> tuple[list[IncidentRow], dict[str, str]]:
+    """Lock and return the incidents that nobody else has locked, and return the others' ids with their units."""
+    found = list(await connection.execute(_LOCK_FREE, spans))
+    missing = {row.near_id: row.near_unit for row in found if not row.incident_id}
+    return [from_row(row) for row in found if row.incident_id], missing
 
 
-def _near(spans: FromClause, *columns: Any) -> Select[*tuple[Any, ...]]:
+# built once, because they run in every batch
+_SPANS = given_rows(code=Text(), family=Text(), low=DateTime(timezone=True), high=DateTime(timezone=True))
+_WITHIN = (
+    (incident.c.unit_code == _SPANS.c.code)
+    & (incident.c.family == _SPANS.c.family)
+    & incident.c.occurred_at.between(_SPANS.c.low, _SPANS.c.high)
+)
+
+
+def _near(*columns: Any) -> Select[*tuple[Any, ...]]:
     """Return a query of the incidents in the spans, and of those that others in the spans were merged into."""
-    near = select(incident.c.incident_id).join(spans, _within(spans))
-    into = select(incident.c.merged_into).join(spans, _within(spans)).where(incident.c.state == "merged")
+    near = select(incident.c.incident_id).join(_SPANS, _WITHIN)
+    into = select(incident.c.merged_into).join(_SPANS, _WITHIN).where(incident.c.state == "merged")
     return select(*columns).where(incident.c.incident_id.in_(near.union(into)), incident.c.state != "merged")
 
 
-async def _lock_free(connection: AsyncConnection, spans: FromClause) -> tuple[list[IncidentRow], dict[str, str]]:
-    """Lock and return the incidents that nobody else has locked, and return the others' ids with their units."""
+def _locking() -> Select[*tuple[Any, ...]]:
+    """The statement of `_lock_free`."""
     # FOR NO KEY UPDATE: whoever inserts a row that only refers to an incident, such as a link, does not wait for us
-    locking = _near(spans, incident).order_by(incident.c.incident_id)
+    locking = _near(incident).order_by(incident.c.incident_id)
     ours = locking.with_for_update(key_share=True, skip_locked=True).cte("ours")
-    near = _near(spans, incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte("near")
-    rows = await connection.execute(
+    near = _near(incident.c.incident_id.label("near_id"), incident.c.unit_code.label("near_unit")).cte("near")
+    return (
         select(near.c.near_id, near.c.near_unit, *ours.c)
         .join_from(near, ours, near.c.near_id == ours.c.incident_id, isouter=True)
         .order_by(near.c.near_id)
     )
-    found = list(rows)
-    missing = {row.near_id: row.near_unit for row in found if not row.incident_id}
-    return [from_row(row) for row in found if row.incident_id], missing
+
+
+_LOCK_FREE = _locking()
+_MERGED = (
+    select(incident).join(_SPANS, _WITHIN).where(incident.c.merged_into == any_(bindparam("into", type_=ARRAY(Text))))
+)
+_AROUND = given_rows(code=Text(), valid_from=Date(), low=DateTime(timezone=True), high=DateTime(timezone=True))
+_SUGGESTED = exists().where(notice.c.incident_id == incident.c.incident_id, notice.c.purpose == "prominence")
+_NEIGHBOURS = (
+    select(incident.c.incident_id, incident.c.unit_code, incident.c.unit_valid_from, incident.c.occurred_at)
+    .add_columns(_SUGGESTED.label("suggested"))
+    .join_from(
+        incident,
+        _AROUND,
+        (incident.c.unit_code == _AROUND.c.code)
+        & (incident.c.unit_valid_from == _AROUND.c.valid_from)
+        & incident.c.occurred_at.between(_AROUND.c.low, _AROUND.c.high),
+    )
+    .where(incident.c.exercise.is_(False), incident.c.state.not_in(("dismissed", "merged")))
+)
 
 
 async def neighbours(
@@ -175,29 +205,13 @@ async def neighbours(
     for one in occurrences:
         low, high = spans.get(one.unit, (one.at, one.at))
         spans[one.unit] = (min(low, one.at), max(high, one.at))
-    span = rows_of(
-        code=(Text(), [code for code, _ in spans]),
-        valid_from=(Date(), [valid_from for _, valid_from in spans]),
-        low=(DateTime(timezone=True), [low - window for low, _ in spans.values()]),
-        high=(DateTime(timezone=True), [high + window for _, high in spans.values()]),
+    around = given(
+        code=[code for code, _ in spans],
+        valid_from=[valid_from for _, valid_from in spans],
+        low=[low - window for low, _ in spans.values()],
+        high=[high + window for _, high in spans.values()],
     )
-    inside = (
-        (incident.c.unit_code == span.c.code)
-        & (incident.c.unit_valid_from == span.c.valid_from)
-        & incident.c.occurred_at.between(span.c.low, span.c.high)
-    )
-    suggested = exists().where(notice.c.incident_id == incident.c.incident_id, notice.c.purpose == "prominence")
-    rows = await connection.execute(
-        select(
-            incident.c.incident_id,
-            incident.c.unit_code,
-            incident.c.unit_valid_from,
-            incident.c.occurred_at,
-            suggested.label("suggested"),
-        )
-        .join(span, inside)
-        .where(incident.c.exercise.is_(False), incident.c.state.not_in(("dismissed", "merged")))
-    )
+    rows = await connection.execute(_NEIGHBOURS, around)
     found: dict[UnitKey, list[Neighbour]] = {}
     for row in rows:
         near = found.setdefault((row.unit_code, row.unit_valid_from), [])

@@ -1,84 +1,48 @@
-"""Queries on deliveries: those that are due, their leases, and how their attempts ended."""
+"""Queries on deliveries: those that are due, when each may go, and the pace of their channels."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Date,
     DateTime,
-    FromClause,
     Integer,
-    LargeBinary,
-    Row,
+    Select,
     Text,
+    Update,
+    all_,
     and_,
-    delete,
+    bindparam,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
     text,
     update,
 )
-from sqlalchemy import case as sql_case
-from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeEngine
 
 from services.escalation.domain.directory.model import LEADERSHIP
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
-    FAILED,
     GOT_THROUGH,
     QUEUED,
     SENDING,
     UNFINISHED,
 )
-from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
 from services.escalation.domain.notices.notification import AFTER_THE_END, ASKING, EACH_ROUND, FOR_HOLDERS
-from services.escalation.domain.notices.wording import Listed
-from services.escalation.store.tables import contact, decision, delivery, incident, message, notice, pace, unit
-from shared.database import any_of, rows_of
+from services.escalation.store.tables import contact, delivery, incident, notice, pace
+from shared.database import any_of, given, given_rows
 from shared.ids import uuid7
 
-SAYING_IT_APPLIES = ASKING | {"reminder"}
-"""Purposes of notices that say that the rule applies."""
 OF_DELIVERY = ("delivery_id", "channel", "attempts", "bundle_id")
-OF_NOTICE = (
-    "notice_id",
-    "incident_id",
-    "recipient",
-    "purpose",
-    "posts",
-    "title",
-    "body",
-    "exercise",
-    "issued_at",
-    "due_at",
-)
-_SAID = (
-    select(*(notice.c[name] for name in OF_NOTICE), notice.c.event_id)
-    .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
-    .add_columns(
-        incident.c.category,
-        incident.c.limb,
-        incident.c.unit_kind,
-        incident.c.unit_name,
-        incident.c.occurred_at,
-        incident.c.severity,
-        incident.c.standing,
-        incident.c.outcome,
-        incident.c.rulebook_version,
-    )
-    .subquery("said")
-)
-"""Notices, each with what its text needs to know of its incident, if it has one."""
+_NOW = bindparam("now", type_=DateTime(timezone=True))
 
 
 class DueRow(NamedTuple):
@@ -120,12 +84,18 @@ async def lock_due(
     Rows that another transaction has locked are skipped.
     `under_way`: ids of deliveries that the caller is sending, whatever the clock says of their lease.
     """
+    rows = await connection.execute(_DUE, {"now": now, "limit": limit, "under_way": list(under_way)})
+    return [DueRow(*row) for row in rows]
+
+
+def _due() -> Select[*tuple[Any, ...]]:
+    """The statement of `lock_due`. Its parameters: `now`, `limit`, `under_way`."""
     due = (
         select(delivery)
-        .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= now)
-        .where(not_(any_of(delivery.c.delivery_id, under_way)))
+        .where(delivery.c.state.in_(UNFINISHED), delivery.c.next_at <= _NOW)
+        .where(delivery.c.delivery_id != all_(bindparam("under_way", type_=ARRAY(Text))))
         .order_by(delivery.c.next_at)
-        .limit(limit)
+        .limit(bindparam("limit", type_=Integer))
         .with_for_update(skip_locked=True)
         .subquery()
     )
@@ -136,29 +106,21 @@ async def lock_due(
     taken_away = lost_channel(due.c.channel)
     ended = and_(due.c.attempts > 0, or_(over, taken_away))
     without = notice.c.incident_id.is_(None)
-    rows = await connection.execute(
-        select(
-            due.c.delivery_id,
-            due.c.channel,
-            due.c.attempts,
-            due.c.bundle_id,
-            notice.c.exercise,
-            notice.c.incident_id.is_not(None),
-            incident.c.severity,
-            or_(
-                and_(without, or_(taken_away, notice.c.due_at <= now)),
-                notice.c.acknowledged_at.is_not(None),
-                notice.c.withdrawn_at.is_not(None),
-                of_a_past_round,
-                _never_told(),
-                ended,
-            ).label("stale"),
-        )
-        .join(notice, notice.c.notice_id == due.c.notice_id)
+    stale = or_(
+        and_(without, or_(taken_away, notice.c.due_at <= _NOW)),
+        notice.c.acknowledged_at.is_not(None),
+        notice.c.withdrawn_at.is_not(None),
+        of_a_past_round,
+        _never_told(),
+        ended,
+    )
+    return (
+        select(*(due.c[name] for name in OF_DELIVERY), notice.c.exercise, notice.c.incident_id.is_not(None))
+        .add_columns(incident.c.severity, stale.label("stale"))
+        .join_from(due, notice, notice.c.notice_id == due.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
         .order_by(without, due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
-    return [DueRow(*row) for row in rows]
 
 
 def _never_told() -> ColumnElement[bool]:
@@ -179,6 +141,10 @@ def lost_channel(channel: ColumnElement[str]) -> ColumnElement[bool]:
     theirs = select(literal(1)).where(contact.c.holder_id == notice.c.recipient, contact.c.channel == channel)
     in_use = theirs.where(contact.c.superseded_at.is_(None))
     return and_(notice.c.exercise.is_(False), theirs.exists(), ~in_use.exists())
+
+
+_DUE = _due()
+"""Built once, since every look at what is due runs it."""
 
 
 async def unfinished_in(connection: AsyncConnection, bundle_ids: Collection[str]) -> dict[str, int]:
@@ -217,118 +183,29 @@ async def lock_pace(connection: AsyncConnection, keys: Collection[str], now: dat
 
 async def postpone(connection: AsyncConnection, times: Mapping[str, datetime], now: datetime) -> None:
     """Set from when each delivery is due, by delivery id."""
-    await _set_times(connection, delivery.c.next_at, times, now)
+    await _set_times(connection, _POSTPONE, times, now)
 
 
 async def charge(connection: AsyncConnection, times: Mapping[str, datetime], now: datetime) -> None:
     """Set the instant up to which the traffic of each key is accounted for."""
-    await _set_times(connection, pace.c.allowed_at, times, now)
+    await _set_times(connection, _CHARGE, times, now)
 
 
 async def _set_times(
-    connection: AsyncConnection, column: Column[Any], times: Mapping[str, datetime], now: datetime
+    connection: AsyncConnection, statement: Update, times: Mapping[str, datetime], now: datetime
 ) -> None:
     if times:
-        table = column.table
-        (key,) = table.primary_key
-        new = _pairs(times, DateTime(timezone=True))
-        await connection.execute(
-            update(table).where(key == new.c.id).values({column: new.c.value, table.c.set_at: now})
-        )
+        await connection.execute(statement, given(id=list(times), value=list(times.values())) | {"now": now})
 
 
-def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
-    """Return a table of (id, value)."""
-    return rows_of(id=(Text(), list(values)), value=(kind, list(values.values())))
+def _setting(column: Column[Any]) -> Update:
+    """The statement of `_set_times` for one column. Its parameters: `id`, `value`, `now`."""
+    table, new = column.table, given_rows(id=Text(), value=DateTime(timezone=True))
+    (key,) = table.primary_key
+    return update(table).where(key == new.c.id).values({column: new.c.value, table.c.set_at: _NOW})
 
 
-async def lease(
-    connection: AsyncConnection, messages: Sequence[Sequence[str]], bundles: Mapping[str, str | None], now: datetime
-) -> list[Message]:
-    """Lease these deliveries until `now` + LEASE, and count an attempt for each. Returns their messages.
-
-    `messages`: the delivery ids of each message. `bundles`: bundle id by delivery id.
-    """
-    place = {delivery_id: number for number, message in enumerate(messages) for delivery_id in message}
-    if not place:
-        return []
-    new = _pairs({delivery_id: bundles[delivery_id] for delivery_id in place}, Text())
-    rows = await connection.execute(
-        update(delivery)
-        .where(delivery.c.delivery_id == new.c.id, _SAID.c.notice_id == delivery.c.notice_id)
-        .values(state=SENDING, attempts=delivery.c.attempts + 1, next_at=now + LEASE, set_at=now)
-        .values(bundle_id=new.c.value)
-        .returning(*(delivery.c[name] for name in OF_DELIVERY), *_SAID.c)
-    )
-    leased = rows.all()
-    told = await _as_told(connection, [row.notice_id for row in leased if row.purpose == "stand_down"])
-    parts: list[list[DueDelivery]] = [[] for _ in messages]
-    for row in leased:
-        parts[place[row.delivery_id]].append(_delivery(row, told))
-    return [Message(tuple(sorted(part, key=lambda d: d.delivery_id))) for part in parts]
-
-
-async def _as_told(connection: AsyncConnection, notice_ids: Sequence[str]) -> dict[str, tuple[str, datetime]]:
-    """Return the place and the time that these notices name. A correction may have moved the incident since."""
-    if not notice_ids:
-        return {}
-    said = sql_cast(func.convert_from(decision.c.record, "UTF8"), JSONB)
-    its_day = sql_cast(said["unit"]["valid_from"].astext, Date)
-    rows = await connection.execute(
-        select(notice.c.notice_id, unit.c.kind, unit.c.name, said["time_of_occurrence"].astext.label("at"))
-        .join(decision, decision.c.decision_id == notice.c.decision_id)
-        .join(unit, and_(unit.c.code == said["unit"]["code"].astext, unit.c.valid_from == its_day))
-        .where(any_of(notice.c.notice_id, notice_ids), unit.c.superseded_at.is_(None))
-    )
-    return {row.notice_id: (f"{row.kind} {row.name}", datetime.fromisoformat(row.at)) for row in rows}
-
-
-def _delivery(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> DueDelivery:
-    fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
-    listed = _listed(row, told) if row.incident_id else None
-    return DueDelivery(**fields, listed=listed, notice_event=row.event_id)
-
-
-def _listed(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> Listed:
-    place, occurred_at = told.get(row.notice_id, (f"{row.unit_kind} {row.unit_name}", row.occurred_at))
-    return Listed(
-        notice_id=row.notice_id,
-        incident_id=row.incident_id,
-        purpose=row.purpose,
-        category=row.category,
-        limb=row.limb,
-        place=place,
-        occurred_at=occurred_at,
-        severity=row.severity,
-        provisional=row.standing == "provisional",
-        exercise=row.exercise,
-        applies=row.outcome == "applies" and row.purpose in SAYING_IT_APPLIES,
-        version=row.rulebook_version,
-        due_at=row.due_at,
-    )
-
-
-async def keep(connection: AsyncConnection, contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Store what is sent under each id. Returns what is stored, which is what was first stored under the id."""
-    if not contents:
-        return {}
-    new = _pairs(contents, LargeBinary())
-    adding = insert(message).from_select(["message_id", "content"], select(new.c.id, new.c.value))
-    same = {"content": message.c.content}
-    rows = await connection.execute(
-        adding.on_conflict_do_update(index_elements=[message.c.message_id], set_=same).returning(*message.c)
-    )
-    return {row.message_id: row.content for row in rows}
-
-
-async def forget(connection: AsyncConnection) -> None:
-    """Delete what is kept of messages that are not sent again."""
-    again = select(literal(1)).where(delivery.c.state.in_(written(UNFINISHED)))
-    await connection.execute(
-        delete(message)
-        .where(~again.where(delivery.c.delivery_id == message.c.message_id).exists())
-        .where(~again.where(delivery.c.bundle_id == message.c.message_id).exists())
-    )
+_POSTPONE, _CHARGE = _setting(delivery.c.next_at), _setting(pace.c.allowed_at)
 
 
 def written(states: Iterable[str]) -> list[ColumnElement[str]]:
@@ -336,50 +213,4 @@ def written(states: Iterable[str]) -> list[ColumnElement[str]]:
 
     PostgreSQL uses a partial index only for a condition that it can read.
     """
-    return [literal(state, literal_execute=True) for state in states]
-
-
-async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt]) -> set[str]:
-    """Store how the attempts ended. Returns the ids of deliveries that were sent or given up by them.
-
-    A failed delivery is due again after its wait. It is cancelled if its notice was acknowledged during the attempt. A
-    delivery that another worker has leased since is not touched.
-    """
-    ended = [(due, attempt) for attempt in attempts for due in attempt.message.deliveries]
-    new = rows_of(
-        id=(Text(), [due.delivery_id for due, _ in ended]),
-        attempts=(Integer(), [due.attempts for due, _ in ended]),
-        outcome=(Text(), [attempt.outcome for _, attempt in ended]),
-        error=(Text(), [attempt.error for _, attempt in ended]),
-        ended_at=(DateTime(timezone=True), [attempt.at for _, attempt in ended]),
-        next_at=(DateTime(timezone=True), [attempt.at + attempt.wait for _, attempt in ended]),
-    )
-    failed = new.c.outcome == FAILED
-    over = and_(failed, notice.c.acknowledged_at.is_not(None))
-    rows = await connection.execute(
-        update(delivery)
-        .where(
-            delivery.c.delivery_id == new.c.id,
-            delivery.c.state == SENDING,
-            delivery.c.attempts == new.c.attempts,
-            notice.c.notice_id == delivery.c.notice_id,
-        )
-        .values(
-            state=sql_case((over, CANCELLED), else_=new.c.outcome),
-            finished_at=sql_case((or_(not_(failed), over), new.c.ended_at)),
-            next_at=new.c.next_at,
-            set_at=new.c.ended_at,
-            error=new.c.error,
-        )
-        .returning(delivery.c.delivery_id, failed.label("failed"))
-    )
-    return {row.delivery_id for row in rows if not row.failed}
-
-
-async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
-    """Return those of the notices that were acknowledged, or that some channel took."""
-    through = select(notice.c.notice_id).where(
-        notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)
-    )
-    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(GOT_THROUGH))
-    return set(await connection.scalars(through.union(taken)))
+    return [literal_column(f"'{state}'", Text) for state in states]

@@ -110,6 +110,10 @@ async def incident_of_notice(connection: AsyncConnection, notice_id: str) -> str
     return await connection.scalar(select(notice.c.incident_id).where(notice.c.notice_id == notice_id))
 
 
+_NEXT_TIMER = select(func.min(deadline.c.due_at)).where(deadline.c.state.in_(written(["pending"])))
+_NEXT_DELIVERY = select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(written(sorted(WAITING))))
+
+
 async def next_due(connection: AsyncConnection, now: datetime) -> datetime | None:
     """Return when the next timer or delivery is due, or a turn of duty begins, or None.
 
@@ -125,16 +129,12 @@ async def next_due(connection: AsyncConnection, now: datetime) -> datetime | Non
 
 async def next_timer(connection: AsyncConnection) -> datetime | None:
     """Return when the next timer is due, or None."""
-    return await connection.scalar(
-        select(func.min(deadline.c.due_at)).where(deadline.c.state.in_(written(["pending"])))
-    )
+    return await connection.scalar(_NEXT_TIMER)
 
 
 async def next_delivery(connection: AsyncConnection) -> datetime | None:
     """Return when the next delivery may go, or None."""
-    return await connection.scalar(
-        select(func.min(delivery.c.next_at)).where(delivery.c.state.in_(written(sorted(WAITING))))
-    )
+    return await connection.scalar(_NEXT_DELIVERY)
 
 
 async def is_idle(connection: AsyncConnection, now: datetime) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import store
 from services.intake.domain.wards import Unit
 from shared.clock import Clock, monotonic
+from shared.database import reading
 
 UNITS_FRESH_SECONDS = 2.0
 """The wards that were read are used for this long."""
@@ -42,7 +43,7 @@ class Intake:
         if self._has_stale_units():
             async with self._reading:  # the reports of a batch ask at the same moment: one of them reads
                 if self._has_stale_units():
-                    async with self.database.connect() as connection:
+                    async with reading(self.database).connect() as connection:
                         self._units = await store.load_units(connection)
                     self._units_read_at = monotonic()
         return self._units

@@ -5,7 +5,8 @@ The window is bounded in time, so that an incident that was left open never take
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from math import asin, cos, radians, sin, sqrt
 
 from services.escalation.domain.rules.rulebook import Correlation
@@ -36,6 +37,11 @@ class Occurrence:
     at: datetime
     point: Point | None = None
 
+    @cached_property
+    def instant(self) -> datetime:
+        """`at` in UTC: times of one zone compare far faster."""
+        return self.at.astimezone(UTC)
+
     @property
     def key(self) -> "Key":
         """What must be equal before time and place are compared. An exercise (diễn tập) never matches a real one."""
@@ -54,7 +60,8 @@ def same_incident(report: Occurrence, anchor: Occurrence, policy: Correlation) -
 
     The window is fixed at the anchor. It does not grow with later reports.
     """
-    if abs(report.at - anchor.at) > timedelta(minutes=policy.window_minutes) or report.key != anchor.key:
+    apart = abs(report.instant - anchor.instant)
+    if apart > timedelta(minutes=policy.window_minutes) or report.key != anchor.key:
         return False
     if report.point is None or anchor.point is None:
         return True
@@ -67,5 +74,5 @@ def find(report: Occurrence, anchors: Iterable[tuple[str, Occurrence]], policy: 
     Among several incidents the nearest in time is chosen, then the earliest, then the smallest id.
     """
     matches = [(id_, anchor) for id_, anchor in anchors if same_incident(report, anchor, policy)]
-    best = min(matches, key=lambda m: (abs(report.at - m[1].at), m[1].at, m[0]), default=None)
+    best = min(matches, key=lambda m: (abs(report.instant - m[1].instant), m[1].instant, m[0]), default=None)
     return best[0] if best else None

@@ -6,7 +6,7 @@ Pure: text in, model out. Its JSON Schema is published as docs/schemas/rulebook.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
@@ -283,8 +283,9 @@ def read(content: bytes) -> AdoptedRulebook:
 
 def in_force(adopted: Sequence[AdoptedRulebook], at: datetime) -> AdoptedRulebook | None:
     """Return the version in force at `at`, or None. Where two overlap, the greater by `newness` counts."""
-    found = [a for a in adopted if a.rulebook.is_in_force(at)]
-    return max(found, key=newness, default=None)
+    instant = at.astimezone(UTC)  # which the comparisons of every report need not do again
+    found = [a for a in adopted if a.rulebook.is_in_force(instant)]
+    return max(found, key=newness) if len(found) > 1 else next(iter(found), None)
 
 
 def newness(adopted: AdoptedRulebook) -> tuple[datetime, list[str | int], str]:

@@ -1,6 +1,7 @@
 """A loop: it waits for what falls due, for a wake, and for no longer than its poll."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -32,13 +33,16 @@ class Steps:
 
 
 def due_in(seconds: float) -> Callable[[], Awaitable[float]]:
+    """What is asked every second time is due in a millisecond."""
+    answers = itertools.cycle((0.001, seconds))
+
     async def next_in() -> float:
-        return seconds
+        return next(answers)
 
     return next_in
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.0, -60.0])
+@pytest.mark.parametrize("seconds", [0.0, -60.0])
 async def test_it_waits_no_longer_than_until_something_is_due(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OTHERS_SECONDS", 0.001)
     steps = Steps()
@@ -57,13 +61,25 @@ async def test_what_others_hold_is_not_asked_for_without_a_pause() -> None:
 
 async def test_it_waits_no_longer_than_its_poll() -> None:
     steps = Steps()
-    async with Loop("test", steps.step, 0.001, next_in=due_in(float("inf"))).running():
+    async with Loop("test", steps.step, 0.001).running():
         await steps.until(3)
+
+
+async def test_it_asks_at_each_poll_and_takes_no_step_while_nothing_is_due() -> None:
+    asked, steps = Steps(), Steps()
+
+    async def next_in() -> float:
+        await asked.step()
+        return float("inf")
+
+    async with Loop("test", steps.step, 0.001, next_in=next_in).running():
+        await asked.until(3)
+    assert steps.taken == 0
 
 
 async def test_a_wake_ends_the_wait() -> None:
     steps = Steps()
-    loop = Loop("test", steps.step, 600.0, next_in=due_in(float("inf")))
+    loop = Loop("test", steps.step, 600.0)
     async with loop.running():
         await steps.until(1)
         loop.wake()
@@ -78,7 +94,7 @@ async def test_a_wake_during_a_step_is_not_lost() -> None:
         await asyncio.sleep(0)
         return await steps.step()
 
-    loop = Loop("test", wakes_itself, 600.0, next_in=due_in(float("inf")))
+    loop = Loop("test", wakes_itself, 600.0, next_in=due_in(0.0))
     async with loop.running():
         await steps.until(3)
 
