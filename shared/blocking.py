@@ -2,10 +2,15 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncGenerator, Iterable
 from time import monotonic
+from typing import TypeVar
 
 from prometheus_client import Gauge
 
+T = TypeVar("T")
+AT_ONCE_SECONDS = 0.02
+"""How long long work goes on before it lets other tasks run."""
 EVERY_SECONDS = 0.1
 WITHIN_SECONDS = 60.0
 _blocked = Gauge(
@@ -38,3 +43,13 @@ async def watch_blocking() -> None:
         await asyncio.sleep(EVERY_SECONDS)
         now = monotonic()
         _blocked.set(longest.add(now, now - due))
+
+
+async def letting_others_run(items: Iterable[T]) -> AsyncGenerator[T]:
+    """Yield the items. Between two of them other tasks run, every `AT_ONCE_SECONDS`."""
+    since = monotonic()
+    for item in items:
+        yield item
+        if monotonic() - since > AT_ONCE_SECONDS:
+            await asyncio.sleep(0)
+            since = monotonic()

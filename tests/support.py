@@ -21,7 +21,7 @@ from services.escalation.domain.directory.model import Unit as EscalationUnit
 from services.escalation.domain.directory.readers import MODELS, read_directory, read_wards
 from services.escalation.domain.directory.schemas import LineError, Row, UnitRow
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
-from services.escalation.domain.incidents.grouping import assign, attach_all
+from services.escalation.domain.incidents.grouping import assign, attach, decisive, follow_up
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.intake.domain.wards import Unit
@@ -212,9 +212,13 @@ def engine(
     )
 
 
-def route(engine: IncidentEngine, event: ReportReceived) -> None:
-    """One report alone, as `route_reports` has a batch of them routed."""
-    attach_all(engine, [assign(engine, event)])
+def route(engine: IncidentEngine, *events: ReportReceived) -> None:
+    """These reports together, as `route_reports` routes a batch."""
+    assigned = [assign(engine, event) for event in events]
+    for each in assigned:
+        attach(engine, each)
+    for each in decisive(assigned):
+        follow_up(engine, each)
 
 
 def body(**changes: Any) -> dict[str, Any]:

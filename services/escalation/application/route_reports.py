@@ -18,6 +18,7 @@ from services.escalation.domain.incidents.incident import Case, IncidentRow
 from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.domain.rules.rulebook import AdoptedRulebook
 from services.escalation.store import correlation, directory, incident_loading
+from shared.blocking import letting_others_run
 from shared.events import AnyReport
 from shared.messaging import Left
 
@@ -107,9 +108,13 @@ async def _route(
     engine = await escalation.incident_engine(connection, _units_of(near, places, found), rulebooks)
     for row in found:
         engine.add_near(row)
-    assigned = [grouping.assign(engine, event) for event in fresh]
+    assigned = [grouping.assign(engine, event) async for event in letting_others_run(fresh)]
     await _load_neighbours(connection, engine, assigned)
-    grouping.attach_all(engine, await _with_history(connection, engine, assigned))
+    assigned = await _with_history(connection, engine, assigned)
+    async for each in letting_others_run(assigned):
+        grouping.attach(engine, each)
+    async for each in letting_others_run(grouping.decisive(assigned)):
+        grouping.follow_up(engine, each)
     await escalation.save(connection, engine.changes, engine.now)
     return engine.changes, busy
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Integer, Select, func, select, update
+from sqlalchemy import Integer, Select, Text, func, select, update
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +19,7 @@ from services.escalation.domain.rules.accountability import ReportFacts, time_of
 from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_row import from_row
 from services.escalation.store.tables import SENDER_REPORT_ID, deadline, decision, finding, incident, notice, report
+from shared.blocking import letting_others_run
 from shared.database import any_of
 from shared.taxonomy import categories
 
@@ -110,12 +111,12 @@ async def _add_pending(connection: AsyncConnection, incidents: dict[str, Inciden
 
 async def _add_reports(connection: AsyncConnection, cases: dict[str, Case]) -> None:
     rows = await connection.execute(
-        select(report.c.incident_id, report.c.facts)
+        select(report.c.incident_id, cast_sql(report.c.facts, Text).label("facts"))
         .where(any_of(report.c.incident_id, list(cases)))
         .order_by(report.c.incident_id, report.c.position)
     )
-    for row in rows:
-        cases[row.incident_id].reports.append(ReportFacts.model_validate(row.facts))
+    async for row in letting_others_run(rows):
+        cases[row.incident_id].reports.append(ReportFacts.model_validate_json(row.facts))
     for case in cases.values():
         if case.summary.late is not None:
             counted = case.summary.count

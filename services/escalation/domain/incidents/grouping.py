@@ -4,7 +4,7 @@ The use case `route_reports` loads the incidents that a batch can touch. Then it
 and saves the changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 from services.escalation.domain.incidents import after_end, correlation, patterns
@@ -25,7 +25,7 @@ from shared.events import AnyReport, ReportCorrelated, ReportCorrelatedData, Sug
 def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
     """Find the incident that the report belongs to: an open one, or else one that has ended, or a new one.
 
-    The report must have a unit and a time of occurrence. Records no event: call `attach_all`.
+    The report must have a unit and a time of occurrence. Records no event: call `attach`.
     """
     occurrence, facts = occurrence_of(event), facts_of(event, engine.pseudonym)
     adopted = in_force(engine.rulebooks, occurrence.at)
@@ -70,28 +70,8 @@ def _assign_late(
     return AssignedReport(event, facts, incident, "late", incident.summary.total, matters)
 
 
-def attach_all(engine: IncidentEngine, assigned: Sequence[AssignedReport]) -> None:
-    """Record assigned reports, and then evaluate each incident once for all of them together.
-
-    So nobody is told twice because two reports came at once, and a storm costs one evaluation a batch. If a report
-    `matters`, its incident must be a Case.
-    """
-    last: dict[str, AssignedReport] = {}
-    for each in assigned:
-        _attach(engine, each)
-        incident_id = each.incident.incident_id
-        if each.matters or incident_id not in last:
-            last[incident_id] = each
-    for each in last.values():
-        if each.matters and each.outcome == "late":
-            after_end.weigh(engine, as_case(each.incident), each.event.id)
-        elif each.matters:
-            evaluate(engine, as_case(each.incident), each.event.id)
-        if isinstance(each.incident, Incident):
-            _suggest(engine, each.incident, each.event.id)
-
-
-def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
+def attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
+    """Record an assigned report. Call `follow_up` once all reports of the transaction are attached."""
     incident, cause = assigned.incident, assigned.event.id
     if assigned.outcome == "new":
         engine.announce(as_case(incident), cause)
@@ -107,6 +87,31 @@ def _attach(engine: IncidentEngine, assigned: AssignedReport) -> None:
         ),
         cause=cause,
     )
+
+
+def decisive(assigned: Iterable[AssignedReport]) -> Collection[AssignedReport]:
+    """Return one report of each incident: the last that matters, or the first if none does."""
+    found: dict[str, AssignedReport] = {}
+    for each in assigned:
+        incident_id = each.incident.incident_id
+        if each.matters or incident_id not in found:
+            found[incident_id] = each
+    return found.values()
+
+
+def follow_up(engine: IncidentEngine, decisive: AssignedReport) -> None:
+    """Do what follows from the reports of one incident that were attached, once for all of them together.
+
+    So nobody is told twice because two reports came at once, and a storm costs one evaluation a batch. If the report
+    `matters`, its incident must be a Case.
+    """
+    incident, cause = decisive.incident, decisive.event.id
+    if decisive.matters and decisive.outcome == "late":
+        after_end.weigh(engine, as_case(incident), cause)
+    elif decisive.matters:
+        evaluate(engine, as_case(incident), cause)
+    if isinstance(incident, Incident):
+        _suggest(engine, incident, cause)
 
 
 def relate(engine: IncidentEngine, incident: IncidentRow) -> None:

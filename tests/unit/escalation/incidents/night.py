@@ -13,7 +13,6 @@ from services.escalation.domain.incidents.correcting import BEGINS_ANEW, Correct
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
-from services.escalation.domain.incidents.grouping import assign, attach_all
 from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, as_case
 from services.escalation.domain.incidents.notifying import issue
 from services.escalation.domain.incidents.obligations import ask_desk, schedule_lapse, settle
@@ -79,7 +78,7 @@ class Night:
 
     def report_at_once(self, *events: ReportReceived) -> None:
         """As one batch."""
-        attach_all(self.engine, [assign(self.engine, event) for event in events])
+        route(self.engine, *events)
         self._saved()
 
     def change(self, *tenures: Tenure, **more: Any) -> None:

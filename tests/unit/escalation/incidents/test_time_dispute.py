@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from services.escalation.domain.directory.model import DESK
 from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.engine import IncidentEngine
-from services.escalation.domain.incidents.grouping import assign, attach_all
+from services.escalation.domain.incidents.grouping import assign
 from services.escalation.domain.incidents.incident import Case, as_case
 from services.escalation.domain.rules.record import record_bytes
 from services.escalation.domain.rules.replay import replay
 from shared.events import Harm, ReportReceived
-from tests.support import CHAIR, RULEBOOK, SECRETARY, at, engine, received, rulebook, tenure
+from tests.support import CHAIR, RULEBOOK, SECRETARY, at, engine, received, route, rulebook, tenure
 from tests.unit.escalation.incidents.night import ANOTHER_CHAIR_AT_MIDNIGHT, MINUTE, SLIGHT, Night
 
 MIDNIGHT = at("2023-01-22 00:00")
@@ -69,7 +69,7 @@ def test_in_any_order_and_batches_the_same_are_named_and_who_is_not_alone_is_dis
     found, events = using(), [said(m, f"cam-bien-{place % 3}") for place, m in enumerate(minutes)]
     while events:
         size = data.draw(st.integers(1, len(events)))
-        attach_all(found, [assign(found, event) for event in events[:size]])
+        route(found, *events[:size])
         events = events[size:]
     cases = [as_case(incident) for incident in found.changes.incidents.values()]
     assert set[str]().union(*map(named, cases)) == {"mau-cu" if m < 0 else "mau-moi" for m in minutes}
@@ -82,14 +82,14 @@ def test_in_any_order_and_batches_the_same_are_named_and_who_is_not_alone_is_dis
 def test_the_desk_is_told_of_it_once_whatever_comes_after(minutes: Sequence[int]) -> None:
     found = using()
     for m in minutes:
-        attach_all(found, [assign(found, said(m, kind="officer"))])
+        route(found, said(m, kind="officer"))
     assert asked_of_desk(found) == [(CHAIR,)]
 
 
 def test_a_report_that_repeats_what_was_said_is_looked_at_when_its_time_is_one_of_another_holder() -> None:
     """Which would otherwise be filed without its incident's history."""
     found = using()
-    attach_all(found, [assign(found, said(5))])
+    route(found, said(5))
     assert not assign(found, said(6)).matters
     assert assign(found, said(-5)).matters
 
@@ -137,7 +137,7 @@ def test_a_change_of_hands_that_no_report_lies_beyond_is_no_dispute() -> None:
 
 def test_a_disputed_decision_is_computed_again_byte_for_byte() -> None:
     found = using()
-    attach_all(found, [assign(found, said(minutes, harm=Harm(deaths=1))) for minutes in (-5, 5)])
+    route(found, *(said(minutes, harm=Harm(deaths=1)) for minutes in (-5, 5)))
     (made,) = found.changes.decisions
     assert made.decision.time_disputed
     books = {RULEBOOK.rulebook.version: RULEBOOK}
