@@ -209,14 +209,11 @@ def any_of(column: ColumnElement[str], values: Collection[str]) -> ColumnElement
     return column == any_(literal(list(values), ARRAY(Text)))
 
 
-def rows_of(**columns: tuple[TypeEngine[Any], list[Any]]) -> FromClause:
-    """Return a table with these columns. It takes one parameter for each column, however many rows it has."""
-    arrays = [literal(values, ARRAY(kind)) for kind, values in columns.values()]
-    return func.unnest(*arrays).table_valued(*columns).render_derived()
-
-
 def given_rows(**columns: TypeEngine[Any]) -> FromClause:
-    """Return a table as `rows_of` does, but without its values: for a statement that is built once. See `given`."""
+    """Return a table with these columns, for a statement that is built once. Each column is one parameter: see `given`.
+
+    So the statement is the same for any number of rows.
+    """
     arrays = [bindparam(f"given_{name}", type_=ARRAY(kind)) for name, kind in columns.items()]
     return func.unnest(*arrays).table_valued(*columns).render_derived()
 

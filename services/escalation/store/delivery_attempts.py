@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import (
     Date,
     DateTime,
-    FromClause,
     Integer,
     LargeBinary,
     Row,
@@ -26,7 +25,6 @@ from sqlalchemy import case as sql_case
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeEngine
 
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
@@ -40,7 +38,7 @@ from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.deliveries import OF_DELIVERY, written
 from services.escalation.store.tables import decision, delivery, incident, message, notice, unit
-from shared.database import any_of, given, given_rows, rows_of
+from shared.database import any_of, given, given_rows
 
 SAYING_IT_APPLIES = ASKING | {"reminder"}
 """Purposes of notices that say that the rule applies."""
@@ -73,11 +71,6 @@ _SAID = (
     .subquery("said")
 )
 """Notices, each with what its text needs to know of its incident, if it has one."""
-
-
-def _pairs(values: Mapping[str, Any], kind: TypeEngine[Any]) -> FromClause:
-    """Return a table of (id, value)."""
-    return rows_of(id=(Text(), list(values)), value=(kind, list(values.values())))
 
 
 _LEASED = given_rows(id=Text(), bundle=Text())
@@ -152,16 +145,20 @@ def _listed(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> Listed:
     )
 
 
+_KEPT = given_rows(id=Text(), content=LargeBinary())
+_KEEP = (
+    insert(message)
+    .from_select(["message_id", "content"], select(_KEPT.c.id, _KEPT.c.content))
+    .on_conflict_do_update(index_elements=[message.c.message_id], set_={"content": message.c.content})
+    .returning(*message.c)
+)
+
+
 async def keep(connection: AsyncConnection, contents: Mapping[str, bytes]) -> dict[str, bytes]:
     """Store what is sent under each id. Returns what is stored, which is what was first stored under the id."""
     if not contents:
         return {}
-    new = _pairs(contents, LargeBinary())
-    adding = insert(message).from_select(["message_id", "content"], select(new.c.id, new.c.value))
-    same = {"content": message.c.content}
-    rows = await connection.execute(
-        adding.on_conflict_do_update(index_elements=[message.c.message_id], set_=same).returning(*message.c)
-    )
+    rows = await connection.execute(_KEEP, given(id=list(contents), content=list(contents.values())))
     return {row.message_id: row.content for row in rows}
 
 
