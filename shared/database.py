@@ -4,6 +4,7 @@ import socket
 from asyncio import BaseTransport
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,7 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
     return engine
 
 
+@lru_cache(maxsize=8)
 def reading(engine: AsyncEngine) -> AsyncEngine:
     """The same connections, for queries alone: each statement is a transaction of its own.
 
