@@ -9,6 +9,7 @@ from tests.faults import results
 from tests.faults.kinds import KINDS, chosen
 from tests.faults.results import Result
 from tests.faults.schedule import draw_plan, without
+from tests.integration.landed import STATES
 
 CLEAN = Result(
     date="2026-11-27T14:00:00+00:00",
@@ -39,6 +40,16 @@ def test_the_same_seed_gives_the_same_run() -> None:
 def test_all_kinds_are_drawn_when_none_is_chosen() -> None:
     drawn = {fault.kind.name for seed in range(200) for fault in draw_plan(seed, chosen("")).faults}
     assert drawn == KINDS.keys()
+
+
+def test_an_upgrade_is_drawn_from_every_landed_state_with_the_partitions_that_it_had() -> None:
+    plans = [draw_plan(seed, chosen("")) for seed in range(400)]
+    upgraded = [plan for plan in plans if plan.shape.upgraded_from]
+    assert {plan.shape.upgraded_from for plan in upgraded} == set(STATES)
+    assert {plan.shape.migrations_killed for plan in upgraded} == {0, 1, 2}
+    assert {plan.shape.partitions for plan in upgraded} == {1}
+    assert len(upgraded) < len(plans) / 2
+    assert all(f"upgraded from {plan.shape.upgraded_from}" in str(plan) for plan in upgraded)
 
 
 def test_kinds_are_chosen_by_name_or_by_how_they_begin() -> None:
