@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults import results
 from tests.faults.kinds import KINDS, chosen
+from tests.faults.proxy import SHIPPED, adapted
 from tests.faults.results import Result
 from tests.faults.schedule import draw_plan, without
 from tests.integration.landed import STATES
@@ -66,6 +67,12 @@ def test_a_fault_that_this_machine_cannot_have_is_left_out_and_the_others_stay_a
     left = without(plan, ["small_disks"])
     assert left.faults == [fault for fault in plan.faults if fault.kind.name == "flush"]
     assert not left.shape.small_disks
+
+
+def test_the_proxy_of_a_run_remembers_no_failure_as_the_shipped_one_remembers_none() -> None:
+    addresses = ["http://127.0.0.1:9001", "http://127.0.0.1:9002"]
+    text = adapted(SHIPPED.read_text(encoding="utf-8"), Path("/nowhere"), 9000, {"intake": addresses})
+    assert "upstream intake { server 127.0.0.1:9001 max_fails=0; server 127.0.0.1:9002 max_fails=0; }" in text
 
 
 def test_results_are_read_as_they_were_added(tmp_path: Path) -> None:
