@@ -4,9 +4,11 @@
 written by the code of that commit: two reports of setting off in Ba Đình, one of a fire in Ngọc Trạo. Those of
 `0001.json` were written before 0002, an hour earlier, and have the directory of the two wards too.
 
-The archive of each state is a whole city, written by the services of that commit (67e4943 for `0001`): the database of
-all three services, their keys and the channel's file. Reports are in it that intake had accepted when all was killed,
-and that nobody had routed. The wards are those of tests/faults/city.py.
+The archive of each state is a whole city, written by the services of that commit (67e4943 for `0001`), with the wards
+and post-holders of tests/faults/city.py. It was made in these steps: run the three services on empty servers, send
+reports, acknowledge, verify; kill escalation and the ledger; send more reports, which nobody routes; kill intake. In it
+are `database.sql` (`pg_dump --inserts --no-owner --no-privileges` of the three schemas, without psql's own commands),
+`outbox.ndjson` and the folder `keys`, which were made for it.
 """
 
 import hashlib
