@@ -6,9 +6,11 @@
     make faults KINDS=trim,freeze           # only these kinds, by name or by the beginning of their names
 
 Each run has a city of its own: servers, processes, people who report and act (stack.py, load.py, people.py). Its seed
-gives the installation (replicas, partitions, consumer names, proxy) and the faults (schedule.py, kinds.py). Afterwards
-all that was answered must be there exactly once (audit.py, invariants.py); within 60 seconds after the last cause is
-gone nothing may wait (behind.py); and readiness must have been true at each moment (readiness.py, truth.py).
+gives the installation (replicas, partitions, consumer names, proxy) and the faults (schedule.py, kinds.py). One city in
+five has the data of an older release and is migrated while the first faults happen (upgrade.py). Processes of the older
+release are not there, so a rolling upgrade is not tried. Afterwards all that was answered must be there exactly once
+(audit.py, invariants.py); within 60 seconds after the last cause is gone nothing may wait (behind.py); and readiness
+must have been true at each moment (readiness.py, truth.py).
 
 What each seed showed is added to results.csv, and stays there. The exit code is 1 if a run was not clean.
 

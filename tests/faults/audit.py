@@ -64,7 +64,7 @@ async def findings(house: House, load: Load, watcher: Watcher, at: datetime) -> 
     engine = connect(str(house.settings.database_url))
     try:
         async with engine.connect() as connection:
-            found = await kept(connection, at, house.set_back)
+            found = await kept(connection, at, house.set_back, house.left.entries if house.left else 0)
             books = {book.rulebook.version: book for book in await directory.rulebooks(connection)}
             done = await jobs(connection, house, load.accepted)
     finally:
@@ -238,7 +238,8 @@ def _mistakes(house: House) -> list[Broken]:
 async def _unverified(house: House) -> list[Broken]:
     token = house.header(Principal("kiem-toan", "auditor"))["authorization"].removeprefix("Bearer ")
     vkey = load_signer(house.settings).verifier.vkey()
-    report = await asyncio.to_thread(verify_ledger, house.of("ledger")[0].url, vkey, token, None)
+    known = house.left.checkpoint if house.left else None
+    report = await asyncio.to_thread(verify_ledger, house.of("ledger")[0].url, vkey, token, None, known)
     return [Broken("wrong", f"the ledger does not verify: {failure}") for failure in report.failures]
 
 

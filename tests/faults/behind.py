@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, not_, select, text
+from sqlalchemy import and_, func, not_, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -93,7 +93,8 @@ async def open_transactions(house: House) -> list[str]:
 async def _behind(connection: AsyncConnection, house: House, load: Load, before: Behind | None) -> Behind:
     """Of what was behind before; of everything, if this is the first look."""
     accepted = list(before.reports if before else load.accepted)
-    theirs = escalation.report.c.personal[escalation.SENDER_REPORT_ID].astext
+    report = escalation.report.c
+    theirs = func.coalesce(report.personal[escalation.SENDER_REPORT_ID].astext, report.report_id)  # older ones have it
     found = await connection.scalars(select(theirs).where(any_of(theirs, accepted)))
     routed = set(found)
     events = await _events(connection, before)

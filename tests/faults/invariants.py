@@ -264,7 +264,8 @@ def _unrecorded(kept: Kept) -> set[str]:
 
 @promise("event {} of escalation is in the ledger and not in the timeline")
 def _untimed(kept: Kept) -> set[str]:
-    of_escalation = {entry.event_id for entry in kept.entries if entry.kind != RECEIVED}
+    recorded_now = kept.entries[kept.inherited :]  # the first releases had no timeline
+    of_escalation = {entry.event_id for entry in recorded_now if entry.kind != RECEIVED}
     return of_escalation - {event.event_id for event in kept.timeline}
 
 

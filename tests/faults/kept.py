@@ -35,6 +35,8 @@ class Kept:
     """What the clocks of escalation said when it was ended."""
     set_back: timedelta
     """How far the clocks were set back at most: of two times, the later one may be by so much the earlier."""
+    inherited: int
+    """How many entries the ledger had before an upgrade; 0 without one."""
     received: Sequence[Received]
     incidents: Sequence[Incident]
     reports: Sequence[Report]
@@ -88,10 +90,11 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, Sequenc
     return found
 
 
-async def kept(connection: AsyncConnection, at: datetime, set_back: timedelta) -> Kept:
+async def kept(connection: AsyncConnection, at: datetime, set_back: timedelta, inherited: int) -> Kept:
     return Kept(
         at=at,
         set_back=set_back,
+        inherited=inherited,
         received=await every(connection, Received),
         incidents=await every(connection, Incident),
         reports=await every(connection, Report),

@@ -22,8 +22,9 @@ class Load:
     """Runs while faults happen. `accepted` holds only what was answered with success."""
 
     def __init__(self, house: House, reports: Iterator[Submitted], random: Random) -> None:
-        self.accepted: dict[str, float] = {}
-        """When each report was first answered with success, in seconds since 1970."""
+        self.accepted: dict[str, float] = dict.fromkeys(house.left.accepted if house.left else (), now())
+        """When each report was first answered with success, in seconds since 1970; of what was answered before an
+        upgrade, when the run began."""
         self.refused: list[str] = []
         """Answers that no fault explains."""
         self._house, self._reports, self._random = house, reports, random

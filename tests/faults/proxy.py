@@ -28,7 +28,7 @@ async def running_proxy(data: Path, upstreams: Mapping[str, Sequence[str]]) -> A
     home = data / "nginx"
     home.mkdir(mode=0o700)
     port = _free_port()
-    (home / "nginx.conf").write_text(_adapted(SHIPPED.read_text(encoding="utf-8"), home, port, upstreams))
+    (home / "nginx.conf").write_text(adapted(SHIPPED.read_text(encoding="utf-8"), home, port, upstreams))
     command = ["nginx", "-p", home, "-c", home / "nginx.conf", "-g", "daemon off;"]
     process = _start(command, data / "log" / "nginx.log")
     try:
@@ -44,7 +44,7 @@ def _start(command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=output, stderr=output)
 
 
-def _adapted(shipped: str, home: Path, port: int, upstreams: Mapping[str, Sequence[str]]) -> str:
+def adapted(shipped: str, home: Path, port: int, upstreams: Mapping[str, Sequence[str]]) -> str:
     """Everything else stays as it is shipped. Raises AssertionError when the shipped file no longer says what is
     replaced."""
     blocks = "\n".join(_upstream(name, urls) for name, urls in upstreams.items())
@@ -63,7 +63,9 @@ def _adapted(shipped: str, home: Path, port: int, upstreams: Mapping[str, Sequen
 
 
 def _upstream(name: str, urls: Sequence[str]) -> str:
-    servers = "".join(f"server {url.removeprefix('http://')}; " for url in urls)
+    """The shipped proxy asks a name server at each request, and forgets what failed. A list of servers would not: one
+    that failed would be left out for ten seconds, and with it a service that is back and says so."""
+    servers = "".join(f"server {url.removeprefix('http://')} max_fails=0; " for url in urls)
     return f"  upstream {name} {{ {servers}}}"
 
 

@@ -18,6 +18,7 @@ from tests.faults.load import Load
 from tests.faults.readiness import Watcher, watching
 from tests.faults.schedule import Drawn, Plan
 from tests.faults.stack import House, running_house
+from tests.faults.upgrade import upgrade
 
 TET = datetime(2023, 1, 22, tzinfo=UTC)
 """What is reported happened in the hours before: the rulebook was in force."""
@@ -94,7 +95,10 @@ class _UnderLoad:
 
     async def all_of(self, plan: Plan) -> None:
         try:
-            await self._more_accepted(20, "before any fault")
+            if plan.shape.upgraded_from:
+                self._under_way.add(asyncio.create_task(self._upgrade(plan)))
+            else:
+                await self._more_accepted(20, "before any fault")
             for drawn in plan.faults:
                 await asyncio.sleep(drawn.after)
                 self._begin(drawn)
@@ -114,6 +118,11 @@ class _UnderLoad:
     async def _do(self, drawn: Drawn) -> None:
         await drawn.kind.do(self._house, Random(drawn.seed), drawn.seconds)
         self._mark(f"{drawn.kind.name} is over")
+
+    async def _upgrade(self, plan: Plan) -> None:
+        self._mark(f"upgrade from {plan.shape.upgraded_from}")
+        await upgrade(self._house, Random(plan.seed + 4))
+        self._mark("upgrade is over, and all processes start")
 
     async def _lull(self) -> None:
         """Wait until every cause is gone, and then for so long at most until nothing is left of it."""

@@ -7,10 +7,13 @@ from random import Random
 
 from tests.faults.kinds import Kind
 from tests.faults.stack import Shape
+from tests.integration.landed import STATES
 
 FAULTS_A_RUN = 10
 AT_ONCE_SECONDS = 2.0
 APART_SECONDS = 15.0
+UPGRADED = 0.2
+"""Of all runs."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class Plan:
 
 
 def draw_plan(seed: int, kinds: Sequence[Kind]) -> Plan:
-    """The same for the same seed and kinds, whatever this machine has."""
+    """The same for the same seed and kinds, whatever this machine has.
+
+    An upgrade is drawn last, so that each seed has the faults that it had before there were upgrades.
+    """
     random = Random(seed)
     shape = Shape(
         intakes=random.choice((1, 1, 2)),
@@ -53,7 +59,16 @@ def draw_plan(seed: int, kinds: Sequence[Kind]) -> Plan:
         proxied=random.random() < 0.3,
         small_disks=True,
     )
-    return Plan(seed, shape, [_draw_fault(random, kinds, last=n == FAULTS_A_RUN - 1) for n in range(FAULTS_A_RUN)])
+    faults = [_draw_fault(random, kinds, last=n == FAULTS_A_RUN - 1) for n in range(FAULTS_A_RUN)]
+    return Plan(seed, _perhaps_upgraded(random, shape), faults)
+
+
+def _perhaps_upgraded(random: Random, shape: Shape) -> Shape:
+    """From one of the landed states, with the number of partitions that all of them had."""
+    if random.random() >= UPGRADED:
+        return shape
+    state, killed = random.choice(STATES), random.choice((0, 0, 1, 2))
+    return replace(shape, upgraded_from=state, migrations_killed=killed, partitions=1)
 
 
 def _draw_fault(random: Random, kinds: Sequence[Kind], *, last: bool) -> Drawn:

@@ -32,6 +32,7 @@ from tests.faults.city import RULEBOOK, WARDS, directory
 from tests.faults.disks import Disks, running_disks
 from tests.faults.proxy import running_proxy
 from tests.faults.receiver import Receiver, running_receiver
+from tests.integration.landed import Left, left_city
 from tests.support import passable_folder
 
 TRUCBAN = Path(sys.executable).parent / "trucban"
@@ -53,12 +54,18 @@ class Shape:
     """Senders come through the shipped nginx."""
     small_disks: bool = False
     """The data of both servers are on small disks of their own, which can be filled."""
+    upgraded_from: str = ""
+    """The landed state (tests/integration/landed) whose data is there when the run begins; "" for a new city."""
+    migrations_killed: int = 0
+    """How often its migration is killed before one comes to its end."""
 
     def __str__(self) -> str:
         parts = [f"{self.intakes} intake", f"{self.escalations} escalation", f"{self.ledgers} ledger"]
         parts.append(f"{self.partitions} partition{'s' if self.partitions > 1 else ''}")
         parts += ["one consumer name"] if self.one_name else []
         parts += ["nginx"] if self.proxied else []
+        parts += [f"upgraded from {self.upgraded_from}"] if self.upgraded_from else []
+        parts += [f"{self.migrations_killed} of its migrations killed"] if self.migrations_killed else []
         return ", ".join(parts)
 
 
@@ -103,6 +110,8 @@ class House:
                 "partitions": shape.partitions,
             }
         )
+        self.left: Left | None = None
+        """What the city had promised before it was upgraded, if it was."""
         self.proxy: str | None = None
         """Address of the proxy, if there is one."""
         self.clocks: list[tuple[datetime, timedelta]] = [(datetime.now(UTC), timedelta(0))]
@@ -208,11 +217,13 @@ class House:
 
     async def runs_command(self, *arguments: str) -> bool:
         """Whether this command of `trucban` does its work."""
+        return await (await self.begin_command(*arguments)).wait() == 0
+
+    async def begin_command(self, *arguments: str) -> asyncio.subprocess.Process:
         with self._log("commands").open("ab") as log:
-            command = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 TRUCBAN, *arguments, env=self._environment(), stdout=log, stderr=log
             )
-        return await command.wait() == 0
 
     def _spawn(self, member: Member) -> subprocess.Popen[bytes]:
         environment = self._environment() | {
@@ -282,15 +293,19 @@ async def _complaint(client: httpx.AsyncClient, member: Member) -> str | None:
 
 @asynccontextmanager
 async def running_house(shape: Shape, random: Random) -> AsyncGenerator[House]:
-    """All processes running, wards, post-holders and the rule there, every process ready."""
+    """All processes running, wards, post-holders and the rule there, every process ready.
+
+    Of a city to be upgraded only the servers run, with what was left in them: upgrade.py does the rest.
+    """
     with passable_folder("faults") as data, running_disks(data, shape.small_disks) as disks:
         async with embedded_servers(data) as servers, running_receiver() as receiver:
             await restart_postgres(servers)
             house = House(data, servers, shape, random, receiver, disks)
-            await _import(house, "wards", WARDS)
-            await _import(house, "directory", directory(receiver))
-            await _adopt(house)
-            house.start()
+            if shape.upgraded_from:
+                house.left = await left_city(servers.database_url, data, shape.upgraded_from)
+            else:
+                await furnish(house)
+                house.start()
             try:
                 await house.until_ready(READY_SECONDS)
                 upstreams = {service: [m.url for m in house.of(service)] for service in SERVICES}
@@ -298,6 +313,13 @@ async def running_house(shape: Shape, random: Random) -> AsyncGenerator[House]:
                     yield house
             finally:
                 await house.end()
+
+
+async def furnish(house: House) -> None:
+    """Wards, post-holders and the rule, and the schemas for them. Can be repeated."""
+    await _import(house, "wards", WARDS)
+    await _import(house, "directory", directory(house.receiver))
+    await _adopt(house)
 
 
 async def _import(house: House, what: Literal["wards", "directory"], content: str) -> None:

@@ -21,7 +21,7 @@ from services.escalation.store import watch
 from shared.database import connect, migrate
 from shared.events import ReportCorrelated, ReportReceived
 from tests.integration.escalation_support import City, city_in
-from tests.integration.landed import STATES, content_of_0002, database_of
+from tests.integration.landed import STATES, content_of_0002, database_of, left_city
 from tests.integration.stored.arranging import due_times_are
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import DueTime, Incident, Notice, Report
@@ -71,6 +71,17 @@ async def test_a_database_of_each_state_gets_the_schema_of_a_new_one(
     assert await schema_of(old) != []
     await migrate(old, "escalation")
     assert await schema_of(old) == schema_of_a_new_one
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_whole_city_that_was_left_has_the_schema_of_its_state(
+    state: str, servers: Servers, tmp_path: Path
+) -> None:
+    """So that `make faults` begins with what these tests upgrade."""
+    url = await new_database(servers)
+    left = await left_city(url, tmp_path, state)
+    assert await schema_of(url) == await schema_of(await database_of(servers, state))
+    assert len(left.accepted) == (9 if state == "0001" else 18)
 
 
 async def mended(servers: Servers, state: str) -> str:

@@ -3,11 +3,19 @@
 0002 was changed four times between 24 and 26 November 2026, after it had been used. The rows of each JSON file were
 written by the code of that commit: two reports of setting off in Ba Đình, one of a fire in Ngọc Trạo. Those of
 `0001.json` were written before 0002, an hour earlier, and have the directory of the two wards too.
+
+The archive of each state is a whole city, written by the services of that commit (67e4943 for `0001`), with the wards
+and post-holders of tests/faults/city.py. It was made in these steps: run the three services on empty servers, send
+reports, acknowledge, verify; kill escalation and the ledger; send more reports, which nobody routes; kill intake. In it
+are `database.sql` (`pg_dump --inserts --no-owner --no-privileges` of the three schemas, without psql's own commands),
+`outbox.ndjson` and the folder `keys`, which were made for it.
 """
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +77,36 @@ def content_of_0002(commit: str) -> str:
 def _source(module: ModuleType) -> str:
     assert module.__file__ is not None
     return Path(module.__file__).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a city had promised when it was left."""
+
+    accepted: Sequence[str]
+    """Reports that intake had accepted, by their sender's ids."""
+    checkpoint: str
+    """The last one that the ledger had signed."""
+    entries: int
+    """Of the ledger, all of them under that checkpoint."""
+
+
+async def left_city(url: str, data: Path, state: str) -> Left:
+    """Put a whole city as it was left at `state` into an empty database and a data folder."""
+    with tarfile.open(_HERE / f"{state}.tar.xz") as archive:
+        archive.extractall(data, filter="data")
+    dump = data / "database.sql"
+    engine = connect(url, pool_size=1)
+    async with engine.begin() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute(dump.read_text(encoding="utf-8"))
+        accepted = (await connection.scalars(text("SELECT report_id FROM intake.report"))).all()
+        last = text("SELECT note, size FROM ledger.checkpoint ORDER BY size DESC LIMIT 1")
+        checkpoint, entries = (await connection.execute(last)).one()
+    await engine.dispose()
+    dump.unlink()
+    return Left(accepted, checkpoint, entries)
 
 
 async def database_of(servers: Servers, state: str) -> str:
