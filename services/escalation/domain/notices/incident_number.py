@@ -1,8 +1,8 @@
 """The short number of an incident (số vụ việc), which people can say over the telephone. Pure.
 
-Such as `2201-K4T7M`: the day and month of its opening in the city's time, then letters and digits in turn. It is made of
-the incident's id alone, a UUIDv7: the day of its time, the rest of its last 32 random bits. So it needs no column and
-never changes.
+Such as `2201-K4T7M`: the day and month of its opening in the city's time, then letters and digits in turn. It is made
+of the incident's id alone, a UUIDv7: the day of its time, the rest of its last 32 random bits. So it needs no column
+and never changes.
 
 A day has 219,700 numbers (PER_DAY). Two incidents of one day share theirs with a probability of 1 in 219,700: that any
 two do is 0.02 % among 10, 0.6 % among 50, and 2 % among 100. Whoever looks a number up then finds both, each with its

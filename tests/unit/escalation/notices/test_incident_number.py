@@ -53,7 +53,9 @@ def test_all_numbers_of_a_day_differ() -> None:
     assert len({number_of(opened(MIDNIGHT, last)) for last in range(0, PER_DAY, 7)}) == len(range(0, PER_DAY, 7))
 
 
-@pytest.mark.parametrize("text", ["", "2201", "2201-K4T7", "2201-K4T7MM", "3201-K4T7M", "3002-K4T7M", "2201-O4T7M", "x"])
+@pytest.mark.parametrize(
+    "text", ["", "2201", "2201-K4T7", "2201-K4T7MM", "3201-K4T7M", "3002-K4T7M", "2201-O4T7M", "x"]
+)
 def test_what_is_no_number_is_none(text: str) -> None:
     assert read_number(text) is None
 
