@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+TELEPHONE = r"^\+?\(?[0-9](?:[ .()-]*[0-9]){3,14}$"
+"""At least four digits: the desk is none of the emergency services."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -37,6 +39,8 @@ class Settings(BaseSettings):
     """Apprise URL of the city duty desk (trực ban thành phố)."""
     leadership_channel: str = "outbox://leadership"
     """Apprise URL of the city leadership, the last level that is asked."""
+    desk_telephone: Annotated[str, Field(pattern=TELEPHONE)] | None = None
+    """Number of the city duty desk, as people dial it. It stands in notices and on the page of a link."""
     log_channel: str = "outbox://log"
     """Apprise URL that notices of exercises (diễn tập) go to, and nothing else."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"

@@ -53,9 +53,9 @@ RULEBOOK = read((RULEBOOKS / "2023-01-06.1.yaml").read_bytes())
 CHANNELS = OfficeChannels(desk="outbox://desk", leadership="outbox://leadership", log="outbox://log")
 
 
-def wards() -> list[Unit]:
-    """The 34 wards and communes of January 2023."""
-    lines = (SAMPLES / "wards.csv").read_text(encoding="utf-8").splitlines()
+def wards(table: str = "wards.csv") -> list[Unit]:
+    """The 34 wards and communes of January 2023, or those of another table."""
+    lines = (SAMPLES / table).read_text(encoding="utf-8").splitlines()
     return [
         Unit(row["code"], date.fromisoformat(row["valid_from"]), None, row["name"], row["type"])
         for row in csv.DictReader(lines)

@@ -99,6 +99,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     app = service_app(NAME, verifier(settings.keys_dir), router)
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
+    app.state.desk_telephone = settings.desk_telephone
     app.state.broadcast = broadcast = Broadcast(escalation.database)
     redis = messaging.connect(settings.redis_url)
     commits, broker = Probe(partial(commit_nothing, escalation.database, tables.metadata)), Probe(redis.write_nothing)
@@ -110,7 +111,8 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         gather=GATHER_SECONDS,
     )
     printed = print_line if settings.print_notices else None
-    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice)
+    telephone = settings.desk_telephone
+    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice, desk_telephone=telephone)
     sending = DeliveryLoop(escalation, sender)
     delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=sending.next_in)
     fire, next_timer = partial(_fire_due_timers, escalation), partial(_next_timer_in, escalation)

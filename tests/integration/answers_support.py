@@ -250,6 +250,7 @@ async def _others(night: Night) -> None:
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
 _MADE_UP = (
+    (re.compile(r"\b\d{4}-[A-Z]\d[A-Z]\d[A-Z]\b"), "<number>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
     (re.compile(r"\bp_[a-z2-7]{16}\b"), "<pseudonym>"),
     (re.compile(r"TB(-[0-9A-Z]{4}){4}"), "<receipt>"),

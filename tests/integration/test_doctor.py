@@ -21,6 +21,7 @@ WELL = {
     "TRUCBAN_DESK_CHANNEL": MAIL,
     "TRUCBAN_LEADERSHIP_CHANNEL": MAIL,
     "TRUCBAN_PUBLIC_URL": "https://truc-ban.thanhhoa.vn",
+    "TRUCBAN_DESK_TELEPHONE": "0237 385 0000",
 }
 
 

@@ -293,6 +293,24 @@ async def test_incidents_are_found_by_ward_category_state_severity_and_time(
     assert len((await house.get(INCIDENTS, "leader", params=params)).json()["items"]) == count
 
 
+async def test_an_incident_is_found_by_the_number_that_somebody_says_and_writes_down(
+    house: WholeCity, incident: str
+) -> None:
+    async def found(number: str, caller: Principal | Role = "desk") -> list[str]:
+        answer = await house.client.get(INCIDENTS, params={"number": number}, headers=house.bearer(caller))
+        assert answer.status_code == 200, answer.text
+        return [item["id"] for item in answer.json()["items"]]
+
+    one = (await house.client.get(f"{INCIDENTS}/{incident}", headers=house.bearer("desk"))).json()
+    number = one["number"]
+    assert number.startswith("2101-")
+    for written in (number, number.lower(), f"#{number.replace('-', ' ')}"):
+        assert await found(written) == [incident]
+    assert await found(number, HERE) == [incident]
+    assert await found(number, ELSEWHERE) == [], "of another ward"
+    assert await found("2001" + number[4:]) == []
+
+
 @pytest.mark.parametrize(
     ("path", "pointer"),
     [

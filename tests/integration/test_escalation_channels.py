@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.message import DueDelivery, Message
 from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
 from services.escalation.sending.channels import DeliveryError, Sender, channel_error, shown_channel
@@ -55,8 +56,8 @@ def due(channel: str, **changes: Any) -> DueDelivery:
         "purpose": purpose,
         "posts": [CHAIR],
         "channel": channel,
-        "title": "Trực ban: Cháy – phường Ba Đình",
-        "body": f"Cháy, phường Ba Đình.\nFire, Ba Đình.\n#{incident_id}",
+        "title": "Cháy, P.Ba Đình, mức 3 · cần xác nhận",
+        "body": "Cháy, phường Ba Đình.\nFire, Ba Đình.",
         "exercise": False,
         "issued_at": NIGHT,
         "attempts": 1,
@@ -128,6 +129,8 @@ async def test_a_webhook_says_what_the_notice_says_and_what_a_program_needs() ->
     assert said["data"]["title"] == due_.title
     (notice,) = said["data"]["notices"]
     assert (notice["incident_id"], notice["category"], notice["severity"]) == (due_.incident_id, "FIRE", 3)
+    assert due_.incident_id is not None
+    assert notice["incident_number"] == number_of(due_.incident_id)
     assert notice["due_at"] == "2023-01-22T00:00:00+07:00"
     assert notice["acknowledge"] == f"https://trucban/{due_.notice_id}/{CHAIR_ID}"
 
@@ -232,8 +235,8 @@ async def test_a_mail_has_the_notice_in_utf8_and_says_that_a_machine_sent_it() -
         message = single(mailto(post.host))
         assert await sender().send(message) == "sent"
     (letter,) = post.letters
-    assert letter["subject"] == "Trực ban: Cháy – phường Ba Đình"
-    assert letter.get_content().replace("\r\n", "\n").strip() == message.deliveries[0].body
+    assert letter["subject"] == "Cháy, P.Ba Đình, mức 3 · cần xác nhận"
+    assert letter.get_content().replace("\r\n", "\n").startswith(message.deliveries[0].body)
     assert letter["auto-submitted"] == "auto-generated"
     assert post.envelopes == [("trucban@thanhhoa.example", ["chu-tich@badinh.example"])]
 
@@ -262,7 +265,7 @@ async def test_a_mail_that_is_sent_again_has_the_same_message_id() -> None:
     assert post.letters[0]["message-id"] == f"<{message.deliveries[0].delivery_id}@thanhhoa.example>"
 
 
-async def test_a_bundle_by_mail_is_in_no_incidents_thread_and_lists_ids_and_links() -> None:
+async def test_a_bundle_by_mail_is_in_no_incidents_thread_and_lists_numbers_and_links() -> None:
     async with mail_server() as post:
         message = bundled(mailto(post.host), 4)
         await sender(link=link).send(message)
@@ -270,7 +273,8 @@ async def test_a_bundle_by_mail_is_in_no_incidents_thread_and_lists_ids_and_link
     assert letter["references"] is None
     content = letter.get_content()
     for each in message.deliveries:
-        assert f"#{each.incident_id}" in content
+        assert each.incident_id is not None
+        assert number_of(each.incident_id) in content
         assert f"https://trucban/{each.notice_id}" in content
 
 
@@ -349,6 +353,33 @@ async def test_of_a_review_that_is_overdue_all_but_the_desk_which_owes_it_get_th
     to_desk, to_leadership = path.read_text(encoding="utf-8").splitlines()
     assert "Acknowledge: https://" not in to_desk
     assert "/leadership" in to_leadership
+
+
+async def test_under_a_message_stand_its_due_time_its_number_and_whom_to_call(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.ndjson"
+    message = single("outbox://mau")
+    assert message.deliveries[0].incident_id is not None
+    number = number_of(message.deliveries[0].incident_id)
+    await Sender(path, link=link, desk_telephone="0237 385 0000").send(message)
+    await Sender(path, desk_telephone="0237 385 0000").send(single("outbox://mau", recipient="desk"))
+    to_chair, to_desk = [json.loads(line)["body"].splitlines() for line in path.read_text("utf-8").splitlines()]
+    assert [line.partition(": ")[0] for line in to_chair[2:]] == [
+        "Hạn/Due",
+        "Xác nhận / Acknowledge",
+        "Số/No.",
+        "Trực ban/Desk",
+    ]
+    assert to_chair[2].endswith(": 00:00 22/01")
+    assert to_chair[4].endswith(number)
+    assert to_chair[5].endswith(": 0237 385 0000")
+    assert not [line for line in to_desk if "0237" in line], "the desk need not call itself"
+
+
+async def test_a_bundle_says_whom_to_call_once_within_its_limit(tmp_path: Path) -> None:
+    sms = bundled("d7sms://token@+84912000001", 27)
+    _, text = apprise_channels.Outgoing(sms, {}, "0237 385 0000").text(room=160 * 9)
+    assert len(text) <= SHORT_BUNDLE
+    assert text.endswith("\nTrực ban/Desk: 0237 385 0000")
 
 
 async def test_a_channel_for_short_texts_gets_a_short_bundle_without_links() -> None:

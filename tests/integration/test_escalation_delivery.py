@@ -16,6 +16,7 @@ from services.escalation.application.claim_deliveries import UnderWay, claim
 from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.import_directory import import_directory
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.domain.notices.pacing import Limits, Rate
 from services.escalation.sending import delivery_loop
@@ -170,7 +171,7 @@ async def test_a_notice_is_sent_again_until_the_channel_takes_it_and_recorded_on
     assert sorted(await states(city)) == [("sent", 2), ("sent", 3)]
     assert len(receiver.requests) == 5
     titles = {request.json["title"] for request in receiver.taken}
-    assert titles == {"chưa xác minh · Trực ban: Nổ (đốt) pháo trái phép – phường Ba Đình"}
+    assert titles == {"Nổ pháo, P.Ba Đình, mức ? · chưa xác minh · cần xác nhận"}
     posts = sorted("Chủ tịch UBND" in request.json["message"] for request in receiver.taken)
     assert posts == [False, True], "each holder is told for their own post"
     assert sorted(await finished(city)) == [("sent", 2), ("sent", 3)]
@@ -504,9 +505,9 @@ async def test_at_new_years_midnight_many_incidents_of_a_ward_become_one_message
     bundle = lines(outbox, "mau-14776-chu-tich")[3:]
     assert len(bundle) == len({line["notice_id"] for line in bundle}) == 27
     assert len({line["bundle_id"] for line in bundle}) == 1
-    assert bundle[0]["title"] == "Trực ban: 27 vụ việc – phường Ba Đình"
+    assert bundle[0]["title"] == "27 vụ, P.Ba Đình, tới mức ?"
     assert "Thuộc phạm vi quy định 2023-01-06.1: 27 vụ việc." in bundle[0]["body"]
-    assert all(f"#{line['incident_id']}" in bundle[0]["body"] for line in bundle)
+    assert all(f"số {number_of(line['incident_id'])}" in bundle[0]["body"] for line in bundle)
 
 
 async def test_each_notice_of_a_bundle_has_its_own_outcome_on_the_record(city: City, loop: DeliveryLoop) -> None:
@@ -641,5 +642,5 @@ async def test_the_outbox_file_has_a_line_for_each_notice_with_its_words(
         ("mau-14776-bi-thu", "accountable", (SECRETARY,)),
         ("mau-14776-chu-tich", "accountable", (CHAIR,)),
     ]
-    assert all(line["body"].endswith(f"#{line['incident_id']}") for line in found)
+    assert all(f"No.: {number_of(line['incident_id'])}" in line["body"] for line in found)
     assert mode(outbox) == 0o600

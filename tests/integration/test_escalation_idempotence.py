@@ -4,7 +4,6 @@ The whole state that a report leaves behind is compared: incidents, reports, dec
 and the events that go out, with ids replaced by labels and the time of processing left out.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -187,8 +186,7 @@ async def add_notices(city: City, label: dict[str, str], found: dict[str, Any], 
         return row.recipient or "", row.purpose or ""
 
     for row in sorted(await stored(city, Notice), key=key):
-        words = re.sub(r"#\S+|(?<=trước )[\d:]+|(?<=by )[\d:]+", "", row.body)
-        entry = (*key(row), row.posts, number_of[row.decision_id], row.title, words, minutes(row))
+        entry = (*key(row), row.posts, number_of[row.decision_id], row.title, row.body, minutes(row))
         found[label[row.incident_id]]["notices"].append(entry)
     for row in sorted(await stored(city, Delivery), key=lambda d: (key(d), d.channel)):
         found[label[row.incident_id]]["deliveries"].append((key(row), row.channel, row.state, row.attempts))

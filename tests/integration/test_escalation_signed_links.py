@@ -19,7 +19,9 @@ from sqlalchemy.exc import OperationalError
 from services.escalation.api import links as routes
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
+from services.escalation.application.fire_timers import fire_due_timers
 from services.escalation.application.route_reports import route_reports
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.signed_link import VALID_FOR, LinkSigner
 from shared.events import Harm, Who
 from shared.http.identity import Principal, verifier
@@ -28,7 +30,7 @@ from tests.integration.escalation_support import City
 from tests.integration.stored.arranging import notices_say
 from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import DueTime, Notice, Tenure
-from tests.support import CHAIR, NGOC_TRAO, NIGHT, received
+from tests.support import CHAIR, NGOC_TRAO, NIGHT, RULEBOOK, received
 
 CHAIR_OF_BA_DINH = "mau-14776-chu-tich"
 BASE = "http://trucban.example"
@@ -59,6 +61,7 @@ async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
     notice = await only(city, Notice, recipient=CHAIR_OF_BA_DINH, purpose="accountable")
     app = service_app("escalation", verifier(tmp_path), routes.router)
     app.state.escalation, app.state.link_signer = city.escalation, LINKS
+    app.state.desk_telephone = "(0237) 385 0000"
     root = FastAPI()
     root.mount("/escalation", app)
     async with AsyncClient(transport=ASGITransport(root), base_url=BASE) as browser:
@@ -78,12 +81,88 @@ async def test_the_page_shows_the_notice_its_deadline_and_one_button(post: Post)
     assert post.notice.title in shown
     for line in post.notice.body.splitlines():
         assert line in shown
-    assert "Đề nghị xác nhận trước" in shown
-    assert "Please acknowledge by" in shown
+    assert "Đề nghị xác nhận trước 00:05 22/01/2023" in shown
+    assert "Please acknowledge by then" in shown
+    assert shown.count("00:05") == 1, "the due time is said once"
     assert page.text.count("<button") == page.text.count("<form") == 1
     assert '<html lang="vi">' in page.text
     assert 'lang="en"' in page.text
     assert "bi-mat" not in page.text, "who reported it is not for those reported on"
+
+
+async def test_on_a_small_telephone_the_button_comes_before_all_that_may_be_long(post: Post) -> None:
+    number = number_of(post.notice.incident_id)
+    shown = text_of(await post.browser.get(post.link()))
+    order = [
+        post.notice.title,
+        f"Số vụ việc {number}",
+        "Đề nghị xác nhận trước",
+        "Tôi đã nhận được thông báo",
+        "113 Công an",
+        "Gọi trực ban",
+        "Sau khi xác nhận",
+        *post.notice.body.splitlines(),
+        RULEBOOK.rulebook.citation.vi,
+        RULEBOOK.rulebook.citation.en,
+    ]
+    places = [shown.index(text) for text in order]
+    assert places == sorted(places)
+    for once in (number, RULEBOOK.rulebook.citation.vi, RULEBOOK.rulebook.version):
+        assert shown.count(once) == 1
+
+
+async def test_it_can_be_called_from_the_police_the_fire_brigade_the_ambulance_and_the_desk(post: Post) -> None:
+    page = await post.browser.get(post.link())
+    assert re.findall(r'href="([^"]*)"', page.text) == ["tel:113", "tel:114", "tel:115", "tel:02373850000"]
+    shown = text_of(page)
+    for text in ("113 Công an Police", "114 Cứu hỏa, cứu nạn Fire, rescue", "115 Cấp cứu Ambulance"):
+        assert text in shown
+    assert "Call the duty desk (0237) 385 0000" in shown
+
+
+async def test_without_a_telephone_of_the_desk_none_is_shown(post: Post) -> None:
+    post.app.state.desk_telephone = None
+    assert "Gọi trực ban" not in text_of(await post.browser.get(post.link()))
+
+
+async def test_an_expired_link_says_which_number_to_call(post: Post) -> None:
+    post.city.clock.set(NIGHT + VALID_FOR)
+    page = await post.browser.get(post.link())
+    assert re.findall(r'href="([^"]*)"', page.text) == ["tel:02373850000"]
+
+
+async def test_whoever_has_acknowledged_is_told_what_to_do_next_without_a_word_of_guilt(post: Post) -> None:
+    shown = text_of(await post.browser.post(post.link()))
+    done, steps, text = (shown.index(t) for t in ("Đã xác nhận lúc", "Việc cần làm tiếp", "Nội dung thông báo"))
+    assert done < steps < text
+    for step in ("việc gì đã xảy ra", "Trực ban xác minh", "chuyển ngay lên lãnh đạo", "ai thay", "đề nghị kết thúc"):
+        assert step in shown[steps:text]
+    for word in ("vi phạm", "có tội", "kỷ luật", "guilty", "liable", "fault"):
+        assert word not in shown.casefold()
+
+
+@pytest.mark.parametrize(
+    ("office", "step"),
+    [("desk", "Gọi cho người giữ chức vụ chưa xác nhận."), ("leadership", "Cho ý kiến chỉ đạo.")],
+)
+async def test_an_office_is_told_what_an_office_does(post: Post, office: str, step: str) -> None:
+    for hours in (1, 2):
+        post.city.clock.set(NIGHT + timedelta(hours=hours))
+        await fire_due_timers(post.city.escalation)
+    notice = (await stored(post.city, Notice, recipient=office))[0]
+    shown = text_of(await post.browser.get(LINKS.url(notice.notice_id, office, notice.issued_at + VALID_FOR)))
+    assert step in shown
+    assert "Hỏi ngay người có mặt tại chỗ" not in shown
+    assert ("Gọi trực ban Call the duty desk" in shown) == (office != "desk")
+
+
+async def test_an_exercise_shows_its_mark_first_and_no_number_that_somebody_might_call(post: Post) -> None:
+    await route_reports(post.city.escalation, [received(unit=NGOC_TRAO, exercise=True)])
+    notice = await only(post.city, Notice, exercise=True, recipient="mau-14779-chu-tich")
+    page = await post.browser.get(LINKS.url(notice.notice_id, notice.recipient, notice.issued_at + VALID_FOR))
+    shown = text_of(page)
+    assert shown.index("DIỄN TẬP Exercise DIỄN TẬP Nổ pháo") < shown.index("Tôi đã nhận được")
+    assert "tel:113" not in page.text
 
 
 async def test_looking_at_it_acknowledges_nothing_since_mail_programs_look_too(post: Post) -> None:
@@ -204,7 +283,7 @@ async def test_nothing_of_it_is_kept_framed_indexed_sent_on_or_loaded_from_elsew
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         assert policy["style-src"] == f"'sha256-{digest}'"
         assert "<script" not in page.text
-        assert not re.search(r'(src|href|action)=|style="|url\(', page.text)
+        assert not re.search(r'(src|action)=|href="(?!tel:)|style="|url\(', page.text)
 
 
 async def test_what_a_notice_says_is_text_and_never_markup(post: Post) -> None:
@@ -219,6 +298,7 @@ async def test_a_program_that_asks_for_json_gets_it(post: Post) -> None:
     assert seen.json() == {
         "notice_id": post.notice.notice_id,
         "incident": post.notice.incident_id,
+        "incident_number": number_of(post.notice.incident_id),
         "recipient": CHAIR_OF_BA_DINH,
         "title": post.notice.title,
         "body": post.notice.body,

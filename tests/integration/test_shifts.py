@@ -11,13 +11,14 @@ from services.escalation.application.begin_shifts import begin_shifts
 from services.escalation.application.record_directory import record
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.schemas import RequestedChanges, RosterRow, Tables
+from services.escalation.domain.notices.incident_number import number_of
 from shared.clock import local
 from shared.events import Harm, NoticeIssued
 from shared.http.identity import Principal
 from tests.integration.command_support import HERE, SECRETARY_HERE
 from tests.integration.escalation_support import City, Template, WholeCity, whole_city_in
 from tests.integration.stored.looking import stored
-from tests.integration.stored.records import Delivery, Notice
+from tests.integration.stored.records import Delivery, Incident, Notice
 from tests.support import BA_DINH, CHAIR, DONG_THO, NGOC_TRAO, NIGHT, received
 
 EVENING = NIGHT - timedelta(hours=2)
@@ -77,6 +78,8 @@ async def test_whoever_comes_on_duty_at_the_desk_is_told_once_in_one_message(eve
     assert en.startswith("Your shift begins: 3 open, 2 for the city duty desk")
     assert len(lines) == 2
     assert all("xác minh, hạn " in line for line in lines)
+    waiting = {number_of(i.incident_id) for i in await stored(evening, Incident)}
+    assert len({line.rpartition(", số ")[2] for line in lines} & waiting) == 2
     assert {"phường Ba Đình" in line for line in lines} == {True, False}
     (delivery,) = await stored(evening, Delivery, purpose="shift")
     assert (delivery.channel, delivery.next_at) == ("outbox://mau-truc", notice.issued_at)

@@ -11,6 +11,7 @@ _NOT_OF_THE_CITY = (
     "desk_channel",
     "leadership_channel",
     "log_channel",
+    "desk_telephone",
     "heartbeat_url",
     "public_url",
     "ledger_origin",

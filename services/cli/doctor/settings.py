@@ -50,7 +50,8 @@ def check_channels(settings: Settings) -> list[Finding]:
 
 
 def check_destinations(settings: Settings) -> list[Finding]:
-    """Return what reaches nobody in a city: an office whose channel is a file, links that lead to this machine."""
+    """Return what reaches nobody in a city: an office whose channel is a file, links that lead to this machine,
+    no telephone of the desk."""
     found: list[Finding] = []
     for name in OFFICES:
         if (channel := _channels(settings)[name]).startswith("outbox://"):
@@ -60,6 +61,9 @@ def check_destinations(settings: Settings) -> list[Finding]:
         way_out = "no telephone reaches it: set it to the address at which people reach this system"
         value = f"links lead to {_shown_address(settings.public_url)}"
         found.append(Finding("links", "TRUCBAN_PUBLIC_URL", value, way_out))
+    if settings.desk_telephone is None:
+        way_out = "nobody can call the desk from a notice: set it to the number of the desk"
+        found.append(Finding("links", "TRUCBAN_DESK_TELEPHONE", "is not set", way_out))
     return found
 
 

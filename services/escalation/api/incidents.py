@@ -22,8 +22,10 @@ from services.escalation.application.begin_shifts import asked_of_turn
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
+from services.escalation.domain.notices.incident_number import read_number
 from services.escalation.store import directory, incident_queries, obligations, timeline
 from services.escalation.store.incident_queries import Asked
+from shared.clock import local
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
 from shared.http.fields import KnownCategory
@@ -42,6 +44,15 @@ WaitsFor = Annotated[
 ]
 
 
+Number = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="short number, such as `2201-K4T7M`, however it is written; of the last such day",
+    ),
+]
+
+
 @router.get("/incidents")
 async def list_incidents(
     escalation: Wired,
@@ -50,6 +61,7 @@ async def list_incidents(
     category: KnownCategory | None = None,
     state: States = (),
     severity: Severity | None = None,
+    number: Number = None,
     occurred_from: Instant | None = None,
     occurred_to: Instant | None = None,
     waits_for: WaitsFor = None,
@@ -64,6 +76,7 @@ async def list_incidents(
     async with escalation.database.connect() as connection:
         asked = Asked(
             place=await own_incidents(connection, caller, ward),
+            ids=await _numbered(connection, number, escalation.clock.now()),
             states=_states(state),
             category=category,
             severity=severity,
@@ -116,6 +129,16 @@ async def _page(
     at = "opened_at" if order == "newest" else "due_at"
     next_ = cursors.encode([getattr(last, at).isoformat(), last.incident_id]) if last else None
     return incident_page(rows, obliged, next_)
+
+
+async def _numbered(connection: AsyncConnection, given: str | None, now: datetime) -> set[str] | None:
+    """The ids of the incidents with this number; none if nothing has it. Raises Problem 422 for what is no number."""
+    if given is None:
+        return None
+    if (number := read_number(given)) is None:
+        way_out = "give day and month and five characters, such as 2201-K4T7M"
+        raise invalid([FieldError("#/number", f"{given!r} is no number of an incident: {way_out}")])
+    return await incident_queries.with_number(connection, number, local(now).date())
 
 
 def _states(given: Sequence[str]) -> set[State]:

@@ -3,6 +3,7 @@
 Looking does nothing, since mail and chat programs look at links by themselves. Without a valid link nothing is told.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from services.escalation.application.channel_tests import confirm
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.notices.channel_test import CHANNEL_TEST
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner
 from services.escalation.store import signed_links as store
 from services.escalation.store.signed_links import LinkedNotice
@@ -44,6 +46,16 @@ OFFICE_NAMES = {
     DESK: Words("Trực ban thành phố", "the city duty desk"),
     LEADERSHIP: Words("Lãnh đạo thành phố", "the city leadership"),
 }
+
+
+@dataclass(frozen=True)
+class Telephone:
+    shown: str
+
+    @property
+    def dialled(self) -> str:
+        """As a `tel:` link takes it (RFC 3966)."""
+        return re.sub(r"[^+0-9]", "", self.shown)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,8 @@ class LinkAnswer(Answer):
     notice_id: str
     incident: str | None
     """Null for a test of a contact's channel."""
+    incident_number: str | None
+    """The incident's short number, which people say over the telephone."""
     recipient: str
     title: str
     body: str
@@ -96,6 +110,9 @@ class LinkAnswer(Answer):
     """Whether it is still true. If not, nothing is to be acknowledged here."""
     now: str | None
     """Where it does not hold: what its recipient was told instead, if anything."""
+
+
+_MADE = ("incident", "incident_number", "now")
 
 
 @dataclass(frozen=True)
@@ -189,11 +206,13 @@ async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice |
 
 
 async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
+    number = number_of(notice.incident_id) if notice.incident_id else None
     if asked.wants_json:
         shown = LinkAnswer(
             incident=notice.incident_id,
+            incident_number=number,
             now=notice.newest.body if notice.newest and not notice.holds else None,
-            **{name: getattr(notice, name) for name in LinkAnswer.model_fields if name not in ("incident", "now")},
+            **{name: getattr(notice, name) for name in LinkAnswer.model_fields if name not in _MADE},
         )
         return JSONResponse(shown.model_dump(mode="json"))
     told = {notice.recipient, notice.acknowledged_by or notice.recipient}
@@ -204,10 +223,14 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         return OFFICE_NAMES.get(who) or Words(names.get(who, who), names.get(who, who))
 
     now = asked.escalation.clock.now()
+    is_test = notice.purpose == CHANNEL_TEST
     return _page().response(
         200,
         said=None,
         notice=notice,
+        number=number,
+        asks=notice.holds and not is_test,
+        telephone=None if notice.recipient == DESK else _telephone(asked),
         lines=_lines(notice.body),
         now=_lines(notice.newest.body) if notice.newest else [],
         recipient=called(notice.recipient),
@@ -215,7 +238,7 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         due_at=_time(notice.due_at),
         acknowledged_at=_time(notice.acknowledged_at),
         late=notice.due_at is not None and now > notice.due_at,
-        is_test=notice.purpose == CHANNEL_TEST,
+        is_test=is_test,
     )
 
 
@@ -226,7 +249,12 @@ def _lines(body: str) -> list[str]:
 def _refused(asked: Asked, refusal: Refusal) -> Response:
     if asked.wants_json:
         return errors.response(Problem(refusal.status, f"{refusal.en}. {refusal.way_en}"))
-    return _page().response(refusal.status, said=refusal)
+    return _page().response(refusal.status, said=refusal, telephone=_telephone(asked))
+
+
+def _telephone(asked: Asked) -> Telephone | None:
+    number: str | None = asked.request.app.state.desk_telephone
+    return Telephone(number) if number else None
 
 
 def _time(at: datetime | None) -> str | None:

@@ -15,6 +15,7 @@ from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents.lifecycle import OPEN
 from services.escalation.domain.incidents.obligations import Obligation
 from services.escalation.domain.notices import shift
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.shift import SHIFT, Counts, WaitingIncident
 from services.escalation.store import directory, incident_queries, obligations, shifts
 from services.escalation.store.incident_queries import Asked
@@ -97,6 +98,7 @@ async def _told(
 def _incident(row: Row[Any], obliged: Sequence[Obligation], level: str) -> WaitingIncident:
     mine = [o for o in obliged if o.who == level or (level == "ward" and o.who not in OFFICES)]
     return WaitingIncident(
+        number=number_of(row.incident_id),
         category=row.category,
         place=f"{row.unit_kind} {row.unit_name}",
         occurred_at=row.occurred_at,

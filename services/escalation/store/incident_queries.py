@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Text, and_, any_, cast, false, func, literal, not_, or_, select, tuple_
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.directory.places import Place
+from services.escalation.domain.notices.incident_number import day_of, ids_of_day, number_of
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 
 
@@ -25,9 +26,11 @@ def of_place(place: Place) -> ColumnElement[bool]:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which incidents are asked for. None, and an empty collection, do not filter."""
+    """Which incidents are asked for. None, and no `states`, do not filter."""
 
     place: Place | None = None
+    ids: Collection[str] | None = None
+    """Only these. An empty one finds nothing."""
     states: Collection[str] = ()
     category: str | None = None
     severity: int | None = None
@@ -78,6 +81,13 @@ async def soonest_due(
     return (await connection.execute(query.order_by(due.c.due_at, incident.c.incident_id).limit(limit))).all()
 
 
+async def with_number(connection: AsyncConnection, number: str, today: date) -> set[str]:
+    """Return the ids of the incidents that have this number: seldom more than one."""
+    lowest, following = ids_of_day(day_of(number, today))
+    of_day = select(incident.c.incident_id).where(incident.c.incident_id >= lowest, incident.c.incident_id < following)
+    return {found for found in await connection.scalars(of_day) if number_of(found) == number}
+
+
 async def count(connection: AsyncConnection, asked: Asked) -> int:
     """Return how many incidents are asked for."""
     found = await connection.scalar(select(func.count()).select_from(incident).where(*_conditions(asked)))
@@ -102,6 +112,8 @@ def _conditions(asked: Asked) -> Iterator[ColumnElement[bool]]:
 def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
     if asked.place is not None:
         yield of_place(asked.place)
+    if asked.ids is not None:
+        yield incident.c.incident_id.in_(sorted(asked.ids))
     if asked.states:
         yield incident.c.state.in_(sorted(asked.states))
     if asked.exercise is not None:

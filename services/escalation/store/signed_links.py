@@ -4,11 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
+import orjson
 from sqlalchemy import select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.incident_loading import rounds_of_corrections
-from services.escalation.store.tables import notice, roster, tenure
+from services.escalation.store.tables import decision, notice, roster, tenure
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,14 @@ class NewestNotice:
     purpose: str
     title: str
     body: str
+
+
+@dataclass(frozen=True)
+class Citation:
+    """The words of the rule that a decision goes by."""
+
+    vi: str
+    en: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class LinkedNotice:
     acknowledged_by: str | None
     issued_at: datetime
     round: int
+    citation: Citation | None = None
+    """None for a test, and where no rulebook was in force."""
     newest: NewestNotice | None = None
     """What its recipient was told last about the incident, if that is another notice."""
     is_corrected: bool = False
@@ -47,16 +58,24 @@ class LinkedNotice:
 
 
 async def linked(connection: AsyncConnection, notice_id: str) -> LinkedNotice | None:
-    columns = [notice.c[f.name] for f in fields(LinkedNotice) if f.name not in ("newest", "is_corrected")]
-    row = (await connection.execute(select(*columns).where(notice.c.notice_id == notice_id))).one_or_none()
+    columns = [notice.c[f.name] for f in fields(LinkedNotice) if f.name in notice.c]
+    decided = notice.outerjoin(decision, decision.c.decision_id == notice.c.decision_id)
+    query = select(*columns, decision.c.record).select_from(decided).where(notice.c.notice_id == notice_id)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
-    found = LinkedNotice(*row)
+    *values, record = row
+    found = LinkedNotice(*values, citation=_citation(record) if record else None)
     if found.incident_id is None:
         return found
     corrected = await rounds_of_corrections(connection, [found.incident_id])
     is_corrected = found.round < corrected.get(found.incident_id, 0)
     return replace(found, newest=await _newest(connection, found), is_corrected=is_corrected)
+
+
+def _citation(record: bytes) -> Citation | None:
+    by = orjson.loads(record).get("rulebook")
+    return Citation(by["citation_vi"], by["citation_en"]) if by else None
 
 
 async def _newest(connection: AsyncConnection, of: LinkedNotice) -> NewestNotice | None:

@@ -25,9 +25,11 @@ from tests.support import BA_DINH, CHAIR, DONG_THO, NIGHT, SECRETARY, tenure
 
 MAIL = "mailto://ten:mat-khau@mail.thanhhoa.vn?from=truc@thanhhoa.vn&to=rieng@thanhhoa.vn"
 
+PLAIN = {"desk_channel": MAIL, "leadership_channel": MAIL, "desk_telephone": "0237 385 0000"}
+
 
 def settings(**changes: object) -> Settings:
-    return Settings.model_validate({"desk_channel": MAIL, "leadership_channel": MAIL} | changes)
+    return Settings.model_validate(PLAIN | changes)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,17 @@ def test_a_desk_that_is_a_file_is_found() -> None:
     found = check_destinations(settings(desk_channel="outbox://desk", public_url="https://truc-ban.thanhhoa.vn"))
     told = "nobody is told: set it to the channel of the office, such as mailto://…"
     assert [str(each) for each in found] == [f"TRUCBAN_DESK_CHANNEL: outbox://desk is a file: {told}"]
+
+
+def test_a_desk_without_a_telephone_is_found() -> None:
+    found = check_destinations(settings(desk_telephone=None, public_url="https://truc-ban.thanhhoa.vn"))
+    told = "nobody can call the desk from a notice: set it to the number of the desk"
+    assert [str(each) for each in found] == [f"TRUCBAN_DESK_TELEPHONE: is not set: {told}"]
+
+
+@pytest.mark.parametrize("telephone", ["1022", "0237 385 0000", "(0237) 385-0000", "+84 237 385 0000", "0237.385.0000"])
+def test_a_telephone_is_taken_as_people_write_it(telephone: str) -> None:
+    assert settings(desk_telephone=telephone).desk_telephone == telephone
 
 
 def test_a_clock_that_is_not_the_real_one_is_found() -> None:

@@ -12,11 +12,13 @@ def test_the_sample_tells_nobody_real_and_signs_with_no_key_of_the_city() -> Non
         keys=Path("/etc/trucban/keys"),
         desk_channel="mailto://truc-ban.example",
         log_channel="json://log.example",
+        desk_telephone="0237 385 0000",
         ledger_origin="thanh-pho.example/ledger",
         partitions=3,
     )
     sample = sample_settings(city, Path("var/sample"))
     assert sample.keys_dir == Path("var/sample/keys")
     assert (sample.desk_channel, sample.log_channel) == ("outbox://desk", "outbox://log")
+    assert sample.desk_telephone is None
     assert sample.ledger_origin != city.ledger_origin
     assert sample.partitions == 1

@@ -16,6 +16,7 @@ from services.escalation.domain.incidents.lifecycle import FINAL, State
 from services.escalation.domain.incidents.obligations import Obligation, What
 from services.escalation.domain.incidents.report_summary import Added
 from services.escalation.domain.notices.delivery_state import DeliveryState
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.notification import Purpose
 from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.rules.record import Limb, Outcome, Party
@@ -74,6 +75,8 @@ class Incident(Answer):
     """What one or more reports are about, and where it stands."""
 
     id: str
+    number: str
+    """Its short number, such as `2201-K4T7M`: day and month of its opening, and five characters. Two may share it."""
     ward: Ward
     opened_at: AwareDatetime
     """By our clock."""
@@ -111,7 +114,8 @@ class Incident(Answer):
     """Null where no report came after the end, or it is open again."""
 
 
-_OF_THE_ROW = tuple(n for n in Incident.model_fields if n not in ("id", "ward", "waits_for", "late_reports"))
+_MADE = ("id", "number", "ward", "waits_for", "late_reports")
+_OF_THE_ROW = tuple(n for n in Incident.model_fields if n not in _MADE)
 
 
 class IncidentPage(Page[Incident]):
@@ -282,7 +286,8 @@ def _obligations(found: Sequence[Obligation]) -> list[dict[str, Any]]:
 
 def _columns(row: Row[Any]) -> dict[str, Any]:
     ward = {"code": row.unit_code, "valid_from": row.unit_valid_from, "name": row.unit_name, "kind": row.unit_kind}
-    shown = {"id": row.incident_id, "ward": ward, "late_reports": _late_item(_late(row))}
+    number = number_of(row.incident_id)
+    shown = {"id": row.incident_id, "number": number, "ward": ward, "late_reports": _late_item(_late(row))}
     return shown | {name: getattr(row, name) for name in _OF_THE_ROW}
 
 

@@ -24,7 +24,8 @@ def issue(
     """
     adopted = engine.rulebook_of(incident)
     late = _late_of(incident) if notice.purpose == "late_reports" else None
-    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at, incident.corrected, late)
+    source = adopted.rulebook.citation.source if adopted else ""
+    subject = Subject(incident.unit_kind, _category_of(incident, adopted), due_at, source, incident.corrected, late)
     title, body = words(incident.standing, notice, subject, adopted.rulebook.posts if adopted else ())
     notice_id = engine.new_id()
     event_id = engine.emit(

@@ -81,6 +81,8 @@ class Subject:
     unit_kind: str
     category: str
     deadline: datetime | None
+    rule_source: str
+    """Where the rule was published."""
     corrected: Collection[str] = ()
     """What a person corrected just now: time, unit, exercise."""
     late: Late | None = None

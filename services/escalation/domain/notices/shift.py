@@ -19,6 +19,8 @@ OFFICE_NAMES = {
 class WaitingIncident:
     """An open incident that waits for whoever comes on duty."""
 
+    number: str
+    """Its short number."""
     category: str
     place: str
     occurred_at: datetime
@@ -45,7 +47,8 @@ def words(
     As many incidents are listed as fit; the rest is counted.
     """
     vi, en = OFFICE_NAMES.get(level) or (" ".join(ward), ward[1])
-    said = {"counts": counts, "now": local(now), "due": clock_text(incidents[0].due_at, now)}
+    today = local(now).date()
+    said = {"counts": counts, "now": local(now), "due": clock_text(incidents[0].due_at, today)}
     first = template("shift.vi").render(said, office=vi)
     last = template("shift.en").render(said, office=en)
     room = SHORT_BUNDLE - len(first) - len(last) - 2
@@ -56,7 +59,7 @@ def words(
             label=short_labels(incident.category)[0],
             occurred=local(incident.occurred_at),
             incident=incident,
-            due=clock_text(incident.due_at, now),
+            due=clock_text(incident.due_at, today),
         )
         if lines and len(line) + 1 > room:
             break

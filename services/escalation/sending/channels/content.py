@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.message import DueDelivery
 from services.escalation.sending.channels.message import Outgoing
 from shared.clock import local
@@ -56,6 +57,7 @@ def _notice(due: DueDelivery, link: str | None) -> dict[str, Any]:
         "delivery_id": due.delivery_id,
         "notice_id": due.notice_id,
         "incident_id": due.incident_id,
+        "incident_number": number_of(due.incident_id) if due.incident_id else None,
         "recipient": due.recipient,
         "purpose": due.purpose,
         "posts": due.posts,

@@ -42,10 +42,11 @@ class DeliveryError(Exception):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message, and the links at which its notices can be acknowledged, by notice id."""
+    """A message, the links at which its notices can be acknowledged, by notice id, and the desk's telephone."""
 
     message: Message
     links: Mapping[str, str]
+    desk_telephone: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -58,17 +59,19 @@ class Outgoing:
     def text(self, room: int = LONG) -> tuple[str, str]:
         """Return the title and body. `room`: how many characters the channel takes.
 
-        A bundle lists as many incidents as fit, with ids and links if there are at least ROOMY characters.
+        A bundle lists as many incidents as fit, with links if there are at least ROOMY characters.
         """
         first, *others = self.deliveries
+        telephone = None if first.recipient == DESK else self.desk_telephone
         if not others:
-            lines = [first.body, *filter(None, [self._link(first.notice_id)])]
-            return first.title, "\n".join(lines)
+            due_at = first.listed.due_at if first.listed else None
+            lines = wording.references(first.incident_id, due_at, self.links.get(first.notice_id), telephone)
+            return first.title, "\n".join([first.body, *lines])
         listed = [d.listed for d in self.deliveries if d.listed]
-        if room < ROOMY:
-            return wording.bundle(listed, min(room, wording.SHORT_BUNDLE))
-        return wording.bundle(listed, min(room, LONG), {d.notice_id: self._link(d.notice_id) for d in self.deliveries})
+        under = wording.references(None, None, None, telephone)
+        limit = min(room, wording.SHORT_BUNDLE if room < ROOMY else LONG) - sum(len(line) + 1 for line in under)
+        title, body = wording.bundle(listed, limit, None if room < ROOMY else self._link_lines())
+        return title, "\n".join([body, *under])
 
-    def _link(self, notice_id: str) -> str | None:
-        link = self.links.get(notice_id)
-        return f"Xác nhận / Acknowledge: {link}" if link else None
+    def _link_lines(self) -> dict[str, str]:
+        return {n: line for n, link in self.links.items() for line in wording.references(None, None, link, None)}

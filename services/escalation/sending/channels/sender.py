@@ -28,10 +28,11 @@ class Sender:
         *,
         printed: Callable[[str], None] | None = None,
         link: Link | None = None,
+        desk_telephone: str | None = None,
         webhooks: Webhooks | None = None,
         mail: Mail | None = None,
     ) -> None:
-        self._printed, self._link = printed, link
+        self._printed, self._link, self._desk_telephone = printed, link, desk_telephone
         self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
         self._outbox, self._others = FileChannel(outbox), ThroughApprise()
 
@@ -39,10 +40,10 @@ class Sender:
         """Return what is to be sent under the message's id each time. None on a channel whose messages have no id."""
         if scheme(message.channel) not in WITH_AN_ID:
             return None
-        return compose(Outgoing(message, self._links(message)))
+        return compose(self._outgoing(message))
 
     async def send(self, message: Message) -> SendOutcome:
-        out = Outgoing(message, self._links(message))
+        out = self._outgoing(message)
         outcome = await self._hand_over(out)
         if self._printed is not None:
             self._printed(f"→ {message.deliveries[0].recipient}: {out.text()[0]}")
@@ -58,6 +59,9 @@ class Sender:
                 return await self._outbox.send(out)
             case _:
                 return await self._others.send(out)
+
+    def _outgoing(self, message: Message) -> Outgoing:
+        return Outgoing(message, self._links(message), self._desk_telephone)
 
     def _links(self, message: Message) -> dict[str, str]:
         if self._link is None:

@@ -13,10 +13,22 @@ from hypothesis import strategies as st
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
 from services.escalation.domain.incidents.report_summary import Added
 from services.escalation.domain.notices import wording
+from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.notification import Late, Notice, Purpose, Subject
-from services.escalation.domain.notices.wording import SHORT, SHORT_BUNDLE, SHORT_LABELS, SMS, Listed, bundle, words
+from services.escalation.domain.notices.wording import (
+    SHORT,
+    SHORT_BUNDLE,
+    SHORT_LABELS,
+    SMS,
+    TITLE,
+    TITLE_LABELS,
+    Listed,
+    bundle,
+    words,
+)
 from services.escalation.domain.rules.accountability import ReportFacts, decide
 from services.escalation.domain.rules.record import Decision
+from shared.clock import local
 from shared.events import Harm, UnitRef
 from shared.taxonomy import categories
 from tests.support import CHAIR, NIGHT, RULEBOOK, SECRETARY, facts, inputs, wards
@@ -27,7 +39,10 @@ ACCUSING = (
     "guilty", "liable", "violat", "at fault", "blame", "offend", "negligen", "disciplin", "responsible",
 )  # fmt: skip
 POSTS = RULEBOOK.rulebook.posts
-SUBJECT = Subject("phường", "FIRECRACKER_SET_OFF", NIGHT + timedelta(minutes=15))
+SOURCE = RULEBOOK.rulebook.citation.source
+SUBJECT = Subject("phường", "FIRECRACKER_SET_OFF", NIGHT + timedelta(minutes=15), SOURCE)
+ID = "0185d5{:02x}-b871-7a35-af5d-786fe7d51396".format
+"""Of an incident of the afternoon of 21 January."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 ASKING = ("accountable", "reminder", "still_open")
 TASKS = {
@@ -82,7 +97,7 @@ def test_no_notice_accuses_anybody(
 ) -> None:
     decision = decided(*found, exercise=exercise)
     notice = Notice("mau-bi-thu", purpose, tuple(sorted(posts)))
-    title, body = words(decision, notice, Subject("phường", category, SUBJECT.deadline), POSTS)
+    title, body = words(decision, notice, replace(SUBJECT, category=category), POSTS)
     text = without_labels(f"{title}\n{body}".casefold(), category)
     assert not [word for word in ACCUSING if word in text]
 
@@ -93,49 +108,62 @@ def to_chair(decision: Decision, purpose: Purpose = "accountable", subject: Subj
 
 def test_a_notice_says_what_where_when_by_which_rule_and_until_when_in_both_languages() -> None:
     title, body = to_chair(decided(facts(kind="officer", harm=Harm(deaths=2))))
-    assert title == "Trực ban: Nổ (đốt) pháo trái phép – phường Ba Đình"
-    vietnamese, english, reference = body.splitlines()
+    assert title == "Nổ pháo, P.Ba Đình, mức 3 · cần xác nhận"
+    vietnamese, english, rule = body.splitlines()
+    assert rule == "Quy định/Rule: 2023-01-06.1, Báo Thanh Hóa, 6-1-2023"
     assert vietnamese.startswith("Nổ (đốt) pháo trái phép, phường Ba Đình, 23:50 21/01/2023. Mức độ 3.")
-    assert vietnamese.endswith(
-        "Thuộc phạm vi quy định 2023-01-06.1: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận trước 00:05."
-    )
+    assert vietnamese.endswith("Thuộc phạm vi quy định: Chủ tịch UBND phường Ba Đình. Đề nghị xác nhận.")
     assert english.startswith("Illegal firecrackers set off / exploded, Ba Đình, 2023-01-21 23:50. Severity 3.")
-    assert english.endswith(
-        "Rule 2023-01-06.1 applies to this incident: Chair of the People's Committee. Please acknowledge by 00:05."
-    )
-    assert reference == "#vu-viec-1"
+    assert english.endswith("The rule applies: Chair of the People's Committee. Please acknowledge.")
+
+
+def test_under_a_notice_stands_once_what_both_languages_share() -> None:
+    due_at = NIGHT + timedelta(minutes=15)
+    assert wording.references(ID(6), due_at, "https://x/1", "0237 385 0000") == [
+        "Hạn/Due: 00:05 22/01",
+        "Xác nhận / Acknowledge: https://x/1",
+        "Số/No.: 2101-Q9X0Q",
+        "Trực ban/Desk: 0237 385 0000",
+    ]
+    assert wording.references(None, None, None, None) == []
+
+
+def test_a_message_cites_the_rule_once_and_says_its_due_time_once_with_its_day() -> None:
+    for due_at in (NIGHT + timedelta(minutes=5), NIGHT + timedelta(hours=20)):
+        _, body = to_chair(decided(facts()), subject=replace(SUBJECT, deadline=due_at))
+        text = "\n".join([body, *wording.references(ID(6), due_at, None, None)])
+        assert text.count("Rule: 2023-01-06.1, Báo Thanh Hóa, 6-1-2023") == text.count("2023-01-06.1") == 1
+        assert text.count(f"{local(due_at):%H:%M %d/%m}") == 1
+        assert text.count(f"{local(due_at):%H:%M}") == 1
 
 
 @pytest.mark.parametrize(
     ("purpose", "vi", "en"),
     [
-        ("reminder", "Nhắc lại: đề nghị xác nhận trước 00:05.", "Reminder: please acknowledge by 00:05."),
-        (
-            "still_open",
-            "Chưa kết thúc, đề nghị xác nhận lại trước 00:05.",
-            "Still open, please acknowledge again by 00:05.",
-        ),
+        ("reminder", "Nhắc lại: đề nghị xác nhận.", "Reminder: please acknowledge."),
+        ("still_open", "Chưa kết thúc, đề nghị xác nhận lại.", "Still open, please acknowledge again."),
     ],
 )
 def test_who_is_asked_again_is_told_why(purpose: Purpose, vi: str, en: str) -> None:
-    vietnamese, english, _ = to_chair(decided(facts()), purpose)[1].splitlines()
+    vietnamese, english, *_ = to_chair(decided(facts()), purpose)[1].splitlines()
     assert vietnamese.endswith(vi)
     assert english.endswith(en)
 
 
-def test_a_deadline_on_another_day_says_which() -> None:
-    later = Subject("phường", "FIRE", NIGHT + timedelta(hours=24))
-    assert "trước 23:50 22/01." in to_chair(decided(facts()), subject=later)[1]
+def test_a_notice_without_a_deadline_asks_for_nothing() -> None:
+    vietnamese, english, *_ = to_chair(decided(facts()), subject=replace(SUBJECT, deadline=None))[1].splitlines()
+    assert "Đề nghị" not in vietnamese
+    assert "Please" not in english
 
 
 def test_what_is_not_verified_says_so_and_what_is_does_not() -> None:
-    assert to_chair(decided(facts()))[0].startswith("chưa xác minh · ")
+    assert to_chair(decided(facts()))[0] == "Nổ pháo, P.Ba Đình, mức ? · chưa xác minh · cần xác nhận"
     assert "chưa xác minh" not in to_chair(decided(facts(kind="officer")))[0]
 
 
 def test_an_exercise_says_so_first() -> None:
     title, _ = to_chair(decided(facts(), exercise=True))
-    assert title.startswith("DIỄN TẬP · chưa xác minh · ")
+    assert title == "DIỄN TẬP Nổ pháo, P.Ba Đình, mức ? · chưa xác minh · cần xác nhận"
     assert "DIỄN TẬP" not in to_chair(decided(facts()))[0]
 
 
@@ -162,27 +190,24 @@ def test_the_desk_is_told_its_task_and_the_posts_concerned(purpose: Purpose) -> 
     task_vi, task_en = TASKS[purpose]
     assert f"{task_vi}: Chủ tịch UBND." in body
     assert f"{task_en}: Chair of the People's Committee." in body
-    assert ("xác nhận trước 00:05" in body) == (purpose == "not_acknowledged"), "who has to acknowledge is asked to"
-    assert ("xác minh trước 00:05" in body) == (purpose in {"review", "not_reviewed"})
-    assert len(title) <= 160
+    assert ("Đề nghị xác nhận." in body) == (purpose == "not_acknowledged"), "who has to acknowledge is asked to"
+    assert ("Đề nghị xác minh." in body) == (purpose in {"review", "not_reviewed"})
+    assert len(title) <= 80
 
 
 def test_the_leadership_is_asked_to_acknowledge_and_to_have_the_desk_review_since_only_the_desk_can() -> None:
     _, body = words(decided(facts()), Notice(LEADERSHIP, "not_reviewed"), SUBJECT, POSTS)
-    vietnamese, english, _ = body.splitlines()
-    assert vietnamese.endswith("Quá hạn xác minh. Đề nghị xác nhận, đôn đốc trực ban xác minh trước 00:05.")
-    assert english.endswith("Not reviewed in time. Please acknowledge and see that the duty desk reviews it by 00:05.")
+    vietnamese, english = body.splitlines()
+    assert vietnamese.endswith("Quá hạn xác minh. Đề nghị xác nhận, đôn đốc trực ban xác minh.")
+    assert english.endswith("Not reviewed in time. Please acknowledge and see that the duty desk reviews it.")
 
 
 def test_the_desk_is_told_how_many_reports_came_after_the_end_and_what_they_add() -> None:
     subject = replace(SUBJECT, late=Late(3, ("severity", "applies"), 3, applies=True))
-    vietnamese, english, _ = words(decided(facts()), Notice(DESK, "late_reports"), subject, POSTS)[1].splitlines()
-    assert vietnamese.endswith(
-        "Tin báo sau kết thúc: 3, mức độ 3, thuộc quy định. Đề nghị mở lại, hoặc giữ kết thúc trước 00:05."
-    )
+    vietnamese, english = words(decided(facts()), Notice(DESK, "late_reports"), subject, POSTS)[1].splitlines()
+    assert vietnamese.endswith("Tin báo sau kết thúc: 3, mức độ 3, thuộc quy định. Đề nghị mở lại, hoặc giữ kết thúc.")
     assert english.endswith(
-        "Reports after the end: 3, severity 3, the rule would apply."
-        " Please reopen it or say that the end stands by 00:05."
+        "Reports after the end: 3, severity 3, the rule would apply. Please reopen it or say that the end stands."
     )
 
 
@@ -192,6 +217,49 @@ def test_every_purpose_has_its_words() -> None:
         assert all(to_chair(decided(facts()), purpose))
 
 
+# --- the title ---
+
+
+UNITS = sorted({(ward.kind, ward.name) for ward in (*wards(), *wards("wards-2025.csv"))})
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize("exercise", [False, True])
+def test_a_title_says_what_where_and_how_grave_in_what_a_telephone_shows_of_it(
+    purpose: Purpose, exercise: bool
+) -> None:
+    sample = decided(facts(kind="officer"))
+    for kind, name in UNITS:
+        unit = UnitRef(code="1", valid_from=date(2021, 2, 1), name=name)
+        for category, severity in product(categories(), (None, 1, 4)):
+            told = {"unit": unit, "exercise": exercise, "severity": severity, "standing": "provisional"}
+            subject = replace(SUBJECT, unit_kind=kind, category=category, corrected=("unit", "exercise"))
+            title, _ = words(sample.model_copy(update=told), Notice(DESK, purpose, (CHAIR,)), subject, POSTS)
+            mark = "DIỄN TẬP " if exercise else ""
+            says = f"{mark}{TITLE_LABELS[category]}, {kind[0].upper()}.{name}, mức {severity or '?'}"
+            assert len(says) <= TITLE, says
+            assert title.startswith(f"{says} · chưa xác minh · đính chính · ")
+
+
+def test_every_category_has_its_name_in_titles_and_no_two_share_one() -> None:
+    assert TITLE_LABELS.keys() == categories().keys()
+    assert len(set(TITLE_LABELS.values())) == len(TITLE_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("place", "short"),
+    [
+        ("phường Ba Đình", "P.Ba Đình"),
+        ("xã Đông Vinh", "X.Đông Vinh"),
+        ("thị trấn Xã", "TT.Xã"),
+        ("đặc khu Phú Quý", "ĐK.Phú Quý"),
+        ("Ba Đình", "Ba Đình"),
+    ],
+)
+def test_a_place_in_a_title_is_short(place: str, short: str) -> None:
+    assert wording.short_place(place) == short
+
+
 # --- how long ---
 
 
@@ -199,19 +267,21 @@ def test_whatever_happens_in_whichever_ward_one_language_fits_into_three_parts_o
     longest: dict[str, int] = {"vi": 0, "en": 0, "whole": 0}
     harmed = facts(kind="officer", harm=Harm(deaths=2))
     sample = decided(harmed)
-    for ward in wards():
+    for ward in (*wards(), *wards("wards-2025.csv")):
         unit = UnitRef(code=ward.code, valid_from=date(2021, 2, 1), name=ward.name)
         for outcome in ("applies", "undetermined"):
             decision = sample.model_copy(
-                update={"unit": unit, "outcome": outcome, "standing": "provisional", "incident": "0" * 36}
+                update={"unit": unit, "outcome": outcome, "standing": "provisional", "incident": ID(6)}
             )
             for category in categories():
                 for recipient, purpose in product((DESK, LEADERSHIP), PURPOSES):
                     notice = Notice(recipient, purpose, (CHAIR, SECRETARY))
                     deadline = NIGHT + timedelta(days=1)
                     late = EVERYTHING if purpose == "late_reports" else None
-                    title, body = words(decision, notice, Subject(ward.kind, category, deadline, late=late), POSTS)
-                    vi, en, _ = body.splitlines()
+                    subject = Subject(ward.kind, category, deadline, SOURCE, late=late)
+                    title, body = words(decision, notice, subject, POSTS)
+                    vi, en, *_ = body.splitlines()
+                    body = "\n".join([body, *wording.references(ID(6), deadline, None, "0237 385 0000")])
                     longest["vi"] = max(longest["vi"], len(vi))
                     longest["en"] = max(longest["en"], len(en))
                     longest["whole"] = max(longest["whole"], len(f"{title}\n{body}"))
@@ -224,7 +294,8 @@ def test_an_ordinary_notice_is_seven_parts_of_a_text_message_with_its_title_in_b
     title, body = to_chair(decided(facts(kind="officer", harm=Harm(deaths=2))))
     vi = body.splitlines()[0]
     assert parts(vi) == 3
-    assert parts(f"{title}\n{body}") <= 7
+    text = "\n".join([title, body, *wording.references(ID(6), SUBJECT.deadline, None, "0237 385 0000")])
+    assert parts(text) <= 7
 
 
 def test_short_names_are_of_categories_that_exist_and_shorter() -> None:
@@ -239,7 +310,7 @@ def test_short_names_are_of_categories_that_exist_and_shorter() -> None:
 def listed(number: int = 0, **changes: Any) -> Listed:
     plain: dict[str, Any] = {
         "notice_id": f"tb-{number}",
-        "incident_id": f"vu-viec-{number}",
+        "incident_id": ID(number),
         "purpose": "accountable",
         "category": "FIRECRACKER_SET_OFF",
         "limb": "firecracker",
@@ -258,18 +329,27 @@ def listed(number: int = 0, **changes: Any) -> Listed:
 def test_one_message_lists_the_incidents_of_midnight_with_their_deadlines() -> None:
     items = [listed(0), listed(1, category="FIRE", limb="serious", severity=3, provisional=False, due_at=NIGHT)]
     title, body = bundle(items)
-    assert title == "Trực ban: 2 vụ việc – phường Ba Đình"
+    assert title == "2 vụ, P.Ba Đình, tới mức 3"
     summary, first, second, english = body.splitlines()
     assert summary == (
         "2 vụ việc, phường Ba Đình, 00:00 22/01/2023. Thuộc phạm vi quy định 2023-01-06.1: 2 vụ việc."
-        " Hạn sớm nhất: 23:50."
+        " Hạn sớm nhất / Earliest due: 23:50 21/01."
     )
-    assert first == "1. 00:00 Cháy, mức độ 3: xác nhận, hạn 23:50"
-    assert second == "2. 00:00 Nổ (đốt) pháo trái phép, chưa xác minh: xác nhận, hạn 00:15"
+    assert first == "1. 00:00 Cháy, mức độ 3: cần xác nhận, hạn 23:50 21/01, số 2101-Q9X0Q"
+    assert second == "2. 00:00 Nổ (đốt) pháo trái phép, chưa xác minh: cần xác nhận, hạn 00:15, số 2101-Q9X0Q"
     assert english == (
-        "2 incidents, phường Ba Đình: 1 × Fire, 1 × Illegal firecrackers set off / exploded."
-        " Rule 2023-01-06.1 applies to 2. Earliest due: 23:50."
+        "2 incidents, phường Ba Đình: 1 × Fire, 1 × Illegal firecrackers set off / exploded. The rule applies to 2."
     )
+
+
+def test_a_time_of_another_day_has_its_day_in_a_bundle_too() -> None:
+    before = NIGHT - timedelta(hours=1)
+    body = bundle([listed(0), listed(1, occurred_at=before, due_at=before + timedelta(days=3))])[1]
+    summary, first, second, _ = body.splitlines()
+    assert "22:50 21/01–00:00 22/01/2023" in summary
+    assert first.startswith("1. 22:50 21/01 ")
+    assert "hạn 22:50 24/01" in first
+    assert second.startswith("2. 00:00 Nổ")
 
 
 def test_the_most_severe_comes_first_and_what_does_not_fit_is_counted() -> None:
@@ -285,19 +365,19 @@ def test_the_most_severe_comes_first_and_what_does_not_fit_is_counted() -> None:
 def test_an_incident_that_is_told_for_several_reasons_is_one_line() -> None:
     items = [listed(0, purpose="review", applies=False), listed(0, purpose="prominence", applies=False, due_at=None)]
     title, body = bundle(items)
-    assert title.startswith("Trực ban: 1 vụ việc")
-    assert "dấu hiệu nổi cộm, xác minh" in body
+    assert title == "1 vụ, P.Ba Đình, tới mức ?"
+    assert "dấu hiệu nổi cộm, cần xác minh" in body
     assert "Thuộc phạm vi" not in body
 
 
 def test_of_several_wards_each_line_says_which() -> None:
     title, body = bundle([listed(0), listed(1, place="phường Đông Thọ")])
-    assert title == "Trực ban: 2 vụ việc"
+    assert title == "2 vụ, 2 nơi, tới mức ?"
     assert "pháo trái phép, phường Đông Thọ" in body
 
 
 def test_a_bundle_of_exercises_says_so_first() -> None:
-    assert bundle([listed(0, exercise=True), listed(1, exercise=True)])[0].startswith("DIỄN TẬP · ")
+    assert bundle([listed(0, exercise=True), listed(1, exercise=True)])[0] == "DIỄN TẬP 2 vụ, P.Ba Đình, tới mức ?"
 
 
 @given(
@@ -324,7 +404,9 @@ def test_a_bundle_keeps_to_its_limit_counts_every_incident_and_accuses_nobody(it
     # A short label in English names each kind, so that a storm of all kinds at once is longer than its list.
     title, body = bundle(items, limit)
     count = len({item.incident_id for item in items})
-    assert f"{count} vụ việc" in title
+    assert f"{count} vụ, " in title
+    assert len(title) <= TITLE
+    assert f"{count} vụ việc, " in body
     assert len(body) <= limit + 300
     numbered = [line for line in body.splitlines() if line.split(".")[0].isdigit()]
     rest = [line for line in body.splitlines() if line.startswith("… và ")]
@@ -333,11 +415,13 @@ def test_a_bundle_keeps_to_its_limit_counts_every_incident_and_accuses_nobody(it
     assert not [word for word in ACCUSING if word in text]
 
 
-def test_where_there_is_room_each_has_its_id_and_its_link() -> None:
-    details = {"tb-0": "Xác nhận: https://x/0", "tb-1": None}
-    _, body = bundle([listed(0), listed(1)], 10_000, details)
-    assert "#vu-viec-0\nXác nhận: https://x/0" in body
-    assert "#vu-viec-1\n2 incidents" in body
+def test_where_there_is_room_each_has_its_link() -> None:
+    _, body = bundle([listed(0), listed(1)], 10_000, {"tb-0": "Xác nhận: https://x/0"})
+    _, first, link, second, english = body.splitlines()
+    assert link == "Xác nhận: https://x/0"
+    assert first.endswith(f"số {number_of(ID(0))}")
+    assert second.endswith(f"số {number_of(ID(1))}")
+    assert english.startswith("2 incidents")
 
 
 def test_templates_are_where_a_wheel_takes_them_from() -> None:
