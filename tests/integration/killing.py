@@ -45,9 +45,10 @@ DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
 PLACES = frozenset({"position", "transaction", "seq", "number", "created_at"})
 """Columns that the database gives by itself. An incident's own order is in its events' sequence."""
 _DRAWN = re.compile(
-    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b)"
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|tin-bao-[0-9a-f]{12}|\b[0-9a-f]{64}\b"
+    r"|\b[0-9]{4}-[A-Z][0-9][A-Z][0-9][A-Z]\b)"
 )
-"""Ids, salts and hashes: others each time."""
+"""Ids, salts, hashes, and short numbers of incidents: others each time."""
 LAST_MOMENT_SECONDS = 0.05
 """In which the tasks of a dead process find that their connections are closed, before they are ended as well."""
 STEPS = 4

@@ -107,6 +107,7 @@ async def test_a_backup_under_load_comes_back_whole_and_goes_on(
         assert later.status_code == 201, later.text
         await until(lambda: _is_routed(restored, later.json()["receipt"]), "a report after the restore is routed")
         await until(lambda: _all_in_ledger(restored, len(kept) + 1), "what the outboxes held is in the ledger")
+        await restored.settle()
         export = await restored.get("/ledger/v1/export", "auditor")
         kinds = [json.loads(line).get("body", "") for line in export.text.splitlines()[1:]]
         assert sum("vn.trucban.data.restored.v1" in str(kind) for kind in kinds) == 1
