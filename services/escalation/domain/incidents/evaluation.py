@@ -144,9 +144,12 @@ def _record_decision(engine: IncidentEngine, case: Case, decision: Decision, inp
 def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:
     planned = notification.plan(decision, case.notified, on_duty(engine, case), before)
     request_acknowledgements(engine, case, [n for n in planned if n.purpose == "accountable"], cause)
+    owed = obligations.desk_tasks(case)
     for notice in (n for n in planned if n.purpose != "accountable"):
         task = TASK_OF.get(notice.purpose)
-        issue(engine, case, notice, obligations.ask_desk(engine, case, task) if task else None, cause)
+        # nothing is owed for a post that nobody held when it occurred, but for which somebody acts now
+        by = obligations.ask_desk(engine, case, task) if task and task in owed else None
+        issue(engine, case, notice, by, cause)
     obligations.settle(engine, case)
 
 
