@@ -30,8 +30,6 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from services.escalation.domain.directory.model import LEADERSHIP
-from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
     FAILED,
@@ -41,9 +39,10 @@ from services.escalation.domain.notices.delivery_state import (
     UNFINISHED,
 )
 from services.escalation.domain.notices.message import LEASE, Attempt, DueDelivery, Message
-from services.escalation.domain.notices.notification import AFTER_THE_END, ASKING, EACH_ROUND, FOR_HOLDERS
+from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.wording import Listed
-from services.escalation.store.tables import contact, decision, delivery, incident, message, notice, pace, unit
+from services.escalation.store.stale_notices import is_stale
+from services.escalation.store.tables import decision, delivery, incident, message, notice, pace, unit
 from shared.database import any_of, rows_of
 from shared.ids import uuid7
 
@@ -94,9 +93,7 @@ class DueRow(NamedTuple):
     """False for a test of a channel, and for what whoever comes on duty is told."""
     severity: int | None
     stale: bool
-    """It need not be sent: its notice was acknowledged or withdrawn, or is of a past round, in which everybody is asked
-    anew, or takes back what its recipient was never told; or after an attempt its incident ended, or its channel was
-    taken from its recipient. Without an incident: its time is over, or its channel was taken from its recipient."""
+    """It need not be sent, as `is_stale` says."""
 
 
 def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
@@ -129,13 +126,6 @@ async def lock_due(
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    said_after_the_end = notice.c.purpose.in_(sorted(AFTER_THE_END))
-    over = and_(incident.c.state.in_(sorted(FINAL)), not_(said_after_the_end), not_(still_sent))
-    of_a_past_round = and_(notice.c.round < incident.c.round, notice.c.purpose.in_(sorted(ASKING | EACH_ROUND)))
-    taken_away = lost_channel(due.c.channel)
-    ended = and_(due.c.attempts > 0, or_(over, taken_away))
-    without = notice.c.incident_id.is_(None)
     rows = await connection.execute(
         select(
             due.c.delivery_id,
@@ -145,40 +135,13 @@ async def lock_due(
             notice.c.exercise,
             notice.c.incident_id.is_not(None),
             incident.c.severity,
-            or_(
-                and_(without, or_(taken_away, notice.c.due_at <= now)),
-                notice.c.acknowledged_at.is_not(None),
-                notice.c.withdrawn_at.is_not(None),
-                of_a_past_round,
-                _never_told(),
-                ended,
-            ).label("stale"),
+            is_stale(due.c.channel, due.c.attempts > 0, now).label("stale"),
         )
         .join(notice, notice.c.notice_id == due.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
-        .order_by(without, due.c.next_at, incident.c.incident_id, due.c.delivery_id)
+        .order_by(notice.c.incident_id.is_(None), due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
     return [DueRow(*row) for row in rows]
-
-
-def _never_told() -> ColumnElement[bool]:
-    """Condition on a notice: it takes back what its recipient was never told."""
-    earlier, other = notice.alias(), delivery.alias()
-    taken_back = or_(earlier.c.purpose.in_(sorted(FOR_HOLDERS)), earlier.c.recipient == LEADERSHIP)
-    told = (
-        select(literal(1))
-        .join_from(other, earlier, earlier.c.notice_id == other.c.notice_id)
-        .where(earlier.c.incident_id == notice.c.incident_id, earlier.c.recipient == notice.c.recipient)
-        .where(taken_back, other.c.state.in_(sorted({SENDING, *GOT_THROUGH})))
-    )
-    return and_(notice.c.purpose == "stand_down", ~told.exists())
-
-
-def lost_channel(channel: ColumnElement[str]) -> ColumnElement[bool]:
-    """Condition on a notice: its recipient had this channel and no longer has it. Exercises go to no such channel."""
-    theirs = select(literal(1)).where(contact.c.holder_id == notice.c.recipient, contact.c.channel == channel)
-    in_use = theirs.where(contact.c.superseded_at.is_(None))
-    return and_(notice.c.exercise.is_(False), theirs.exists(), ~in_use.exists())
 
 
 async def unfinished_in(connection: AsyncConnection, bundle_ids: Collection[str]) -> dict[str, int]:
