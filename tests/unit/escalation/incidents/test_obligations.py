@@ -43,6 +43,16 @@ def told(night: Night, office: str, since: int = 0) -> list[str]:
 # --- a gap in the directory ---
 
 
+def test_after_an_outage_the_desk_is_asked_for_a_review_once() -> None:
+    """Its time and the round's are over at once: it is told that it is late, and has one time from now."""
+    night = Night(received())
+    for holder in ("mau-bi-thu", "mau-chu-tich"):
+        night.acknowledge(holder)
+    assert night.wake(NIGHT + DAY).count("desk:not_reviewed") == 1
+    assert len(night.due("review")) == 1
+    assert "desk:not_reviewed" not in night.go(NIGHT + DAY + 60 * MINUTE)
+
+
 def test_that_nobody_held_a_post_when_it_occurred_asks_nothing_once_somebody_acts() -> None:
     """The desk is told, for nobody is accountable; there is nothing that it has to do by a time."""
     since = NIGHT - 10 * MINUTE
