@@ -97,3 +97,17 @@ async def test_of_what_went_to_the_police_nobody_is_told_who_has_left_the_post(c
     await time_passes(city, 2 * HOUR)
     await sent(loop)
     assert {d.recipient for d in await stored(city, Delivery, state="sent")} == {"mau-14776-bi-thu"}
+
+
+async def test_what_the_desk_has_done_is_asked_of_nobody_though_its_time_had_passed(
+    city: City, loop: DeliveryLoop
+) -> None:
+    """Desk and leadership were asked for a review while no message could go; then the desk did it."""
+    await route_reports(city.escalation, [received("FIRE")])
+    for _ in range(3):
+        await time_passes(city, HOUR)
+    assert {"review", "not_reviewed"} <= {d.purpose for d in await stored(city, Delivery, state="queued")}
+    await verify(city, await city.incident())
+    await revise(city, await city.incident(), deaths=0, injured=0, property_vnd=0)
+    await sent(loop)
+    assert {"review", "not_reviewed"} & {d.purpose for d in await stored(city, Delivery, state="sent")} == set()
