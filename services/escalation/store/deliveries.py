@@ -13,13 +13,9 @@ from sqlalchemy import (
     Text,
     Update,
     all_,
-    and_,
     bindparam,
     func,
-    literal,
     literal_column,
-    not_,
-    or_,
     select,
     text,
     update,
@@ -27,17 +23,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import LEADERSHIP
-from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
-    GOT_THROUGH,
     QUEUED,
-    SENDING,
     UNFINISHED,
 )
-from services.escalation.domain.notices.notification import AFTER_THE_END, ASKING, EACH_ROUND, FOR_HOLDERS
-from services.escalation.store.tables import contact, delivery, incident, notice, pace
+from services.escalation.store.stale_notices import is_stale
+from services.escalation.store.tables import delivery, incident, notice, pace
 from shared.database import any_of, given, given_rows
 from shared.ids import uuid7
 
@@ -58,9 +50,7 @@ class DueRow(NamedTuple):
     """False for a test of a channel, and for what whoever comes on duty is told."""
     severity: int | None
     stale: bool
-    """It need not be sent: its notice was acknowledged or withdrawn, or is of a past round, in which everybody is asked
-    anew, or takes back what its recipient was never told; or after an attempt its incident ended, or its channel was
-    taken from its recipient. Without an incident: its time is over, or its channel was taken from its recipient."""
+    """It need not be sent, as `is_stale` says."""
 
 
 def queued(notice_id: str, channel: str, at: datetime, now: datetime) -> dict[str, Any]:
@@ -99,48 +89,13 @@ def _due() -> Select[*tuple[Any, ...]]:
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    still_sent = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    said_after_the_end = notice.c.purpose.in_(sorted(AFTER_THE_END))
-    over = and_(incident.c.state.in_(sorted(FINAL)), not_(said_after_the_end), not_(still_sent))
-    of_a_past_round = and_(notice.c.round < incident.c.round, notice.c.purpose.in_(sorted(ASKING | EACH_ROUND)))
-    taken_away = lost_channel(due.c.channel)
-    ended = and_(due.c.attempts > 0, or_(over, taken_away))
-    without = notice.c.incident_id.is_(None)
-    stale = or_(
-        and_(without, or_(taken_away, notice.c.due_at <= _NOW)),
-        notice.c.acknowledged_at.is_not(None),
-        notice.c.withdrawn_at.is_not(None),
-        of_a_past_round,
-        _never_told(),
-        ended,
-    )
     return (
         select(*(due.c[name] for name in OF_DELIVERY), notice.c.exercise, notice.c.incident_id.is_not(None))
-        .add_columns(incident.c.severity, stale.label("stale"))
+        .add_columns(incident.c.severity, is_stale(due.c.channel, due.c.attempts > 0, _NOW).label("stale"))
         .join_from(due, notice, notice.c.notice_id == due.c.notice_id)
         .join(incident, incident.c.incident_id == notice.c.incident_id, isouter=True)
-        .order_by(without, due.c.next_at, incident.c.incident_id, due.c.delivery_id)
+        .order_by(notice.c.incident_id.is_(None), due.c.next_at, incident.c.incident_id, due.c.delivery_id)
     )
-
-
-def _never_told() -> ColumnElement[bool]:
-    """Condition on a notice: it takes back what its recipient was never told."""
-    earlier, other = notice.alias(), delivery.alias()
-    taken_back = or_(earlier.c.purpose.in_(sorted(FOR_HOLDERS)), earlier.c.recipient == LEADERSHIP)
-    told = (
-        select(literal(1))
-        .join_from(other, earlier, earlier.c.notice_id == other.c.notice_id)
-        .where(earlier.c.incident_id == notice.c.incident_id, earlier.c.recipient == notice.c.recipient)
-        .where(taken_back, other.c.state.in_(sorted({SENDING, *GOT_THROUGH})))
-    )
-    return and_(notice.c.purpose == "stand_down", ~told.exists())
-
-
-def lost_channel(channel: ColumnElement[str]) -> ColumnElement[bool]:
-    """Condition on a notice: its recipient had this channel and no longer has it. Exercises go to no such channel."""
-    theirs = select(literal(1)).where(contact.c.holder_id == notice.c.recipient, contact.c.channel == channel)
-    in_use = theirs.where(contact.c.superseded_at.is_(None))
-    return and_(notice.c.exercise.is_(False), theirs.exists(), ~in_use.exists())
 
 
 _DUE = _due()

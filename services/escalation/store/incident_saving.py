@@ -117,10 +117,10 @@ async def _cancel_obsolete(connection: AsyncConnection, changes: ChangeSet, now:
         await _cancel_timers(connection, deadline.c.notice_id.in_(notices))
         await _cancel_deliveries(connection, notices, now)
     for incident_id, purposes in changes.superseded_purposes.items():
-        late = select(notice.c.notice_id).where(
-            notice.c.incident_id == incident_id, notice.c.purpose.in_(sorted(purposes))
-        )
-        await _cancel_deliveries(connection, late, now)
+        which = (notice.c.incident_id == incident_id) & notice.c.purpose.in_(sorted(purposes))
+        # withdrawn as well: what is under way is not tried again, and a new channel does not bring it
+        await connection.execute(update(notice).where(which, notice.c.withdrawn_at.is_(None)).values(withdrawn_at=now))
+        await _cancel_deliveries(connection, select(notice.c.notice_id).where(which), now)
 
 
 def _to_withdrawn(changes: ChangeSet) -> list[ColumnElement[bool]]:

@@ -267,9 +267,10 @@ notice = Table(
         postgresql_where=text("purpose IN ('accountable', 'duty', 'reminder', 'still_open')"),
     ),
 )
-"""`withdrawn_at`: its recipient no longer answers for the incident, or was asked anew. A person is notified for the
-same purpose once a round. The desk may be notified for the same purpose again, about another post. `event_id`: the
-event that recorded it. Without an incident it tests a channel, or tells whoever comes on duty what waits for them."""
+"""`withdrawn_at`: its recipient no longer answers for the incident or was asked anew, or what it says no longer holds.
+A person is notified for the same purpose once a round. The desk may be notified for the same purpose again, about
+another post. `event_id`: the event that recorded it. Without an incident it tests a channel, or tells whoever comes on
+duty what waits for them."""
 
 delivery = Table(
     "delivery",

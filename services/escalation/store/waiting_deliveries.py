@@ -17,9 +17,10 @@ from services.escalation.domain.notices.delivery_state import (
     WAITING,
 )
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
-from services.escalation.store.deliveries import lost_channel, queued
+from services.escalation.store.deliveries import queued
 from services.escalation.store.directory import contact_of
 from services.escalation.store.reevaluation import open_of
+from services.escalation.store.stale_notices import lost_channel
 from services.escalation.store.tables import contact, delivery, incident, notice
 from shared.database import any_of
 

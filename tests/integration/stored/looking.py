@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, Table, func, literal_column, select
+from sqlalchemy import ColumnElement, RowMapping, Table, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.escalation.domain.directory.model import OFFICES
-from services.escalation.store import tables
+from services.escalation.domain.incidents.obligations import Obligation
+from services.escalation.store import incident_queries, obligations, tables
+from services.escalation.store.incident_queries import Asked
 from services.intake import store as intake
 from tests.integration.escalation_support import City
-from tests.integration.stored.records import WAITING, DueTime, Notice, R, Tenure, every
+from tests.integration.stored.records import WAITING, Decision, DueTime, Notice, R, Tenure, every, query_of
 
 
 async def stored(city: City, kind: type[R], /, **equal: object) -> tuple[R, ...]:
@@ -39,6 +41,33 @@ async def next_due(city: City) -> datetime | None:
 async def still_asked(city: City) -> list[str]:
     """Whose acknowledgement is waited for."""
     return sorted(str(d.recipient) for d in await stored(city, DueTime, kind="acknowledge", state="pending"))
+
+
+async def waited_for(city: City) -> dict[str, list[Obligation]]:
+    """Whom each incident waits for, by its id, as `GET /incidents` shows it."""
+    async with city.reading.connect() as connection:
+        rows = await incident_queries.newest(connection, Asked(), None, 10_000)
+        return await obligations.of_incidents(connection, rows)
+
+
+async def issued_since(city: City, since: datetime) -> list[Notice]:
+    """Notices, those without an incident too."""
+    return await _since(city, Notice, tables.notice.c.issued_at, since)
+
+
+async def acknowledged_since(city: City, since: datetime) -> list[Notice]:
+    """Notices, whenever they were issued."""
+    return await _since(city, Notice, tables.notice.c.acknowledged_at, since)
+
+
+async def decided_since(city: City, since: datetime) -> list[Decision]:
+    """Decisions."""
+    return await _since(city, Decision, tables.decision.c.made_at, since)
+
+
+async def _since(city: City, kind: type[R], when: ColumnElement[datetime], since: datetime) -> list[R]:
+    async with city.reading.connect() as connection:
+        return [kind(*row) for row in await connection.execute(query_of(kind).where(when >= since))]
 
 
 async def told_outside_their_tenure(city: City) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -33,10 +34,11 @@ R = TypeVar("R", bound=Record)
 
 async def every(connection: AsyncConnection, kind: type[R], /, **equal: object) -> tuple[R, ...]:
     """All records of a kind in their order; of those, the ones whose columns equal what is given."""
-    return tuple(kind(*row) for row in await connection.execute(_query(kind, equal)))
+    return tuple(kind(*row) for row in await connection.execute(query_of(kind, equal)))
 
 
-def _query(kind: type[Record], equal: Mapping[str, object]) -> Select[Any]:
+def query_of(kind: type[Record], equal: Mapping[str, object] = MappingProxyType({})) -> Select[Any]:
+    """The query of all records of a kind in their order, with the columns in the order of its fields."""
     query = select(*(_column(kind, field.name) for field in fields(kind))).select_from(kind.source)
     query = query.where(*(_column(kind, name) == value for name, value in equal.items()))
     return query.order_by(*(_column(kind, name) for name in kind.order))
@@ -63,6 +65,10 @@ class Incident(Record):
 
     incident_id: str
     unit_code: str
+    unit_valid_from: date
+    unit_name: str
+    unit_kind: str
+    successor: Mapping[str, str] | None = field(hash=False)
     family: str
     category: str
     exercise: bool
@@ -71,6 +77,7 @@ class Incident(Record):
     longitude: float | None
     state: State
     outcome: str
+    standing: str
     limb: str | None
     severity: int | None
     sequence: int
@@ -85,6 +92,18 @@ class Incident(Record):
         """Whether it is open, or the desk is asked about reports that came after its end."""
         late = ReportSummary.model_validate_json(self.digest).late
         return self.state not in FINAL or (late is not None and late.asked)
+
+    @property
+    def place(self) -> str:
+        """As texts name it."""
+        return f"{self.unit_kind} {self.unit_name}"
+
+    @property
+    def acting_unit(self) -> tuple[str, date]:
+        """Whose post-holders answer for it now."""
+        if self.successor is None:
+            return self.unit_code, self.unit_valid_from
+        return self.successor["code"], date.fromisoformat(self.successor["valid_from"])
 
 
 @dataclass(frozen=True)
@@ -274,6 +293,7 @@ class Tenure(Record):
 
     tenure_id: str
     unit_code: str
+    unit_valid_from: date
     post: str
     holder_id: str
     holder_name: str
@@ -288,6 +308,34 @@ class Tenure(Record):
         was_so = self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
         was_known = self.recorded_at <= known_at and (self.superseded_at is None or known_at < self.superseded_at)
         return was_so and was_known
+
+
+@dataclass(frozen=True)
+class Turn(Record):
+    """Of duty."""
+
+    source = tables.roster
+    order = ("valid_from", "roster_id")
+
+    level: str
+    unit_code: str | None
+    unit_valid_from: date | None
+    holder_id: str
+    valid_from: datetime
+    valid_to: datetime
+    superseded_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Channel(Record):
+    """Of a person."""
+
+    source = tables.contact
+    order = ("holder_id", "channel", "recorded_at")
+
+    holder_id: str
+    channel: str
+    superseded_at: datetime | None
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
             notices = await timers.notices_of(command.connection, incident_id)
             mine = [n for n in notices if n.recipient == caller.subject and caller.post in n.posts]
             record_acknowledgement(command.engine, command.case, notices, mine, caller.subject)
+        owed = obligations.desk_tasks(command.case)
         command.case.state = lifecycle.after("respond", command.case.state)
-        obligations.settle(command.engine, command.case)
+        obligations.settle(command.engine, command.case, owed)
         if not command.case.pending - NOT_ENOUGH:
             obligations.schedule_lapse(command.engine, command.case)
     return CommandResult(command.case, is_new=True)

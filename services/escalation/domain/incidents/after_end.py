@@ -57,7 +57,7 @@ def stands(engine: IncidentEngine, incident: Incident) -> None:
     assert late is not None
     incident.summary = incident.summary.model_copy(update={"late": late.seen(engine.now)})
     engine.changes.incidents[incident.incident_id] = incident
-    obligations.settle(engine, incident)
+    obligations.settle(engine, incident, {"late_reports"})
     engine.cancel(incident, "lapse")
 
 

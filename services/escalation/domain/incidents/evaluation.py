@@ -8,7 +8,7 @@ from services.escalation.domain.incidents import obligations
 from services.escalation.domain.incidents.change_set import MadeDecision
 from services.escalation.domain.incidents.engine import Answering, IncidentEngine
 from services.escalation.domain.incidents.finding import assess
-from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, Incident
+from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, DeskTask, Incident
 from services.escalation.domain.incidents.notifying import issue, on_duty, request_acknowledgements, stand_down
 from services.escalation.domain.incidents.obligations import DESK_TASKS, TASK_OF
 from services.escalation.domain.notices import notification
@@ -29,6 +29,7 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
     case.successor = inputs.successor
     decision = decide(inputs, engine.rulebook_of(case))
     before, again = case.decision, _requests_to_repeat(engine, case, decision)
+    owed = obligations.desk_tasks(case) if before else set[DeskTask]()
     if before is None or decision.differs_from(before):
         _record_decision(engine, case, decision, inputs, cause)
     if not case.is_open:
@@ -38,6 +39,7 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
         again = _begin_another_round(engine, case, decision)
     engine.withdraw(case, {n.recipient for n in again})
     _notify(engine, case, decision, before, cause)
+    obligations.settle(engine, case, owed)
     request_acknowledgements(engine, case, again, cause)
     if again:
         engine.cancel(case, "lapse")  # who is asked anew is asked at the first interval
@@ -144,10 +146,12 @@ def _record_decision(engine: IncidentEngine, case: Case, decision: Decision, inp
 def _notify(engine: IncidentEngine, case: Case, decision: Decision, before: Decision | None, cause: str | None) -> None:
     planned = notification.plan(decision, case.notified, on_duty(engine, case), before)
     request_acknowledgements(engine, case, [n for n in planned if n.purpose == "accountable"], cause)
+    owed = obligations.desk_tasks(case)
     for notice in (n for n in planned if n.purpose != "accountable"):
         task = TASK_OF.get(notice.purpose)
-        issue(engine, case, notice, obligations.ask_desk(engine, case, task) if task else None, cause)
-    obligations.settle(engine, case)
+        # nothing is owed for a post that nobody held when it occurred, but for which somebody acts now
+        by = obligations.ask_desk(engine, case, task) if task and task in owed else None
+        issue(engine, case, notice, by, cause)
 
 
 def _requests_to_repeat(engine: IncidentEngine, case: Case, decision: Decision) -> list[Notice]:

@@ -131,9 +131,10 @@ def told_of(engine: IncidentEngine, incident: Incident) -> dict[str, frozenset[s
 def _notified_of_the_ward(engine: IncidentEngine, incident: Incident) -> dict[str, frozenset[str]]:
     """Posts may have changed hands since the standing decision: by the directory, each must be theirs now."""
     acts, tenures = incident.successor or incident.unit, engine.tenures(incident.unit, incident.successor)
+    there = on_duty(engine, incident)
     told: dict[str, frozenset[str]] = {}
     for (who, purpose), posts in incident.notified.items():
-        if purpose == "duty":
+        if purpose == "duty" and who in there:
             told.setdefault(who, frozenset())
         elif purpose in notification.FOR_HOLDERS and who in incident.standing.acting:
             theirs = {post for post in posts if answers(tenures, post, who, engine.now, acts)}

@@ -5,7 +5,7 @@ desk never counts against the post-holders. If an obligation is not met in time,
 has ended, the desk is asked again after an interval that grows, up to a day.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -157,8 +157,11 @@ def ask_desk(engine: IncidentEngine, incident: Incident, task: DeskTask) -> date
     return by
 
 
-def settle(engine: IncidentEngine, incident: Incident) -> None:
+def settle(engine: IncidentEngine, incident: Incident, before: Collection[DeskTask] = ()) -> None:
     """Cancel what the desk need not do any more, and what was still to be sent for it.
+
+    `before`: what it had to do until now. Its time may have passed: then nothing is pending for it, but what it was
+    told of it may not have been sent yet.
 
     An incident that is not verified waits for the desk from the start, also where only the post-holders are told at
     once. The desk is told when its time is over.
@@ -168,10 +171,9 @@ def settle(engine: IncidentEngine, incident: Incident) -> None:
     if "review" in tasks - incident.pending and not was_asked:
         engine.schedule(incident, "review", due(engine, incident, "review"), who=(DESK,))
     for task in DESK_TASKS:
-        if task not in incident.pending or task in tasks:
-            continue
-        engine.cancel(incident, task)
-        engine.changes.supersede(incident.incident_id, PURPOSES[task])
+        if task not in tasks and (task in incident.pending or task in before):
+            engine.cancel(incident, task)
+            engine.changes.supersede(incident.incident_id, PURPOSES[task])
 
 
 def schedule_lapse(engine: IncidentEngine, incident: Incident, repeats: int = 0) -> None:

@@ -123,6 +123,15 @@ def test_who_is_on_duty_is_told_as_well() -> None:
     ]
 
 
+def test_whose_turn_of_duty_is_over_is_told_no_more() -> None:
+    found = both_wards()
+    found.directory = replace(found.directory, duties=(duty("ward", "mau-truc", unit=BA_DINH),))
+    night = Night(using=found)
+    night.go(NIGHT + 2 * DAY)
+    told = new(night, Correction(unit=ELSEWHERE))
+    assert {*NO_LONGER, "mau-truc:stand_down"} & {*told} == {*NO_LONGER}
+
+
 def test_a_point_tells_nobody_and_makes_no_decision() -> None:
     night = Night()
     assert new(night, Correction(point=Point(19.8, 105.77))) == []

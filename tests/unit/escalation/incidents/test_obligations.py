@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.escalation.domain.incidents.obligations import LONGEST_INTERVAL, Waiting, waits_for
+from shared.clock import local
 from shared.events import ChainExhausted, Harm, ReportReceived, StepRaised
 from tests.support import BOTH_POSTS, CHAIR, NIGHT, SECRETARY, at, depth, engine, received, tenure
 from tests.unit.escalation.incidents.night import (
@@ -40,6 +41,27 @@ def told(night: Night, office: str, since: int = 0) -> list[str]:
 
 
 # --- a gap in the directory ---
+
+
+def test_after_an_outage_the_desk_is_asked_for_a_review_once() -> None:
+    """Its time and the round's are over at once: it is told that it is late, and has one time from now."""
+    night = Night(received())
+    for holder in ("mau-bi-thu", "mau-chu-tich"):
+        night.acknowledge(holder)
+    assert night.wake(NIGHT + DAY).count("desk:not_reviewed") == 1
+    assert len(night.due("review")) == 1
+    assert "desk:not_reviewed" not in night.go(NIGHT + DAY + 60 * MINUTE)
+
+
+def test_that_nobody_held_a_post_when_it_occurred_asks_nothing_once_somebody_acts() -> None:
+    """The desk is told, for nobody is accountable; there is nothing that it has to do by a time."""
+    since = NIGHT - 10 * MINUTE
+    held = (tenure(SECRETARY, "mau-bi-thu"), tenure(CHAIR, "mau-moi", str(local(since))[:16]))
+    night = Night(received(kind="officer", occurred_at=since - MINUTE, received_at=NIGHT), using=engine(held))
+    (gap,) = [n for n in night.notices if n.notice.purpose == "vacancy"]
+    assert (gap.notice.posts, gap.due_at) == ((CHAIR,), None)
+    assert "trước" not in gap.body
+    assert "vacancy" not in night.case.pending
 
 
 def test_when_both_posts_are_vacant_the_leadership_hears_after_the_desk() -> None:
