@@ -36,6 +36,11 @@ class Check:
 Checks = Callable[[], Awaitable[Sequence[Check]]]
 
 
+async def own_metrics() -> bytes:
+    """Those of this process, as Prometheus text."""
+    return generate_latest(REGISTRY)
+
+
 class Metrics(Response):
     media_type = CONTENT_TYPE_LATEST
 
@@ -80,7 +85,7 @@ async def logged(checks: Checks) -> AsyncGenerator[None]:
         yield
 
 
-def add_health(app: FastAPI, checks: Checks) -> None:
+def add_health(app: FastAPI, checks: Checks, all_metrics: Callable[[], Awaitable[bytes]] = own_metrics) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`. `checks` answers in time, as what `ask` gives does."""
 
     async def healthz() -> Health:
@@ -101,7 +106,7 @@ def add_health(app: FastAPI, checks: Checks) -> None:
         """Prometheus text. From this machine, or with a token of any role."""
         if request.client is None or request.client.host not in LOOPBACK:
             principal(request)
-        return Metrics(generate_latest(REGISTRY))
+        return Metrics(await all_metrics())
 
     not_ready: Responses = {503: {"model": Readiness, "description": "the service cannot do its job; `checks` say why"}}
     app.add_api_route("/healthz", healthz, tags=["health"])
