@@ -63,7 +63,10 @@ async def ask(checks: Checks) -> Sequence[Check]:
 
 @asynccontextmanager
 async def logged(checks: Checks) -> AsyncGenerator[None]:
-    """Tell the log and a metric when a check begins to fail, and when it is well again, whoever asks."""
+    """Tell the log and a metric when a check begins to fail, and when it is well again, whoever asks.
+
+    The metric goes when the block is left: nobody looks any more.
+    """
 
     async def watch() -> None:
         failing: set[str] = set()
@@ -82,7 +85,10 @@ async def logged(checks: Checks) -> AsyncGenerator[None]:
             failing = now_failing
 
     async with in_background(watch(), "readiness log"):
-        yield
+        try:
+            yield
+        finally:
+            _failing.clear()
 
 
 def add_health(app: FastAPI, checks: Checks, all_metrics: Callable[[], Awaitable[bytes]] = own_metrics) -> None:

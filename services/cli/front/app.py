@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.cli.front.forward import Forward
-from services.cli.front.metrics import merge
+from services.cli.front.metrics import FRONT, merge
 from services.cli.front.service_process import ServiceProcess
 from services.cli.front.service_processes import ServiceProcesses
 from shared.clock import Clock
@@ -20,7 +20,6 @@ from shared.http.web import root_app
 
 ANSWER_SECONDS = health.ANSWER_SECONDS + 1
 """A little longer than a service gives its own checks."""
-FRONT = "front"
 
 
 class Front:

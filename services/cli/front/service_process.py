@@ -1,7 +1,6 @@
 """One service as a process of its own: watched, and started again when it dies."""
 
 import asyncio
-import signal
 import sys
 from asyncio import subprocess
 from collections.abc import AsyncGenerator, Callable
@@ -86,7 +85,7 @@ class ServiceProcess:
                 raise ServiceEndedError(self.name, code)
             if monotonic() - began > WELL_SECONDS:
                 pause = FIRST_PAUSE
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             log.warning("service died, starting it again", service=self.name, how=how, again_in=f"{pause:g} s")
             self.fail(f"{how} and is started again")
             self._process = None

@@ -203,9 +203,9 @@ async def test_half_an_answer_is_not_taken_for_a_whole(city: City) -> None:
 async def test_who_waits_for_a_service_that_fails_is_told_at_once(city: City) -> None:
     asking = asyncio.create_task(city.client.get("/ledger/v1/never"))
     await until(lambda: city.process.in_flight == 1)
-    city.process.fail("was ended by SIGKILL and is started again")
-    assert_refused(await asking, "ledger was ended by SIGKILL and is started again: send the same again in a moment")
-    assert_refused(await city.client.get("/ledger/healthz"), "ledger was ended by SIGKILL")
+    city.process.fail("was ended by signal 9 and is started again")
+    assert_refused(await asking, "ledger was ended by signal 9 and is started again: send the same again in a moment")
+    assert_refused(await city.client.get("/ledger/healthz"), "ledger was ended by signal 9")
 
 
 async def test_a_service_that_is_gone_is_a_problem_with_a_time_to_come_again(city: City) -> None:
@@ -215,7 +215,7 @@ async def test_a_service_that_is_gone_is_a_problem_with_a_time_to_come_again(cit
 
 def test_metrics_of_all_processes_stand_side_by_side() -> None:
     one = b'# HELP a_total A.\n# TYPE a_total counter\na_total{kind="x"} 1.0\n# HELP b B.\n# TYPE b gauge\nb 2.0\n'
-    merged = merge({"intake": one, "front": b"# HELP b B.\n# TYPE b gauge\nb 3.0\n"}).decode()
+    merged = merge({"intake": one, "ledger": b"# HELP b B.\n# TYPE b gauge\nb 3.0\n"}).decode()
     found = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(merged)
@@ -224,10 +224,19 @@ def test_metrics_of_all_processes_stand_side_by_side() -> None:
     assert found == {
         ("a_total", ("kind", "x"), ("process", "intake")): 1.0,
         ("b", ("process", "intake")): 2.0,
-        ("b", ("process", "front")): 3.0,
+        ("b", ("process", "ledger")): 3.0,
     }
     assert merged.count("# TYPE b gauge") == 1
     assert "# HELP a_total A." in merged
+
+
+def test_the_front_has_no_metrics_of_services_though_it_knows_their_code() -> None:
+    """It also ran them itself, if it played the sample."""
+    told = b"# TYPE trucban_reports counter\ntrucban_reports_total 9.0\n"
+    told += b"# TYPE process_open_fds gauge\nprocess_open_fds 5.0\n"
+    assert merge({"front": told}).decode().splitlines()[-1] == 'process_open_fds{process="front"} 5.0'
+    assert b"trucban_reports" not in merge({"front": told})
+    assert b"trucban_reports" in merge({"intake": told})
 
 
 def assert_refused(answer: httpx.Response, detail: str) -> None:
