@@ -16,10 +16,10 @@ AGAIN_SECONDS = 10.0
 
 
 class Clock:
-    """Gives aware UTC instants: real time, or time that runs on from `start`."""
+    """Gives aware UTC instants: real time, or time that runs on from `start`, or is `shift` ahead of real time."""
 
-    def __init__(self, start: datetime | None = None) -> None:
-        self._shift = timedelta(0)
+    def __init__(self, start: datetime | None = None, *, shift: timedelta = timedelta(0)) -> None:
+        self._shift = shift
         if start is not None:
             self.set(start)
 
@@ -29,6 +29,11 @@ class Clock:
     def set(self, instant: datetime) -> None:
         """Move the clock to `instant`, which must have an offset. It runs on from there."""
         self._shift = instant.astimezone(UTC) - datetime.now(UTC)
+
+    @property
+    def shift(self) -> timedelta:
+        """What it is ahead of real time. A clock of another process with the same shift shows the same."""
+        return self._shift
 
     @property
     def is_moved(self) -> bool:

@@ -7,10 +7,12 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from services.cli.errors import CommandError
 from services.cli.log import uvicorn_level
@@ -22,11 +24,14 @@ from shared.http.health import logged
 from shared.http.identity import verifier
 from shared.http.web import Service, checks_of_all, compose
 from shared.messaging import describe_error, passes_by_itself
-from shared.settings import Settings
+from shared.settings import LogLevel, Settings
 
 log = structlog.get_logger()
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
+KEEP_ALIVE_SECONDS = 5
+FRONT_KEEP_ALIVE_SECONDS = 3600
+"""Longer than the front keeps a connection: ours may not close just when the front sends a request on it."""
 
 
 class StoppedError(Exception):
@@ -49,8 +54,8 @@ class Server(uvicorn.Server):
         yield
 
 
-def build_service(name: ServiceName, settings: Settings, clock: Clock) -> Service:
-    """One service. The others are not imported: they would delay the start by a second."""
+def load_service(name: ServiceName) -> Callable[[Settings, Clock], Service]:
+    """What builds one service. The others are not imported: they would delay the start by a second."""
     match name:
         case "intake":
             from services.intake.app import build
@@ -58,7 +63,15 @@ def build_service(name: ServiceName, settings: Settings, clock: Clock) -> Servic
             from services.escalation.app import build
         case "ledger":
             from services.ledger.app import build
-    return build(settings, clock)
+    return build
+
+
+def private_socket(path: Path) -> socket.socket:
+    """A Unix socket for `serving`, in a folder that is ours alone. One that a killed process left is replaced."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    return sock
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -120,26 +133,42 @@ async def serving(
     clock: Clock | None = None,
     *,
     stop: asyncio.Event | None = None,
+    behind_front: bool = False,
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Run the services and serve them on `sock`; yields the server's task once requests are answered.
 
-    `clock`: theirs, for the page at `/`. `stop`: as for `running`.
+    `clock`: theirs, for the page at `/`. `stop`: as for `running`. `behind_front`: as for `answering`.
     """
-    async with running(services, stop), _answering(services, settings, sock, clock) as server:
-        yield server
+    async with running(services, stop):
+        app = compose(services, verifier(settings.keys_dir), clock)
+        ends = [s.end_connections for s in services if s.end_connections is not None]
+        async with answering(app, settings.log_level, sock, ends, behind_front=behind_front) as server:
+            yield server
 
 
 @asynccontextmanager
-async def _answering(
-    services: Sequence[Service], settings: Settings, sock: socket.socket, clock: Clock | None
+async def answering(
+    app: ASGIApp,
+    log_level: LogLevel,
+    sock: socket.socket,
+    end_connections: Sequence[Callable[[], None]],
+    *,
+    behind_front: bool = False,
 ) -> AsyncGenerator[asyncio.Task[None]]:
-    """The server of services that run."""
-    app = compose(services, verifier(settings.keys_dir), clock)
-    level = uvicorn_level(settings.log_level)
-    # lifespan: the services run already. uvicorn would answer one that does not start with a traceback
-    config = uvicorn.Config(app, log_level=level, access_log=False, lifespan="off")
+    """Serve `app` on `sock`; yields the server's task once requests are answered.
+
+    `behind_front`: only our front process can reach `sock`. It is believed who the client is, and keeps connections.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level=uvicorn_level(log_level),
+        access_log=False,
+        lifespan="off",  # the services run already. uvicorn would answer one that does not start with a traceback
+        forwarded_allow_ips="*" if behind_front else None,
+        timeout_keep_alive=FRONT_KEEP_ALIVE_SECONDS if behind_front else KEEP_ALIVE_SECONDS,
+    )
     server = Server(config)
-    server.end_connections = [s.end_connections for s in services if s.end_connections is not None]
+    server.end_connections = end_connections
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not server.started:
@@ -168,7 +197,7 @@ async def stop_on_signals() -> AsyncGenerator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def wait_for(work: asyncio.Task[Any], stop: asyncio.Event) -> bool:
+async def wait_for(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
     """Wait until `work` is done or `stop` is set; True if the work is done. Raises the error of the work."""
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,25 +1,30 @@
 """`trucban up`: everything in one process tree, with the sample or without it."""
 
 import asyncio
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 from rich.console import Console
 
-from services.cli.all_services import build_all
-from services.cli.demo.play import play_sample
-from services.cli.demo.sample import START
 from services.cli.demo.settings import sample_settings
-from services.cli.demo.system import SampleSystem
 from services.cli.doctor.start import print_start
 from services.cli.embedded import erase
 from services.cli.errors import CommandError
+from services.cli.front.app import Front, process_check
+from services.cli.front.service_process import ServiceEndedError
+from services.cli.front.service_processes import ServiceProcesses
 from services.cli.infrastructure import infrastructure, migrate_all
-from services.cli.process import StoppedError, listening_socket, patiently, serving, stop_on_signals, wait_for
+from services.cli.process import StoppedError, answering, listening_socket, patiently, stop_on_signals, wait_for
 from services.ledger.app import load_signer
 from services.ledger.application import newest_recorded_at
+from shared.background import in_background
+from shared.blocking import watch_blocking
 from shared.clock import Clock, local
 from shared.database import SERVICES, connect
+from shared.http.health import Check, logged
+from shared.http.identity import verifier
 from shared.settings import Settings
 
 
@@ -29,6 +34,8 @@ async def run_everything(settings: Settings, *, port: int, sample: bool, demo: b
         return await _run(settings, port=port, sample=sample, demo=demo, console=console)
     except StoppedError:
         return 0
+    except ServiceEndedError as ended:
+        return ended.code
 
 
 async def _run(settings: Settings, *, port: int, sample: bool, demo: bool, console: Console) -> int:
@@ -47,28 +54,55 @@ async def _run(settings: Settings, *, port: int, sample: bool, demo: bool, conso
         if plays:
             erase(settings.data)
         stop = await stack.enter_async_context(stop_on_signals())
+        # before the servers: they import meanwhile, also while the sample plays
+        processes = None if demo else await stack.enter_async_context(ServiceProcesses.spawned())
         ready = await stack.enter_async_context(infrastructure(_with_public_url(settings, address)))
         await patiently("migration", lambda: migrate_all(ready), stop)
         resumes = sample and not plays
-        now = await patiently("clock", lambda: _resume_at(ready), stop) if resumes else settings.clock
-        clock = Clock(START if plays else now)
-        services = build_all(ready, clock)
-        server = await stack.enter_async_context(serving(list(services), ready, sock, clock, stop=stop))
+        clock = Clock(await patiently("clock", lambda: _resume_at(ready), stop) if resumes else settings.clock)
         if plays:
-            system = SampleSystem(ready, clock, services, address, console)
-            stack.push_async_callback(system.aclose)
-            playing = asyncio.create_task(play_sample(system, done))
-            if not await wait_for(playing, stop):
-                playing.cancel()
-                await asyncio.wait({playing})
-                console.print("stopped during the sample night; the next run plays it from its beginning")
-                return 1
-            if demo:
-                return playing.result()
-        _print_addresses(console, address, ready, clock)
-        print_start(console, ready, sample=sample)
-        await wait_for(server, stop)
+            from services.cli.demo.run import run_sample  # imports all services
+
+            code = await run_sample(ready, clock, sock, console, done, stop)
+            if processes is None or code is None:
+                return 1 if code is None else code
+        assert processes is not None
+        keeping = await stack.enter_async_context(processes.running(ready, clock))
+        server = await stack.enter_async_context(_front(processes, ready, sock, clock))
+        if await wait_for(_first(keeping, server, asyncio.create_task(processes.until_started())), stop):
+            _print_addresses(console, address, ready, clock)
+            print_start(console, ready, sample=sample)
+            await wait_for(_first(keeping, server), stop)
     return 0
+
+
+@asynccontextmanager
+async def _front(
+    processes: ServiceProcesses, settings: Settings, sock: socket.socket, clock: Clock
+) -> AsyncGenerator[asyncio.Task[None]]:
+    """Serve the city on `sock`; yields the server's task."""
+    front = Front(processes, verifier(settings.keys_dir), clock)
+
+    async def checks() -> list[Check]:
+        return [process_check(service) for service in processes]  # a service tells the log of its other checks itself
+
+    async with (
+        logged(checks),
+        in_background(watch_blocking(), "watch over blocking"),
+        answering(front, settings.log_level, sock, [front.end_streams]) as server,
+    ):
+        yield server
+
+
+def _first(*works: asyncio.Task[None]) -> asyncio.Task[None]:
+    """A task that ends as the first of `works` does."""
+
+    async def end() -> None:
+        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        for work in done:
+            work.result()
+
+    return asyncio.create_task(end())
 
 
 def _with_public_url(settings: Settings, address: str) -> Settings:

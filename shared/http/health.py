@@ -36,6 +36,11 @@ class Check:
 Checks = Callable[[], Awaitable[Sequence[Check]]]
 
 
+async def own_metrics() -> bytes:
+    """Those of this process, as Prometheus text."""
+    return generate_latest(REGISTRY)
+
+
 class Metrics(Response):
     media_type = CONTENT_TYPE_LATEST
 
@@ -58,7 +63,10 @@ async def ask(checks: Checks) -> Sequence[Check]:
 
 @asynccontextmanager
 async def logged(checks: Checks) -> AsyncGenerator[None]:
-    """Tell the log and a metric when a check begins to fail, and when it is well again, whoever asks."""
+    """Tell the log and a metric when a check begins to fail, and when it is well again, whoever asks.
+
+    The metric goes when the block is left: nobody looks any more.
+    """
 
     async def watch() -> None:
         failing: set[str] = set()
@@ -77,10 +85,13 @@ async def logged(checks: Checks) -> AsyncGenerator[None]:
             failing = now_failing
 
     async with in_background(watch(), "readiness log"):
-        yield
+        try:
+            yield
+        finally:
+            _failing.clear()
 
 
-def add_health(app: FastAPI, checks: Checks) -> None:
+def add_health(app: FastAPI, checks: Checks, all_metrics: Callable[[], Awaitable[bytes]] = own_metrics) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`. `checks` answers in time, as what `ask` gives does."""
 
     async def healthz() -> Health:
@@ -101,7 +112,7 @@ def add_health(app: FastAPI, checks: Checks) -> None:
         """Prometheus text. From this machine, or with a token of any role."""
         if request.client is None or request.client.host not in LOOPBACK:
             principal(request)
-        return Metrics(generate_latest(REGISTRY))
+        return Metrics(await all_metrics())
 
     not_ready: Responses = {503: {"model": Readiness, "description": "the service cannot do its job; `checks` say why"}}
     app.add_api_route("/healthz", healthz, tags=["health"])

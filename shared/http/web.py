@@ -88,19 +88,24 @@ def checks_of_all(services: Sequence[Service]) -> Checks:
     return all_checks
 
 
-def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
-    """One application for all `services`, which somebody else runs.
+def root_app(names: Sequence[str], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
+    """What is served beside the services `names`, but for their health: the page at `/`, and the streams' document.
 
-    `clock`: theirs, for the page at `/`, which tells when it was moved.
+    `clock`: that of the services, for the page, which tells when it was moved.
     """
-
     root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None)
     root.add_middleware(NoNul)
     root.state.verifier = verifier
     errors.install(root)
-    add_index(root, [service.name for service in services], clock)
-    add_health(root, checks_of_all(services))
+    add_index(root, names, clock)
     root.add_api_route("/asyncapi", documents.asyncapi, tags=["documents"])
+    return root
+
+
+def compose(services: Sequence[Service], verifier: TokenVerifier, clock: Clock | None = None) -> FastAPI:
+    """One application for all `services`, which somebody else runs. `clock`: as for `root_app`."""
+    root = root_app([service.name for service in services], verifier, clock)
+    add_health(root, checks_of_all(services))
     for service in services:
         add_health(service.app, partial(ask, service.checks))
         root.mount(f"/{service.name}", service.app)

@@ -83,6 +83,10 @@ class Up:
                 assert time.monotonic() < deadline, f"not ready after {PATIENCE_SECONDS} s: {answer.text}"
                 time.sleep(0.05)
 
+    def service_pid(self, service: str) -> int:
+        """The process of one service."""
+        return next(pid for pid in self.children() if f" serve {service} " in _read(pid, "cmdline"))
+
     def children(self) -> list[int]:
         """Every process below this one, at whatever depth."""
         found = [self.pid]

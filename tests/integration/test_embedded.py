@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.cli.embedded import EmbeddedError, Servers, embedded_servers, erase
 from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
-from services.cli.embedded.data_folder import VAR_LIB
+from services.cli.embedded.data_folder import VAR_LIB, open_data
 from services.cli.embedded.postgres import Postgres
 from services.cli.embedded.redis import Redis as RedisServer
 
@@ -202,16 +202,31 @@ async def test_the_servers_end_with_their_parent(data: Path) -> None:
     assert log.count("database system is shut down") == 2
 
 
-async def test_after_a_parent_was_killed_the_next_start_has_its_data(data: Path) -> None:
+async def test_the_servers_end_by_themselves_when_their_parent_is_killed_and_the_next_start_has_its_data(
+    data: Path,
+) -> None:
     parent = Parent(data)
     orphaned, pids = parent.up()
     await write(orphaned, "trước khi chết")
     parent.end(signal.SIGKILL)
-    assert all(map(is_alive, pids)), "this test needs orphans"
+    await asyncio.to_thread(wait_for, lambda: not any(map(is_alive, pids)), "the end of both servers")
+    assert "database system is shut down" in (data / "log" / "postgres.log").read_text(), "it ended in order"
     async with embedded_servers(data) as servers:
-        assert not any(map(is_alive, pids)), "two servers on one data folder"
         assert servers.redis_url == orphaned.redis_url
         assert await read(servers) == ("trước khi chết", "trước khi chết")
+
+
+async def test_a_start_ends_servers_that_were_left_behind_all_the_same(data: Path) -> None:
+    """As a kernel without that signal leaves them, or a moment before it comes."""
+    folder = open_data(data)
+    left = [RedisServer(folder), Postgres(folder)]
+    await asyncio.gather(*(child.start() for child in left))
+    pids = [child.pid for child in left]
+    async with embedded_servers(data) as servers:
+        assert not any(map(is_alive, pids)), "two servers on one data folder"
+        await write(servers, "sau đó")
+    for child in left:
+        await child.stop()
 
 
 async def test_a_second_parent_is_refused_in_one_line_that_names_the_first(data: Path) -> None:

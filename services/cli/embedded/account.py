@@ -2,12 +2,15 @@
 
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from services.cli.embedded.errors import EmbeddedError
+from services.cli.parent import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,16 @@ class Account:
             ) from None
         return cls(nobody.pw_uid, nobody.pw_gid, is_foreign=True)
 
-    def spawn(self, command: Sequence[str | Path], output: int) -> subprocess.Popen[bytes]:
+    def spawn(
+        self, command: Sequence[str | Path], output: int, *, when_we_end: signal.Signals | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start `command` as this account, in a session of its own so that a terminal's Ctrl-C passes it by.
 
         The environment stays behind: PG* variables would change the server, and secrets are not for it.
+        `when_we_end`: the signal that it gets from the kernel when the thread that calls this ends.
         """
+        # Python warns of preexec_fn beside threads. This one takes no lock and imports nothing.
+        bound = partial(end_with_parent, os.getpid(), when_we_end) if when_we_end is not None else None
         return subprocess.Popen(  # noqa: S603 - our own binaries and paths, no shell
             command,
             stdin=subprocess.DEVNULL,
@@ -51,6 +59,7 @@ class Account:
             user=self.uid if self.is_foreign else None,
             group=self.gid if self.is_foreign else None,
             extra_groups=[] if self.is_foreign else None,
+            preexec_fn=bound,
         )
 
     def run(self, *command: str | Path) -> tuple[bool, str]:

@@ -172,10 +172,10 @@ class Child(ABC):
         return True
 
     def spawn(self) -> None:
-        """Start the process, which is then not yet ready."""
+        """Start the process, which is then not yet ready. It gets its gentlest signal when we are killed."""
         with self.log_file.open("ab") as output:
             self._log_start = output.tell()
-            self._process = self.account.spawn(self.command(), output.fileno())
+            self._process = self.account.spawn(self.command(), output.fileno(), when_we_end=self.stop_signals[0][0])
 
     def _last_log_line(self) -> str:
         with self.log_file.open("rb") as written:
