@@ -95,8 +95,9 @@ def fire(
         if t.kind == "remind" and t.notice_id not in overtaken and "lapse" not in kinds:
             _remind(engine, incident, notices[str(t.notice_id)])
     _step_up(engine, incident, "acknowledge", [t for t in overdue if _is_unacknowledged(incident, notices, t)], notices)
+    still_owed = obligations.desk_tasks(incident)  # an evaluation may just have ended what had fallen due
     for task in DESK_TASKS:
-        _step_up(engine, incident, task, [t for t in fired if t.kind == task], notices)
+        _step_up(engine, incident, task, [t for t in fired if t.kind == task and task in still_owed], notices)
     _end_escalations(engine, incident, fired, notices)
     if "lapse" in kinds:
         _lapse(engine, incident, repeats=1 + max(t.level for t in fired if t.kind == "lapse"))

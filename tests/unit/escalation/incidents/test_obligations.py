@@ -91,6 +91,13 @@ def test_a_post_that_is_filled_is_no_vacancy_any_more_and_its_holder_is_asked() 
     assert night.due("vacancy") == []
 
 
+def test_a_vacancy_that_was_filled_in_an_outage_is_put_to_nobody_although_its_time_passed() -> None:
+    night = Night(received(kind="officer", harm=GRAVE), using=engine(GONE))
+    night.go(NIGHT + 2 * MINUTE)
+    night.change(*GONE, tenure(SECRETARY, "mau-moi", "2023-01-20 00:00"), tenure(CHAIR, "mau-moi", "2023-01-20 00:00"))
+    assert night.wake(NIGHT + 30 * MINUTE) == ["mau-moi:accountable"]
+
+
 def test_a_unit_that_is_divided_after_the_acknowledgements_waits_for_the_desk_and_then_the_leadership() -> None:
     night = verified(GRAVE)
     night.acknowledge("mau-bi-thu")
