@@ -2,6 +2,7 @@
 """The embedded servers keep what they acknowledged, whoever dies, and say in one line what is in the way."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
@@ -25,7 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.cli.embedded import EmbeddedError, Servers, embedded_servers, erase
 from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
-from services.cli.embedded.data_folder import VAR_LIB, open_data
+from services.cli.embedded.data_folder import VAR_LIB, lock_data, open_data
 from services.cli.embedded.postgres import Postgres
 from services.cli.embedded.redis import Redis as RedisServer
 
@@ -280,6 +282,22 @@ async def test_a_parent_killed_at_any_moment_of_its_first_start_is_no_hindrance(
     parent.end(signal.SIGKILL)
     async with embedded_servers(data) as servers:
         await write(servers, "sau khi bị ngắt")
+
+
+def test_what_a_killed_process_was_just_starting_holds_the_folder_only_for_a_moment(data: Path) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    lock = os.open(data / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.write(lock, f"{dead.pid}\n".encode())
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(1)"], stdin=-1, pass_fds=[lock])
+    os.close(lock)
+    ending = threading.Timer(0.1, child.communicate)
+    ending.start()
+    with lock_data(data):
+        assert child.wait() == 0
+    ending.join()
 
 
 async def test_a_postmaster_killed_before_it_wrote_its_number_is_no_hindrance(data: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 import structlog
 
@@ -19,6 +20,9 @@ log = structlog.get_logger()
 
 VAR_LIB = Path("/var/lib/trucban")
 """For what an unprivileged account cannot reach inside root's data folder or environment."""
+LET_GO_SECONDS = 5.0
+"""How long a process that was killed may still seem to hold a folder: a server that it was just starting has its files
+open until it is the server's program."""
 _SHORT_PATH = re.compile(r"[A-Za-z0-9/._-]{1,80}")
 """A path that does for sockets: `sun_path` holds 107 bytes, and some characters mean something in URLs and settings."""
 
@@ -28,18 +32,27 @@ def lock_data(data: Path) -> Generator[None]:
     """Hold `data`/.lock. The kernel lets go of it when this process ends, however it ends. Raises InUseError."""
     lock = os.open(data / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
-            raise InUseError(
-                f"data folder {data} is in use by process {holder}: stop it, or set TRUCBAN_DATA to another"
-            ) from None
+        until = monotonic() + LET_GO_SECONDS
+        while holder := _holder_of(lock):
+            if monotonic() > until or Path("/proc", holder).exists():
+                raise InUseError(
+                    f"data folder {data} is in use by process {holder}: stop it, or set TRUCBAN_DATA to another"
+                )
+            sleep(0.02)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(lock)
+
+
+def _holder_of(lock: int) -> str:
+    """Take the lock, or return the id of the process that has it. Empty if we have it now."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 20, 0).decode().strip() or "unknown"
+    return ""
 
 
 def open_data(data: Path) -> Path:
