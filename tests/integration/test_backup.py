@@ -195,8 +195,11 @@ async def test_a_ledger_that_was_longer_is_not_shortened_unless_that_is_said(
     done = await restore_backup(other, tmp_path / "backup", manifest, ignore, known=known, lose_entries=True)
     assert done.lost == int(known.splitlines()[1]) - manifest.ledger_size > 0
     forged = known.replace(known.splitlines()[1], "999999", 1)
-    with pytest.raises(CommandError, match="is not of the ledger"):
+    with pytest.raises(CommandError, match="--known is not of the ledger"):
         await restore_backup(other, tmp_path / "backup", manifest, ignore, known=forged, replace=True)
+    renamed = other.model_copy(update={"ledger_origin": "khac.example/ledger"})
+    with pytest.raises(CommandError, match=r"backup's checkpoint is not of .* but of 'trucban.local/ledger' .*ORIGIN"):
+        await restore_backup(renamed, tmp_path / "backup", manifest, ignore, replace=True)
 
 
 async def test_what_the_broker_held_is_gone_after_a_restore(

@@ -105,17 +105,25 @@ def _longest_known(signer: Signer, manifest: Manifest, known: str | None, presen
     Raises CommandError for a `known` one that is not of this ledger. `present` may be of another one.
     """
     opened: list[Checkpoint] = []
-    for note, must_be_ours in ((known, True), (manifest.checkpoint, True), (present, False)):
+    for whose, way_out, note in (
+        ("the backup's checkpoint", "set TRUCBAN_LEDGER_ORIGIN as it was", manifest.checkpoint),
+        ("--known", "give a checkpoint of this ledger", known),
+        ("", "", present),
+    ):
         try:
             if note is not None:
                 opened.append(open_checkpoint(note, signer.verifier, signer.verifier.name))
         except NoteError as error:
-            if must_be_ours:
-                raise CommandError(
-                    f"a checkpoint is not of the ledger {signer.verifier.name} under the backup's key ({error}): "
-                    "set TRUCBAN_LEDGER_ORIGIN as it was, and see that --known is of this ledger"
-                ) from error
+            if whose:
+                ours = f"the ledger {signer.verifier.name} under the backup's key"
+                wrong = f"{whose} is not of {ours}, but of {_origin_of(note or '')!r} ({error})"
+                raise CommandError(f"{wrong}: {way_out}") from error
     return max(opened, key=lambda checkpoint: checkpoint.size, default=None)
+
+
+def _origin_of(note: str) -> str:
+    """The log that a checkpoint says it is of: its first line."""
+    return (note.splitlines() or [""])[0][:100]
 
 
 def _check_keys(folder: Path, manifest: Manifest, keys: Path, *, replace: bool) -> None:

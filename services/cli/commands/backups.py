@@ -74,10 +74,12 @@ def restore(
                     ready, folder, manifest, progress, known=note, replace=replace, lose_entries=lose_entries
                 )
         if as_json:
-            typer.echo(json.dumps({"rows": done.rows, "ledger_size": done.ledger_size, "lost": done.lost}))
+            said = {"rows": done.rows, "ledger_size": done.ledger_size, "lost": done.lost}
+            typer.echo(json.dumps(said | {"keys": str(ready.keys_dir.resolve())}))
             return
         lost = f"; {done.lost} entries that the ledger had are lost" if done.lost else ""
-        console.print(f"restored: {done.rows} rows, ledger of {done.ledger_size} entries{lost}", highlight=False)
+        restored = f"restored: {done.rows} rows, ledger of {done.ledger_size} entries{lost}"
+        console.print(f"{restored}; keys in {ready.keys_dir.resolve()}", highlight=False, soft_wrap=True)
         console.print("now start the services, and verify the ledger: docs/operations.md", highlight=False)
 
     run(work())
