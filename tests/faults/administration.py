@@ -16,7 +16,14 @@ from services.cli.embedded import EmbeddedError, Servers
 AGAIN_SECONDS = 0.1
 ANSWER_SECONDS = 20.0
 """After this long without an answer the server is asked again over another connection."""
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, TimeoutError)
+AWAY = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its own, where the server dies in the midst of a statement
+    RedisError,
+    TimeoutError,
+)
 """What is raised while a server is frozen, full, starting, or gone."""
 _SETTINGS = ("track_commit_timestamp = on", "max_wal_size = '96MB'", "min_wal_size = '32MB'")
 """The first tells when each row came to be; the others keep the log of changes on a small disk."""
