@@ -135,7 +135,7 @@ async def _commands(night: Night) -> None:
     await end_unit(night.house, PARTS)
     await night.house.settle()
     unit = {"code": PARTS[0].code, "valid_from": str(PARTS[0].valid_from)}
-    night.house.clock.set(NIGHT + timedelta(minutes=50))
+    night.house.clock.set(NIGHT + timedelta(minutes=52))
     await night.house.settle()
     await night.act("reassigned", "fire one", "handoffs", reason=WHY, to="unit", unit=unit)
     await night.act("transferred again", "fire one", "transfers", reason=WHY, unit=unit)
