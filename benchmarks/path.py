@@ -31,7 +31,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
         finally:
             await pool.close()
     return [
-        Figure("path.reports_per_s", whole, f"{UNIT}; one process"),
+        Figure("path.reports_per_s", whole, f"{UNIT}; a process for each service, behind a front"),
         ratio("path.vs_floor", whole, "reports/s", "XADD, XREADGROUP and COPY of the same bodies", floor),
     ]
 

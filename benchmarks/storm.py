@@ -1,6 +1,6 @@
 """A storm of reports on few incidents: plain, on verified incidents, and each report with other harm."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,8 @@ async def _same_rows_per_s(house: House, count: int) -> float:
 
 async def _copy(connection: Any, rows: Mapping[str, Sequence[asyncpg.Record]], number: int, batches: int) -> None:
     """Copy one of `batches` equal parts of each table's rows."""
-    place: Callable[[int, int], int] = lambda part, length: part * length // batches  # noqa: E731
     for name, records in rows.items():
-        part = records[place(number, len(records)) : place(number + 1, len(records))]
-        if part:
+        begin, end = (place * len(records) // batches for place in (number, number + 1))
+        if part := records[begin:end]:
             columns = list(part[0].keys())
             await connection.copy_records_to_table(name, schema_name="escalation", columns=columns, records=part)

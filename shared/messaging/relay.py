@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.background import in_background
+from shared.database import reading
 from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error
 from shared.messaging.outbox import Outbox
@@ -153,8 +154,7 @@ class Relay:
         """Wake who publishes a stream when it has new rows, also those of other processes: one look for all streams."""
         counters = self._outbox.streams
         look = select(counters.c.stream, counters.c.assigned)
-        async with self._engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        async with reading(self._engine).connect() as connection:
             while not self._stop.is_set():
                 self._look.clear()
                 for row in await connection.execute(look):
@@ -178,7 +178,7 @@ class Relay:
 
     async def _lead(self, stream: Stream, backoff: Backoff) -> None:
         lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
-        async with self._engine.connect() as connection:
+        async with self._engine.connect() as connection:  # not `reading`: its engine has to begin transactions too
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 3)
             if await connection.scalar(lock):

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -34,6 +36,14 @@ def trucban(data: Path, *arguments: str | Path, stdin: str = "") -> subprocess.C
         timeout=PATIENCE_SECONDS,
         check=False,
     )
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Raises AssertionError that says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        threading.Event().wait(0.002)
 
 
 @dataclass

@@ -3,16 +3,14 @@
 import json
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 import httpx
 import pytest
 
 from shared.database import SERVICES
 from shared.http.identity import Principal, Role, issuer
-from tests.e2e.running import PATIENCE_SECONDS, Up, trucban
+from tests.e2e.running import PATIENCE_SECONDS, Up, trucban, until
 from tests.support import SAMPLES, passable_folder
 
 pytestmark = pytest.mark.timeout(240)
@@ -44,13 +42,6 @@ def failing(up: Up) -> set[str]:
     found = {check["name"] for check in answer.json()["checks"] if not check["ok"]}
     assert answer.status_code == (503 if found else 200)
     return found
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
-        threading.Event().wait(0.01)
 
 
 def is_refused(answer: httpx.Response, service: str) -> bool:

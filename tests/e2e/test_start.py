@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from services.cli.embedded import Servers
 from services.cli.process import listening_socket
 from services.cli.program import main
 from shared.database import SERVICES, migrate
+from tests.e2e import running
 from tests.e2e.running import PATIENCE_SECONDS, TRUCBAN, Up, environment
 from tests.servers import new_database, new_redis, url_of
 from tests.support import passable_folder
@@ -40,11 +41,7 @@ def folder() -> Generator[Path]:
         yield data
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {START_SECONDS} s: {what}"
-        threading.Event().wait(0.002)
+until = partial(running.until, seconds=START_SECONDS)
 
 
 # --- up ---

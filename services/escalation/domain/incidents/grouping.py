@@ -99,16 +99,16 @@ def decisive(assigned: Iterable[AssignedReport]) -> Collection[AssignedReport]:
     return found.values()
 
 
-def follow_up(engine: IncidentEngine, decisive: AssignedReport) -> None:
+def follow_up(engine: IncidentEngine, assigned: AssignedReport) -> None:
     """Do what follows from the reports of one incident that were attached, once for all of them together.
 
     So nobody is told twice because two reports came at once, and a storm costs one evaluation a batch. If the report
-    `matters`, its incident must be a Case.
+    `matters`, its incident must be a Case. `assigned`: the one of each incident that `decisive` returns.
     """
-    incident, cause = decisive.incident, decisive.event.id
-    if decisive.matters and decisive.outcome == "late":
+    incident, cause = assigned.incident, assigned.event.id
+    if assigned.matters and assigned.outcome == "late":
         after_end.weigh(engine, as_case(incident), cause)
-    elif decisive.matters:
+    elif assigned.matters:
         evaluate(engine, as_case(incident), cause)
     if isinstance(incident, Incident):
         _suggest(engine, incident, cause)

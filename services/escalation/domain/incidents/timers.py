@@ -216,11 +216,11 @@ def _ask_office(
     told = _notice_of_inaction(engine, incident, office)
     issued = told or issue(engine, incident, Notice(office, purpose, tuple(posts)), by, cause)
     engine.changes.asking_offices.add(issued.notice_id)
-    if what != "acknowledge":
-        engine.cancel(incident, what)  # evaluate() may have set the desk's time anew
     if what == "acknowledge":
         engine.schedule(incident, "acknowledge", by, issued.notice_id, level=level, who=(office,))
-    elif office == DESK:
+        return
+    engine.cancel(incident, what)  # evaluate() may have set the desk's time anew
+    if office == DESK:
         # an acknowledgement is not enough: the desk has to do it
         engine.schedule(incident, what, by, level=level, who=(office,))
     else:
