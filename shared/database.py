@@ -122,6 +122,7 @@ def _server_settings(limits: TimeLimits) -> dict[str, str]:
 
     return {
         "timezone": "UTC",
+        "jit": "off",  # no query of ours runs long enough to be worth compiling
         "statement_timeout": milliseconds(limits.statement),
         "lock_timeout": milliseconds(limits.lock),
         "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),
@@ -139,6 +140,7 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=CONNECT_SECONDS,
+        pool_use_lifo=True,  # a few connections, which know the statements already, do all of a quiet night's work
         hide_parameters=True,
         json_serializer=_json_text,
         json_deserializer=orjson.loads,
@@ -149,8 +151,7 @@ def connect(url: str, pool_size: int = 10, *, limits: TimeLimits = SERVICE) -> A
         },
     )
     event.listen(engine.sync_engine, "checkout", _check_open)
-    if limits.transaction:
-        event.listen(engine.sync_engine, "connect", _limit_transactions(limits.transaction))
+    event.listen(engine.sync_engine, "connect", _prepare_session(limits.transaction))
     return engine
 
 
@@ -173,20 +174,30 @@ def _check_open(connection: Any, *_: object) -> None:
         raise DisconnectionError("the server has closed it")
 
 
-def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
-    """For each new connection: a server before 17 would refuse a session that asks for it at its start.
+ARRAYS = ("bool", "bytea", "date", "float8", "int2", "int4", "int8", "timestamptz")
+"""Types of which statements take arrays. The driver knows text[] alone."""
+
+
+def _prepare_session(transaction_seconds: float) -> Callable[[Any, object], None]:
+    """For each new connection: limit its transactions, and have the driver learn all array types with one question.
+
+    Else it would ask, in the middle of a transaction, for each type when a statement first has it. A server before 17
+    would refuse a session that asks for `transaction_timeout` at its start.
 
     What the driver raises becomes SQLAlchemy's error, as that of a statement does.
     """
-    statement = (
-        f"SELECT set_config(name, '{round(seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
+    limit = (
+        f"SELECT set_config(name, '{round(transaction_seconds * 1000)}', false) FROM pg_settings"  # noqa: S608 - a number
         " WHERE name = 'transaction_timeout'"
     )
+    arrays = "SELECT " + ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(ARRAYS, 1))
 
     async def ask(driver: Any) -> None:
-        await driver.execute(statement)
+        if transaction_seconds:
+            await driver.execute(limit)
+        await driver.fetch(arrays, *([] for _ in ARRAYS))
 
-    def limit(connection: Any, _: object) -> None:
+    def prepare(connection: Any, _: object) -> None:
         try:
             connection.run_async(ask)  # not as a transaction of SQLAlchemy's
         except BaseException as error:
@@ -195,7 +206,7 @@ def _limit_transactions(seconds: float) -> Callable[[Any, object], None]:
                 raise _as_sqlalchemy("connect", error, is_lost=True) from error
             raise
 
-    return limit
+    return prepare
 
 
 def _json(value: object) -> object:
