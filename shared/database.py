@@ -2,7 +2,7 @@
 
 import socket
 from asyncio import BaseTransport
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import orjson
 from sqlalchemy import (
-    JSON,
     ColumnElement,
     Connection,
     FromClause,
     MetaData,
-    Table,
     Text,
     any_,
     bindparam,
@@ -209,10 +207,6 @@ def _prepare_session(transaction_seconds: float) -> Callable[[Any, object], None
     return prepare
 
 
-def _json(value: object) -> object:
-    return value if value is None or isinstance(value, str) else _json_text(value)
-
-
 def _json_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
@@ -234,44 +228,6 @@ def given_rows(**columns: TypeEngine[Any]) -> FromClause:
 def given(**columns: Sequence[object]) -> dict[str, list[object]]:
     """Return the parameters of `given_rows`: the values of each column."""
     return {f"given_{name}": list(values) for name, values in columns.items()}
-
-
-async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows by COPY in the caller's transaction. All rows have the same keys.
-
-    A str for a JSON column must already be JSON. Raises SQLAlchemy's errors, as an INSERT would.
-    """
-    if rows:
-        columns = list(rows[0])
-        json = {name for name in columns if isinstance(table.c[name].type, JSON)}
-        records = [tuple(_json(row[n]) if n in json else row[n] for n in columns) for row in rows]
-        await copy_records(connection, table, columns, records)
-
-
-async def copy_records(
-    connection: AsyncConnection, table: Table, columns: Sequence[str], records: Sequence[tuple[object, ...]]
-) -> None:
-    """Insert tuples by COPY, as `copy` does. Their values must be of the types that asyncpg takes."""
-    if not records:
-        return
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    if not driver.is_in_transaction():  # SQLAlchemy begins the transaction with its first statement
-        await connection.execute(text("SELECT 1"))
-    try:
-        await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(columns), records=records)
-    except DRIVER_ERRORS as error:
-        is_lost = driver.is_closed() or _ends_session(error)
-        if is_lost:
-            await connection.invalidate(error)  # as SQLAlchemy does when a statement of its own finds it so
-        raise _as_sqlalchemy(f"COPY {table.name}", error, is_lost=is_lost) from error
-
-
-def _ends_session(error: Exception) -> bool:
-    """Whether the connection is of no more use, which the driver may find a moment later than it raises the error."""
-    if isinstance(error, asyncpg.PostgresError):
-        return str(getattr(error, "sqlstate", "")).startswith(("08", "25P03", "25P04", "57P"))
-    return not isinstance(error, asyncpg.DataError)
 
 
 def _as_sqlalchemy(statement: str, error: Exception, *, is_lost: bool) -> DBAPIError:

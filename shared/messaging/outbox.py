@@ -12,15 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Table, Text, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Table, Text, TextClause, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import ReturningInsert
 
-from shared.database import copy_records, given, given_rows
-from shared.messaging.epochs import check_partitions, epoch_table, stored_partitions
+from shared.messaging.epochs import check_partitions, epoch_table
 
 
 @dataclass(frozen=True)
@@ -75,14 +72,19 @@ async def add(
     """
     if not events:
         return
-    numbers, stored = await _reserve(connection, outbox, Counter(event.stream for event in events))
+    places, count = list[int](), Counter[str]()
+    for event in events:
+        count[event.stream] += 1
+        places.append(count[event.stream])
+    columns = {
+        "streams": [event.stream for event in events],
+        "places": places,
+        "ids": [event.event_id for event in events],
+        "bodies": [event.body for event in events],
+    }
+    stored = await connection.scalar(_adding(outbox), columns)
     if partitions is not None:
         check_partitions(partitions, stored)
-    records: list[tuple[object, ...]] = []
-    for event_id, stream, body in events:
-        numbers[stream] += 1
-        records.append((stream, numbers[stream], event_id, body))
-    await copy_records(connection, outbox.rows, ("stream", "number", "event_id", "body"), records)
 
 
 async def lock_streams(connection: AsyncConnection, outbox: Outbox) -> None:
@@ -91,28 +93,33 @@ async def lock_streams(connection: AsyncConnection, outbox: Outbox) -> None:
     await connection.execute(select(streams.c.stream).order_by(streams.c.stream).with_for_update())
 
 
-async def _reserve(
-    connection: AsyncConnection, outbox: Outbox, counts: Counter[str]
-) -> tuple[dict[str, int], int | None]:
-    """Take as many numbers of each stream. Returns the last that was given before, and the stored number of partitions.
-
-    Locks the streams in order.
-    """
-    wanted = given(stream=list(counts), count=list(counts.values()))
-    found = (await connection.execute(_reserving(outbox), wanted)).all()
-    return {row.stream: row.assigned - counts[row.stream] for row in found}, found[0].partitions
-
-
 @cache
-def _reserving(outbox: Outbox) -> ReturningInsert[*tuple[Any, ...]]:
-    """The statement of `_reserve`, which runs in every transaction that adds."""
-    streams, wanted = outbox.streams, given_rows(stream=Text(), count=BigInteger())
-    reserve = insert(streams).from_select(
-        ["stream", "assigned"], select(wanted.c.stream, wanted.c.count).order_by(wanted.c.stream)
+def _adding(outbox: Outbox) -> TextClause:
+    """The statement of `add`: take as many numbers of each stream as it has events, and return the stored number of
+    partitions. It locks the streams in order.
+    """
+    return text(
+        f"""
+        WITH given AS (
+            SELECT * FROM unnest(
+                CAST(:streams AS text[]), CAST(:places AS bigint[]), CAST(:ids AS text[]), CAST(:bodies AS bytea[])
+            ) AS given (stream, place, event_id, body)
+        ),
+        wanted AS (SELECT stream, count(*) AS count FROM given GROUP BY stream),
+        taken AS (
+            INSERT INTO {outbox.streams.fullname} AS streams (stream, assigned)
+            SELECT stream, count FROM wanted ORDER BY stream
+            ON CONFLICT (stream) DO UPDATE SET assigned = streams.assigned + excluded.assigned
+            RETURNING stream, assigned
+        ),
+        added AS (
+            INSERT INTO {outbox.rows.fullname} (stream, number, event_id, body)
+            SELECT given.stream, taken.assigned - wanted.count + given.place, given.event_id, given.body
+            FROM given JOIN wanted USING (stream) JOIN taken USING (stream)
+        )
+        SELECT partitions FROM {outbox.epochs.fullname} ORDER BY number DESC LIMIT 1
+        """  # noqa: S608 - names of ours
     )
-    return reserve.on_conflict_do_update(
-        index_elements=[streams.c.stream], set_={"assigned": streams.c.assigned + reserve.excluded.assigned}
-    ).returning(streams.c.stream, streams.c.assigned, stored_partitions(outbox.epochs).label("partitions"))
 
 
 def with_seq(body: bytes, number: int) -> bytes:

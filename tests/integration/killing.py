@@ -132,10 +132,6 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
             super().__init__(*given, **more)
             process.connections.add(self)
 
-        async def copy_records_to_table(self, *given: Any, **more: Any) -> Any:
-            process.step(self)
-            return await super().copy_records_to_table(*given, **more)
-
         async def execute(self, query: str, *given: Any, **more: Any) -> Any:
             if query != "COMMIT;":
                 return await super().execute(query, *given, **more)

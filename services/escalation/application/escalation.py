@@ -63,14 +63,19 @@ class Escalation:
         Each names the person for whom this works, if there is one. Take every lock before. Who calls this more than
         once in a transaction calls `lock_streams` first.
         """
-        if self.who is not None:
-            events = [_caused_by(self.who, e) for e in events]
-        bodies = [encode(e) for e in events]
+        encoded = self._encoded(events)
+        await timeline.add(connection, [timeline.line(e, body) for e, body in encoded])
+        await self._send(connection, encoded)
+
+    def _encoded(self, events: Sequence[Event]) -> list[tuple[Event, bytes]]:
+        who = self.who
+        return [(e, encode(e)) for e in (events if who is None else [_caused_by(who, e) for e in events])]
+
+    async def _send(self, connection: AsyncConnection, encoded: Sequence[tuple[Event, bytes]]) -> None:
         rows = [
             Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
-            for e, body in zip(events, bodies, strict=True)
+            for e, body in encoded
         ]
-        await timeline.add(connection, [timeline.line(e, body) for e, body in zip(events, bodies, strict=True)])
         await add(connection, tables.outbox, rows, partitions=self.partitions)
 
     async def incident_engine(
@@ -95,8 +100,9 @@ class Escalation:
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
         """Write a change set, its events last. The caller commits, and then calls `committed`."""
-        await incident_saving.save(connection, changes, now)
-        await self.emit(connection, changes.events)
+        encoded = self._encoded(changes.events)
+        await incident_saving.save(connection, changes, now, [timeline.line(e, body) for e, body in encoded])
+        await self._send(connection, encoded)
 
     def committed(self, changes: ChangeSet) -> None:
         """Count what was written, without exercises, and wake the loops. Call it after the commit."""

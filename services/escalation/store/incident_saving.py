@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Table, bindparam, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,43 +32,51 @@ from services.escalation.store.tables import (
     link,
     notice,
     report,
+    timeline,
 )
-from shared.database import any_of, copy
+from services.escalation.store.timeline import Line
+from services.escalation.store.timeline import rows as timeline_rows
+from shared.database import any_of
 from shared.events import ReportReceivedV2Data
 from shared.ids import uuid7
+from shared.inserting import Rows, insert_rows
 
 
-async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
-    """Write all of it except the events, which `Escalation.emit` writes in the same transaction."""
+async def save(connection: AsyncConnection, changes: ChangeSet, now: datetime, lines: Sequence[Line]) -> None:
+    """Write all of it except what goes to the outbox. `lines`: its events, for the timeline."""
     decided = [i for i in changes.incidents.values() if isinstance(i, Incident)]
-    await _save_decided(connection, decided)
+    new = [i for i in decided if isinstance(i, Case) and i.is_new]
+    await _save_decided(connection, [i for i in decided if i not in new])
     await _save_rows(connection, [i for i in changes.incidents.values() if not isinstance(i, Incident)])
     for acknowledgement in changes.acknowledgements:
         await _acknowledge(connection, acknowledgement)
     await _cancel_obsolete(connection, changes, now)
-    for case, report_ids in changes.moved:
-        await _move_reports(connection, case.incident_id, report_ids)
     for incident_id, who in changes.lapse_waits_for.items():
         lapse = (deadline.c.incident_id == incident_id) & (deadline.c.kind == "lapse")
         await connection.execute(update(deadline).where(lapse, deadline.c.state == "pending").values(who=list(who)))
-    await copy(connection, report, [_report_row(assigned) for assigned in changes.reports])
-    await copy(connection, finding, _finding_rows(changes.findings))
-    await copy(connection, decision, [_decision_row(made, now) for made in changes.decisions])
-    await copy(connection, notice, [_notice_row(n) for n in changes.notices])
-    await copy(connection, delivery, _delivery_rows(changes.notices, now))
-    await copy(connection, deadline, [_deadline_row(timer, now) for timer in changes.timers])
+    rows: dict[Table, Rows] = {
+        incident: [to_row(i) for i in new],
+        report: [_report_row(assigned) for assigned in changes.reports],
+        finding: _finding_rows(changes.findings),
+        decision: [_decision_row(made, now) for made in changes.decisions],
+        notice: [_notice_row(n) for n in changes.notices],
+        delivery: _delivery_rows(changes.notices, now),
+        deadline: [_deadline_row(timer, now) for timer in changes.timers],
+    }
+    await insert_rows(connection, rows | {timeline: timeline_rows(lines)})
+    for case, report_ids in changes.moved:
+        await _move_reports(connection, case.incident_id, report_ids)
     links = [{"incident_id": a, "other_id": b, "reason": reason, "made_at": now} for a, b, reason in changes.related]
     if links:
         await connection.execute(upsert(link).on_conflict_do_nothing(), links)
 
 
-async def _save_decided(connection: AsyncConnection, found: Sequence[Incident]) -> None:
-    new = [to_row(i) for i in found if isinstance(i, Case) and i.is_new]
-    await copy(connection, incident, new)
-    if changed := [to_row(i) for i in found if not (isinstance(i, Case) and i.is_new)]:
-        statement = update(incident).where(incident.c.incident_id == bindparam("id"))
-        rows = [{"id": row["incident_id"]} | {f"new_{name}": row[name] for name in CHANGING} for row in changed]
-        await connection.execute(statement.values({name: bindparam(f"new_{name}") for name in CHANGING}), rows)
+async def _save_decided(connection: AsyncConnection, changed: Sequence[Incident]) -> None:
+    if not changed:
+        return
+    statement = update(incident).where(incident.c.incident_id == bindparam("id"))
+    rows = [{"id": row["incident_id"]} | {f"new_{n}": row[n] for n in CHANGING} for row in map(to_row, changed)]
+    await connection.execute(statement.values({name: bindparam(f"new_{name}") for name in CHANGING}), rows)
 
 
 async def _save_rows(connection: AsyncConnection, found: Sequence[IncidentRow]) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.store.tables import incident, timeline
-from shared.database import copy_records
 from shared.events import Event
+from shared.inserting import Rows, insert_rows
 
 
 class Line(NamedTuple):
@@ -93,7 +93,11 @@ def _is_committed(value: Any) -> bool:
 
 
 async def add(connection: AsyncConnection, lines: Sequence[Line]) -> None:
-    await copy_records(connection, timeline, Line._fields, lines)
+    await insert_rows(connection, {timeline: rows(lines)})
+
+
+def rows(lines: Sequence[Line]) -> Rows:
+    return [line._asdict() for line in lines]
 
 
 async def of_incident(connection: AsyncConnection, incident_id: str) -> list[dict[str, Any]]:
