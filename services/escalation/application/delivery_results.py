@@ -47,7 +47,7 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         if given_up:
             await _tell_of_lost(escalation, connection, rows, given_up, recorded)
     if finished:
-        escalation.wake()
+        escalation.wake(deliveries=bool(given_up))
 
 
 def _finished(escalation: Escalation, row: IncidentRow | None, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:

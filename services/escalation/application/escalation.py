@@ -35,7 +35,9 @@ class Escalation:
     who: Who | None = None
     """The person for whom this one works. All events that it writes name them."""
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    """Called after each commit, so that the relay and the loops need not wait for their next poll."""
+    """Called after each commit, so that whoever passes events on need not wait for the next poll."""
+    delivery_wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called when a delivery may go at once."""
     timer_wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called when timers may be due at once: after a change of the directory."""
 
@@ -53,8 +55,8 @@ class Escalation:
     def new_id(self) -> str:
         return uuid7(self.clock.now())
 
-    def wake(self, *, timers: bool = False) -> None:
-        for wake in (*self.wakes, *(self.timer_wakes if timers else ())):
+    def wake(self, *, deliveries: bool = True, timers: bool = False) -> None:
+        for wake in (*self.wakes, *(self.delivery_wakes if deliveries else ()), *(self.timer_wakes if timers else ())):
             wake()
 
     async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
@@ -112,7 +114,7 @@ class Escalation:
         for issued in changes.notices:
             if not issued.exercise:
                 metrics.notices.labels(issued.notice.purpose).inc()
-        self.wake()
+        self.wake(deliveries=bool(changes.notices))
 
 
 def _caused_by(who: Who, event: Event) -> Event:

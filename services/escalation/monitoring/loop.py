@@ -20,8 +20,8 @@ class Loop:
     """Repeats `step` until it returns False (nothing is left), then waits for `wake`, but at most `poll` seconds.
 
     `next_in`: in how many seconds something falls due, a question that costs far less than a step. It is asked before
-    each step, which is left out where nothing is due, and after it, to shorten the wait. `stall_after`: after so many
-    seconds without a successful turn, `health_failure` reports it.
+    each step that `wake` did not ask for, which is left out where nothing is due, and after each, to shorten the wait.
+    `stall_after`: after so many seconds without a successful turn, `health_failure` reports it.
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class Loop:
     async def _run(self) -> None:
         back_off = 0.1
         while True:
+            is_told = self._awake.is_set()
             self._awake.clear()
             try:
-                wait = await self._turn()
+                wait = await self._turn(is_told=is_told)
             except Exception as error:
                 log.warning("loop step failed, trying again", loop=self._name, error=type(error).__name__)
                 await asyncio.sleep(back_off)
@@ -69,9 +70,9 @@ class Loop:
                     async with asyncio.timeout(wait):  # wait_for may swallow a cancellation (Python 3.11)
                         await self._awake.wait()
 
-    async def _turn(self) -> float:
+    async def _turn(self, *, is_told: bool) -> float:
         """Do what is due. Returns for how many seconds to wait then."""
-        if self._next_in is not None and (wait := await self._next_in()) > 0:
+        if self._next_in is not None and not is_told and (wait := await self._next_in()) > 0:
             return min(self._poll, wait)
         if await self._step():
             return 0.0

@@ -112,6 +112,8 @@ class DeliveryLoop:
             await self._recording.add(attempt)
         finally:
             self._ended.pop(message.message_id, None)
+            if self._under_way[host_of(message.channel)] >= PER_HOST_AT_ONCE:
+                self._escalation.wake()  # another message to this server may have waited for its turn
             self._under_way.subtract([host_of(message.channel)])
             self._deliveries.difference_update(d.delivery_id for d in message.deliveries)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import TextClause, insert, select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ledger.domain import canonical, merkle
@@ -117,28 +118,29 @@ async def _leave_out_known(connection: AsyncConnection, events: Sequence[Event])
     return new
 
 
-# One statement a table: PostgreSQL unrolls arrays about as fast as it reads COPY, and errors stay SQLAlchemy's.
-_ENTRIES = text("""
-    INSERT INTO ledger.entry
-        (idx, event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at)
-    SELECT :start + place - 1, event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at
-    FROM unnest(
-        CAST(:event_id AS text[]), CAST(:leaf_hash AS bytea[]), CAST(:body AS bytea[]), CAST(:kind AS text[]),
-        CAST(:incident AS text[]), CAST(:ward AS text[]), CAST(:category AS text[]),
-        CAST(:occurred_at AS timestamptz[]), CAST(:recorded_at AS timestamptz[])
-    ) WITH ORDINALITY AS new
-        (event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at, place)
-""")
-_OFFICIALS = text("""
-    INSERT INTO ledger.entry_official (official, idx)
-    SELECT * FROM unnest(CAST(:official AS text[]), CAST(:idx AS bigint[]))
-""")
-_PRIVATE = text("""
-    INSERT INTO ledger.private (idx, field, salt, value)
-    SELECT * FROM unnest(CAST(:idx AS bigint[]), CAST(:field AS text[]), CAST(:salt AS bytea[]),
-                         CAST(:value AS bytea[]))
-""")
-_NODES = text("""
+# One statement, and so one message. PostgreSQL unrolls arrays about as fast as it reads COPY.
+_APPEND = text("""
+    WITH entries AS (
+        INSERT INTO ledger.entry
+            (idx, event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at)
+        SELECT :start + place - 1, event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at
+        FROM unnest(
+            CAST(:event_id AS text[]), CAST(:leaf_hash AS bytea[]), CAST(:body AS bytea[]), CAST(:kind AS text[]),
+            CAST(:incident AS text[]), CAST(:ward AS text[]), CAST(:category AS text[]),
+            CAST(:occurred_at AS timestamptz[]), CAST(:recorded_at AS timestamptz[])
+        ) WITH ORDINALITY AS new
+            (event_id, leaf_hash, body, kind, incident, ward, category, occurred_at, recorded_at, place)
+    ),
+    officials AS (
+        INSERT INTO ledger.entry_official (official, idx)
+        SELECT * FROM unnest(CAST(:official AS text[]), CAST(:official_idx AS bigint[]))
+    ),
+    private AS (
+        INSERT INTO ledger.private (idx, field, salt, value)
+        SELECT * FROM unnest(
+            CAST(:private_idx AS bigint[]), CAST(:field AS text[]), CAST(:salt AS bytea[]), CAST(:value AS bytea[])
+        )
+    )
     INSERT INTO ledger.node (level, pos, hash)
     SELECT * FROM unnest(CAST(:level AS smallint[]), CAST(:pos AS bigint[]), CAST(:hash AS bytea[]))
 """)
@@ -153,28 +155,23 @@ async def _insert(
 ) -> None:
     rows = [entry.columns for entry in entries]
     columns = ("event_id", "kind", "incident", "ward", "category", "occurred_at", "recorded_at")
-    values = {name: [getattr(row, name) for row in rows] for name in columns}
-    values |= {"leaf_hash": list(leaves), "body": [entry.body for entry in entries]}
-    await connection.execute(_ENTRIES, {"start": start} | values)
+    values: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in columns}
+    values |= {"start": start, "leaf_hash": list(leaves), "body": [entry.body for entry in entries]}
     numbered = list(enumerate(entries, start))
     officials = [(name, idx) for idx, entry in numbered for name in entry.columns.officials]
-    await _insert_rows(connection, _OFFICIALS, ("official", "idx"), officials)
     private = [
         (idx, item.field, bytes.fromhex(item.committed.salt), item.committed.value.encode())
         for idx, entry in numbered
         for item in entry.private
     ]
-    await _insert_rows(connection, _PRIVATE, ("idx", "field", "salt", "value"), private)
-    await _insert_rows(connection, _NODES, ("level", "pos", "hash"), nodes)
+    values |= _columns(("official", "official_idx"), officials)
+    values |= _columns(("private_idx", "field", "salt", "value"), private)
+    values |= _columns(("level", "pos", "hash"), nodes)
+    await connection.execute(_APPEND, values)
 
 
-async def _insert_rows(
-    connection: AsyncConnection, statement: TextClause, names: Sequence[str], rows: Sequence[tuple[object, ...]]
-) -> None:
-    if rows:
-        await connection.execute(
-            statement, {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-        )
+def _columns(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> dict[str, list[object]]:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 async def _add_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint, signer: Signer, clock: Clock) -> None:
