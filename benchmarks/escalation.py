@@ -22,8 +22,9 @@ from services.escalation.domain.rules.rulebook import read
 from shared import messaging
 from shared.clock import Clock
 from shared.commitment import Committed, new_salt
-from shared.events import ReportReceived, ReportReceivedData, Source, UnitRef, encode
+from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef, encode
 from shared.ids import uuid7
+from shared.pseudonym import pseudonym
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -60,24 +61,24 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
     ]
 
 
-def reports_of(count: int, incidents: int) -> list[ReportReceived]:
+def reports_of(count: int, incidents: int) -> list[ReportReceivedV2]:
     """Reports of `incidents` that are apart in each ward, one after the other in turns."""
     units = _units()
-    found: list[ReportReceived] = []
+    found: list[ReportReceivedV2] = []
     for i in range(count):
         incident = i % incidents
         at = NIGHT - incident // len(units) * APART
         report_id = uuid7(at)
-        data = ReportReceivedData(
+        data = ReportReceivedV2Data(
             report_id=report_id,
             unit=units[incident % len(units)],
             category="FIRECRACKER_SET_OFF",
             occurred_at=at,
             received_at=at,
-            from_source=Source(kind="device", subject=f"cam-bien-{i // incidents % SENSORS}"),
+            from_source=Source(kind="device", subject=pseudonym(b"bench", f"cam-bien-{i // incidents % SENSORS}")),
             description=Committed(salt=new_salt(), value="Nghe tiếng pháo nổ liên tiếp ở đầu phố, khoảng hai phút"),
         )
-        found.append(ReportReceived(id=report_id, source="/trucban/intake", subject=report_id, time=at, data=data))
+        found.append(ReportReceivedV2(id=report_id, source="/trucban/intake", subject=report_id, time=at, data=data))
     return found
 
 
@@ -154,7 +155,7 @@ def _unbundled() -> Any:
     )
 
 
-def body_of(event: ReportReceived) -> bytes:
+def body_of(event: ReportReceivedV2) -> bytes:
     """The report as its sender sends it."""
     body = {
         "report_id": event.data.report_id,
@@ -165,13 +166,13 @@ def body_of(event: ReportReceived) -> bytes:
     return json.dumps(body).encode()
 
 
-async def send(port: int, token: str, events: Sequence[ReportReceived], per_second: int) -> dict[str, float]:
+async def send(port: int, token: str, events: Sequence[ReportReceivedV2], per_second: int) -> dict[str, float]:
     """One report after the other at this rate; when each was answered, by report id."""
     loop, durable = asyncio.get_running_loop(), dict[str, float]()
     idle = [await Connection.open(port) for _ in range(16)]
     free = asyncio.Semaphore(len(idle))
 
-    async def one(event: ReportReceived) -> None:
+    async def one(event: ReportReceivedV2) -> None:
         async with free:
             connection = idle.pop(0)  # in turns: the server closes what is idle for long
             status, answer = await connection.request("POST", "/intake/v1/reports", body_of(event), token)

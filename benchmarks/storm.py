@@ -16,7 +16,7 @@ from services.escalation.application.route_reports import route_reports
 from services.escalation.store import tables
 from shared import messaging
 from shared.clock import Clock
-from shared.events import Harm, ReportReceived, encode, parse
+from shared.events import Harm, ReportReceivedV2, encode, parse
 from shared.http.identity import Principal
 from shared.messaging import INTAKE, streams
 from shared.messaging.redis.entry import FIELD
@@ -66,13 +66,13 @@ def _slower(name: str, rate: float, what: str, plain: float) -> Figure:
     return Figure(name, plain / rate, f"times as long; {rate:.0f} reports/s {what}", "reports/s, a plain storm", plain)
 
 
-def _with_harm(event: ReportReceived, number: int) -> ReportReceived:
+def _with_harm(event: ReportReceivedV2, number: int) -> ReportReceivedV2:
     """The report, with damage that no other one has and that changes no severity."""
     harm = Harm(property_vnd=1_000_000 + number)
     return event.model_copy(update={"data": event.data.model_copy(update={"harm": harm})})
 
 
-async def _verified(house: House, first: Sequence[ReportReceived]) -> None:
+async def _verified(house: House, first: Sequence[ReportReceivedV2]) -> None:
     """Each incident has one report, and the desk has verified it."""
     async with core(house.settings) as escalation:
         await route_reports(escalation, first)
@@ -97,7 +97,7 @@ async def _read_and_copy(house: House, count: int) -> float:
     return count / seconds
 
 
-async def _publish(house: House, events: Sequence[ReportReceived]) -> None:
+async def _publish(house: House, events: Sequence[ReportReceivedV2]) -> None:
     redis = messaging.connect(str(house.settings.redis_url))
     bodies = [encode(event) for event in events]
     for start in range(0, len(bodies), BATCH):

@@ -22,6 +22,7 @@ from services.escalation.domain.directory.readers import MODELS, read_directory,
 from services.escalation.domain.directory.schemas import LineError, Row, UnitRow
 from services.escalation.domain.incidents.engine import IncidentEngine, OfficeChannels
 from services.escalation.domain.incidents.grouping import assign, attach, decisive, follow_up
+from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.domain.rules.accountability import Inputs, ReportFacts
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
 from services.intake.domain.wards import Unit
@@ -214,7 +215,7 @@ def engine(
 
 def route(engine: IncidentEngine, *events: ReportReceived) -> None:
     """These reports together, as `route_reports` routes a batch."""
-    assigned = [assign(engine, event) for event in events]
+    assigned = [assign(engine, event, occurrence_of(event)) for event in events]
     for each in assigned:
         attach(engine, each)
     for each in decisive(assigned):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -97,7 +97,7 @@ class Escalation:
             channels=self.channels,
             now=now,
             new_id=id_generator(now),
-            pseudonym=partial(known_pseudonym, self.pseudonym_key),
+            pseudonym=cache(partial(known_pseudonym, self.pseudonym_key)),
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:

@@ -108,7 +108,7 @@ async def _route(
     engine = await escalation.incident_engine(connection, _units_of(near, places, found), rulebooks)
     for row in found:
         engine.add_near(row)
-    assigned = [grouping.assign(engine, event) async for event in letting_others_run(fresh)]
+    assigned = [grouping.assign(engine, e, occurrences[e.id]) async for e in letting_others_run(fresh)]
     await _load_neighbours(connection, engine, assigned)
     assigned = await _with_history(connection, engine, assigned)
     async for each in letting_others_run(assigned):

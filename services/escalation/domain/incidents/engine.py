@@ -67,6 +67,9 @@ class IncidentEngine:
     _tenures_of: dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[Tenure, ...]]
     )
+    _hands_of: dict[tuple[UnitKey, UnitKey | None], tuple[datetime, ...]] = field(
+        default_factory=dict[tuple[UnitKey, UnitKey | None], tuple[datetime, ...]]
+    )
     _lines: dict[tuple[UnitKey, UnitKey | None], Line] = field(
         default_factory=dict[tuple[UnitKey, UnitKey | None], Line]
     )
@@ -116,6 +119,7 @@ class IncidentEngine:
 
     def add_near(self, incident: IncidentRow) -> None:
         """Let reports find the incident, by its own unit and by those that took its place."""
+        incident.summary = incident.summary.by_pseudonym(self.pseudonym)
         keys = {
             (unit, anchor.family, anchor.exercise)
             for anchor in (incident.anchor, *incident.aliases)
@@ -190,12 +194,18 @@ class IncidentEngine:
             self._tenures_of[keys] = tuple(within(theirs, self.directory.units))
         return self._tenures_of[keys]
 
-    def changes_of_hands(self, incident: IncidentRow) -> list[datetime]:
-        """Return when the incident's posts change hands, and when its acting unit ends, as recorded now."""
-        acts = self.directory.units.get(key_of(incident.successor or incident.unit))
-        tenures = self.tenures(incident.unit, incident.successor)
-        found = [at for t in tenures for at in (t.valid_from, t.valid_to) if at is not None]
-        return found + ([acts.ends_at] if acts is not None and acts.ends_at is not None else [])
+    def changes_of_hands(self, incident: IncidentRow) -> tuple[datetime, ...]:
+        """Return when the incident's posts change hands, and when its acting unit ends, as recorded now.
+
+        Results are cached.
+        """
+        unit, successor = incident.unit, incident.successor
+        if (keys := (key_of(unit), key_of(successor) if successor else None)) not in self._hands_of:
+            acts = self.directory.units.get(keys[1] or keys[0])
+            times = [at for t in self.tenures(unit, successor) for at in (t.valid_from, t.valid_to)]
+            times.append(acts.ends_at if acts is not None else None)
+            self._hands_of[keys] = tuple(at for at in times if at is not None)
+        return self._hands_of[keys]
 
     def is_answered_for_alike(self, incident: IncidentRow, *times: datetime) -> bool:
         """Return whether the same people answer, by the same rulebook, for what occurred at any of these times."""

@@ -15,19 +15,19 @@ from services.escalation.domain.incidents.evaluation import evaluate
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, as_case
 from services.escalation.domain.incidents.notifying import tell_desk
 from services.escalation.domain.incidents.patterns import Neighbour, Pattern
-from services.escalation.domain.incidents.report import facts_of, occurrence_of
+from services.escalation.domain.incidents.report import facts_of
 from services.escalation.domain.incidents.report_summary import LateReports
 from services.escalation.domain.rules.accountability import ReportFacts
 from services.escalation.domain.rules.rulebook import Correlation, in_force
 from shared.events import AnyReport, ReportCorrelated, ReportCorrelatedData, SuggestionRaised, SuggestionRaisedData
 
 
-def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
+def assign(engine: IncidentEngine, event: AnyReport, occurrence: Occurrence) -> AssignedReport:
     """Find the incident that the report belongs to: an open one, or else one that has ended, or a new one.
 
-    The report must have a unit and a time of occurrence. Records no event: call `attach`.
+    `occurrence`: the report's, by `occurrence_of`. Records no event: call `attach`.
     """
-    occurrence, facts = occurrence_of(event), facts_of(event, engine.pseudonym)
+    facts = facts_of(event, engine.pseudonym)
     adopted = in_force(engine.rulebooks, occurrence.at)
     policy = (adopted or engine.newest_rulebook()).rulebook.correlation
     near = engine.anchors_near(occurrence)
@@ -38,7 +38,6 @@ def assign(engine: IncidentEngine, event: AnyReport) -> AssignedReport:
     if incident is None:
         assert event.data.unit is not None
         incident = engine.new_case(occurrence, event.data.unit, str(event.data.category))
-    incident.summary = incident.summary.by_pseudonym(engine.pseudonym)
     says_nothing_new = (
         incident.summary.already_says(facts)
         and engine.is_held_as_decided(incident)
@@ -61,11 +60,10 @@ def _assign_late(
     engine: IncidentEngine, event: AnyReport, facts: ReportFacts, occurrence: Occurrence, incident: IncidentRow
 ) -> AssignedReport:
     """Assign the report to an incident that has ended. It matters if the desk may have to be asked about it."""
-    held = incident.summary.by_pseudonym(engine.pseudonym)
-    late = held.late or LateReports()
+    late = incident.summary.late or LateReports()
     says_nothing_new = late.already_say(facts, occurrence.at)
     late = late.plus(facts)
-    incident.summary = held.model_copy(update={"late": late})
+    incident.summary = incident.summary.model_copy(update={"late": late})
     matters = not says_nothing_new or (late.matter(incident.state) and not late.asked)
     return AssignedReport(event, facts, incident, "late", incident.summary.total, matters)
 

@@ -33,12 +33,13 @@ def facts_of(event: AnyReport, pseudonym: Callable[[str], str]) -> ReportFacts:
 
     `pseudonym`: gives the pseudonym of a sender whom the event names in the clear, as `.v1` does.
     """
-    data = event.data
+    data, sender = event.data, event.data.from_source
     assert data.occurred_at is not None
+    named = pseudonym(sender.subject)
     return ReportFacts(
         report_id=data.report_id,
         category=str(data.category),
-        source=Source(kind=data.from_source.kind, subject=pseudonym(data.from_source.subject)),
+        source=sender if named == sender.subject else Source(kind=sender.kind, subject=named),
         occurred_at=data.occurred_at,
         received_at=data.received_at,
         harm=data.harm,

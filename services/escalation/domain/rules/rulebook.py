@@ -294,6 +294,10 @@ def newness(adopted: AdoptedRulebook) -> tuple[datetime, list[str | int], str]:
     Numbers in a name compare as numbers, so `.10` is later than `.9`.
     """
     version = adopted.rulebook.version
+    return (adopted.rulebook.valid_from, _natural(version), version)
+
+
+@lru_cache(maxsize=256)
+def _natural(version: str) -> list[str | int]:
     parts = re.split(r"(\d+)", version)  # text and numbers alternate, text first
-    natural = [int(part) if n % 2 else part for n, part in enumerate(parts)]
-    return (adopted.rulebook.valid_from, natural, version)
+    return [int(part) if n % 2 else part for n, part in enumerate(parts)]
