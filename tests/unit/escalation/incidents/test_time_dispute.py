@@ -13,6 +13,7 @@ from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.grouping import assign
 from services.escalation.domain.incidents.incident import Case, as_case
+from services.escalation.domain.incidents.report import occurrence_of
 from services.escalation.domain.rules.record import record_bytes
 from services.escalation.domain.rules.replay import replay
 from shared.events import Harm, ReportReceived
@@ -90,8 +91,9 @@ def test_a_report_that_repeats_what_was_said_is_looked_at_when_its_time_is_one_o
     """Which would otherwise be filed without its incident's history."""
     found = using()
     route(found, said(5))
-    assert not assign(found, said(6)).matters
-    assert assign(found, said(-5)).matters
+    for minute, is_weighed in ((6, False), (-5, True)):
+        report = said(minute)
+        assert assign(found, report, occurrence_of(report)).matters is is_weighed
 
 
 def test_the_desk_is_told_of_a_dispute_although_it_has_reviewed_the_incident() -> None:
