@@ -30,7 +30,7 @@ from tests.faults.receiver import other_bodies, shown_twice
 from tests.faults.stack import House
 from tests.faults.truth import LIMIT_SECONDS, Job, Wait, down, lies, refusing
 from tests.integration.stored.looking import deliveries_waiting, stored_in
-from tests.integration.stored.records import Entry
+from tests.integration.stored.neighbours import Entry
 
 A_MOMENT = timedelta(seconds=3)
 """In which escalation can be ended before more falls due."""

@@ -9,16 +9,15 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.integration.stored.neighbours import Entry, Received
 from tests.integration.stored.records import (
     Decision,
     Delivery,
     DueTime,
-    Entry,
     Event,
     Finding,
     Incident,
     Notice,
-    Received,
     Report,
     Rulebook,
     Tenure,

@@ -7,87 +7,24 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.escalation.domain.notices.incident_number import number_of
-from services.escalation.domain.notices.message import DueDelivery, Message
-from services.escalation.domain.notices.wording import SHORT_BUNDLE, Listed
-from services.escalation.sending.channels import DeliveryError, Sender, channel_error, shown_channel
+from services.escalation.domain.notices.message import Message
+from services.escalation.domain.notices.wording import SHORT_BUNDLE
+from services.escalation.sending.channels import DeliveryError, Sender
 from services.escalation.sending.channels import through_apprise as apprise_channels
-from services.escalation.sending.channels.mail import Mail
-from services.escalation.sending.channels.webhook import Webhooks, retry_after
-from tests.integration.delivery_peers import mail_server, receiving
-from tests.support import CHAIR, NIGHT, new_id
+from services.escalation.sending.channels.webhook import retry_after
+from tests.integration.channel_support import CHAIR_ID, SECRET, bundled, link, refused, sender, single
+from tests.integration.delivery_peers import receiving
+from tests.support import NIGHT
 
-SECRET = base64.b64encode(bytes(range(24))).decode()
 OTHER = base64.b64encode(bytes(range(32))).decode()
-CHAIR_ID = "mau-14776-chu-tich"
-
-
-def due(channel: str, **changes: Any) -> DueDelivery:
-    """One notice to the chair of Ba Đình, as it is leased."""
-    notice_id, incident_id = new_id(), changes.pop("incident_id", None) or new_id()
-    purpose = changes.pop("purpose", "accountable")
-    listed = Listed(
-        notice_id=notice_id,
-        incident_id=incident_id,
-        purpose=purpose,
-        category="FIRE",
-        limb="serious",
-        place="phường Ba Đình",
-        occurred_at=NIGHT,
-        severity=3,
-        provisional=False,
-        exercise=False,
-        applies=True,
-        version="2023-01-06.1",
-        due_at=NIGHT + timedelta(minutes=10),
-    )
-    plain: dict[str, Any] = {
-        "delivery_id": new_id(),
-        "notice_id": notice_id,
-        "incident_id": incident_id,
-        "recipient": CHAIR_ID,
-        "purpose": purpose,
-        "posts": [CHAIR],
-        "channel": channel,
-        "title": "Cháy, P.Ba Đình, mức 3 · cần xác nhận",
-        "body": "Cháy, phường Ba Đình.\nFire, Ba Đình.",
-        "exercise": False,
-        "issued_at": NIGHT,
-        "attempts": 1,
-        "listed": listed,
-        "notice_event": new_id(),
-    }
-    return DueDelivery(**(plain | changes))
-
-
-def single(channel: str, **changes: Any) -> Message:
-    return Message((due(channel, **changes),))
-
-
-def bundled(channel: str, count: int) -> Message:
-    return Message(tuple(due(channel, bundle_id="goi-1") for _ in range(count)))
-
-
-def sender(**more: Any) -> Sender:
-    return Sender(Path("unused"), webhooks=Webhooks(seconds=0.2), mail=Mail(seconds=0.2), **more)
-
-
-def link(notice_id: str, recipient: str, issued_at: datetime) -> str:
-    assert issued_at == NIGHT
-    return f"https://trucban/{notice_id}/{recipient}"
-
-
-async def refused(sending: Awaitable[object]) -> DeliveryError:
-    with pytest.raises(DeliveryError) as caught:
-        await sending
-    return caught.value
 
 
 # --- signed webhooks ---
@@ -222,107 +159,6 @@ async def test_nobody_listening_is_a_failed_attempt() -> None:
     assert str(await refused(sender().send(single(hook(host))))) == "webhook: ConnectError"
 
 
-# --- e-mail ---
-
-
-def mailto(host: str, **more: str) -> str:
-    query = {"from": "trucban@thanhhoa.example", "to": "chu-tich@badinh.example"} | more
-    return f"mailto://{host}?" + "&".join(f"{name}={value}" for name, value in query.items())
-
-
-async def test_a_mail_has_the_notice_in_utf8_and_says_that_a_machine_sent_it() -> None:
-    async with mail_server() as post:
-        message = single(mailto(post.host))
-        assert await sender().send(message) == "sent"
-    (letter,) = post.letters
-    assert letter["subject"] == "Cháy, P.Ba Đình, mức 3 · cần xác nhận"
-    assert letter.get_content().replace("\r\n", "\n").startswith(message.deliveries[0].body)
-    assert letter["auto-submitted"] == "auto-generated"
-    assert post.envelopes == [("trucban@thanhhoa.example", ["chu-tich@badinh.example"])]
-
-
-async def test_mails_of_one_incident_to_one_person_are_one_thread() -> None:
-    async with mail_server() as post:
-        told = due(mailto(post.host))
-        reminded = due(mailto(post.host), incident_id=told.incident_id, purpose="reminder")
-        to_another = due(mailto(post.host), incident_id=told.incident_id, recipient="mau-14776-bi-thu")
-        about_another = due(mailto(post.host))
-        for each in (told, reminded, to_another, about_another):
-            await sender().send(Message((each,)))
-    first, second, third, fourth = [letter["references"] for letter in post.letters]
-    assert first == second
-    assert len({first, third, fourth}) == 3
-    assert CHAIR_ID not in first, "a reference shows no recipient"
-    assert all(letter["in-reply-to"] == letter["references"] for letter in post.letters)
-    assert len({letter["message-id"] for letter in post.letters}) == 4
-
-
-async def test_a_mail_that_is_sent_again_has_the_same_message_id() -> None:
-    async with mail_server(("DATA", "drop")) as post:
-        message = single(mailto(post.host))
-        assert not (await refused(sender().send(message))).final
-        await sender().send(message)
-    assert post.letters[0]["message-id"] == f"<{message.deliveries[0].delivery_id}@thanhhoa.example>"
-
-
-async def test_a_bundle_by_mail_is_in_no_incidents_thread_and_lists_numbers_and_links() -> None:
-    async with mail_server() as post:
-        message = bundled(mailto(post.host), 4)
-        await sender(link=link).send(message)
-    (letter,) = post.letters
-    assert letter["references"] is None
-    content = letter.get_content()
-    for each in message.deliveries:
-        assert each.incident_id is not None
-        assert number_of(each.incident_id) in content
-        assert f"https://trucban/{each.notice_id}" in content
-
-
-async def test_no_text_can_add_a_header_or_end_the_letter() -> None:
-    async with mail_server() as post:
-        title = "Trực ban\r\nBcc: ai-do@example.com\n\nthân"
-        await sender().send(single(mailto(post.host), title=title, body="một\r\n.\r\nMAIL FROM:<x@y>\r\nhai"))
-    (letter,) = post.letters
-    assert letter["bcc"] is None
-    assert letter["subject"] == "Trực ban Bcc: ai-do@example.com thân"
-    assert "MAIL FROM:<x@y>" in letter.get_content()
-    assert post.envelopes[0][1] == ["chu-tich@badinh.example"]
-
-
-@pytest.mark.parametrize(
-    ("step", "answer", "final"),
-    [
-        ("RCPT", "550 no such user", True),
-        ("RCPT", "450 mailbox busy", False),
-        ("DATA", "552 too large", True),
-        ("DATA", "451 local error", False),
-        ("MAIL", "550 not you", False),
-        ("RCPT", "stall", False),
-        ("DATA", "stall", False),
-        ("RCPT", "drop", False),
-    ],
-)
-async def test_only_what_a_mail_server_refuses_for_good_is_not_tried_again(step: Any, answer: str, final: bool) -> None:
-    async with mail_server((step, answer)) as post:
-        error = await refused(sender().send(single(mailto(post.host))))
-    assert error.final is final
-    assert str(error).startswith("mailto: ")
-    assert "example" not in str(error), "no address"
-
-
-async def test_a_password_goes_over_tls_or_to_this_machine_and_nowhere_else() -> None:
-    def with_password(host: str) -> str:
-        return mailto(host).replace("mailto://", "mailto://may-chu:mat-khau@")
-
-    async with mail_server(auth_require_tls=False) as post:
-        await sender().send(single(with_password(post.host)))
-        assert post.logins == [(b"may-chu", b"mat-khau")]
-        by_another_name = post.host.replace("127.0.0.1", "0.0.0.0")
-        error = await refused(sender().send(single(with_password(by_another_name))))
-    assert str(error) == "mailto: the server offers no TLS, without which no password is sent"
-    assert len(post.logins) == len(post.letters) == 1
-
-
 # --- what Apprise knows ---
 
 
@@ -424,71 +260,3 @@ async def _is_refused(sending: Sender, channel: str) -> bool:
     except DeliveryError:
         return True
     return False
-
-
-# --- contacts that are wrong ---
-
-
-@pytest.mark.parametrize(
-    "channel",
-    [
-        "webhooks://host/",
-        "webhook://host/?secret=whsec_bmdhbg==",
-        "webhook:///?secret=whsec_" + SECRET,
-        "webhook://[host/?secret=whsec_" + SECRET,
-        "webhook://host:x/?secret=whsec_" + SECRET,
-        "mailto://server",
-        "mailto://server?from=a@b.vn&to=khong-phai-dia-chi",
-        "mailto://server?from=a@b.vn&to=x@y.vn%0D%0ABcc:z@y.vn",
-        "mailto://server?from=a@b.vn&to=<x@y.vn>",
-        "mailtos://?from=a@b.vn&to=x@y.vn",
-        "mailto://[server?from=a@b.vn&to=x@y.vn",
-        "khongco://mat-khau@0912000001",
-        "tgram://1/2",
-        "d7sms://mat-khau@",
-        "syslog://",
-        "outbox://",
-    ],
-)
-def test_a_contact_that_can_never_work_is_found_before_it_is_needed(channel: str) -> None:
-    found = channel_error(channel)
-    assert found is not None
-    assert found.startswith(channel.partition("://")[0] + ": not ")
-    assert "mat-khau" not in found
-
-
-@pytest.mark.parametrize(
-    "channel",
-    [
-        "webhooks://host:8443/path?secret=whsec_" + SECRET,
-        "webhook://host/?secret=" + base64.urlsafe_b64encode(b"\xff\xfe" * 16).decode().rstrip("="),
-        "mailto://user%40b.vn:p@server?to=x@y.vn",
-        "mailtos://server?from=a@b.vn&to=x+truc@y.vn",
-        "outbox://desk",
-        "json://host/path",
-    ],
-)
-def test_a_contact_that_can_work_is_accepted(channel: str) -> None:
-    assert channel_error(channel) is None
-
-
-def test_a_contact_that_is_no_address_at_all_is_not_quoted() -> None:
-    for channel in ("duty@city.vn", "", "mailto:duty@city.vn", "mailto://may chu"):
-        found = channel_error(channel)
-        assert found is not None
-        assert "duty" not in found
-
-
-@pytest.mark.parametrize(
-    ("channel", "shown"),
-    [
-        ("mailto://ten:mat-khau@server?from=a@b.vn&to=truc@thanhhoa.vn", "mailto://…@thanhhoa.vn"),
-        ("webhooks://u:mat-khau@cong.vn:8443/mat-khau?secret=whsec_" + SECRET, "webhooks://cong.vn/…"),
-        ("tgram://123456789:mat-khau/1", "tgram://…"),
-        ("json://mat-khau@cong.vn/0912", "json://cong.vn/…"),
-        ("outbox://desk", "outbox://desk"),
-        ("mailto://mat-khau", "mailto://…"),
-    ],
-)
-def test_a_channel_is_shown_without_what_is_secret_or_personal(channel: str, shown: str) -> None:
-    assert shown_channel(channel) == shown

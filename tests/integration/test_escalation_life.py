@@ -6,20 +6,13 @@ what they may and may not, posts change hands, units end. All on PostgreSQL, wit
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge, acknowledge_by_link
@@ -30,20 +23,19 @@ from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.incidents import lifecycle
 from services.escalation.domain.incidents.lifecycle import ACTIONS, FINAL, TO, WHO, Action, refusal
-from services.escalation.domain.notices import notification
-from services.escalation.domain.rules import accountability
-from services.escalation.store import directory
 from shared.events import Harm, UnitRef
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 from tests.integration.directory_changes import appoint, end_unit, leave, on_duty
-from tests.integration.escalation_support import (
-    City,
-    Template,
-    city_in,
-    decisions_that_differ_when_computed_again,
+from tests.integration.escalation_support import Template, city_in, decisions_that_differ_when_computed_again
+from tests.integration.life_support import (
+    Looking,
+    names_nobody_outside_their_tenure,
+    those_asked,
+    told_after_acknowledging,
+    whoever_answers_is_asked,
 )
-from tests.integration.stored.looking import next_due, stored, told_outside_their_tenure
+from tests.integration.stored.looking import next_due, told_outside_their_tenure
 from tests.integration.stored.records import (
     ASKING,
     WAITING,
@@ -54,7 +46,6 @@ from tests.integration.stored.records import (
     Incident,
     Notice,
     Outgoing,
-    R,
     Report,
     Tenure,
 )
@@ -90,11 +81,8 @@ PLAIN: dict[Action, Callable[[Escalation, str, Principal, str], Awaitable[Comman
 }
 
 
-class Life(RuleBasedStateMachine):
+class Life(Looking):
     """Incidents are chosen by a number, the newest being 0."""
-
-    city: City
-    run: Callable[[Coroutine[Any, Any, Any]], Any]
 
     @initialize(category=CATEGORIES, harm=HARMS)
     def begin(self, category: str, harm: Harm | None) -> None:
@@ -156,11 +144,11 @@ class Life(RuleBasedStateMachine):
     def an_outage_ends(self, minutes: int) -> None:
         """One pass, in which nobody gets two messages about one incident unless posts changed hands meanwhile."""
         self.city.clock.set(self.city.clock.now() + minutes * MINUTE)
-        known = {n.notice_id for n in self._stored(Notice)}
-        changes = self._stored(DueTime, kind="directory", state="passed")
+        known = {n.notice_id for n in self.stored(Notice)}
+        changes = self.stored(DueTime, kind="directory", state="passed")
         self.run(fire_due_timers(self.city.escalation))
-        new = [n for n in self._stored(Notice) if n.notice_id not in known]
-        if len(self._stored(DueTime, kind="directory", state="passed")) == len(changes):
+        new = [n for n in self.stored(Notice) if n.notice_id not in known]
+        if len(self.stored(DueTime, kind="directory", state="passed")) == len(changes):
             most = Counter((n.incident_id, n.recipient) for n in new)
             assert max(most.values(), default=0) <= 1, f"a storm: {[(n.recipient, n.purpose) for n in new]}"
         late = [n for n in new if n.purpose == "reminder" and (n.due_at is None or n.due_at <= n.issued_at)]
@@ -170,15 +158,15 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=RECENT)
     def everybody_asked_acknowledges(self, which: int) -> None:
-        incident = self._incident(which).incident_id
-        for n in self._stored(Notice, incident_id=incident):
+        incident = self.incident(which).incident_id
+        for n in self.stored(Notice, incident_id=incident):
             if n.purpose in ASKING:
                 self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
 
-    @precondition(lambda self: self._stored(Notice))
+    @precondition(lambda self: self.stored(Notice))
     @rule(which=st.integers(0, 30), by_link=st.booleans())
     def somebody_acknowledges(self, which: int, by_link: bool) -> None:
-        told = sorted(self._stored(Notice), key=lambda n: n.issued_at, reverse=True)
+        told = sorted(self.stored(Notice), key=lambda n: n.issued_at, reverse=True)
         n = told[which % len(told)]
         if by_link:
             done = self.run(acknowledge_by_link(self.city.escalation, n.notice_id, n.recipient))
@@ -187,12 +175,12 @@ class Life(RuleBasedStateMachine):
         if n.recipient in OFFICES:
             who = DESK if n.recipient == "desk" else LEADER
         else:
-            (incident,) = self._stored(Incident, incident_id=n.incident_id)
+            (incident,) = self.stored(Incident, incident_id=n.incident_id)
             who = Principal(n.recipient, "official", incident.unit_code, n.posts[0] if n.posts else None)
         try:
             self.run(acknowledge(self.city.escalation, n.incident_id, who))
         except Problem as problem:
-            corrections = self._stored(Finding, incident_id=n.incident_id, kind="correction")
+            corrections = self.stored(Finding, incident_id=n.incident_id, kind="correction")
             corrected = any(c.made_at >= n.issued_at for c in corrections)
             assert n.purpose == "duty" or corrected, "who was told of a post may say that they have seen it"
             assert problem.status in {403, 404}
@@ -204,18 +192,18 @@ class Life(RuleBasedStateMachine):
         data=st.data(),
     )
     def somebody_finds_out(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
-        incident = self._incident(which, action)
-        caller = self._holder_of(incident) if action == "propose_closure" else DESK
+        incident = self.incident(which, action)
+        caller = self.holder_of(incident) if action == "propose_closure" else DESK
         self._try(self._command(action, incident.incident_id, caller, why, data), action, incident, caller)
 
     @rule(which=RECENT, action=st.sampled_from(("merge", "split", "reassign")), why=WHY, data=st.data())
     def the_desk_joins_and_divides(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
-        incident = self._incident(which, action)
+        incident = self.incident(which, action)
         self._try(self._command(action, incident.incident_id, DESK, why, data), action, incident, DESK)
 
     @rule(which=RECENT, why=WHY, data=st.data())
     def the_desk_corrects(self, which: int, why: str, data: st.DataObject) -> None:
-        incident = self._incident(which, "correct")
+        incident = self.incident(which, "correct")
         self._try(self._command("correct", incident.incident_id, DESK, why, data), "correct", incident, DESK)
 
     @rule(
@@ -225,28 +213,28 @@ class Life(RuleBasedStateMachine):
         data=st.data(),
     )
     def the_desk_ends_and_reopens(self, which: int, action: Action, why: str, data: st.DataObject) -> None:
-        incident = self._incident(which, action)
+        incident = self.incident(which, action)
         self._try(self._command(action, incident.incident_id, DESK, why, data), action, incident, DESK)
 
     @rule(which=RECENT, why=WHY)
     def the_desk_verifies_and_closes(self, which: int, why: str) -> None:
-        incident = self._incident(which)
+        incident = self.incident(which)
         city, id_ = self.city.escalation, incident.incident_id
         if incident.state not in FINAL:
             self.run(commands.verify(city, id_, DESK, why))
-            self._try(commands.close(city, id_, DESK, why), "close", self._incident(which), DESK)
+            self._try(commands.close(city, id_, DESK, why), "close", self.incident(which), DESK)
 
     @rule(which=RECENT, action=st.sampled_from(ACTIONS), officer=st.booleans(), data=st.data())
     def the_ward_tries(self, which: int, action: Action, officer: bool, data: st.DataObject) -> None:
         """Own-ward people never verify, merge, dismiss or close, and never lower."""
-        incident = self._incident(which)
-        caller = Principal("cb-1", "officer", incident.unit_code) if officer else self._holder_of(incident)
-        before = self._severity(incident.incident_id)
+        incident = self.incident(which)
+        caller = Principal("cb-1", "officer", incident.unit_code) if officer else self.holder_of(incident)
+        before = self.severity(incident.incident_id)
         done = self._try(self._command(action, incident.incident_id, caller, "Lý do", data), action, incident, caller)
         if caller.role not in WHO[action]:
             assert not done
         elif action == "revise" and done:
-            after = self._severity(incident.incident_id)
+            after = self.severity(incident.incident_id)
             assert (after or 1.5) >= (before or 1.5), f"a ward's own lowered {before} to {after}"
 
     def _command(
@@ -261,9 +249,9 @@ class Life(RuleBasedStateMachine):
         if action == "revise":
             return commands.revise(*what, data.draw(FIGURES))
         if action == "merge":
-            return commands.merge(*what, data.draw(st.sampled_from(self._others(id_)[:3])))
+            return commands.merge(*what, data.draw(st.sampled_from(self.others(id_)[:3])))
         if action == "split":
-            reports = [r.report_id for r in self._stored(Report, incident_id=id_)] or ["khong-co"]
+            reports = [r.report_id for r in self.stored(Report, incident_id=id_)] or ["khong-co"]
             some = data.draw(st.lists(st.sampled_from(reports), min_size=1, max_size=2, unique=True))
             return commands.split(*what, some)
         if action == "reassign":
@@ -285,7 +273,7 @@ class Life(RuleBasedStateMachine):
 
     def _try(self, doing: Awaitable[CommandResult], action: Action, incident: Incident, by: Principal) -> bool:
         """Whether it was recorded. What is refused has a reason and leaves no trace."""
-        events = len(self._stored(Outgoing))
+        events = len(self.stored(Outgoing))
         stands = incident.is_waited_for and incident.state in FINAL and TO.get(action) == incident.state
         refused = lifecycle.forbidden(action, by.role) if stands else refusal(action, by.role, incident.state)
         try:
@@ -293,10 +281,10 @@ class Life(RuleBasedStateMachine):
         except Problem as problem:
             assert problem.status in {403, 409} or (problem.status, action) == (422, "correct")
             assert problem.detail
-            assert len(self._stored(Outgoing)) == events, "what is refused leaves no trace"
+            assert len(self.stored(Outgoing)) == events, "what is refused leaves no trace"
             assert refused is None or problem.status in {refused.status, 403}, "403: who holds the post no more"
             return False
-        assert done.is_new == (len(self._stored(Outgoing)) > events), "what was said before is not said again"
+        assert done.is_new == (len(self.stored(Outgoing)) > events), "what was said before is not said again"
         assert refused is None or not done.is_new, f"{by.role} may not {action} what is {incident.state}"
         if done.is_new and action == "reopen":
             self.notices_of_ended.pop(incident.incident_id, None)
@@ -308,10 +296,10 @@ class Life(RuleBasedStateMachine):
     def a_post_changes_hands(self, post: str, minutes: int, vacant: bool) -> None:
         """As recorded now, at a time that was or is to come."""
         when = self.city.clock.now() + minutes * MINUTE
-        for tenure in self._tenures(post, "holder"):
+        for tenure in self.tenures(post, "holder"):
             if tenure.valid_from < when and tenure.valid_to is None:
                 self.run(leave(self.city, tenure.holder_id, when, post=post))
-        taken = any(t.valid_to is None or t.valid_to > when for t in self._tenures(post, "holder"))
+        taken = any(t.valid_to is None or t.valid_to > when for t in self.tenures(post, "holder"))
         if not vacant and not taken:
             self.people += 1
             self.run(appoint(self.city, f"mau-moi-{self.people}", when, post=post))
@@ -320,7 +308,7 @@ class Life(RuleBasedStateMachine):
     def a_deputy_stands_in(self, post: str, minutes: int, length: int) -> None:
         start = self.city.clock.now() + minutes * MINUTE
         end = start + length * MINUTE
-        taken = self._tenures(post, "deputy")
+        taken = self.tenures(post, "deputy")
         if not any(t.valid_from < end and (t.valid_to is None or start < t.valid_to) for t in taken):
             self.people += 1
             who = f"mau-uy-quyen-{self.people}"
@@ -344,11 +332,11 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def all_holds(self) -> None:
         """What must be so after every step."""
-        incidents, notices, due_times = self._stored(Incident), self._stored(Notice), self._stored(DueTime)
-        decided = {decision.incident_id: decision for decision in self._stored(Decision)}
+        incidents, notices, due_times = self.stored(Incident), self.stored(Notice), self.stored(DueTime)
+        decided = {decision.incident_id: decision for decision in self.stored(Decision)}
         pending = Counter(d.incident_id for d in due_times if d.state == "pending")
         issued = Counter(notice.incident_id for notice in notices)
-        queued = (d for d in self._stored(Delivery) if d.state in WAITING and d.purpose != "stand_down")
+        queued = (d for d in self.stored(Delivery) if d.state in WAITING and d.purpose != "stand_down")
         waiting = Counter(delivery.incident_id for delivery in queued)
         asked = those_asked(incidents, notices, due_times)
         for incident in incidents:
@@ -369,12 +357,12 @@ class Life(RuleBasedStateMachine):
         """What need not be looked at after every step, for nothing of it is ever changed."""
         if not hasattr(self, "people"):
             return
-        for incident in self._stored(Incident):
+        for incident in self.stored(Incident):
             sequences = [e.data.sequence for e in self.run(self.city.events(incident.incident_id))]
             assert sequences == list(range(1, incident.sequence + 1))
-        decisions = self._stored(Decision)
+        decisions = self.stored(Decision)
         before: dict[str, Decision] = {}
-        tenures = {t.tenure_id: t for t in self._stored(Tenure)}
+        tenures = {t.tenure_id: t for t in self.stored(Tenure)}
         for made in decisions:
             earlier = before.get(made.incident_id)
             assert made.number == (earlier.number + 1 if earlier else 1)
@@ -383,104 +371,6 @@ class Life(RuleBasedStateMachine):
             names_nobody_outside_their_tenure(made, tenures)
         if decisions:
             assert not self.run(decisions_that_differ_when_computed_again(self.city))
-
-    # --- looking ---
-
-    def _stored(self, kind: type[R], /, **equal: object) -> Sequence[R]:
-        return self.run(stored(self.city, kind, **equal))
-
-    def _incident(self, which: int, action: Action | None = None) -> Incident:
-        """Those on which the desk may take `action` come first, then the newest."""
-        found = list(reversed(self._stored(Incident)))
-        if action is not None:
-            reports = Counter(report.incident_id for report in self._stored(Report))
-            found.sort(
-                key=lambda i: (
-                    refusal(action, "desk", i.state) is not None,
-                    action == "split" and reports[i.incident_id] < 2,
-                )
-            )
-        return found[which % len(found)]
-
-    def _others(self, incident: str) -> list[str]:
-        """What the incident could be merged into, and what it could not."""
-        found = list(reversed(self._stored(Incident)))
-        ours = next(i for i in found if i.incident_id == incident)
-        found.sort(
-            key=lambda i: (i.state in FINAL, (i.unit_code, i.exercise) != (ours.unit_code, ours.exercise), i == ours)
-        )
-        return [i.incident_id for i in found]
-
-    def _severity(self, incident: str) -> int | None:
-        (found,) = self._stored(Incident, incident_id=incident)
-        return found.severity
-
-    def _holder_of(self, incident: Incident) -> Principal:
-        return Principal(f"mau-{incident.unit_code}-chu-tich", "official", incident.unit_code, CHAIR)
-
-    def _tenures(self, post: str, capacity: str) -> list[directory.Tenure]:
-        """Of Ba Đình, as recorded now."""
-
-        async def load() -> list[directory.Tenure]:
-            async with self.city.escalation.database.connect() as connection:
-                now = self.city.clock.now()
-                return await directory.tenures(connection, now, units={(BA_DINH.code, BA_DINH.valid_from)})
-
-        return [t for t in self.run(load()) if (t.post, t.capacity) == (post, capacity)]
-
-
-def those_asked(
-    incidents: Sequence[Incident], notices: Sequence[Notice], due_times: Sequence[DueTime]
-) -> set[tuple[str, str]]:
-    """Incident and recipient, of who was asked in the present round, and answered, is waited for or late."""
-    rounds = {(i.incident_id, i.round) for i in incidents}
-    still = {d.notice_id for d in due_times if d.kind == "acknowledge" and d.state in {"pending", "passed"}}
-    return {
-        (n.incident_id, n.recipient)
-        for n in notices
-        if n.purpose in ASKING
-        and (n.incident_id, n.round) in rounds
-        and (n.acknowledged_at is not None or n.notice_id in still)
-    }
-
-
-def whoever_answers_is_asked(made: Decision, asked: set[tuple[str, str]]) -> None:
-    """Each acting holder is among those asked, where the rule applies."""
-    decision = accountability.Decision.model_validate_json(made.record)
-    if notification.holders_are_told(decision):
-        acting = {p.acting.holder_id for p in decision.parties if p.acting}
-        assert all((made.incident_id, holder) in asked for holder in acting), acting
-
-
-def told_after_acknowledging(notices: Sequence[Notice]) -> list[Notice]:
-    """Notices to a person who had acknowledged the incident in the round, but for those that take it back."""
-    answered: dict[tuple[str, str, int], datetime] = {}
-    for n in notices:
-        key = (n.incident_id, n.recipient, n.round)
-        if n.acknowledged_at is not None:
-            answered[key] = min(n.acknowledged_at, answered.get(key, n.acknowledged_at))
-    return [
-        n
-        for n in notices
-        if n.recipient not in OFFICES
-        and n.purpose != "stand_down"
-        and (n.incident_id, n.recipient, n.round) in answered
-        and n.issued_at > answered[n.incident_id, n.recipient, n.round]
-    ]
-
-
-def names_nobody_outside_their_tenure(made: Decision, tenures: Mapping[str, Tenure]) -> None:
-    decision = accountability.Decision.model_validate(made.said)
-    for party in decision.parties:
-        for holder, at in (
-            (party.accountable, decision.time_of_occurrence),
-            (party.present, decision.evaluated_at),
-            (party.deputy, decision.evaluated_at),
-        ):
-            if holder is not None:
-                tenure = tenures[holder.tenure_id]
-                assert (tenure.holder_id, tenure.post) == (holder.holder_id, party.post)
-                assert tenure.covers(at, decision.evaluated_at)
 
 
 def test_whatever_happens_each_incident_ends_or_goes_on_and_nobody_is_wronged(template: Template) -> None:

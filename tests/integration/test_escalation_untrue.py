@@ -16,11 +16,11 @@ from services.escalation.sending.channels import Sender
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.events import Harm
 from tests.integration.command_support import DESK, WHY, revise, verify
+from tests.integration.delivery_support import claimed, sent
 from tests.integration.directory_changes import leave, on_duty
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import Delivery
-from tests.integration.test_escalation_delivery import claimed, sent
 from tests.support import BA_DINH, NIGHT, received
 
 THE_CHAIR = "mau-14776-chu-tich"

@@ -32,7 +32,8 @@ from shared.probe import Probe, commit_nothing
 from tests.integration.intake_support import House, Place, opened, place_on, unit_events
 from tests.integration.messaging_support import until
 from tests.integration.stored.looking import commits_of_reports, reports_as_received, stored_in
-from tests.integration.stored.records import IntakeOutgoing, Received, Record, Reporter
+from tests.integration.stored.neighbours import IntakeOutgoing, Received, Reporter
+from tests.integration.stored.records import Record
 from tests.unit.intake.sample import AT, DESK, body
 
 

@@ -22,16 +22,10 @@ from services.ledger.store.tables import dead_letter, metadata
 from shared import messaging
 from shared.events import Event, encode, parse
 from shared.messaging import is_transient
-from tests.integration.ledger_support import (
-    as_intruder,
-    exported,
-    indexes_by_event,
-    opened,
-    verified,
-)
+from tests.integration.ledger_support import as_intruder, exported, indexes_by_event, opened, verified
 from tests.integration.stored.arranging import erase_personal_values
 from tests.integration.stored.looking import stored_in
-from tests.integration.stored.records import Private
+from tests.integration.stored.neighbours import Private
 from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import ORIGIN, SALT, report
 
