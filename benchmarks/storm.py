@@ -19,7 +19,7 @@ from shared.clock import Clock
 from shared.events import Harm, ReportReceivedV2, encode, parse
 from shared.http.identity import Principal
 from shared.messaging import INTAKE, streams
-from shared.messaging.redis.entry import FIELD
+from shared.messaging.redis.entry import FIELD, MAC
 
 REPORTS = 20_000
 INCIDENTS = 500
@@ -99,11 +99,11 @@ async def _read_and_copy(house: House, count: int) -> float:
 
 async def _publish(house: House, events: Sequence[ReportReceivedV2]) -> None:
     redis = messaging.connect(str(house.settings.redis_url))
-    bodies = [encode(event) for event in events]
+    bodies, seals = [encode(event) for event in events], messaging.seals(house.settings.keys_dir)
     for start in range(0, len(bodies), BATCH):
         pipeline: Any = redis.pipeline(transaction=False)
         for number, body in enumerate(bodies[start : start + BATCH], start + 1):
-            pipeline.xadd(STREAM, {FIELD: body}, id=f"{number}-0")
+            pipeline.xadd(STREAM, {FIELD: body, MAC: seals.sign(STREAM, number, body)}, id=f"{number}-0")
         await pipeline.execute()
     await redis.aclose()
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
+import structlog
 from sqlalchemy import MetaData
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,6 +17,7 @@ from shared.database import PATIENT, SERVICES, connect, migrate
 from shared.messaging import NOT_MIGRATED, sqlstate_of
 from shared.settings import Settings
 
+log = structlog.get_logger()
 ADDRESSES = "addresses.json"
 PRODUCERS = {messaging.producer_of(base) for base in messaging.GROUPS}
 
@@ -64,7 +66,7 @@ def _read_addresses(file: Path) -> dict[str, str]:
 async def migrate_all(settings: Settings) -> None:
     """Bring the schema of each service to its newest version, and store the number of partitions where none is.
 
-    Raises PartitionsError where another is stored.
+    Raises PartitionsError where another is stored. Streams without signatures, of an older version, are emptied.
     """
     assert settings.database_url is not None
     for service in SERVICES:
@@ -77,6 +79,21 @@ async def migrate_all(settings: Settings) -> None:
             await messaging.settle_partitions(engine, epochs, settings.partitions, counters)
     finally:
         await engine.dispose()
+    await _drop_unsigned(settings)
+
+
+async def _drop_unsigned(settings: Settings) -> None:
+    """Relays do it too, so a broker that is away does not hold up a migration."""
+    assert settings.redis_url is not None
+    broker = messaging.connect(settings.redis_url)
+    try:
+        for base in messaging.GROUPS:
+            streams = messaging.streams(base, settings.partitions)
+            await messaging.drop_unsigned(broker, streams, messaging.seals(settings.keys_dir))
+    except (messaging.BrokerError, OSError) as error:
+        log.warning("streams are left to their relays", error=messaging.describe_error(error))
+    finally:
+        await broker.aclose()
 
 
 def has_database(settings: Settings) -> bool:

@@ -108,6 +108,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
         redis,
         tables.outbox,
         messaging.streams(ESCALATION, settings.partitions),
+        messaging.seals(settings.keys_dir),
         gather=GATHER_SECONDS,
     )
     printed = print_line if settings.print_notices else None
@@ -222,6 +223,7 @@ def _report_consumer(
         handle,
         escalation.database,
         tables.dead_letter,
+        messaging.seals(settings.keys_dir),
         max_records=REPORTS_AT_ONCE,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,

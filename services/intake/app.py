@@ -71,7 +71,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     app.state.intake, app.state.acceptance = intake, acceptance
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)
-    relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))
+    seals = messaging.seals(settings.keys_dir)
+    relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions), seals)
     intake.wakes.append(relay.wake)
     handle = partial(record_escalation_events, intake)
     from_nothing = True
@@ -86,6 +87,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         handle,
         intake.database,
         store.dead_letter,
+        seals,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
     )

@@ -69,6 +69,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         ledger.record,
         ledger.database,
         dead_letter,
+        messaging.seals(settings.keys_dir),
         gather=GATHER_SECONDS,
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,

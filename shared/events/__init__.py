@@ -97,7 +97,7 @@ from shared.events.reports import (
     ReportReceivedV2,
     ReportReceivedV2Data,
 )
-from shared.events.union import Event, encode, parse, schemas
+from shared.events.union import Event, ForeignTypeError, encode, parse, schemas
 
 __all__ = [
     "TYPE_PREFIX",
@@ -130,6 +130,7 @@ __all__ = [
     "Evidence",
     "FindingData",
     "Firecracker",
+    "ForeignTypeError",
     "Frozen",
     "Harm",
     "IncidentClosed",

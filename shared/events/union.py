@@ -87,11 +87,27 @@ Event = Annotated[
 ]
 
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
+_OF_INTAKE: frozenset[type[Envelope]] = frozenset({ReportReceived, ReportReceivedV2})
+_OF_ANY: frozenset[type[Envelope]] = frozenset({DeadLetterDiscarded})
 
 
-def parse(body: bytes) -> Event:
-    """Parse an event. Raises pydantic.ValidationError; do not log its text, which quotes the input."""
-    return _adapter.validate_json(body)
+class ForeignTypeError(Exception):
+    """A service has sent an event of a type that another one sends."""
+
+
+def parse(body: bytes, producer: str | None = None) -> Event:
+    """Parse an event, which `producer` has sent. None: nobody asks who.
+
+    Raises pydantic.ValidationError; do not log its text, which quotes the input. Raises ForeignTypeError.
+    """
+    event = _adapter.validate_json(body)
+    if producer is not None and not _may_send(producer, type(event)):
+        raise ForeignTypeError(f"{producer} sends no {event.type}")
+    return event
+
+
+def _may_send(producer: str, model: type[Envelope]) -> bool:
+    return model in _OF_ANY or (model in _OF_INTAKE) == (producer == "intake")
 
 
 def encode(event: Event) -> bytes:

@@ -27,9 +27,11 @@ from shared.messaging.group_progress import CatchUp, GroupProgress, progress
 from shared.messaging.left import Left
 from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
 from shared.messaging.partitions import StreamNumbers, move_rows, stream_numbers
+from shared.messaging.publishing import drop_unsigned
 from shared.messaging.redis.client import BrokerError, Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
+from shared.messaging.signing import Seals, key_names, seals
 from shared.messaging.topology import (
     ESCALATION,
     GROUPS,
@@ -60,6 +62,7 @@ __all__ = [
     "Outgoing",
     "PartitionsError",
     "Relay",
+    "Seals",
     "StreamNumbers",
     "add",
     "base_of",
@@ -72,9 +75,11 @@ __all__ = [
     "dead_letters_in",
     "dead_stream",
     "describe_error",
+    "drop_unsigned",
     "epoch_table",
     "is_drained",
     "is_transient",
+    "key_names",
     "lock_streams",
     "mark_dead_letter",
     "move_rows",
@@ -85,6 +90,7 @@ __all__ = [
     "producer_of",
     "progress",
     "route",
+    "seals",
     "settle_partitions",
     "sqlstate_of",
     "stream_name",

@@ -35,6 +35,7 @@ from shared.database import reading
 from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error, is_transient
 from shared.messaging.left import Left
+from shared.messaging.topology import producer_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -144,7 +145,7 @@ class DeadLetterRetries(Generic[T]):
         self,
         engine: AsyncEngine,
         dead_letters: Table,
-        parse: Callable[[bytes], T],
+        parse: Callable[[bytes, str], T],
         handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         *,
         poll: float = 5.0,
@@ -182,7 +183,7 @@ class DeadLetterRetries(Generic[T]):
             marked = await dead_letters_in(connection, self._dead_letters, only_marked=True)
         for letter in marked:
             try:
-                left = await self._handle([self._parse(letter.body)])
+                left = await self._handle([self._parse(letter.body, producer_of(letter.stream))])
             except Exception as error:
                 if is_transient(error):
                     raise

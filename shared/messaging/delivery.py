@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from time import monotonic, time
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -14,6 +15,10 @@ from shared.messaging.backoff import Backoff
 from shared.messaging.dead_letters import keep_dead_letter
 from shared.messaging.errors import describe_error, is_transient
 from shared.messaging.left import Left
+from shared.messaging.refused import Refusals
+from shared.messaging.signing import Seals
+from shared.messaging.stream import StoredEntry
+from shared.messaging.topology import producer_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -24,6 +29,8 @@ OVERLAP = 3.0
 """Seconds. What is not handled for longer is held up by more than short transactions, or the end of an outage."""
 _FAILED_SECONDS = 60.0
 """After this time a failed entry was tried again, by this consumer or by another."""
+REFUSED = b"entries that no service has signed"
+"""The body of a dead letter that stands for such entries. The same for all, so that each group has one a stream."""
 _LEFT_LOUD_ROUND = 6
 """From this round on it is no mere overlap of two short transactions."""
 
@@ -32,11 +39,9 @@ class Entry(NamedTuple):
     """One entry of a stream, as it was delivered to a consumer."""
 
     id: str
-    body: bytes
+    stored: StoredEntry
     times_delivered: int
     """This delivery included."""
-    is_foreign: bool = False
-    """Not appended by a relay. `body` then describes what the entry holds."""
     since: float | None = None
     """When the sender stored the event, in seconds since 1970. Some of the time since may have passed in an outage of
     another part."""
@@ -73,7 +78,13 @@ class ConsumerGroup(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def acknowledge(self, ids: Sequence[str]) -> None: ...
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """The group has handled these entries."""
+        ...
+
+    async def let_go(self, ids: Sequence[str]) -> None:
+        """Have them no longer pending, without saying that they were handled. If one is ours, it comes again."""
+        ...
 
     async def bury(self, entry_id: str, error: str) -> None:
         """Add to the broker's own list of dead letters, and acknowledge, both or neither."""
@@ -86,7 +97,8 @@ class Delivery(Generic[T]):
     def __init__(
         self,
         group: ConsumerGroup,
-        parse: Callable[[bytes], T],
+        seals: Seals,
+        parse: Callable[[bytes, str], T],
         handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         engine: AsyncEngine,
         dead_letters: Table,
@@ -105,6 +117,8 @@ class Delivery(Generic[T]):
         """When `take` last returned."""
         self.last_error = ""
         self._group = group
+        self._seals = seals
+        self._refusals = Refusals(group.stream, group.name)
         self._parse = parse
         self._handle = handle
         self._engine = engine
@@ -180,7 +194,8 @@ class Delivery(Generic[T]):
             async with self._turn:
                 left, self._left = self._left, []
                 ids |= {entry.id for entry, _ in left}
-                parsed = [found for entry in entries if (found := await self._parsed(entry))]
+                signed = await self._signed(entries)
+                parsed = [found for entry in signed if (found := await self._parsed(entry))]
                 if handled := await self._handled([*left, *parsed]):
                     self.progress_at = self.handled_at = monotonic()
                 await self._acknowledge(handled)
@@ -196,12 +211,46 @@ class Delivery(Generic[T]):
             for entry_id in ids - self.in_hand - self.postponed:
                 self._held.pop(entry_id, None)
 
+    async def _signed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those that a service has signed. The others are let go.
+
+        They are not acknowledged as handled: the number of one may be that of an event which is still to come.
+        """
+        signed = [entry for entry in entries if self._seals.is_signed(self._group.stream, *entry.stored)]
+        if len(signed) < len(entries):
+            kept = {entry.id for entry in signed}
+            refused = [entry.id for entry in entries if entry.id not in kept]
+            self._refusals.note(refused)
+            await self.tell_refused()
+            await self._patiently(partial(self._group.let_go, refused))
+            self.progress_at = monotonic()
+        return signed
+
+    async def tell_refused(self) -> None:
+        """Tell the log once a minute at most, and keep one dead letter, until somebody has discarded it.
+
+        It does not hold what was refused, so that no retry can handle that.
+        """
+        if (last := self._refusals.tell()) is None:
+            return
+        try:
+            await keep_dead_letter(
+                self._engine,
+                self._dead_letters,
+                group=self._group.name,
+                stream=self._group.stream,
+                entry_id=last,
+                body=REFUSED,
+                error="entries were refused: no service has signed them",
+                deliveries=1,
+            )
+        except Exception as failure:
+            log.warning("dead letter is not kept", **self._context(last), error=describe_error(failure))
+
     async def _parsed(self, entry: Entry) -> tuple[Entry, T] | None:
         """None if there is no event in the entry. It is a dead letter then."""
         try:
-            if entry.is_foreign:
-                raise LookupError("not an entry of ours")
-            return entry, self._parse(entry.body)
+            return entry, self._parse(entry.stored.body, producer_of(self._group.stream))
         except Exception as error:
             await self._bury(entry, error)
             return None
@@ -258,7 +307,7 @@ class Delivery(Generic[T]):
                 group=self._group.name,
                 stream=self._group.stream,
                 entry_id=entry.id,
-                body=entry.body,
+                body=entry.stored.body,
                 error=described,
                 deliveries=entry.times_delivered,
             )
@@ -272,10 +321,15 @@ class Delivery(Generic[T]):
             log.error("event is dead", **self._context(entry.id), error=described)
 
     async def _acknowledge(self, ids: Sequence[str]) -> None:
+        if ids:
+            await self._patiently(partial(self._group.acknowledge, ids))
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait out an outage of the broker, unless we stop: then the entries stay pending."""
         backoff = Backoff(self._stop)
-        while ids:
+        while True:
             try:
-                await self._group.acknowledge(ids)
+                await work()
                 return
             except Exception as error:
                 if not is_transient(error):

@@ -74,5 +74,8 @@ class CatchUp:
                 if not visited or monotonic() - self._empty_since.setdefault(stream.name, monotonic()) < EMPTY_SECONDS:
                     continue
             last = self._published.setdefault(stream.name, state.last_number)
+            if 0 < state.last_number < last:
+                # it was published again; the higher number may have been a forged one
+                last = self._published[stream.name] = state.last_number
             if last == 0 or (known is not None and known.passed >= last):
                 self._streams.remove(stream)

@@ -1,6 +1,6 @@
 """Publishing one stream's outbox rows: append them, notice what was lost, delete what everyone has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from time import monotonic
@@ -25,10 +25,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.messaging.outbox import Outbox, with_seq
-from shared.messaging.stream import OutboxRow, Stream, StreamState
+from shared.messaging.refused import Refusals
+from shared.messaging.signing import Seals
+from shared.messaging.stream import Broker, OutboxRow, Stream, StreamState
 
 log = structlog.get_logger()
 _RESTART_SECONDS = 60.0
+READER = "relay"
+"""Who has refused an entry, in metrics and log."""
+
+
+class ForeignEntryError(Exception):
+    """Somebody else goes on appending to the stream. The relay tries again."""
 
 
 @dataclass
@@ -46,17 +54,25 @@ class Publisher:
     """Publishes the rows of one stream, while the relay holds that stream's lock on `connection` (AUTOCOMMIT)."""
 
     def __init__(
-        self, connection: AsyncConnection, outbox: Outbox, stream: Stream, batch: int, awake_every: float
+        self,
+        connection: AsyncConnection,
+        outbox: Outbox,
+        stream: Stream,
+        seals: Seals,
+        batch: int,
+        awake_every: float,
     ) -> None:
         """`awake_every`: for how many seconds PostgreSQL may hear nothing of it."""
         self._connection = connection
         self._outbox = outbox
         self._stream = stream
+        self._seals = seals
         self._batch = batch
         self._awake_every = awake_every
         self._restarts = 0
         self._restart_at = 0.0
         self._asked_at = 0.0
+        self._refusals = Refusals(stream.name, READER)
         """When PostgreSQL was last asked something."""
         self.lost_seconds = 0.0
         """How old the oldest event is that somebody should have, if `prune` found entries lost and not yet published
@@ -68,7 +84,7 @@ class Publisher:
         await self._stay_awake()
         if closed := await self._closed():
             await self._stream.trim(closed)  # a Redis that was set back may hold what has moved to other streams
-        state = await self._stream.state()
+        state = await self._signed_state()
         assigned, first = await self._numbers()
         seen = max([state.last_number, *(group.handled or 0 for group in state.groups.values())])
         if seen > assigned or not await self._is_ours(state):
@@ -78,6 +94,22 @@ class Publisher:
             log.info("stream is behind the outbox; publishing what it lacks", stream=self._stream.name)
         await self._stream.raise_handled(assigned if first is None else first - 1)
         return Position(state.last_id, state.last_number)
+
+    async def _signed_state(self) -> StreamState:
+        """The stream. If it ends with an entry that is not signed, it is emptied before, and what is owed comes again.
+
+        The number of such an entry says nothing of what was published, and must not become one of ours.
+        """
+        state = await self._stream.state()
+        if self._seals.is_ours(self._stream.name, state):
+            return state
+        self._refusals.note([state.last_id])
+        self._refusals.tell()
+        await self._stream.restart(state.last_id)
+        state = await self._stream.state()
+        if not self._seals.is_ours(self._stream.name, state):
+            raise ForeignEntryError
+        return state
 
     async def _numbers(self) -> tuple[int, int | None]:
         """The highest number that was ever given, and the lowest that is in the outbox."""
@@ -98,10 +130,12 @@ class Publisher:
         rows = self._outbox.rows
         at_last = (rows.c.stream == self._stream.name, rows.c.number == state.last_number)
         body: bytes | None = await self._connection.scalar(select(rows.c.body).where(*at_last))
-        return body is None or state.last_body in (with_seq(body, state.last_number), body)
+        if body is None:
+            return True
+        return state.last_entry is not None and state.last_entry.body == with_seq(body, state.last_number)
 
     async def _renumber(self, above: int) -> None:
-        """Give all that remains new numbers: the database is older than the stream, or somebody else wrote to it."""
+        """Give all that remains new numbers: the database is older than the stream."""
         rows, streams, name = self._outbox.rows, self._outbox.streams, self._stream.name
         log.warning("stream is ahead of the outbox; publishing all that remains again", stream=name, last=above)
         async with self._connection.engine.begin() as connection:
@@ -120,7 +154,10 @@ class Publisher:
         given = {"stream": self._stream.name, "last": position.last_number, "most": self._batch}
         found = await self._connection.execute(_following(self._outbox.rows), given)
         self._asked_at = monotonic()
-        return [OutboxRow(row.number, with_seq(row.body, row.number), row.since) for row in found]
+        return [self._signed(row.number, with_seq(row.body, row.number), row.since) for row in found]
+
+    def _signed(self, number: int, body: bytes, since: int) -> OutboxRow:
+        return OutboxRow(number, body, since, self._seals.sign(self._stream.name, number, body))
 
     async def waiting_seconds(self) -> float:
         """For how long the oldest event that is not in the stream has been waiting. Needs no lock."""
@@ -147,6 +184,7 @@ class Publisher:
         A row goes once the broker owes it to no group, and each group itself says that it has handled it. Where the
         two differ, something was lost.
         """
+        self._refusals.tell()
         await self._stay_awake()
         state = await self._stream.state()
         groups = state.groups.values()
@@ -203,6 +241,20 @@ class Publisher:
         log.warning("entries were lost; publishing again what is not handled", stream=self._stream.name)
         await self._stream.restart(position.last_id)
         return False
+
+
+async def drop_unsigned(broker: Broker, streams: Mapping[str, Sequence[str]], seals: Seals) -> None:
+    """Empty the streams that an older version has left, whose entries are not signed. Relays append them again.
+
+    Call it while no service runs. Relays do the same when they start, but a consumer that is there before them would
+    refuse such entries and complain.
+    """
+    for name, groups in streams.items():
+        stream = broker.stream(name, groups)
+        state = await stream.state()
+        if not seals.is_ours(name, state):
+            log.info("stream is not signed; its relay publishes it again", stream=name)
+            await stream.restart(state.last_id)
 
 
 @cache

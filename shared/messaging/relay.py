@@ -17,6 +17,7 @@ from shared.messaging.backoff import Backoff, pause
 from shared.messaging.errors import describe_error
 from shared.messaging.outbox import Outbox
 from shared.messaging.publishing import Publisher
+from shared.messaging.signing import Seals
 from shared.messaging.stream import Broker, Stream
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Relay:
         broker: Broker,
         outbox: Outbox,
         streams: Mapping[str, Sequence[str]],
+        seals: Seals,
         *,
         poll: float = 2.0,
         gather: float = 0.0,
@@ -75,6 +77,7 @@ class Relay:
         self._engine = engine
         self._outbox = outbox
         self._streams: list[Stream] = [broker.stream(name, groups) for name, groups in streams.items()]
+        self._seals = seals
         self._poll = poll
         self._gather = gather
         self._batch = batch
@@ -180,7 +183,8 @@ class Relay:
         lock = select(func.pg_try_advisory_lock(LOCK_CLASS, lock_key(self._outbox, stream.name)))
         async with self._engine.connect() as connection:  # not `reading`: its engine has to begin transactions too
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            publisher = Publisher(connection, self._outbox, stream, self._batch, self._take_over_after / 3)
+            awake_every = self._take_over_after / 3
+            publisher = Publisher(connection, self._outbox, stream, self._seals, self._batch, awake_every)
             if await connection.scalar(lock):
                 try:
                     self._overdue[stream.name] = 0.0

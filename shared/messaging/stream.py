@@ -29,6 +29,15 @@ class GroupState:
         return not self.pending and self.delivered >= last and (self.handled is None or self.handled >= last)
 
 
+class StoredEntry(NamedTuple):
+    """An entry as it lies in a stream, whoever appended it."""
+
+    number: int | None
+    """None if its id is not one that a relay gives."""
+    body: bytes
+    mac: bytes
+
+
 @dataclass(frozen=True)
 class StreamState:
     """A stream and its groups at one moment. A stream that does not exist ends at number 0 and has no groups."""
@@ -36,8 +45,8 @@ class StreamState:
     last_id: str
     last_number: int
     """The number in `last_id`. Two ids may share a number when somebody else has written to the stream."""
-    last_body: bytes | None
-    """The body of the last entry. None if that entry was deleted, or is not ours."""
+    last_entry: StoredEntry | None
+    """The last entry. None if it was deleted."""
     groups: Mapping[str, GroupState]
     """Those that exist."""
 
@@ -49,6 +58,7 @@ class OutboxRow(NamedTuple):
     body: bytes
     since: int
     """When it was stored, in milliseconds since 1970, by the clock of the database."""
+    mac: bytes
 
 
 class Stream(Protocol):

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateSchema
 from services.cli.embedded import Servers, embedded_servers
 from shared import messaging
 from shared.database import connect
-from shared.messaging import Consumer, Left, Outbox, Outgoing, Relay
+from shared.messaging import Consumer, Left, Outbox, Outgoing, Relay, Seals
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
 from tests.servers import new_database
 from tests.support import passable_folder
@@ -29,12 +29,22 @@ class Event:
     n: int
 
 
-def parse(body: bytes) -> Event:
+def parse(body: bytes, _producer: str = "") -> Event:
     return Event(json.loads(body)["n"])
 
 
 def body(n: int) -> bytes:
     return json.dumps({"n": n, "words": "Nguyễn Văn A"}).encode()
+
+
+def seals_of(base: str) -> Seals:
+    """With a key that another process of the same test has too."""
+    return Seals({base: base.encode()})
+
+
+async def append_signed(redis: messaging.Client, seals: Seals, stream: str, number: int, body: bytes) -> None:
+    """As a relay does."""
+    await redis.xadd(stream, {"__data__": body, "mac": seals.sign(stream, number, body)}, id=f"{number}-0")
 
 
 @dataclass
@@ -67,9 +77,13 @@ class World:
     def streams(self) -> dict[str, tuple[str, ...]]:
         return {self.stream: self.groups}
 
+    @property
+    def seals(self) -> Seals:
+        return seals_of(messaging.base_of(self.stream))
+
     def relay(self, engine: AsyncEngine | None = None, **options: Any) -> Relay:
         options = {"poll": 0.02, "prune_every": 0.05, "lock_every": 0.2} | options
-        return Relay(engine or self.engine, self.redis, self.outbox, self.streams, **options)
+        return Relay(engine or self.engine, self.redis, self.outbox, self.streams, self.seals, **options)
 
     def consumer(
         self, handle: Callable[[Sequence[Event]], Awaitable[Left[Event] | None]], name: str = "one", **options: Any
@@ -84,6 +98,7 @@ class World:
             handle,
             self.engine,
             self.dead,
+            options.pop("seals", self.seals),
             **options,
         )
 

@@ -292,7 +292,8 @@ async def test_what_became_of_a_report_comes_from_escalations_stream(house: Hous
     outbox = await other_outbox(house)
     assert house.settings.redis_url is not None
     redis = messaging.connect(house.settings.redis_url)
-    relay = Relay(house.database, redis, outbox, messaging.streams(ESCALATION, 1), poll=0.02)
+    seals = messaging.seals(house.settings.keys_dir)
+    relay = Relay(house.database, redis, outbox, messaging.streams(ESCALATION, 1), seals, poll=0.02)
     desk = await house.client("desk")
     async with relay.running():
         asked = asyncio.create_task(desk.post("/reports", json=body(), headers={"Prefer": "wait=10"}))

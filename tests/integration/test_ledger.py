@@ -23,6 +23,7 @@ from shared import messaging
 from shared.events import Event, encode, parse
 from shared.messaging import is_transient
 from tests.integration.ledger_support import as_intruder, exported, indexes_by_event, opened, verified
+from tests.integration.messaging_support import append_signed, seals_of
 from tests.integration.stored.arranging import erase_personal_values
 from tests.integration.stored.looking import stored_in
 from tests.integration.stored.neighbours import Private
@@ -30,6 +31,7 @@ from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import ORIGIN, SALT, report
 
 STREAM = messaging.stream_name(messaging.INTAKE, 0)
+SEALS = seals_of(messaging.INTAKE)
 
 
 @pytest.fixture(scope="module")
@@ -198,23 +200,27 @@ async def publish(redis_url: str, events: list[Event]) -> None:
     redis = messaging.connect(redis_url)
     await redis.flushdb()
     for number, event in enumerate(events, 1):
-        await redis.xadd(STREAM, {"__data__": encode(event)}, id=f"{number}-0")
+        await append_signed(redis, SEALS, STREAM, number, encode(event))
     await redis.aclose()
 
 
 KILLED_BEFORE_ACK = """
 import asyncio, os, sys
 from shared.events import parse
-from shared.messaging import Consumer
+from shared.messaging import INTAKE, Consumer
 from services.ledger.store.tables import dead_letter
 from tests.integration.ledger_support import opened
+from tests.integration.messaging_support import seals_of
 
 async def main(redis_url, database_url, stream):
     async with opened(database_url) as ledger:
         async def record_and_die(events):
             await ledger.record(events)
             os._exit(9)
-        consumer = Consumer(redis_url, [stream], "ledger", "one", parse, record_and_die, ledger.database, dead_letter)
+        database = ledger.database
+        consumer = Consumer(
+            redis_url, [stream], "ledger", "one", parse, record_and_die, database, dead_letter, seals_of(INTAKE)
+        )
         async with consumer.running():
             await asyncio.sleep(60)
 
@@ -232,9 +238,9 @@ async def test_killed_between_commit_and_acknowledgement(ledger: Ledger, databas
     assert len(await indexes_by_event(ledger)) == 30
     redis = messaging.connect(servers.redis_url)
     assert (await redis.xpending(STREAM, "ledger"))["pending"] == 30
-    await redis.xadd(STREAM, {"__data__": encode(report(30))}, id="31-0")
+    await append_signed(redis, SEALS, STREAM, 31, encode(report(30)))
     consumer = messaging.Consumer(
-        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.database, dead_letter
+        servers.redis_url, [STREAM], "ledger", "one", parse, ledger.record, ledger.database, dead_letter, SEALS
     )
     async with consumer.running():
         await messaging.wait_drained(redis, [], {STREAM: ("ledger",)}, timeout=20)

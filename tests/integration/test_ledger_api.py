@@ -23,16 +23,26 @@ from services.ledger.domain.verify import verify_export
 from shared import messaging
 from shared.clock import Clock
 from shared.database import migrate
-from shared.events import encode
+from shared.events import AcknowledgementRecorded, AcknowledgementRecordedData, encode
 from shared.http.identity import ROLES, Principal, Role, TokenIssuer, TokenVerifier
 from shared.http.web import compose, service_app
 from shared.settings import Settings
 from tests.integration.ledger_support import opened
+from tests.integration.messaging_support import append_signed, until
 from tests.servers import new_database, new_redis
 from tests.unit.ledger.sample import AT, ORIGIN, SIGNER, report
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TOKENS = TokenVerifier(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+ACKNOWLEDGEMENT = AcknowledgementRecorded(
+    id="01860000-0000-7000-8000-0000000000ff",
+    source="/trucban/escalation",
+    subject="incident-1",
+    time=AT,
+    data=AcknowledgementRecordedData(
+        incident="incident-1", notice_id="n", holder="mau-14776-chu-tich", posts=("chairman",), in_time=True
+    ),
+)
 EVENTS = [report(number, ward=str(14_700 + number % 3)) for number in range(57)]
 
 
@@ -234,8 +244,8 @@ async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path
     async with service.running(), client_of(service.app) as anyone:
         empty = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
         assert (empty.size, empty.root) == (0, merkle.EMPTY_ROOT)
-        for place, stream in enumerate(both):
-            await redis.xadd(stream, {"__data__": encode(EVENTS[place])}, id="1-0")
+        for stream, event in zip(both, (EVENTS[0], ACKNOWLEDGEMENT), strict=True):
+            await append_signed(redis, messaging.seals(tmp_path), stream, 1, encode(event))
         await messaging.wait_drained(redis, [], dict.fromkeys(both, ("ledger",)), timeout=20)
         full = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
         assert full.size == 2
@@ -243,3 +253,40 @@ async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path
             ready = await health.get("/readyz")
         assert ready.status_code == 200, ready.text
     await redis.aclose()
+
+
+async def test_an_entry_that_no_service_has_signed_is_no_entry_of_the_ledger(servers: Servers, tmp_path: Path) -> None:
+    """Somebody with the address of Redis acknowledges a notice in an official's name. The operator is told."""
+    url = await new_database(servers)
+    await migrate(url, "ledger")
+    settings = Settings(redis_url=servers.redis_url, database_url=url, keys=tmp_path, consumer="one")
+    redis = messaging.connect(servers.redis_url)
+    await redis.flushdb()
+    service = ledger_app.build(settings, Clock(AT))
+    whole = compose([service], TOKENS)
+    stream = messaging.stream_name(messaging.ESCALATION, 0)
+    verifier = ledger_app.load_signer(settings).verifier
+    refused = f'trucban_refused_entries_total{{reader="ledger",stream="{stream}"}}'
+    async with (
+        service.running(),
+        client_of(service.app) as anyone,
+        AsyncClient(transport=ASGITransport(whole), base_url="http://all") as operator,
+    ):
+        before = await counted(operator, refused)
+        await redis.xadd(stream, {"__data__": encode(ACKNOWLEDGEMENT)}, id="1-0")
+
+        async def is_told() -> bool:
+            answer = await operator.get("/readyz")
+            failing = {check["name"] for check in answer.json()["checks"] if not check["ok"]}
+            return failing == {"ledger.dead_letters"}
+
+        await until(is_told, "/readyz says that there is a dead letter")
+        assert await counted(operator, refused) == before + 1
+        empty = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
+        assert empty.size == 0
+    await redis.aclose()
+
+
+async def counted(operator: AsyncClient, name: str) -> float:
+    lines = (await operator.get("/metrics")).text.splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)

@@ -174,7 +174,7 @@ async def _locked(world: World) -> AsyncGenerator[tuple[AsyncConnection, Publish
         await connection.execute(lock)
         stream = world.redis.stream(world.stream, world.groups)
         try:
-            yield connection, Publisher(connection, world.outbox, stream, 500, 0.0)
+            yield connection, Publisher(connection, world.outbox, stream, world.seals, 500, 0.0)
         finally:
             await connection.invalidate()
 

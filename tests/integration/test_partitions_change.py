@@ -259,7 +259,7 @@ async def test_what_a_redis_that_is_set_back_still_holds_is_not_read_again(templ
         entries: Any = await redis.xrange(first)
         return [int(id_.partition(b"-")[0]) for id_, _ in entries] == expected
 
-    async with Relay(engine, redis, outbox, streams(INTAKE, FOUR)).running():
+    async with Relay(engine, redis, outbox, streams(INTAKE, FOUR), messaging.seals(tmp_path)).running():
         await until(holds_the_new_ones, "the stream holds what belongs to it")
     await redis.aclose()
     await engine.dispose()

@@ -11,7 +11,7 @@ from services.cli.commands.common import Data, console, run
 from services.cli.errors import CommandError
 from services.cli.log import set_log_level
 from services.cli.options import ServiceName, read_settings
-from shared import pseudonym
+from shared import messaging, pseudonym
 from shared.clock import Clock
 from shared.keys import secret, write_public_key
 from shared.settings import Settings
@@ -106,7 +106,7 @@ def migrate() -> None:
             load_signer(settings)
             write_public_key(settings.keys_dir, "token")
             # all keys, so that services can be given them read-only
-            for name in (*INTAKE_SECRETS, "link", pseudonym.KEY):
+            for name in (*INTAKE_SECRETS, "link", pseudonym.KEY, *messaging.key_names()):
                 secret(settings.keys_dir, name)
 
     run(work())

@@ -24,6 +24,7 @@ from shared.messaging.delivery import Delivery, Entry, Left, Waiting
 from shared.messaging.errors import describe_error
 from shared.messaging.redis.client import connect, connection_options
 from shared.messaging.redis.consumer_group import RedisConsumerGroup
+from shared.messaging.signing import Seals
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -63,8 +64,9 @@ class Consumer(Generic[T]):
     `handle` gets the parsed events of one stream, commits them itself, and must ignore an event id that it has seen.
     After a transient error (database or broker away, deadlock) it gets the same batch again, as long as it takes.
     After any other error, the guilty event is singled out and tried again every `claim_idle` seconds. At its delivery
-    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once. What the handler answers to
-    have `Left` comes again soon, in its place.
+    number `dead_after` it becomes a dead letter. What `parse` rejects becomes one at once; its second argument is the
+    service that has signed the event. What the handler answers to have `Left` comes again soon, in its place. What no
+    service has signed is refused: it reaches neither.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class Consumer(Generic[T]):
         streams: Sequence[str],
         group: str,
         name: str,
-        parse: Callable[[bytes], T],
+        parse: Callable[[bytes, str], T],
         handle: Callable[[Sequence[T]], Awaitable[Left[T] | None]],
         engine: AsyncEngine,
         dead_letters: Table,
+        seals: Seals,
         *,
         max_records: int = 500,
         claim_idle: float = 30.0,
@@ -111,7 +114,7 @@ class Consumer(Generic[T]):
 
         def reading(stream: str) -> _StreamReading[T]:
             redis_group = RedisConsumerGroup(self._redis, stream, group, name)
-            delivery = Delivery(redis_group, parse, handle, engine, dead_letters, dead_after, self._stop)
+            delivery = Delivery(redis_group, seals, parse, handle, engine, dead_letters, dead_after, self._stop)
             return _StreamReading(redis_group, delivery, Backoff(self._stop))
 
         self._readings = {stream: reading(stream) for stream in streams}
@@ -282,6 +285,7 @@ class Consumer(Generic[T]):
 
     async def _look(self, reading: _StreamReading[T]) -> None:
         """Another process of the group may have an entry and be stuck with it. Each one knows of that."""
+        await reading.delivery.tell_refused()
         if reading.own_from is not None:
             return  # there may be no group yet
         found = await reading.group.oldest_pending()

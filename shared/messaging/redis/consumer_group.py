@@ -96,7 +96,7 @@ class RedisConsumerGroup:
             # go without having been handled, so that the relay publishes it again.
             if not await self._redis.xrange(self.stream, entry_id, entry_id):
                 log.warning("pending entry is gone", stream=self.stream, group=self.name, entry=entry_id.decode())
-                await self._redis.xack(self.stream, self.name, entry_id)
+                await self.let_go([entry_id])
         return [
             entry_of(entry_id, claimed[entry_id], count + is_delivery)
             for entry_id, count in counts.items()
@@ -119,6 +119,9 @@ class RedisConsumerGroup:
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         await self._handled.acknowledge(self.name, ids)
+
+    async def let_go(self, ids: Sequence[str | bytes]) -> None:
+        await self._redis.xack(self.stream, self.name, *ids)
 
     async def bury(self, entry_id: str, error: str) -> None:
         # no body: a stream cannot forget one person's words

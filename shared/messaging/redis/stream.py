@@ -6,7 +6,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.messaging.redis.consumer_group import create_groups
-from shared.messaging.redis.entry import FIELD, SINCE, id_of, number_of
+from shared.messaging.redis.entry import FIELD, MAC, SINCE, id_of, number_of, stored_entry_of
 from shared.messaging.redis.handled import Handled
 from shared.messaging.stream import GroupState, OutboxRow, StreamState
 from shared.messaging.topology import dead_stream
@@ -23,8 +23,10 @@ end
 _APPEND = f"""
 {_LAST}
 if last == ARGV[1] then
-  for i = 2, #ARGV, 3 do
-    last = redis.call('XADD', KEYS[1], ARGV[i], '{FIELD}', ARGV[i + 1], '{SINCE}', ARGV[i + 2])
+  for i = 2, #ARGV, 4 do
+    last = redis.call(
+      'XADD', KEYS[1], ARGV[i], '{FIELD}', ARGV[i + 1], '{SINCE}', ARGV[i + 2], '{MAC}', ARGV[i + 3]
+    )
   end
 end
 return last
@@ -81,13 +83,14 @@ class RedisStream:
             for name, reply in pending
             if name in delivered
         }
-        last_body = newest[0][1].get(FIELD.encode()) if newest and newest[0][0] == info["last-generated-id"] else None
-        return StreamState(last_id, number_of(last_id), last_body, groups)
+        is_there = newest and newest[0][0] == info["last-generated-id"]
+        last_entry = stored_entry_of(*newest[0]) if is_there else None
+        return StreamState(last_id, number_of(last_id), last_entry, groups)
 
     async def append(self, after: str, rows: Sequence[OutboxRow]) -> str | None:
         arguments: list[str | bytes | int] = [after]
         for row in rows:
-            arguments += (id_of(row.number), row.body, row.since)
+            arguments += (id_of(row.number), row.body, row.since, row.mac)
         last: bytes = await self._append(keys=[self.name], args=arguments)
         expected = id_of(rows[-1].number)
         return expected if last.decode() == expected else None

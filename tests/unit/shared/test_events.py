@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.commitment import Committed
-from shared.events import Envelope, Harm, encode, parse, schemas, type_name
+from shared.events import (
+    DeadLetterDiscarded,
+    DeadLetterDiscardedData,
+    Envelope,
+    ForeignTypeError,
+    Harm,
+    encode,
+    parse,
+    schemas,
+    type_name,
+)
 from tests.support import NIGHT, SALT, received
 
 EVENT = received(
@@ -89,3 +99,21 @@ def test_free_text_of_a_report_is_committed_and_never_bare() -> None:
     for name in ("description", "neighbourhood", "location"):
         assert {"$ref": "#/$defs/Committed"} in properties[name]["anyOf"]
     assert not {"reporter", "phone", "name"} & set(properties)
+
+
+def test_a_service_sends_its_own_types_only() -> None:
+    """Whoever took intake over could else speak as escalation."""
+    body = encode(EVENT)
+    assert parse(body, "intake") == EVENT
+    with pytest.raises(ForeignTypeError):
+        parse(body, "escalation")
+
+
+@pytest.mark.parametrize("producer", ["intake", "escalation"])
+def test_any_service_says_what_became_of_a_dead_letter(producer: str) -> None:
+    reason = Committed(salt=SALT, value="Không đọc được")
+    data = DeadLetterDiscardedData(
+        group="ledger", stream="trucban.intake.{0}", digest="00" * 32, author="me", reason=reason
+    )
+    event = DeadLetterDiscarded(id=EVENT.id, source="/trucban/ledger", subject="00", time=NIGHT, data=data)
+    assert parse(encode(event), producer) == event

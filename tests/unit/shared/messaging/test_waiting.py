@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.messaging import Left, delivery
+from shared.messaging import Left, Seals, delivery
 from shared.messaging.delivery import OVERLAP, Delivery, Entry
+from shared.messaging.stream import StoredEntry
 
 AFTER = 9.0
+SEALS = Seals({"stream": b"key"})
 
 
 class Group:
@@ -23,6 +25,8 @@ class Group:
     name = "group"
 
     async def acknowledge(self, ids: Sequence[str]) -> None: ...
+
+    async def let_go(self, ids: Sequence[str]) -> None: ...
 
     async def bury(self, entry_id: str, error: str) -> None: ...
 
@@ -58,7 +62,11 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def delivering(handler: Handler) -> Delivery[int]:
     engine, table = cast("AsyncEngine", None), cast("Table", None)  # dead letters only
-    return Delivery(Group(), int, handler, engine, table, 5, stop=delivery.asyncio.Event())
+    return Delivery(Group(), SEALS, parse, handler, engine, table, 5, stop=delivery.asyncio.Event())
+
+
+def parse(body: bytes, _producer: str) -> int:
+    return int(body)
 
 
 async def after_one(handler: Handler, clock: Clock) -> Delivery[int]:
@@ -70,7 +78,8 @@ async def after_one(handler: Handler, clock: Clock) -> Delivery[int]:
 
 
 def entry(number: int, since: float | None) -> Entry:
-    return Entry(f"{number}-0", str(number).encode(), 1, since=since)
+    body = str(number).encode()
+    return Entry(f"{number}-0", StoredEntry(number, body, SEALS.sign(Group.stream, number, body)), 1, since=since)
 
 
 async def test_the_time_before_an_entry_came_counts(clock: Clock) -> None:
