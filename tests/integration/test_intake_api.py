@@ -197,7 +197,7 @@ async def test_only_receipts_and_wards_are_public(house: House) -> None:
             headers = [(b"authorization", value.encode("latin-1"))]
             assert_problem(await public.post(path, json=body(), headers=headers), 401)
     assert (await public.get("/wards")).status_code == 200
-    assert_problem(await public.get("/reports"), 405)
+    assert_problem(await public.get("/reports"), 401)
     assert_problem(await public.get("/nothing"), 404)
 
 
