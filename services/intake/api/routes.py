@@ -29,7 +29,7 @@ from services.intake.api.models import (
 from services.intake.application.accept_reports import Accepted, ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.domain import wards
-from services.intake.domain.submission import REPORT_ID
+from services.intake.domain.submission import LONGEST_ID, REPORT_ID
 from shared.clock import local, monotonic
 from shared.database import reading
 from shared.http import cursor as cursors
@@ -43,6 +43,8 @@ from shared.http.query import refuse_unknown_parameters
 router = APIRouter(tags=["reports"])
 MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
+ITEM_ERRORS = 10
+"""Shown for each item of a batch, which may have a thousand."""
 
 
 async def _intake(request: Request) -> Intake:
@@ -164,8 +166,8 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
         draft = await acceptance.prepare(body.submission_of(item), caller)
         accepted = await acceptance.accept(draft)
     except Problem as problem:
-        named = report_id if isinstance(report_id, str) else None
-        return RejectedItem(report_id=named, status=problem.status, problem=problem.body())
+        named = report_id if isinstance(report_id, str) and len(report_id) <= LONGEST_ID else None
+        return RejectedItem(report_id=named, status=problem.status, problem=problem.body(ITEM_ERRORS))
     return AcceptedItem(
         report_id=accepted.report_id,
         status=201 if accepted.is_new else 200,

@@ -17,7 +17,8 @@ from shared.inputs import Harm, KnownCategory, Number, Strict, Text, Time
 from shared.taxonomy import categories
 from shared.text import clean_text
 
-REPORT_ID = r"^[A-Za-z0-9._:-]{1,64}$"
+LONGEST_ID = 64
+REPORT_ID = rf"^[A-Za-z0-9._:-]{{1,{LONGEST_ID}}}$"
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far a sender's clock may run ahead of ours before the report is flagged."""
 CLOCK_LIMIT = timedelta(days=30)
