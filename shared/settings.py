@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     consumer: str = Field(default_factory=socket.gethostname)
     """Name of this replica in its consumer groups."""
 
+    connections_per_client: Annotated[int, Field(ge=1)] = 500
+    """Connections that one address may hold to a process."""
+
     @property
     def keys_dir(self) -> Path:
         return self.keys or self.data / "keys"

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.cli.connections import BEHIND_FRONT, Bounds, Connections, bounds_of_process
 from services.cli.errors import CommandError
 from services.cli.log import uvicorn_level
 from services.cli.options import ServiceName
@@ -142,7 +143,8 @@ async def serving(
     async with running(services, stop):
         app = compose(services, verifier(settings.keys_dir), clock)
         ends = [s.end_connections for s in services if s.end_connections is not None]
-        async with answering(app, settings.log_level, sock, ends, behind_front=behind_front) as server:
+        bounds = BEHIND_FRONT if behind_front else bounds_of_process(settings.connections_per_client)
+        async with answering(app, settings.log_level, sock, ends, bounds, behind_front=behind_front) as server:
             yield server
 
 
@@ -152,15 +154,19 @@ async def answering(
     log_level: LogLevel,
     sock: socket.socket,
     end_connections: Sequence[Callable[[], None]],
+    bounds: Bounds,
     *,
     behind_front: bool = False,
 ) -> AsyncGenerator[asyncio.Task[None]]:
-    """Serve `app` on `sock`; yields the server's task once requests are answered.
+    """Serve `app` on `sock` within `bounds`; yields the server's task once requests are answered.
 
     `behind_front`: only our front process can reach `sock`. It is believed who the client is, and keeps connections.
     """
+    connections = Connections(bounds)
     config = uvicorn.Config(
         app,
+        http=connections.protocol(),
+        ws="none",
         log_level=uvicorn_level(log_level),
         access_log=False,
         lifespan="off",  # the services run already. uvicorn would answer one that does not start with a traceback
@@ -177,7 +183,8 @@ async def answering(
                 raise CommandError("the server did not start: the lines above say why")
             await asyncio.sleep(0.01)
         gc.freeze()  # what was imported stays for good: looking through it again would be a pause of 0.1 s
-        yield task
+        async with in_background(connections.watch(), "watch over connections"):
+            yield task
     finally:
         server.should_exit = True
         await task

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from rich.console import Console
 
+from services.cli.connections import bounds_of_process, raise_open_files
 from services.cli.demo.settings import sample_settings
 from services.cli.doctor.start import print_start
 from services.cli.embedded import erase
@@ -54,6 +55,7 @@ async def _run(settings: Settings, *, port: int, sample: bool, demo: bool, conso
         if plays:
             erase(settings.data)
         stop = await stack.enter_async_context(stop_on_signals())
+        raise_open_files()  # the services' processes inherit it
         # before the servers: they import meanwhile, also while the sample plays
         processes = None if demo else await stack.enter_async_context(ServiceProcesses.spawned())
         ready = await stack.enter_async_context(infrastructure(_with_public_url(settings, address)))
@@ -82,6 +84,7 @@ async def _front(
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Serve the city on `sock`; yields the server's task."""
     front = Front(processes, verifier(settings.keys_dir), clock)
+    bounds = bounds_of_process(settings.connections_per_client)
 
     async def checks() -> list[Check]:
         return [process_check(service) for service in processes]  # a service tells the log of its other checks itself
@@ -89,7 +92,7 @@ async def _front(
     async with (
         logged(checks),
         in_background(watch_blocking(), "watch over blocking"),
-        answering(front, settings.log_level, sock, [front.end_streams]) as server,
+        answering(front, settings.log_level, sock, [front.end_streams], bounds) as server,
     ):
         yield server
 

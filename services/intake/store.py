@@ -10,13 +10,14 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
-    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
     LargeBinary,
     MetaData,
     Row,
     Table,
     Text,
-    any_,
+    and_,
     bindparam,
     cast,
     func,
@@ -29,8 +30,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.intake.domain.draft import Draft
+from services.intake.domain.draft import Draft, ReportKey
 from services.intake.domain.wards import Unit
+from shared.database import given, given_rows
 from shared.events import ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
 
@@ -39,10 +41,10 @@ metadata = MetaData(schema="intake")
 report = Table(
     "report",
     metadata,
+    Column("submitter", Text, primary_key=True),
     Column("report_id", Text, primary_key=True),
     Column("receipt", Text, nullable=False, unique=True),
     Column("content_mac", LargeBinary, nullable=False),
-    Column("submitter", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("ward", Text, nullable=False),
     Column("category", Text, nullable=False),
@@ -53,13 +55,18 @@ report = Table(
     Column("routed", Text),
     Column("own_id", Text, unique=True, comment="by which events name it; null: by report_id, as before"),
 )
+"""A report's id is its sender's: two senders may use one."""
+Index("report_by_submitter", report.c.submitter, report.c.event_id)
+Index("report_of_before", report.c.report_id, unique=True, postgresql_where=report.c.own_id.is_(None))
 
 reporter = Table(
     "reporter",
     metadata,
-    Column("report_id", Text, ForeignKey(report.c.report_id), primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    Column("report_id", Text, primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
     Column("salt", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["submitter", "report_id"], [report.c.submitter, report.c.report_id]),
 )
 """Name and phone, encrypted, with the salt of their commitment; deletable."""
 
@@ -95,31 +102,34 @@ _ROWS = func.unnest(*_ARRAYS).table_valued(*(c.name for c in _GIVEN)).render_der
 _ADD_REPORTS = (
     upsert(report)
     .from_select([c.name for c in _GIVEN], select(_ROWS))
-    .on_conflict_do_nothing(index_elements=[report.c.report_id])
-    .returning(report.c.report_id)
+    .on_conflict_do_nothing(index_elements=[report.c.submitter, report.c.report_id])
+    .returning(report.c.submitter, report.c.report_id)
 )
 """One array a column: the same statement for any number of rows, so that it is compiled and prepared once."""
-_STORED = select(report.c.report_id, report.c.receipt, report.c.received_at, report.c.content_mac).where(
-    report.c.report_id == any_(cast(bindparam("ids"), ARRAY(Text)))
-)
+_ASKED = given_rows(submitter=Text(), report_id=Text())
+_STORED = select(
+    report.c.submitter, report.c.report_id, report.c.receipt, report.c.received_at, report.c.content_mac
+).join(_ASKED, and_(report.c.submitter == _ASKED.c.submitter, report.c.report_id == _ASKED.c.report_id))
 
 
-async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, StoredReport]:
-    """Insert what is new (report ids in `drafts` are distinct); returns what is stored under each id.
+async def add_reports(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[ReportKey, StoredReport]:
+    """Insert what is new (keys in `drafts` are distinct); returns what is stored under each key.
 
-    Sorted, so that two batches that share ids wait for each other instead of deadlocking.
+    Sorted, so that two batches that share keys wait for each other instead of deadlocking.
     """
-    rows = [_report_row(d) for d in sorted(drafts, key=lambda d: d.report_id)]
+    rows = [_report_row(d) for d in sorted(drafts, key=lambda d: d.key)]
     arrays = {c.name: [row[c.name] for row in rows] for c in _GIVEN}
-    new = set((await connection.scalars(_ADD_REPORTS, arrays)).all())
+    new = {(r.submitter, r.report_id) for r in await connection.execute(_ADD_REPORTS, arrays)}
     stored = {
-        d.report_id: StoredReport(d.receipt, d.event.data.received_at, d.content_mac, is_new=True)
+        d.key: StoredReport(d.receipt, d.event.data.received_at, d.content_mac, is_new=True)
         for d in drafts
-        if d.report_id in new
+        if d.key in new
     }
     if len(stored) < len(drafts):
-        others = await connection.execute(_STORED, {"ids": [d.report_id for d in drafts if d.report_id not in new]})
-        stored |= {r.report_id: StoredReport(r.receipt, r.received_at, r.content_mac, is_new=False) for r in others}
+        known = [d for d in drafts if d.key not in new]
+        asked = given(submitter=[d.submitter for d in known], report_id=[d.report_id for d in known])
+        for r in await connection.execute(_STORED, asked):
+            stored[r.submitter, r.report_id] = StoredReport(r.receipt, r.received_at, r.content_mac, is_new=False)
     return stored
 
 
@@ -141,15 +151,30 @@ def _report_row(draft: Draft) -> dict[str, Any]:
     }
 
 
-async def add_reporters(connection: AsyncConnection, sealed: Sequence[tuple[str, bytes, str]]) -> None:
-    """(report id, sealed name and phone, salt of the commitment)."""
+async def add_reporters(connection: AsyncConnection, sealed: Sequence[tuple[ReportKey, bytes, str]]) -> None:
+    """(key of the report, sealed name and phone, salt of the commitment)."""
     if sealed:
-        rows = [{"report_id": id_, "sealed": box, "salt": bytes.fromhex(salt)} for id_, box, salt in sealed]
+        rows = [
+            {"submitter": submitter, "report_id": id_, "sealed": box, "salt": bytes.fromhex(salt)}
+            for (submitter, id_), box, salt in sealed
+        ]
         await connection.execute(insert(reporter), rows)
 
 
 async def receipt(connection: AsyncConnection, number: str) -> Row[Any] | None:
     return (await connection.execute(select(report).where(report.c.receipt == number))).one_or_none()
+
+
+async def reports_of(
+    connection: AsyncConnection, submitter: str, limit: int, *, report_id: str | None = None, before: str | None = None
+) -> Sequence[Row[Any]]:
+    """The reports of one sender, the newest first. `before`: those that came before the event of this id."""
+    query = select(report).where(report.c.submitter == submitter).order_by(report.c.event_id.desc()).limit(limit)
+    if report_id is not None:
+        query = query.where(report.c.report_id == report_id)
+    if before is not None:
+        query = query.where(report.c.event_id < before)
+    return (await connection.execute(query)).all()
 
 
 async def load_units(connection: AsyncConnection) -> list[Unit]:

@@ -5,21 +5,25 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from shared.http.guard import principal
 from shared.http.problem import Problem
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """Raises Problem 413 as soon as the limit is passed, before the rest is read."""
+    """Raises Problem 413 as soon as the limit is passed, before the rest is read, and 400 where it breaks off."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise _too_large(limit)
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect as error:
+        raise Problem(400, "the body broke off: send it again") from error
     return bytes(content)
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from shared.http.problem import MENDED_LATER, NO_DATABASE, Problem, field_errors, invalid
+from shared.http.problem import MENDED_LATER, NO_DATABASE, Problem, invalid_fields
 from shared.messaging import BrokerError, describe_error, is_transient, passes_by_itself
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ def install(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return response(invalid(field_errors(error.errors(), drop=1)))
+        return response(invalid_fields(error.errors(), drop=1))
 
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

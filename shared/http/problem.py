@@ -12,16 +12,23 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     410: "Gone",
     413: "Content too large",
+    414: "Address too long",
     415: "Unsupported media type",
     422: "Invalid input",
+    429: "Too much at once",
+    431: "Headers too large",
     500: "Internal error",
     503: "Not available now",
 }
 NO_DATABASE = "the database or the broker cannot do this now: send the same again in a moment"
 MOST_ERRORS = 100
+"""Shown in one problem, which says how many there are."""
+MOST_POINTER, MOST_DETAIL = 200, 1_000
+"""Characters of one error: a sender chooses the names of its fields."""
 MENDED_LATER = "the database or the broker has to be mended first: send the same again later; our log says why"
 
 
@@ -29,19 +36,33 @@ class FieldError(dict[str, Any]):
     """`{"pointer": "#/ward", "detail": "…"}`, plus `candidates` where there is something to choose from."""
 
     def __init__(self, pointer: str, detail: str, **more: Any) -> None:
-        super().__init__(pointer=pointer, detail=detail, **more)
+        super().__init__(pointer=_shortened(pointer, MOST_POINTER), detail=_shortened(detail, MOST_DETAIL), **more)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class Problem(Exception):
-    """One failed request. `detail` names the thing, the value and the way out, in one line."""
+    """One failed request. `detail` names the thing, the value and the way out, in one line.
+
+    Not more than `MOST_ERRORS` of `errors` are kept. `of`: how many there are, if `errors` are the first.
+    """
 
     def __init__(
-        self, status: int, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+        of: int = 0,
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), headers
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors[:MOST_ERRORS]), headers
+        self._count = max(of, len(errors))
 
-    def body(self) -> dict[str, Any]:
+    def body(self, most: int = MOST_ERRORS) -> dict[str, Any]:
+        """With at most so many errors, and where that is not all, their number."""
         title = TITLES.get(self.status, "Error")
         body: dict[str, Any] = {
             "type": f"urn:trucban:problem:{title.lower().replace(' ', '-')}",
@@ -49,13 +70,19 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
         }
-        return body | ({"errors": self.errors} if self.errors else {})
+        if not self.errors:
+            return body
+        shown = self.errors[:most]
+        return body | {"errors": shown} | ({"error_count": self._count} if self._count > len(shown) else {})
 
 
 def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
-    """Pydantic's error list as JSON pointers (RFC 6901) without the rejected values: they may be personal."""
+    """Pydantic's errors as JSON pointers (RFC 6901) without the rejected values: they may be personal.
+
+    The first `MOST_ERRORS` only.
+    """
     found: list[FieldError] = []
-    for error in errors:
+    for error in errors[:MOST_ERRORS]:
         if error.get("type") == "json_invalid":  # FastAPI's: its place is one in the text, and not in a document
             found.append(FieldError("#", f"is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"))
             continue
@@ -67,9 +94,14 @@ def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
 def invalid(errors: Sequence[FieldError], of: int = 0) -> Problem:
     """422 whose detail repeats the first error, so that one line is enough for a log or a phone.
 
-    Not more than `MOST_ERRORS` are shown; the detail counts all. `of`: how many there are, if `errors` are the first.
+    The detail counts all. `of`: as for `Problem`.
     """
     first, count = errors[0], max(of, len(errors))
     more = f" (and {count - 1} more)" if count > 1 else ""
     detail = f"{first['pointer']}: {first['detail']}{more}"
-    return Problem(422, " ".join(detail.split()), errors[:MOST_ERRORS])  # a sender's field name may hold line breaks
+    return Problem(422, " ".join(detail.split()), errors, of=count)  # a sender's field name may hold line breaks
+
+
+def invalid_fields(errors: Sequence[Any], drop: int = 0) -> Problem:
+    """422 for pydantic's errors, without the first `drop` parts of their places."""
+    return invalid(field_errors(errors, drop), of=len(errors))

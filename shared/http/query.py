@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from shared.http.problem import FieldError, invalid
+from shared.http.problem import MOST_ERRORS, MOST_POINTER, FieldError, invalid
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
@@ -17,7 +17,8 @@ async def refuse_unknown_parameters(request: Request) -> None:
     known = list(_parameters(route.dependant))
     wrong = [name for name in dict.fromkeys(request.query_params) if name not in known]
     if wrong:
-        raise invalid([FieldError(f"#/{name}", _detail(name, known)) for name in wrong])
+        first = wrong[:MOST_ERRORS]  # to look for the nearest name takes long
+        raise invalid([FieldError(f"#/{name}", _detail(name[:MOST_POINTER], known)) for name in first], of=len(wrong))
 
 
 def _parameters(dependant: Dependant) -> Iterator[str]:

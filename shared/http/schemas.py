@@ -29,7 +29,9 @@ class Problem(Answer):
     detail: Annotated[str, Field(examples=["#/ward: 'Quận 1' is not exactly one ward"])]
     """One line that names the thing, the value and the way out."""
     errors: list[FieldError] | None = None
-    """Each field or parameter that is wrong; only where the input is invalid."""
+    """Each field or parameter that is wrong; only where the input is invalid. At most 100."""
+    error_count: int | None = None
+    """How many are wrong; only where `errors` are not all."""
 
 
 class Health(Answer):

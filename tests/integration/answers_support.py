@@ -105,6 +105,8 @@ async def _reports(night: Night) -> None:
     await night.house.settle()
     lines = orjson.dumps(batch[0]) + b"\n{\n"
     await night.ask("batch of lines", "POST", "/intake/v1/reports:batch", "desk", content=lines)
+    await night.ask("own reports", "GET", "/intake/v1/reports", Principal("cam-bien-2", "device"), query="?limit=2")
+    await night.ask("own report", "GET", "/intake/v1/reports", OFFICER, query="?report_id=tin-second")
 
 
 async def _commands(night: Night) -> None:

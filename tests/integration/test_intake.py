@@ -24,6 +24,7 @@ from services.intake.domain.draft import Draft
 from shared import messaging
 from shared.database import connect
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceivedV2, encode, parse
+from shared.http.identity import Principal
 from shared.http.problem import Problem
 from shared.ids import uuid7
 from shared.keys import secret
@@ -167,7 +168,7 @@ async def test_batches_that_share_ids_in_opposite_order_do_not_deadlock(house: H
 
 async def test_two_replicas_accept_each_report_once(house: House) -> None:
     """Both write the same 300 ids, in opposite orders: each id is new at exactly one of them."""
-    desk = await house.client("desk")
+    desk = await house.client("desk", subject=DESK.subject)
     second = ReportAcceptance(house.intake, Probe(lambda: commit_nothing(house.database, store.metadata)))
     reports = [body(report_id=f"r{n}") for n in range(300)]
     other = [await second.prepare(submission_of(r), DESK) for r in reversed(reports)]
@@ -328,6 +329,61 @@ async def test_a_report_of_before_is_routed_by_its_senders_id_and_no_other_by_an
         await store.set_routed(connection, events)
         found = {number: await store.receipt(connection, number) for number in (of_before, victim, copied)}
     assert [row and row.incident for row in found.values()] == ["incident-1", "incident-2", None]
+
+
+async def test_two_senders_may_use_one_id_and_neither_hears_of_the_other(house: House) -> None:
+    """One took the id first, with other content: the report of the other is taken all the same, and told apart."""
+    stranger = await house.client("device", subject="nguoi-khac")
+    sensor = await house.client("device", subject="cam-bien-1")
+    theirs = {"name": "Người khác (mẫu)", "phone": "0912 000 111"}
+    taken = await stranger.post("/reports", json=body(description="đã chiếm trước", reporter=theirs))
+    first, again = [await sensor.post("/reports", json=body()) for _ in range(2)]
+    other = await sensor.post("/reports", json=body(description="chuyện khác"))
+    assert [a.status_code for a in (taken, first, again, other)] == [201, 201, 200, 409]
+    assert first.json()["receipt"] == again.json()["receipt"] != taken.json()["receipt"]
+    assert first.json()["receipt"] in other.json()["detail"]
+    assert taken.json()["receipt"] not in other.text
+    assert len({e.data.report_id for e in await outgoing(house)}) == 2
+    kept = await stored_in(house.database, Reporter)
+    assert sorted(r.submitter for r in kept) == ["cam-bien-1", "nguoi-khac"]
+
+
+async def test_within_one_commit_an_id_is_its_senders(house: House) -> None:
+    senders = [Principal(f"cam-bien-{n}", "device") for n in (1, 2)]
+    ready = [await house.acceptance.prepare(submission_of(body()), sender) for sender in (*senders, senders[0])]
+    found = await asyncio.gather(*(house.acceptance.accept(draft) for draft in ready))
+    assert [f.is_new for f in found] == [True, True, False]
+    assert found[0].receipt == found[2].receipt != found[1].receipt
+
+
+async def test_a_sender_lists_its_own_reports_and_no_others(house: House) -> None:
+    officer = await house.client("officer", ward="14776", subject="cb-07")
+    sensor = await house.client("device", subject="cam-bien-1")
+    sent = [(await officer.post("/reports", json=body(report_id=f"r{n}"))).json() for n in range(5)]
+    await sensor.post("/reports", json=body(report_id="r3", description="của cảm biến"))
+    (of_r3,) = [r.event_id for r in await stored_in(house.database, Received) if r.receipt == sent[3]["receipt"]]
+    async with house.database.begin() as connection:
+        await store.set_routed(connection, [correlated(of_r3, "incident-1", "merged")])
+    listed: list[Any] = []
+    params: dict[str, Any] = {"limit": 2}
+    while True:
+        page = (await officer.get("/reports", params=params)).json()
+        listed += page["items"]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    assert [r["receipt"] for r in listed] == [r["receipt"] for r in reversed(sent)]
+    assert [r["state"] for r in listed] == ["accepted", "routed", "accepted", "accepted", "accepted"]
+    (one,) = (await officer.get("/reports", params={"report_id": "r3"})).json()["items"]
+    assert one == listed[1]
+    assert one["incident"] == {"id": "incident-1", "outcome": "merged"}
+    assert (one["ward"], one["category"]) == ("14776", "FIRECRACKER_SET_OFF")
+    assert len((await sensor.get("/reports")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("query", ["cursor=x", "limit=0", "report_id=a%20b", "id=r1"])
+async def test_a_list_that_cannot_be_meant_is_refused(house: House, query: str) -> None:
+    assert (await (await house.client("device")).get(f"/reports?{query}")).status_code == 422
 
 
 async def other_outbox(house: House) -> messaging.Outbox:

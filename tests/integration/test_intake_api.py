@@ -197,7 +197,7 @@ async def test_only_receipts_and_wards_are_public(house: House) -> None:
             headers = [(b"authorization", value.encode("latin-1"))]
             assert_problem(await public.post(path, json=body(), headers=headers), 401)
     assert (await public.get("/wards")).status_code == 200
-    assert_problem(await public.get("/reports"), 405)
+    assert_problem(await public.get("/reports"), 401)
     assert_problem(await public.get("/nothing"), 404)
 
 
@@ -252,3 +252,27 @@ def _references(value: Any) -> list[str]:
         own = [str(value["$ref"])] if "$ref" in value else []
         return own + [r for v in value.values() for r in _references(v)]
     return [r for v in value for r in _references(v)] if isinstance(value, list) else []
+
+
+async def test_the_answer_to_a_batch_of_nonsense_stays_small(desk: AsyncClient) -> None:
+    """A thousand items with a hundred unknown keys each, and one of 380,000."""
+    item = {f"khoa-{n}": 1 for n in range(100)}
+    answer = await desk.post("/reports:batch", content=orjson.dumps([item] * 1_000))
+    assert {r["status"] for r in answer.json()["results"]} == {422}
+    assert {len(r["problem"]["errors"]) for r in answer.json()["results"]} == {10}
+    assert {r["problem"]["error_count"] for r in answer.json()["results"]} == {104}
+    assert len(answer.content) < 2_000_000
+    answer = await desk.post("/reports:batch", content=orjson.dumps([{f"k{n}": 1 for n in range(380_000)}]))
+    assert answer.json()["results"][0]["status"] == 413
+    assert len(answer.content) < 1_000
+
+
+async def test_a_long_id_that_cannot_be_one_is_not_said_again(desk: AsyncClient) -> None:
+    answer = await desk.post("/reports:batch", json=[body(report_id="x" * 60_000)])
+    assert answer.json()["results"][0]["report_id"] is None
+    assert len(answer.content) < 1_000
+
+
+async def test_many_parameters_that_there_are_not_are_counted(desk: AsyncClient) -> None:
+    problem = assert_problem(await desk.get("/reports?" + "&".join(f"p{n}=1" for n in range(500))), 422)
+    assert (len(problem["errors"]), problem["error_count"]) == (100, 500)

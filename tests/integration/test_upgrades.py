@@ -23,8 +23,8 @@ from shared.events import ReportCorrelated, ReportReceived
 from tests.integration.escalation_support import City, city_in
 from tests.integration.landed import STATES, content_of_0002, database_of, left_city
 from tests.integration.stored.arranging import due_times_are
-from tests.integration.stored.looking import stored
-from tests.integration.stored.records import DueTime, Incident, Notice, Report
+from tests.integration.stored.looking import stored, stored_in
+from tests.integration.stored.records import DueTime, Incident, Notice, Received, Report, Reporter
 from tests.servers import new_database
 from tests.support import NIGHT, received
 
@@ -151,3 +151,22 @@ async def test_in_a_database_of_each_state_people_are_told_of_every_open_inciden
         assert {n.incident_id for n in await stored(city, Notice) if n.issued_at >= later} == incidents
         lines = (tmp_path / "outbox.ndjson").read_text(encoding="utf-8").splitlines()
         assert {json.loads(line)["incident_id"] for line in lines} == incidents
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_reports_of_before_keep_their_senders_and_their_sealed_reporters(
+    state: str, servers: Servers, tmp_path: Path
+) -> None:
+    url = await new_database(servers)
+    left = await left_city(url, tmp_path, state)
+    await migrate(url, "intake")
+    engine = connect(url, pool_size=1)
+    try:
+        reports = await stored_in(engine, Received)
+        reporters = await stored_in(engine, Reporter)
+    finally:
+        await engine.dispose()
+    senders = {report.report_id: report.submitter for report in reports}
+    assert sorted(senders) == sorted(left.accepted)
+    assert {r.report_id: r.submitter for r in reporters}.items() <= senders.items()
+    assert len(reporters) > 0

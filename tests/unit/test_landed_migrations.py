@@ -21,6 +21,7 @@ LANDED = {
     "intake/0003_partitions_are_stored": "55e27d78b7d1a6304c04ee15f81b511d50c2176d278a347576cf6d1bf291948b",
     "intake/0004_own_id": "8ffd418d5d5f80964edc8e261c2b8ac4e7f4d229055af9456181bd8f4bf802e4",
     "intake/0005_successors_of_units": "8bfdf4f18bc60f27728e2b7c37bbca9f89b6bb8e2c119df02aa5850250714f22",
+    "intake/0006_ids_of_their_senders": "c37c5e0080d2b59976edfa3fee32787d5446c7d923d76ce993098bc2f45166a8",
     "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",
     "ledger/0002_partitions_are_stored": "6807d0740affa0bf031d7d20d3e5c66bdd5b4609d9bafdca3d514b5f1c99994d",
 }

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime
 
 from services.intake.api.body import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_REPORT_BYTES
 from services.intake.domain.submission import Submission
-from shared.http.fields import Answer, Page, Stored, UnitKind
+from shared.http.fields import Answer, Category, Page, Stored, UnitKind
 from shared.http.openapi import REFERENCE, RawBody
 from shared.http.schemas import Problem
 
@@ -34,6 +34,7 @@ BATCH_BODY = RawBody(
     [Submission],
 )
 Outcome = Literal["accepted", "duplicate"]
+State = Literal["accepted", "routed"]
 
 
 class IncidentRef(Answer):
@@ -91,9 +92,29 @@ class ReceiptAnswer(Answer):
 
     receipt: str
     received_at: AwareDatetime
-    state: Literal["accepted", "routed"]
+    state: State
     incident: IncidentRef | None = None
     """Absent until it is routed."""
+
+
+class OwnReport(Answer):
+    """A report of the caller."""
+
+    report_id: str
+    receipt: str
+    category: Category
+    ward: str
+    """Code of the ward, as of the time of occurrence."""
+    occurred_at: AwareDatetime
+    received_at: AwareDatetime
+    exercise: bool
+    state: State
+    incident: IncidentRef | None
+    """Null until it is routed."""
+
+
+class OwnReportPage(Page[OwnReport]):
+    """The caller's reports, the last that was received first."""
 
 
 class Ward(Answer):

@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy import Row
 
 from services.intake import store
 from services.intake.api import body
@@ -16,26 +17,34 @@ from services.intake.api.models import (
     BatchAnswer,
     IncidentRef,
     Outcome,
+    OwnReport,
+    OwnReportPage,
     ReceiptAnswer,
     RejectedItem,
     ReportAnswer,
+    State,
     Ward,
     WardPage,
 )
 from services.intake.application.accept_reports import Accepted, ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.domain import wards
+from services.intake.domain.submission import LONGEST_ID, REPORT_ID
 from shared.clock import local, monotonic
+from shared.database import reading
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
 from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import Problem
+from shared.http.query import refuse_unknown_parameters
 
 router = APIRouter(tags=["reports"])
 MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
+ITEM_ERRORS = 10
+"""Shown for each item of a batch, which may have a thousand."""
 
 
 async def _intake(request: Request) -> Intake:
@@ -70,7 +79,7 @@ HEADERS = {
         201: {"headers": HEADERS},
         **problems(
             {
-                409: "the id was used for another report",
+                409: "the sender used the id for another report",
                 422: "a field is wrong; `errors` names each",
                 503: UNKNOWN,
             }
@@ -84,7 +93,10 @@ async def post_report(
     response: Response,
     prefer: Annotated[str | None, Header(description=PREFER)] = None,
 ) -> ReportAnswer:
-    """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise."""
+    """One report: 201 when it is new, 200 when the same was sent before, 409 when its id was used otherwise.
+
+    An id is its sender's: that another sender uses it too changes nothing.
+    """
     draft = await acceptance.prepare(body.submission_of(body.json_of(content)), caller)
     accepted = await acceptance.accept(draft)
     response.status_code = 201 if accepted.is_new else 200
@@ -120,8 +132,8 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
     while True:
         async with intake.database.connect() as connection:
             row = await store.receipt(connection, receipt)
-        if row is not None and row.incident is not None:
-            return IncidentRef(id=row.incident, outcome=row.routed)
+        if row is not None and (incident := _incident(row)) is not None:
+            return incident
         if monotonic() >= until:
             return None
         await asyncio.sleep(WAIT_POLL_SECONDS)
@@ -154,8 +166,8 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
         draft = await acceptance.prepare(body.submission_of(item), caller)
         accepted = await acceptance.accept(draft)
     except Problem as problem:
-        named = report_id if isinstance(report_id, str) else None
-        return RejectedItem(report_id=named, status=problem.status, problem=problem.body())
+        named = report_id if isinstance(report_id, str) and len(report_id) <= LONGEST_ID else None
+        return RejectedItem(report_id=named, status=problem.status, problem=problem.body(ITEM_ERRORS))
     return AcceptedItem(
         report_id=accepted.report_id,
         status=201 if accepted.is_new else 200,
@@ -163,6 +175,45 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
         receipt=accepted.receipt,
         received_at=accepted.received_at,
     )
+
+
+@router.get("/reports", dependencies=[Depends(refuse_unknown_parameters)])
+async def get_reports(
+    intake: Wired,
+    caller: Sender,
+    report_id: Annotated[str | None, Query(pattern=REPORT_ID, description="only the one with this id")] = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> OwnReportPage:
+    """What the caller has sent, the last that was received first, and what became of it."""
+    before = str(cursors.decode(cursor, 1)[0]).replace("\0", "") if cursor is not None else None
+    async with reading(intake.database).connect() as connection:
+        rows = await store.reports_of(connection, caller.subject, limit + 1, report_id=report_id, before=before)
+    following = cursors.encode([rows[limit - 1].event_id]) if len(rows) > limit else None
+    return OwnReportPage(items=[_own_report(row) for row in rows[:limit]], next=following)
+
+
+def _own_report(row: Row[Any]) -> OwnReport:
+    incident = _incident(row)
+    return OwnReport(
+        report_id=row.report_id,
+        receipt=row.receipt,
+        category=row.category,
+        ward=row.ward,
+        occurred_at=row.occurred_at,
+        received_at=row.received_at,
+        exercise=row.exercise,
+        state=_state(incident),
+        incident=incident,
+    )
+
+
+def _incident(row: Row[Any]) -> IncidentRef | None:
+    return IncidentRef(id=row.incident, outcome=row.routed) if row.incident is not None else None
+
+
+def _state(incident: IncidentRef | None) -> State:
+    return "accepted" if incident is None else "routed"
 
 
 @router.get("/receipts/{receipt}", response_model_exclude_none=True)
@@ -174,9 +225,8 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
             row = await store.receipt(connection, receipt.upper())
     if row is None:
         raise Problem(404, "there is no such receipt: check each letter of it")
-    incident = IncidentRef(id=row.incident, outcome=row.routed) if row.incident else None
-    state = "routed" if incident else "accepted"
-    return ReceiptAnswer(receipt=row.receipt, received_at=row.received_at, state=state, incident=incident)
+    incident = _incident(row)
+    return ReceiptAnswer(receipt=row.receipt, received_at=row.received_at, state=_state(incident), incident=incident)
 
 
 @router.get("/wards")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.intake import store
 from services.intake.application import metrics
 from services.intake.application.intake import Intake
-from services.intake.domain.draft import Draft, DraftContext, draft_report, reporter_json
+from services.intake.domain.draft import Draft, DraftContext, ReportKey, draft_report, reporter_json
 from services.intake.domain.submission import Submission
 from shared.commitment import new_salt
 from shared.events import encode
@@ -100,15 +100,15 @@ class ReportAcceptance:
             log.warning("reports not committed", count=outcomes.count(unknown), error=describe_error(error))
         return outcomes
 
-    async def _store(self, drafts: Sequence[Draft]) -> dict[str, store.StoredReport]:
-        """Store the new ones in one transaction, with their events. Of one id in two drafts the first counts."""
-        distinct = {d.report_id: d for d in reversed(drafts)}
+    async def _store(self, drafts: Sequence[Draft]) -> dict[ReportKey, store.StoredReport]:
+        """Store the new ones in one transaction, with their events. Of one key in two drafts the first counts."""
+        distinct = {d.key: d for d in reversed(drafts)}
         async with self.intake.database.begin() as connection:
             stored = await store.add_reports(connection, list(distinct.values()))
-            new = [d for id_, d in distinct.items() if stored[id_].is_new]
+            new = [d for key, d in distinct.items() if stored[key].is_new]
             new.sort(key=lambda d: d.event.id)
             sealed = [
-                (d.report_id, self._seal(d), d.reporter_salt)
+                (d.key, self._seal(d), d.reporter_salt)
                 for d in new
                 if d.reporter is not None and d.reporter_salt is not None
             ]
@@ -131,18 +131,18 @@ class ReportAcceptance:
         return nonce + AESGCM(self.intake.reporter_key).encrypt(nonce, text, draft.report_id.encode())
 
 
-def _outcomes(drafts: Sequence[Draft], stored: dict[str, store.StoredReport]) -> list[Accepted | Problem]:
-    """A draft whose id is stored with another content is a conflict. A repeated one is a duplicate of the first."""
+def _outcomes(drafts: Sequence[Draft], stored: dict[ReportKey, store.StoredReport]) -> list[Accepted | Problem]:
+    """A draft whose key is stored with another content is a conflict. A repeated one is a duplicate of the first."""
     outcomes: list[Accepted | Problem] = []
-    seen: set[str] = set()
+    seen: set[ReportKey] = set()
     for draft in drafts:
-        report_id, found = draft.report_id, stored[draft.report_id]
+        report_id, found = draft.report_id, stored[draft.key]
         if found.content_mac != draft.content_mac:
-            detail = f"report_id {report_id} was used for another report: give this one its own id"
-            outcomes.append(Problem(409, detail))
+            used = f"you used report_id {report_id} for another report, with the receipt {found.receipt}"
+            outcomes.append(Problem(409, f"{used}: give this one its own id"))
             continue
-        is_new = found.is_new and report_id not in seen
-        seen.add(report_id)
+        is_new = found.is_new and draft.key not in seen
+        seen.add(draft.key)
         outcomes.append(Accepted(report_id, found.receipt, found.received_at, is_new))
     return outcomes
 

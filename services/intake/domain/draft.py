@@ -21,6 +21,8 @@ from shared.http.problem import FieldError, Problem, invalid
 from shared.pseudonym import pseudonym
 
 SOURCE = "/trucban/intake"
+ReportKey = tuple[str, str]
+"""Submitter and the id that the submitter gave: what identifies a report. Two senders may use one id."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Draft:
     submitter: str
     reporter: Reporter | None
     reporter_salt: str | None
+
+    @property
+    def key(self) -> ReportKey:
+        return self.submitter, self.report_id
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from shared.inputs import Harm, KnownCategory, Number, Strict, Text, Time
 from shared.taxonomy import categories
 from shared.text import clean_text
 
+LONGEST_ID = 64
+REPORT_ID = rf"^[A-Za-z0-9._:-]{{1,{LONGEST_ID}}}$"
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far a sender's clock may run ahead of ours before the report is flagged."""
 CLOCK_LIMIT = timedelta(days=30)
@@ -67,8 +69,8 @@ class OnBehalfOf(Strict):
 class Submission(Strict):
     """One report as `POST /reports` takes it."""
 
-    report_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-    """The idempotency key: the same id with the same content is the same report."""
+    report_id: Annotated[str, Field(pattern=REPORT_ID)]
+    """The idempotency key: the same id of the same sender with the same content is the same report."""
     category: KnownCategory
     ward: Annotated[Text, Field(min_length=1, max_length=100)]
     """A code or a name; a name must match exactly one unit once case, marks and a leading "Phường" are dropped."""

@@ -16,9 +16,11 @@ class Received(Record):
     """A report as intake has it."""
 
     source = intake.report
-    order = ("report_id",)
+    order = ("report_id", "submitter")
 
     report_id: str
+    submitter: str
+    receipt: str
     event_id: str
     incident: str | None
 
@@ -37,9 +39,10 @@ class IntakeOutgoing(Record):
 @dataclass(frozen=True)
 class Reporter(Record):
     source = intake.reporter
-    order = ("report_id",)
+    order = ("report_id", "submitter")
 
     report_id: str
+    submitter: str
     sealed: bytes
     salt: bytes
 

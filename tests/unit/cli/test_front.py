@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from services.cli.connections import BEHIND_FRONT, Bounds
 from services.cli.front.forward import Forward
 from services.cli.front.metrics import merge
 from services.cli.front.service_process import ServiceProcess
@@ -99,8 +100,8 @@ async def serving(service: Service, process: ServiceProcess) -> AsyncGenerator[C
     forward = Forward(process)
     with private_socket(process.socket) as inner, listening_socket("127.0.0.1", 0) as outer:
         async with (
-            answering(service, "error", inner, [], behind_front=True),
-            answering(forward, "error", outer, [forward.end_streams]),
+            answering(service, "error", inner, [], BEHIND_FRONT, behind_front=True),
+            answering(forward, "error", outer, [forward.end_streams], Bounds()),
         ):
             city = City(service, process, forward, f"http://127.0.0.1:{outer.getsockname()[1]}")
             async with city.client:

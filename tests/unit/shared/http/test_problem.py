@@ -121,3 +121,22 @@ def test_invalid_input_says_the_first_error_and_how_many_more_in_one_line() -> N
 
 def test_candidates_travel_with_the_field() -> None:
     assert FieldError("#/ward", "which?", candidates=["Quảng Thắng"])["candidates"] == ["Quảng Thắng"]
+
+
+def test_a_problem_shows_a_hundred_errors_and_says_how_many_there_are() -> None:
+    many = [FieldError(f"#/{n}", "unknown") for n in range(5_000)]
+    for problem in (invalid(many), Problem(400, "many", many), invalid(many[:100], of=5_000)):
+        body = problem.body()
+        assert (len(body["errors"]), body["error_count"]) == (100, 5_000)
+    assert "(and 4999 more)" in invalid(many).detail
+    assert "error_count" not in invalid(many[:100]).body()
+
+
+def test_fewer_errors_can_be_asked_for_and_are_counted_too() -> None:
+    body = invalid([FieldError(f"#/{n}", "unknown") for n in range(11)]).body(most=10)
+    assert (len(body["errors"]), body["error_count"]) == (10, 11)
+
+
+def test_a_senders_long_field_name_is_cut_off() -> None:
+    problem = invalid([FieldError("#/" + "x" * 60_000, "y" * 60_000)])
+    assert len(str(problem.body())) < 4_000
