@@ -33,7 +33,7 @@ from services.escalation.store import watch
 from services.escalation.store.delivery_attempts import end_attempts
 from shared.events import DeliveryFinished, Harm, ReportReceived
 from shared.http.identity import Principal
-from tests.integration.delivery_peers import Behaviour, receiving
+from tests.integration.delivery_peers import TO_THIS_MACHINE, Behaviour, receiving
 from tests.integration.directory_changes import leave
 from tests.integration.escalation_support import City, events_without_their_cause, until
 from tests.integration.stored.arranging import put_off, sent_by, sent_later_too
@@ -63,8 +63,8 @@ def at_midnight(count: int, **more: Any) -> list[ReportReceived]:
 
 async def reached_at(city: City, url: str, *holders: str) -> None:
     """By that channel alone."""
-    contacts = "".join(f"{holder},{url}\n" for holder in holders)
-    assert not (await import_directory(city.escalation, f"holder_id,channel\n{contacts}".encode())).errors
+    contacts = "".join(f"{holder},{url},true\n" for holder in holders)
+    assert not (await import_directory(city.escalation, f"holder_id,channel,sample\n{contacts}".encode())).errors
 
 
 async def told_over(city: City, url: str) -> None:
@@ -105,7 +105,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(city: City, outbox: Path) -> DeliveryLoop:
-    return DeliveryLoop(city.escalation, Sender(outbox))
+    return DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
 
 
 def lines(path: Path, recipient: str | None = None) -> list[dict[str, Any]]:
@@ -188,7 +188,7 @@ async def test_a_refused_notice_waits_before_it_is_sent_again(city: City, loop: 
 
 
 async def test_waits_grow_and_no_two_senders_come_back_at_the_same_time(city: City) -> None:
-    loop = DeliveryLoop(city.escalation, Failing(Path("unused")))
+    loop = DeliveryLoop(city.escalation, Failing(Path("unused"), TO_THIS_MACHINE))
     await route_reports(city.escalation, at_midnight(3))
     await sent(loop)
     waits = [(d.next_at - NIGHT).total_seconds() for d in await stored(city, Delivery) if d.recipient != "desk"]
@@ -249,7 +249,7 @@ async def test_an_error_of_the_channel_itself_is_a_failed_attempt_too(city: City
             raise RuntimeError("a fault in a plug-in, which may quote mat-khau")
 
     await told_over(city, "outbox://x")
-    loop = DeliveryLoop(city.escalation, Broken(Path("unused")))
+    loop = DeliveryLoop(city.escalation, Broken(Path("unused"), TO_THIS_MACHINE))
     for attempt in range(1, ATTEMPTS + 1):
         city.clock.set(NIGHT + attempt * timedelta(minutes=20))
         await sent(loop)
@@ -269,7 +269,7 @@ async def test_a_channel_that_nobody_knows_is_given_up_at_once_and_named_by_its_
 
 
 async def test_a_server_that_hangs_does_not_hold_up_another(city: City, outbox: Path) -> None:
-    loop = DeliveryLoop(city.escalation, Sender(outbox, webhooks=Webhooks(seconds=30)), seconds=2)
+    loop = DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE, webhooks=Webhooks(seconds=30)), seconds=2)
     stalling: list[Behaviour] = ["stall"] * 100
     async with receiving(*stalling) as receiver:
         await route_reports(city.escalation, [received(unit=u) for u in (DONG_THO, NGOC_TRAO)] + at_midnight(40))
@@ -293,7 +293,7 @@ class Deaf(Sender):
     """Takes nothing for good, of these recipients."""
 
     def __init__(self, *recipients: str) -> None:
-        super().__init__(Path("unused"))
+        super().__init__(Path("unused"), TO_THIS_MACHINE)
         self._recipients = recipients
 
     async def send(self, message: Message) -> SendOutcome:
@@ -340,7 +340,7 @@ async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(c
             return await super().send(message)
 
     await route_reports(city.escalation, [received()])
-    await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"))))
+    await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"), TO_THIS_MACHINE)))
     assert sorted((d.recipient, d.state, d.finished_at is not None) for d in await stored(city, Delivery)) == [
         ("mau-14776-bi-thu", "failed", False),
         ("mau-14776-chu-tich", "cancelled", True),
@@ -475,11 +475,11 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
     async with receiving() as receiver:
         await reached_at(city, f"webhook://{receiver.host}/?secret={SECRET}", THE_CHAIR)
         await route_reports(city.escalation, at_midnight(3 + count))
-        await sent(DeliveryLoop(city.escalation, Sender(outbox)))
+        await sent(DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE)))
         city.clock.set(NIGHT + timedelta(seconds=32))
-        await sent(DeliveryLoop(city.escalation, Killed(outbox)))
+        await sent(DeliveryLoop(city.escalation, Killed(outbox, TO_THIS_MACHINE)))
         city.clock.set(NIGHT + timedelta(seconds=33) + LEASE)
-        await sent(DeliveryLoop(city.escalation, Sender(outbox)))
+        await sent(DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE)))
     first, second = receiver.requests[3:]
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert len(first.json["data"]["notices"]) == count
@@ -535,10 +535,10 @@ async def test_the_most_severe_go_first_and_one_by_one(city: City, loop: Deliver
 
 async def test_a_bundle_that_failed_goes_again_as_it_was_and_nothing_new_joins_it(city: City, outbox: Path) -> None:
     await route_reports(city.escalation, at_midnight(8))
-    loop = DeliveryLoop(city.escalation, Sender(outbox))
+    loop = DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
     await sent(loop)
     city.clock.set(NIGHT + timedelta(seconds=32))
-    await sent(DeliveryLoop(city.escalation, Failing(outbox)))
+    await sent(DeliveryLoop(city.escalation, Failing(outbox, TO_THIS_MACHINE)))
     await route_reports(city.escalation, at_midnight(12, occurred_at=city.clock.now())[8:])
     city.clock.set(NIGHT + timedelta(seconds=45))
     await sent(loop)
@@ -555,7 +555,7 @@ async def test_of_a_bundle_that_is_given_up_the_desk_hears_for_each_incident(
 ) -> None:
     await route_reports(city.escalation, at_midnight(8))
     await sent(loop)
-    failing = DeliveryLoop(city.escalation, Failing(outbox))
+    failing = DeliveryLoop(city.escalation, Failing(outbox, TO_THIS_MACHINE))
     for attempt in range(ATTEMPTS):
         city.clock.set(NIGHT + timedelta(seconds=32) + attempt * timedelta(minutes=20))
         await sent(failing)
@@ -596,7 +596,7 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
     reports = [received(unit=u, occurred_at=hour) for hour in hours for u in (DONG_THO, NGOC_TRAO)]
     await route_reports(city.escalation, reports)
     async with city.another() as other:
-        loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other)]
+        loops = [DeliveryLoop(c.escalation, Sender(outbox, TO_THIS_MACHINE)) for c in (city, other)]
         for minute in range(4):
             city.clock.set(NIGHT + minute * timedelta(minutes=1))
             await asyncio.gather(*(loop.step() for loop in loops))
@@ -609,7 +609,7 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
 async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city: City, outbox: Path) -> None:
     await route_reports(city.escalation, at_midnight(30))
     async with city.another() as other:
-        loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other, city)]
+        loops = [DeliveryLoop(c.escalation, Sender(outbox, TO_THIS_MACHINE)) for c in (city, other, city)]
         await asyncio.gather(*(loop.step() for loop in loops for _ in range(3)))
         await asyncio.gather(*(loop.drain() for loop in loops))
     assert len(lines(outbox, "mau-14776-chu-tich")) == 3

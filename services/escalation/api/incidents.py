@@ -169,6 +169,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
         whole,
         told,
         obliged.get(incident_id, []),
+        caller,
         shows_senders=caller.role == "desk",
         shows_texts=caller.role != "leader",
     )
