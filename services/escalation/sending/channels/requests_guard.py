@@ -4,6 +4,7 @@ They connect to hosts that are judged when the connection is made, follow no red
 from the environment, and read no more of an answer than a person would send, since a body may be endless.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -70,7 +71,9 @@ class Guarded(HTTPAdapter):
 
 @cache
 def install() -> None:
-    """Let every session of `requests` send so."""
+    """Let every session of `requests` send so, and no plug-in write into the log: it would name numbers and tokens."""
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     setattr(sessions, "HTTPAdapter", Guarded)  # noqa: B010 - it is not among the names that the module exports
     setattr(sessions, "get_netrc_auth", _no_password)  # noqa: B010 - the same
 
