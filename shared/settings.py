@@ -39,6 +39,14 @@ class Settings(BaseSettings):
     """Apprise URL of the city duty desk (trực ban thành phố)."""
     leadership_channel: str = "outbox://leadership"
     """Apprise URL of the city leadership, the last level that is asked."""
+    channel_hosts: str = ""
+    """Hosts of this network that messages may go to: names, addresses and networks, with a space or comma between."""
+    channel_schemes: str = ""
+    """The schemes of channels that may be used; unset: all that `channel_schemes.py` lists."""
+    mail_gateway: str | None = None
+    """The mail server for contacts `mailto:ADDRESS`: `mailto(s)://user:password@server:port?from=ADDRESS`."""
+    sms_gateway: str | None = None
+    """The service for contacts `sms:NUMBER`: an Apprise URL with `{to}` in the place of the number."""
     desk_telephone: Annotated[str, Field(pattern=TELEPHONE)] | None = None
     """Number of the city duty desk, as people dial it. It stands in notices and on the page of a link."""
     log_channel: str = "outbox://log"

@@ -9,6 +9,10 @@ from shared.unit_kinds import unit_kinds
 
 _D_WITH_STROKE = str.maketrans({"đ": "d", "Đ": "d", "ð": "d", "Ð": "d"})
 
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change in which order others are shown, so that a text may seem to say something else."""
+_SHOWN = str.maketrans({c: f"[U+{ord(c):04X}]" for c in DIRECTIONS})
+
 
 def normalize(text: str) -> str:
     """NFC without space at the ends: the form in which text is kept and compared."""
@@ -16,8 +20,12 @@ def normalize(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Normalize a text that may have several lines. Raises ValueError for control characters other than these need."""
-    return _check_without(normalize(text), {"Cc"}, but="\n\t\r")
+    """Normalize a text that may have several lines. Raises ValueError for control characters other than these need.
+
+    A character that changes the direction of what follows is shown as `[U+202E]`. It is not refused: whoever pastes
+    from a chat cannot see it, and must be able to report.
+    """
+    return _check_without(normalize(text.translate(_SHOWN)), {"Cc"}, but="\n\t\r")
 
 
 def clean_line(text: str) -> str:

@@ -21,7 +21,7 @@ from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.monitoring.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from services.escalation.monitoring.loop import STALL_SECONDS, Loop
 from services.escalation.monitoring.watchman import WATCH_SECONDS, Watchman
-from services.escalation.sending.channels import Sender, print_line
+from services.escalation.sending.channels import Sender, WayOut, print_line
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging, pseudonym
@@ -113,7 +113,9 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     )
     printed = print_line if settings.print_notices else None
     telephone = settings.desk_telephone
-    sender = Sender(settings.data / "outbox.ndjson", printed=printed, link=signer.of_notice, desk_telephone=telephone)
+    app.state.way_out = way_out = WayOut.of(settings)
+    outbox = settings.data / "outbox.ndjson"
+    sender = Sender(outbox, way_out, printed=printed, link=signer.of_notice, desk_telephone=telephone)
     sending = DeliveryLoop(escalation, sender)
     delivery = Loop("delivery", sending.step, POLL_SECONDS, next_in=sending.next_in)
     fire, next_timer = partial(_fire_due_timers, escalation), partial(_next_timer_in, escalation)

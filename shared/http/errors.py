@@ -10,12 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from shared.http.problem import MENDED_LATER, NO_DATABASE, Problem, invalid_fields
 from shared.messaging import BrokerError, describe_error, is_transient, passes_by_itself
 
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = 5
+OUR_FAULT = Problem(500, "this is a fault of ours, and it is in the log")
+_LOGGED = "trucban.error_was_logged"
+"""A key of a request's scope."""
 OUTAGES = (SQLAlchemyError, OSError, BrokerError)
 """What database, broker and operating system raise. Not all of them pass: `outage_of` tells."""
 
@@ -35,6 +39,13 @@ def outage_of(error: Exception) -> Problem | None:
     return Problem(503, NO_DATABASE if passes_by_itself(error) else MENDED_LATER)
 
 
+def log_once(scope: Scope, error: Exception) -> None:
+    """Tell the log of an error, however many applications it passes on its way out."""
+    if _LOGGED not in scope:
+        scope[_LOGGED] = True
+        log.error("request failed", error=describe_error(error))
+
+
 def install(app: FastAPI) -> None:
     """Every error of `app` leaves as a problem; none carries a stack trace or a rejected value."""
 
@@ -51,9 +62,9 @@ def install(app: FastAPI) -> None:
         headers = dict(error.headers) if error.headers else None
         return response(Problem(error.status_code, str(error.detail), headers=headers))
 
-    async def on_bug(_: Request, error: Exception) -> JSONResponse:
-        log.error("request failed", error=describe_error(error))
-        return response(Problem(500, "this is a fault of ours, and it is in the log"))
+    async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        log_once(request.scope, error)
+        return response(OUR_FAULT)
 
     app.add_exception_handler(Exception, on_bug)
     app.add_exception_handler(Problem, on_problem)

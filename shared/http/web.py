@@ -19,6 +19,7 @@ from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
 from shared.http.openapi import DocumentedApp
 from shared.http.problem import Problem
+from shared.http.safe_answers import SafeAnswers
 
 log = structlog.get_logger()
 
@@ -74,6 +75,14 @@ class NoNul:
         await self._app(scope, receive, send)
 
 
+class RootApp(FastAPI):
+    """The application around all that a process serves."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Around Starlette's own handling of errors, too, which answers outside of all that is added."""
+        return SafeAnswers(super().build_middleware_stack())
+
+
 def checks_of_all(services: Sequence[Service]) -> Checks:
     """The checks of all services, each under its service's name. They answer in time, and raise nothing."""
 
@@ -93,7 +102,7 @@ def root_app(names: Sequence[str], verifier: TokenVerifier, clock: Clock | None 
 
     `clock`: that of the services, for the page, which tells when it was moved.
     """
-    root = FastAPI(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None)
+    root = RootApp(title="Trực Ban", docs_url=None, redoc_url=None, openapi_url=None)
     root.add_middleware(NoNul)
     root.state.verifier = verifier
     errors.install(root)

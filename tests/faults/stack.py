@@ -108,6 +108,7 @@ class House:
                 "redis_url": servers.redis_url,
                 "database_url": servers.database_url,
                 "partitions": shape.partitions,
+                "channel_hosts": "127.0.0.1",
             }
         )
         self.left: Left | None = None
@@ -213,6 +214,7 @@ class House:
             "REDIS_URL": self.servers.redis_url,
             "DATABASE_URL": self.servers.database_url,
             "TRUCBAN_DATA": str(self.settings.data),
+            "TRUCBAN_CHANNEL_HOSTS": self.settings.channel_hosts,
         }
 
     async def runs_command(self, *arguments: str) -> bool:

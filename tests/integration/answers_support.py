@@ -178,7 +178,7 @@ async def _directory(night: Night) -> None:
     route = "/escalation/v1/directory"
     unit = {"unit_code": "14779", "unit_valid_from": "2021-02-01"}
     who = {"holder_id": "mau-moi", "holder_name": "Người mới (mẫu)", "document": "QĐ mẫu"}
-    tenure = unit | who | {"post": CHAIR, "valid_from": "2023-01-20", "channel": "outbox://mau-moi"}
+    tenure = unit | who | {"post": CHAIR, "valid_from": "2023-01-20", "channel": "outbox://mau-moi", "sample": True}
     gone = unit | who | {"post": CHAIR, "holder_id": "mau-ai-do", "valid_from": "2023-01-10", "withdrawn": True}
     turn = (
         unit

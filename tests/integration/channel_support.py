@@ -13,6 +13,7 @@ from services.escalation.domain.notices.wording import Listed
 from services.escalation.sending.channels import DeliveryError, Sender
 from services.escalation.sending.channels.mail import Mail
 from services.escalation.sending.channels.webhook import Webhooks
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.support import CHAIR, NIGHT, new_id
 
 SECRET = base64.b64encode(bytes(range(24))).decode()
@@ -66,7 +67,7 @@ def bundled(channel: str, count: int) -> Message:
 
 
 def sender(**more: Any) -> Sender:
-    return Sender(Path("unused"), webhooks=Webhooks(seconds=0.2), mail=Mail(seconds=0.2), **more)
+    return Sender(Path("unused"), TO_THIS_MACHINE, webhooks=Webhooks(seconds=0.2), mail=Mail(seconds=0.2), **more)
 
 
 def link(notice_id: str, recipient: str, issued_at: datetime) -> str:

@@ -14,6 +14,11 @@ from typing import Any, Literal
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from services.escalation.sending.channels import WayOut
+from services.escalation.sending.channels.hosts import Hosts
+
+TO_THIS_MACHINE = WayOut(Hosts(("127.0.0.0/8", "0.0.0.0", "localhost")))
+"""The receivers here are on this machine, as no channel of a city is unless a setting lists it."""
 Behaviour = Literal["stall", "drop", "drop midway", "trickle", "endless", "redirect"]
 """`trickle`: the head of the answer comes byte by byte and never ends. `endless`: 200 with a body that never ends.
 `redirect`: to itself."""

@@ -46,8 +46,8 @@ def at_midnight(count: int, **more: Any) -> list[ReportReceived]:
 
 async def reached_at(city: City, url: str, *holders: str) -> None:
     """By that channel alone."""
-    contacts = "".join(f"{holder},{url}\n" for holder in holders)
-    assert not (await import_directory(city.escalation, f"holder_id,channel\n{contacts}".encode())).errors
+    contacts = "".join(f"{holder},{url},true\n" for holder in holders)
+    assert not (await import_directory(city.escalation, f"holder_id,channel,sample\n{contacts}".encode())).errors
 
 
 async def told_over(city: City, url: str) -> None:

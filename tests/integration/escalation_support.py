@@ -306,7 +306,8 @@ async def whole_city_in(template: Template, start: datetime = NIGHT, **more: Any
     database_url = more.get("database_url") or await template.clone()
     redis_url = more.get("redis_url") or await new_redis(template.servers)
     folder = Path(tempfile.mkdtemp(prefix="city-"))
-    given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None} | more
+    given = {"database_url": database_url, "redis_url": redis_url, "data": folder, "keys": None}
+    given |= {"channel_hosts": "127.0.0.1"} | more
     settings = Settings().model_copy(update=given)
     services = build_all(settings, clock)
     app = compose(list(services), verifier(settings.keys_dir))

@@ -332,7 +332,7 @@ async def import_of_a_reform(city: City) -> Act:
 
 @scene
 async def import_of_contacts(city: City) -> Act:
-    lines = f"holder_id,channel\n{CHAIR_HERE.subject},outbox://khac\n"
+    lines = f"holder_id,channel,sample\n{CHAIR_HERE.subject},outbox://khac,true\n"
     return lambda process: import_directory(process, lines.encode())
 
 

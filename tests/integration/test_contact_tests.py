@@ -75,7 +75,7 @@ async def outcomes(city: WholeCity) -> dict[tuple[str, str | None], str]:
 
 
 async def contacts_are(city: WholeCity, holder: str, *channels: str | None, **quiet: str) -> None:
-    rows = [{"holder_id": holder, "channel": channel} | quiet for channel in channels]
+    rows = [{"holder_id": holder, "channel": channel, "sample": True} | quiet for channel in channels]
     answer = await city.client.put(CONTACTS, headers=city.bearer("admin"), json={"rows": rows})
     assert answer.status_code == 200, answer.text
 
@@ -179,8 +179,12 @@ async def test_a_channel_that_refuses_is_listed_with_why_and_tells_nobody_else(c
         await contacts_are(city, CHAIR_HERE, f"webhook://{receiver.host}/x?secret={SECRET}")
         await started(city)
         await city.settle()
-    (failed,) = (c for c in (await latest(city))["contacts"] if c["holder_id"] == CHAIR_HERE)
+    whole = (await city.get(f"{TESTS}/latest", "admin")).json()
+    (failed,) = (c for c in whole["contacts"] if c["holder_id"] == CHAIR_HERE)
     assert (failed["outcome"], "410" in failed["error"]) == ("failed", True)
+    for role in ("desk", "leader", "auditor"):
+        shown = (await city.get(f"{TESTS}/latest", Principal(f"mau-{role}", role))).json()
+        assert {c["error"] for c in shown["contacts"]} == {None, "the channel did not take it"}
     assert not [n for n in await stored(city, Notice) if n.recipient in {"desk", "leadership"}]
 
 

@@ -148,8 +148,9 @@ async def test_nobody_acknowledges_for_another_ward_post_or_person(city: City, c
     assert {n.acknowledged_at for n in await stored(city, Notice)} == {None}
 
 
-async def test_an_incident_that_does_not_exist_is_not_found(city: City) -> None:
-    assert await refused(city, "khong-co", BA_DINH_CHAIR) == 404
+async def test_an_incident_that_does_not_exist_is_told_to_whoever_may_see_all(city: City) -> None:
+    assert await refused(city, "khong-co", BA_DINH_CHAIR) == 403, "as is one of another ward"
+    assert await refused(city, "khong-co", Principal("mau-truc-ban", "desk")) == 404
 
 
 # --- at once ---

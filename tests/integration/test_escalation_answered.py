@@ -13,6 +13,7 @@ from services.escalation.domain.notices.message import LEASE, Message
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.http.identity import Principal
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.delivery_support import (
     THE_CHAIR,
     Failing,
@@ -41,7 +42,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(city: City, outbox: Path) -> DeliveryLoop:
-    return DeliveryLoop(city.escalation, Sender(outbox))
+    return DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
 
 
 async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(city: City) -> None:
@@ -53,7 +54,7 @@ async def test_what_was_acknowledged_while_it_was_being_sent_is_not_sent_again(c
             return await super().send(message)
 
     await route_reports(city.escalation, [received()])
-    await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"))))
+    await sent(DeliveryLoop(city.escalation, Refusing(Path("unused"), TO_THIS_MACHINE)))
     assert sorted((d.recipient, d.state, d.finished_at is not None) for d in await stored(city, Delivery)) == [
         ("mau-14776-bi-thu", "failed", False),
         ("mau-14776-chu-tich", "cancelled", True),

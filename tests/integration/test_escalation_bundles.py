@@ -11,6 +11,7 @@ from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.sending.channels import Sender
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.events import DeliveryFinished, Harm
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.delivery_support import ATTEMPTS, Failing, at_midnight, lines, sent, told_over
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import stored
@@ -25,7 +26,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(city: City, outbox: Path) -> DeliveryLoop:
-    return DeliveryLoop(city.escalation, Sender(outbox))
+    return DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
 
 
 async def test_at_new_years_midnight_many_incidents_of_a_ward_become_one_message_that_lists_them(
@@ -73,10 +74,10 @@ async def test_the_most_severe_go_first_and_one_by_one(city: City, loop: Deliver
 
 async def test_a_bundle_that_failed_goes_again_as_it_was_and_nothing_new_joins_it(city: City, outbox: Path) -> None:
     await route_reports(city.escalation, at_midnight(8))
-    loop = DeliveryLoop(city.escalation, Sender(outbox))
+    loop = DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
     await sent(loop)
     city.clock.set(NIGHT + timedelta(seconds=32))
-    await sent(DeliveryLoop(city.escalation, Failing(outbox)))
+    await sent(DeliveryLoop(city.escalation, Failing(outbox, TO_THIS_MACHINE)))
     await route_reports(city.escalation, at_midnight(12, occurred_at=city.clock.now())[8:])
     city.clock.set(NIGHT + timedelta(seconds=45))
     await sent(loop)
@@ -93,7 +94,7 @@ async def test_of_a_bundle_that_is_given_up_the_desk_hears_for_each_incident(
 ) -> None:
     await route_reports(city.escalation, at_midnight(8))
     await sent(loop)
-    failing = DeliveryLoop(city.escalation, Failing(outbox))
+    failing = DeliveryLoop(city.escalation, Failing(outbox, TO_THIS_MACHINE))
     for attempt in range(ATTEMPTS):
         city.clock.set(NIGHT + timedelta(seconds=32) + attempt * timedelta(minutes=20))
         await sent(failing)

@@ -21,7 +21,7 @@ from services.escalation.sending.channels import DeliveryError, Sender
 from services.escalation.sending.channels import through_apprise as apprise_channels
 from services.escalation.sending.channels.webhook import retry_after
 from tests.integration.channel_support import CHAIR_ID, SECRET, bundled, link, refused, sender, single
-from tests.integration.delivery_peers import receiving
+from tests.integration.delivery_peers import TO_THIS_MACHINE, receiving
 from tests.support import NIGHT
 
 OTHER = base64.b64encode(bytes(range(32))).decode()
@@ -165,7 +165,7 @@ async def test_nobody_listening_is_a_failed_attempt() -> None:
 async def test_the_outbox_has_a_line_for_each_notice_of_a_bundle(tmp_path: Path) -> None:
     path = tmp_path / "outbox.ndjson"
     message = bundled("outbox://mau", 27)
-    assert await Sender(path).send(message) == "sent"
+    assert await Sender(path, TO_THIS_MACHINE).send(message) == "sent"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["notice_id"] for line in lines] == [d.notice_id for d in message.deliveries]
     assert {line["bundle_id"] for line in lines} == {"goi-1"}
@@ -176,7 +176,7 @@ async def test_the_link_to_acknowledge_is_on_what_asks_for_it_and_on_nothing_els
     path = tmp_path / "outbox.ndjson"
     asking = ["accountable", "reminder", "still_open", "not_acknowledged"]
     for purpose in [*asking, "duty", "review", "closure", "undeliverable"]:
-        await Sender(path, link=link).send(single("outbox://mau", purpose=purpose))
+        await Sender(path, TO_THIS_MACHINE, link=link).send(single("outbox://mau", purpose=purpose))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     with_link = [line["purpose"] for line in lines if "Xác nhận / Acknowledge: https://trucban/" in line["body"]]
     assert with_link == asking
@@ -185,7 +185,9 @@ async def test_the_link_to_acknowledge_is_on_what_asks_for_it_and_on_nothing_els
 async def test_of_a_review_that_is_overdue_all_but_the_desk_which_owes_it_get_the_link(tmp_path: Path) -> None:
     path = tmp_path / "outbox.ndjson"
     for recipient in ("desk", "leadership"):
-        await Sender(path, link=link).send(single("outbox://mau", purpose="not_reviewed", recipient=recipient))
+        await Sender(path, TO_THIS_MACHINE, link=link).send(
+            single("outbox://mau", purpose="not_reviewed", recipient=recipient)
+        )
     to_desk, to_leadership = path.read_text(encoding="utf-8").splitlines()
     assert "Acknowledge: https://" not in to_desk
     assert "/leadership" in to_leadership
@@ -196,8 +198,8 @@ async def test_under_a_message_stand_its_due_time_its_number_and_whom_to_call(tm
     message = single("outbox://mau")
     assert message.deliveries[0].incident_id is not None
     number = number_of(message.deliveries[0].incident_id)
-    await Sender(path, link=link, desk_telephone="0237 385 0000").send(message)
-    await Sender(path, desk_telephone="0237 385 0000").send(single("outbox://mau", recipient="desk"))
+    await Sender(path, TO_THIS_MACHINE, link=link, desk_telephone="0237 385 0000").send(message)
+    await Sender(path, TO_THIS_MACHINE, desk_telephone="0237 385 0000").send(single("outbox://mau", recipient="desk"))
     to_chair, to_desk = [json.loads(line)["body"].splitlines() for line in path.read_text("utf-8").splitlines()]
     assert [line.partition(": ")[0] for line in to_chair[2:]] == [
         "Hạn/Due",
@@ -234,11 +236,11 @@ async def test_a_plugin_that_hangs_takes_no_thread_of_others_and_is_left_alone_i
     ended = threading.Event()
     notify: Callable[..., bool] = apprise_channels._notify  # pyright: ignore[reportPrivateUsage]
 
-    def hang(out: Any) -> bool:
-        return ended.wait(30) if out.message.channel.startswith("json://treo") else notify(out)
+    def hang(out: Any, channel: str, hosts: Any) -> bool:
+        return ended.wait(30) if channel.startswith("json://treo") else notify(out, channel, hosts)
 
     monkeypatch.setattr(apprise_channels, "_notify", hang)
-    sending = Sender(tmp_path / "outbox.ndjson")
+    sending = Sender(tmp_path / "outbox.ndjson", TO_THIS_MACHINE)
     hung = [asyncio.create_task(sending.send(single("json://treo/"))) for _ in range(apprise_channels.MOST_HUNG)]
     await asyncio.sleep(0)
     async with receiving(200) as receiver:

@@ -19,6 +19,7 @@ from services.escalation.store import watch
 from services.escalation.store.watch import POSTPONED_LATE
 from shared.events import Harm
 from shared.http.identity import Principal
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.directory_changes import leave, reachable
 from tests.integration.escalation_support import City, WholeCity, until
 from tests.integration.stored.arranging import deliveries_are
@@ -36,7 +37,7 @@ class Recorder(Sender):
     """Takes every message, and counts each delivery."""
 
     def __init__(self) -> None:
-        super().__init__(Path("unused"))
+        super().__init__(Path("unused"), TO_THIS_MACHINE)
         self.taken = Counter[str]()
         self.refuses = False
 
@@ -140,7 +141,7 @@ class Hanging(Sender):
     """Sends until the test ends it."""
 
     def __init__(self) -> None:
-        super().__init__(Path("unused"))
+        super().__init__(Path("unused"), TO_THIS_MACHINE)
         self.sending = Counter[str]()
         self.ended = asyncio.Event()
 

@@ -18,6 +18,7 @@ from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
 from tests.integration.command_support import DESK, designate
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.directory_changes import reachable
 from tests.integration.escalation_support import City, events_without_their_cause, route_all
 from tests.integration.stored.arranging import notices_are_withdrawn
@@ -36,7 +37,12 @@ async def changed(city: City, *channels: str | None, quiet: tuple[str, str] | No
     """All channels of the chair from now on; None for none."""
     start, end = quiet or (None, None)
     rows = [
-        (n, ContactRow.model_validate({"holder_id": WHO, "channel": url, "quiet_from": start, "quiet_to": end}))
+        (
+            n,
+            ContactRow.model_validate(
+                {"holder_id": WHO, "channel": url, "sample": True, "quiet_from": start, "quiet_to": end}
+            ),
+        )
         for n, url in enumerate(channels)
     ]
     assert not (await record(city.escalation, RequestedChanges(Tables(contacts=rows), len(rows)))).errors
@@ -66,7 +72,7 @@ def grave() -> ReportReceived:
 
 class Failing(Sender):
     def __init__(self) -> None:
-        super().__init__(Path("unused"))
+        super().__init__(Path("unused"), TO_THIS_MACHINE)
 
     async def send(self, message: Message) -> SendOutcome:
         raise DeliveryError("json: the channel did not take the notice")
@@ -118,8 +124,13 @@ async def test_what_is_grave_waits_for_no_quiet_hours_of_the_new_channel(city: C
 async def test_a_second_channel_leaves_the_first_as_it_is(city: City) -> None:
     await slight(city)
     rows = [
-        (0, ContactRow.model_validate({"holder_id": WHO, "channel": OLD, "quiet_from": "22:00", "quiet_to": "06:00"})),
-        (1, ContactRow(holder_id=WHO, channel=NEW)),
+        (
+            0,
+            ContactRow.model_validate(
+                {"holder_id": WHO, "channel": OLD, "sample": True, "quiet_from": "22:00", "quiet_to": "06:00"}
+            ),
+        ),
+        (1, ContactRow(holder_id=WHO, channel=NEW, sample=True)),
     ]
     for _ in range(2):  # the second time it changes nothing
         await record(city.escalation, RequestedChanges(Tables(contacts=rows), 2))
@@ -206,7 +217,7 @@ async def test_what_need_not_be_told_any_more_is_told_nowhere(city: City, over: 
 
 async def test_a_dry_run_sends_nobody_anything(city: City) -> None:
     await slight(city)
-    rows = [(0, ContactRow(holder_id=WHO, channel=NEW))]
+    rows = [(0, ContactRow(holder_id=WHO, channel=NEW, sample=True))]
     await record(city.escalation, RequestedChanges(Tables(contacts=rows), 1), dry_run=True)
     assert await to_chair(city) == [("accountable", OLD, "queued")]
 

@@ -17,8 +17,9 @@ from hypothesis import settings
 from services.escalation.application import commands
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.notices.message import LEASE, Message
-from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome
+from services.escalation.sending.channels import DeliveryError, Sender, SendOutcome, WayOut
 from services.escalation.sending.delivery_loop import DeliveryLoop
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.escalation_support import City, Template, reading_from, until
 from tests.integration.killed_scenes import CHAIR_HERE, DESK, SCENES, WHY, reported
 from tests.integration.killing import DIRECTORY, TABLES, Mortal, StoppedClock, differences, mortal_process, rows_of
@@ -140,8 +141,8 @@ OTHERWISE = {
 class Reluctant(Sender):
     """Refuses each message the first time."""
 
-    def __init__(self, outbox: Path) -> None:
-        super().__init__(outbox)
+    def __init__(self, outbox: Path, way_out: WayOut) -> None:
+        super().__init__(outbox, way_out)
         self._refused: set[str] = set()
 
     async def send(self, message: Message) -> SendOutcome:
@@ -200,7 +201,7 @@ async def test_killed_at_any_statement_a_delivery_comes_to_its_end_and_is_record
         await start(city)
         await prepare(city)
         outbox = tmp_path / f"{statement}.ndjson"
-        channels = sender(outbox)
+        channels = sender(outbox, TO_THIS_MACHINE)
         process.arm(statement)
         lived = await process.does(lambda process: sent(process, channels), escalation)
         process.arm(0)
@@ -247,7 +248,7 @@ async def test_a_connection_that_is_lost_at_any_statement_makes_nobody_be_told_t
         await start(city)
         await two_notices(city)
         outbox = tmp_path / f"{statement}.ndjson"
-        channels = Sender(outbox)
+        channels = Sender(outbox, TO_THIS_MACHINE)
         process.arm(statement, survives=True)
         lived = await process.does(lambda process: sent(process, channels), escalation)
         process.arm(0)

@@ -28,7 +28,7 @@ from services.escalation.sending.channels.webhook import Webhooks
 from services.escalation.sending.delivery_loop import GATEWAY, DeliveryLoop
 from shared.events import Harm, ReportReceived
 from shared.http.identity import Principal
-from tests.integration.delivery_peers import Behaviour, Receiver, Request, mail_server, receiving
+from tests.integration.delivery_peers import TO_THIS_MACHINE, Behaviour, Receiver, Request, mail_server, receiving
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import Delivery, Notice
@@ -49,7 +49,7 @@ def hook(receiver: Receiver) -> str:
 
 
 def sender(link: Link | None = None) -> Sender:
-    return Sender(Path("/dev/null"), link=link, webhooks=Webhooks(), mail=Mail())
+    return Sender(Path("/dev/null"), TO_THIS_MACHINE, link=link, webhooks=Webhooks(), mail=Mail())
 
 
 def linked(server: str) -> Link:
@@ -63,7 +63,7 @@ class Killed(Sender):
     """Its process is killed after the message was sent, before that is recorded."""
 
     def __init__(self) -> None:
-        super().__init__(Path("/dev/null"), webhooks=Webhooks())
+        super().__init__(Path("/dev/null"), TO_THIS_MACHINE, webhooks=Webhooks())
 
     async def send(self, message: Message) -> SendOutcome:
         await super().send(message)

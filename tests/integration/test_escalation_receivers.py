@@ -10,11 +10,11 @@ import pytest
 
 from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring.watchman import Watchman
-from services.escalation.sending.channels import Sender, channel_error
+from services.escalation.sending.channels import Sender
 from services.escalation.sending.channels.webhook import Webhooks
 from services.escalation.sending.delivery_loop import PER_HOST_AT_ONCE, DeliveryLoop
 from services.escalation.store.watch import POSTPONED_LATE
-from tests.integration.delivery_peers import Behaviour, Receiver, receiving
+from tests.integration.delivery_peers import TO_THIS_MACHINE, Behaviour, Receiver, receiving
 from tests.integration.escalation_support import City, until
 from tests.integration.stored.arranging import sent_by
 from tests.integration.stored.looking import stored
@@ -31,9 +31,13 @@ SECONDS = 5.0
 
 @pytest.fixture
 async def loop(city: City, tmp_path: Path) -> AsyncGenerator[DeliveryLoop]:
-    assert channel_error("json://x/") is None, "and Apprise is imported, which takes longer than an attempt here"
+    assert TO_THIS_MACHINE.error("json://x/") is None, (
+        "and Apprise is imported, which takes longer than an attempt here"
+    )
     made = DeliveryLoop(
-        city.escalation, Sender(tmp_path / "outbox.ndjson", webhooks=Webhooks(seconds=SECONDS / 2)), seconds=SECONDS
+        city.escalation,
+        Sender(tmp_path / "outbox.ndjson", TO_THIS_MACHINE, webhooks=Webhooks(seconds=SECONDS / 2)),
+        seconds=SECONDS,
     )
     yield made
     await made.drain()

@@ -13,7 +13,7 @@ from services.escalation.domain.notices.message import LEASE, Attempt, Message
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import PER_HOST_AT_ONCE, DeliveryLoop
 from services.escalation.store.delivery_attempts import end_attempts
-from tests.integration.delivery_peers import receiving
+from tests.integration.delivery_peers import TO_THIS_MACHINE, receiving
 from tests.integration.delivery_support import (
     LIMITS,
     SECRET,
@@ -41,7 +41,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(city: City, outbox: Path) -> DeliveryLoop:
-    return DeliveryLoop(city.escalation, Sender(outbox))
+    return DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE))
 
 
 # --- a sender that is killed ---
@@ -90,11 +90,11 @@ async def test_killed_between_sending_and_recording_the_same_goes_again_under_th
     async with receiving() as receiver:
         await reached_at(city, f"webhook://{receiver.host}/?secret={SECRET}", THE_CHAIR)
         await route_reports(city.escalation, at_midnight(3 + count))
-        await sent(DeliveryLoop(city.escalation, Sender(outbox)))
+        await sent(DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE)))
         city.clock.set(NIGHT + timedelta(seconds=32))
-        await sent(DeliveryLoop(city.escalation, Killed(outbox)))
+        await sent(DeliveryLoop(city.escalation, Killed(outbox, TO_THIS_MACHINE)))
         city.clock.set(NIGHT + timedelta(seconds=33) + LEASE)
-        await sent(DeliveryLoop(city.escalation, Sender(outbox)))
+        await sent(DeliveryLoop(city.escalation, Sender(outbox, TO_THIS_MACHINE)))
     first, second = receiver.requests[3:]
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert len(first.json["data"]["notices"]) == count
@@ -121,7 +121,7 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
     reports = [received(unit=u, occurred_at=hour) for hour in hours for u in (DONG_THO, NGOC_TRAO)]
     await route_reports(city.escalation, reports)
     async with city.another() as other:
-        loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other)]
+        loops = [DeliveryLoop(c.escalation, Sender(outbox, TO_THIS_MACHINE)) for c in (city, other)]
         for minute in range(4):
             city.clock.set(NIGHT + minute * timedelta(minutes=1))
             await asyncio.gather(*(loop.step() for loop in loops))
@@ -134,7 +134,7 @@ async def test_two_loops_never_send_the_same_notice(city: City, outbox: Path) ->
 async def test_several_loops_together_send_no_more_than_a_contact_is_to_get(city: City, outbox: Path) -> None:
     await route_reports(city.escalation, at_midnight(30))
     async with city.another() as other:
-        loops = [DeliveryLoop(c.escalation, Sender(outbox)) for c in (city, other, city)]
+        loops = [DeliveryLoop(c.escalation, Sender(outbox, TO_THIS_MACHINE)) for c in (city, other, city)]
         await asyncio.gather(*(loop.step() for loop in loops for _ in range(3)))
         await asyncio.gather(*(loop.drain() for loop in loops))
     assert len(lines(outbox, "mau-14776-chu-tich")) == 3

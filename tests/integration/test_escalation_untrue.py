@@ -16,6 +16,7 @@ from services.escalation.sending.channels import Sender
 from services.escalation.sending.delivery_loop import DeliveryLoop
 from shared.events import Harm
 from tests.integration.command_support import DESK, WHY, revise, verify
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.delivery_support import claimed, sent
 from tests.integration.directory_changes import leave, on_duty
 from tests.integration.escalation_support import City
@@ -30,7 +31,7 @@ A_LEASE = LEASE + timedelta(seconds=1)
 
 @pytest.fixture
 def loop(city: City, tmp_path: Path) -> DeliveryLoop:
-    return DeliveryLoop(city.escalation, Sender(tmp_path / "outbox.ndjson"))
+    return DeliveryLoop(city.escalation, Sender(tmp_path / "outbox.ndjson", TO_THIS_MACHINE))
 
 
 async def chair_got(city: City) -> list[str]:
@@ -39,7 +40,7 @@ async def chair_got(city: City) -> list[str]:
 
 
 async def chair_is_at(city: City, channel: str | None) -> None:
-    row = ContactRow(holder_id=THE_CHAIR, channel=channel)
+    row = ContactRow(holder_id=THE_CHAIR, channel=channel, sample=True)
     assert not (await record(city.escalation, RequestedChanges(Tables(contacts=[(1, row)]), 1))).errors
 
 

@@ -20,6 +20,7 @@ from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import watch
 from shared.database import connect, migrate
 from shared.events import ReportCorrelated, ReportReceived
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.escalation_support import City, city_in
 from tests.integration.landed import STATES, content_of_0002, database_of, left_city
 from tests.integration.stored.arranging import due_times_are
@@ -143,7 +144,7 @@ async def test_in_a_database_of_each_state_people_are_told_of_every_open_inciden
         city.clock.set(later)
         while await fire_due_timers(city.escalation):
             pass
-        loop = DeliveryLoop(city.escalation, Sender(tmp_path / "outbox.ndjson"))
+        loop = DeliveryLoop(city.escalation, Sender(tmp_path / "outbox.ndjson", TO_THIS_MACHINE))
         while await loop.step() | await loop.drain():
             pass
         incidents = {incident.incident_id for incident in await stored(city, Incident)}

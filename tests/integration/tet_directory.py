@@ -141,7 +141,9 @@ class ChangingDirectory:
         channel = pick((None, None, f"outbox://{holder}", f"outbox://so-{self.people}", f"{DEAD}-{self.people}"))
         channel = channel if channel is None or self.happens(0.6) else f"webhook://so-{self.people}.example"
         quiet = {"quiet_from": time(22), "quiet_to": time(6)} if channel and self.happens(0.5) else {}
-        return Tables(contacts=[(1, ContactRow.model_validate({"holder_id": holder, "channel": channel} | quiet))])
+        return Tables(
+            contacts=[(1, ContactRow.model_validate({"holder_id": holder, "channel": channel, "sample": True} | quiet))]
+        )
 
     def _duty(self, place: Unit, world: World) -> Tables:
         """Somebody comes on duty, who may answer for a ward as well."""

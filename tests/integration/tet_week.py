@@ -31,6 +31,7 @@ from shared.clock import local
 from shared.events import Firecracker, Harm, ReportReceived, UnitRef
 from shared.http.identity import Principal, Role
 from shared.http.problem import Problem
+from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import issued_since, stored
 from tests.integration.stored.records import Incident, Notice, Report
@@ -62,7 +63,7 @@ class Recorder(Sender):
     """Takes every message, or none while it is `broken`."""
 
     def __init__(self, city: City) -> None:
-        super().__init__(Path("/dev/null"))
+        super().__init__(Path("/dev/null"), TO_THIS_MACHINE)
         self._city, self.said = city, list[Said]()
         self.broken = False
         self.gate: asyncio.Event | None = None

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.cli.doctor.contacts import look_at_channels
 from services.cli.doctor.finding import Finding
+from services.cli.doctor.settings import check_channels
 from services.escalation.app import connect_escalation
 from services.escalation.application.channel_tests import find_unconfirmed
 from services.escalation.application.escalation import Escalation
@@ -58,6 +60,8 @@ async def _check_database(escalation: Escalation, settings: Settings) -> list[Fi
     found += await _tried("partitions", "TRUCBAN_PARTITIONS", see, lambda: _partitions(database, settings))
     found += await _tried("watch", "the watch", see, lambda: _watch(escalation))
     found += await _tried("directory", "the directory", see, lambda: _directory(escalation))
+    if not check_channels(settings):
+        found += await _tried("contacts", "channels of people", see, lambda: look_at_channels(escalation, settings))
     return found + await _tried("contacts", "tests of contacts", see, lambda: _contacts(escalation))
 
 

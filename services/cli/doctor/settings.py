@@ -21,6 +21,7 @@ KNOWN = (
     | OF_COMPOSE
 )
 OFFICES = ("desk", "leadership")
+CORRECT_IT = "correct it in the environment or in .env"
 
 
 def where_it_goes(settings: Settings) -> dict[str, str]:
@@ -38,15 +39,17 @@ def refuse_wrong_channels(settings: Settings) -> None:
 
 
 def check_channels(settings: Settings) -> list[Finding]:
-    """Return the channels of the offices that cannot work."""
-    from services.escalation.sending.channels import channel_error
+    """Return what is wrong with the channels of the offices, the gateways, and where messages may go."""
+    from services.escalation.sending.channels import WayOut
 
-    errors = ((name, channel_error(channel)) for name, channel in _channels(settings).items())
-    return [
-        Finding("channels", f"TRUCBAN_{name.upper()}_CHANNEL", error, "correct it in the environment or in .env")
-        for name, error in errors
-        if error is not None
-    ]
+    try:
+        way_out = WayOut.of(settings)
+    except ValueError as error:
+        name, _, said = str(error).partition(": ")
+        return [Finding("channels", name, said, CORRECT_IT)]
+    errors = {f"TRUCBAN_{n.upper()}_CHANNEL": way_out.error(channel) for n, channel in _channels(settings).items()}
+    errors |= way_out.gateway_errors
+    return [Finding("channels", name, error, CORRECT_IT) for name, error in errors.items() if error is not None]
 
 
 def check_destinations(settings: Settings) -> list[Finding]:
@@ -55,7 +58,7 @@ def check_destinations(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     for name in OFFICES:
         if (channel := _channels(settings)[name]).startswith("outbox://"):
-            way_out = "nobody is told: set it to the channel of the office, such as mailto://…"
+            way_out = "nobody is told: set it to the channel of the office, such as mailto:…"
             found.append(Finding("channels", f"TRUCBAN_{name.upper()}_CHANNEL", f"{channel} is a file", way_out))
     if _is_this_machine(urlsplit(settings.public_url).hostname or ""):
         way_out = "no telephone reaches it: set it to the address at which people reach this system"

@@ -40,7 +40,7 @@ async def post_contact_test(escalation: Wired, caller: Starter, body: NewContact
     """
     async with escalation.database.connect() as connection:
         place = await asked_ward(connection, body.ward)
-    return contact_test(await channel_tests.start(escalation, caller, place))
+    return contact_test(await channel_tests.start(escalation, caller, place), caller)
 
 
 @router.get("")
@@ -58,8 +58,7 @@ async def list_contact_tests(
 @router.get("/{test_id}")
 async def get_contact_test(escalation: Wired, caller: Reader, test_id: str) -> ContactTest:
     """One test, or the `latest`: who has confirmed at which channel, who has not, and which channels failed."""
-    del caller
     found = await channel_tests.look(escalation, None if test_id == LATEST else test_id)
     if found is None:
         raise Problem(404, "there was no test yet" if test_id == LATEST else f"there is no test {test_id}")
-    return contact_test(found)
+    return contact_test(found, caller)

@@ -16,7 +16,7 @@ from services.escalation.api.models.decisions import (
     rulebook_answer,
     rulebook_item,
 )
-from services.escalation.application.access import require_ward
+from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.rules.replay import replay
 from services.escalation.store import directory, incident_queries
@@ -54,7 +54,7 @@ async def _decision(escalation: Escalation, caller: Principal, decision_id: str)
     async with escalation.database.connect() as connection:
         row = await incident_queries.decision_by_id(connection, decision_id)
     if row is None:
-        raise Problem(404, f"there is no decision {decision_id}")
+        raise unknown(caller, f"decision {decision_id}")
     require_ward(caller, wards_of(row))
     return row
 

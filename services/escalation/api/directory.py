@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api.common import DirectoryReader, Ward, Wired, asked_ward
@@ -27,7 +27,7 @@ from services.escalation.domain.directory.causes import ranges
 from services.escalation.domain.directory.model import key_of
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.directory.schemas import LineError, RequestedChanges, Tables
-from services.escalation.sending.channels import channel_error
+from services.escalation.sending.channels import WayOut
 from services.escalation.store import directory
 from shared.clock import local
 from shared.http import cursor as cursors
@@ -136,32 +136,40 @@ _LISTS: dict[ListedKind, tuple[Find, Callable[[Any], Item]]] = {
 }
 
 
+async def _way_out(request: Request) -> WayOut:
+    return request.app.state.way_out
+
+
+WiredWayOut = Annotated[WayOut, Depends(_way_out)]
+
+
 @router.put("/directory/tenures")
 async def put_tenures(
-    escalation: Wired, caller: Administrator, body: TenureRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: TenureRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Record who holds a post, or stands in for its holder. A row supersedes what it contradicts; all rows or none."""
-    return await _put(escalation.by(caller), Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), way_out, Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 @router.put("/directory/rosters")
 async def put_rosters(
-    escalation: Wired, caller: Administrator, body: RosterRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: RosterRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Add turns of duty, or withdraw them; all rows or none."""
-    return await _put(escalation.by(caller), Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), way_out, Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 @router.put("/directory/contacts")
 async def put_contacts(
-    escalation: Wired, caller: Administrator, body: ContactRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: ContactRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Say at which channels people are told, and when these are not to ring; all rows or none."""
-    return await _put(escalation.by(caller), Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)
+    return await _put(escalation.by(caller), way_out, Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)
 
 
-async def _put(escalation: Escalation, tables: Tables, *, dry_run: bool) -> Changed:
-    done = await record(escalation, RequestedChanges(tables, len(tables)), check_channel=channel_error, dry_run=dry_run)
+async def _put(escalation: Escalation, way_out: WayOut, tables: Tables, *, dry_run: bool) -> Changed:
+    requested = RequestedChanges(tables, len(tables))
+    done = await record(escalation, requested, check_channel=way_out.error, dry_run=dry_run)
     if done.errors:
         raise invalid([_field_error(e) for e in done.errors], of=done.causes)
     return changed(done)

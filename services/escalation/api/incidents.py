@@ -16,7 +16,7 @@ from services.escalation.api.models.incidents import (
     incident_details,
     incident_page,
 )
-from services.escalation.application.access import require_ward
+from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.begin_shifts import asked_of_turn
 from services.escalation.domain.directory.model import DESK, LEADERSHIP
@@ -31,7 +31,7 @@ from shared.http.cursor import Instant, Limit
 from shared.http.fields import KnownCategory
 from shared.http.guard import require
 from shared.http.identity import Principal
-from shared.http.problem import FieldError, Problem, invalid
+from shared.http.problem import FieldError, invalid
 
 router = APIRouter()
 Acknowledger = Annotated[Principal, Depends(require("official", "desk", "leader"))]
@@ -163,12 +163,13 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
         told = await timeline.of_incident(connection, incident_id)
         obliged = await obligations.of_incidents(connection, [whole["incident"]] if whole else [])
     if whole is None:
-        raise Problem(404, f"there is no incident {incident_id}")
+        raise unknown(caller, f"incident {incident_id}")
     require_ward(caller, wards_of(whole["incident"]))
     return incident_details(
         whole,
         told,
         obliged.get(incident_id, []),
+        caller,
         shows_senders=caller.role == "desk",
         shows_texts=caller.role != "leader",
     )

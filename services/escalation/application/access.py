@@ -11,5 +11,22 @@ def require_ward(caller: Principal, wards: Collection[str]) -> None:
 
     `wards`: codes of the wards whose people may see the incident. Other roles see every ward.
     """
-    if caller.role in {"officer", "official"} and caller.ward not in wards:
-        raise Problem(403, f"this is of ward {', '.join(sorted(wards))}; your token is for ward {caller.ward}")
+    if is_bound(caller) and caller.ward not in wards:
+        raise _not_yours(caller)
+
+
+def unknown(caller: Principal, what: str) -> Problem:
+    """Return the refusal of an id that there is not.
+
+    For whoever is bound to a ward it is the one of another ward's id: they do not learn which ids there are.
+    """
+    return _not_yours(caller) if is_bound(caller) else Problem(404, f"there is no {what}")
+
+
+def is_bound(caller: Principal) -> bool:
+    """Whether the caller sees one ward only."""
+    return caller.role in {"officer", "official"}
+
+
+def _not_yours(caller: Principal) -> Problem:
+    return Problem(403, f"this is not of your ward; your token is for ward {caller.ward}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.access import require_ward
+from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.command_context import insist
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, answers, key_of
@@ -50,7 +50,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     async with escalation.database.begin() as connection:
         row = next(iter(await incident_loading.locked(connection, [incident_id])), None)
         if row is None:
-            raise Problem(404, f"there is no incident {incident_id}")
+            raise unknown(caller, f"incident {incident_id}")
         require_ward(caller, row.wards)
         engine, done = await _acknowledge(escalation, connection, row, mine, caller.subject)
     escalation.committed(engine.changes)

@@ -9,13 +9,13 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.model import Contact, UnitKey, key_of
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.notices import channel_test
 from services.escalation.domain.notices.channel_test import CHANNEL_TEST, Person
 from services.escalation.domain.notices.delivery_state import CANCELLED, FAILED, GIVEN_UP, GOT_THROUGH
-from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.notices.signed_link import VALID_FOR
 from services.escalation.domain.rules.rulebook import Post, newness
 from services.escalation.store import channel_tests as store

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.access import require_ward
+from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.escalation import Escalation, salted
 from services.escalation.application.fire_timers import fire_missed, mark_missed
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
@@ -164,12 +164,12 @@ async def command_context(
     """Lock the incident, `others` and their units, and yield the context. Leaving it saves the changes.
 
     `more`: further units to lock and load. Raises Problem 403 if the caller may not give the command, and 404 for an
-    unknown incident.
+    unknown incident, but 403 to whoever is bound to a ward.
     """
     insist(lifecycle.forbidden(action, caller.role))
     escalation = escalation.by(caller)
     async with escalation.database.begin() as connection:
-        units = await _lock_units(connection, (incident_id, *others), more)
+        units = await _lock_units(connection, caller, (incident_id, *others), more)
         # A merge changes these as well. All are locked in one order, so that nothing deadlocks.
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
@@ -193,17 +193,17 @@ async def command_context(
 
 
 async def _lock_units(
-    connection: AsyncConnection, incident_ids: Collection[str], more: Collection[UnitKey]
+    connection: AsyncConnection, caller: Principal, incident_ids: Collection[str], more: Collection[UnitKey]
 ) -> set[UnitKey]:
-    """Lock the units of these incidents and `more`, and return them. Raises Problem 404 for an unknown incident.
+    """Lock the units of these incidents and `more`, and return them. Raises Problem for an unknown incident.
 
     A correction may move an incident while we wait for the lock of its unit, so they are looked up again.
     """
     locked: set[UnitKey] = set()
     while True:
         units = await incident_loading.units_of(connection, incident_ids)
-        if unknown := [id_ for id_ in incident_ids if id_ not in units]:
-            raise Problem(404, f"there is no incident {unknown[0]}")
+        if missing := [id_ for id_ in incident_ids if id_ not in units]:
+            raise unknown(caller, f"incident {missing[0]}")
         wanted = {*units.values(), *more}
         if wanted <= locked:
             return locked

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.escalation import Escalation
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, key_of
 from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents.change_set import ChangeSet
@@ -13,7 +14,6 @@ from services.escalation.domain.incidents.incident import Incident, IncidentRow
 from services.escalation.domain.incidents.notifying import issue, tell_desk
 from services.escalation.domain.notices.message import Attempt, DueDelivery
 from services.escalation.domain.notices.notification import Notice
-from services.escalation.domain.notices.pacing import scheme
 from services.escalation.store import delivery_attempts, incident_loading, waiting_deliveries
 from shared.events import DeliveryFinished, DeliveryFinishedData
 

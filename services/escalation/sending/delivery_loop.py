@@ -163,6 +163,8 @@ class DeliveryLoop:
 
 def _failed(message: Message, error: DeliveryError, at: datetime) -> Attempt:
     if error.final or message.attempts > len(RETRY_AFTER_SECONDS):
+        # Whoever reads the log runs this system. Nobody else but administrators is told what came back.
+        log.warning("message given up", message=message.message_id, error=str(error))
         return Attempt(message, "given_up", at, str(error))
     seconds = RETRY_AFTER_SECONDS[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
     wait = max(timedelta(seconds=seconds), error.retry_after or timedelta(0))

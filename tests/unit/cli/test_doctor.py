@@ -74,7 +74,7 @@ def test_links_that_lead_to_this_machine_are_found(url: str) -> None:
 
 def test_a_desk_that_is_a_file_is_found() -> None:
     found = check_destinations(settings(desk_channel="outbox://desk", public_url="https://truc-ban.thanhhoa.vn"))
-    told = "nobody is told: set it to the channel of the office, such as mailto://…"
+    told = "nobody is told: set it to the channel of the office, such as mailto:…"
     assert [str(each) for each in found] == [f"TRUCBAN_DESK_CHANNEL: outbox://desk is a file: {told}"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.text import fold, fold_place, kind_of_unit, normalize
+from shared.text import DIRECTIONS, clean_line, clean_text, fold, fold_place, kind_of_unit, normalize
 from tests.support import wards
 
 VIETNAMESE = "aăâbcdđeêghiklmnoôơpqrstuưvxyáàảãạấầẩẫậắằẳẵặéèẻẽẹếềểễệíìỉĩịóòỏõọốồổỗộớờởỡợúùủũụứừửữựýỳỷỹỵ"
@@ -102,3 +102,16 @@ def test_text_is_kept_composed_without_outer_space(text: str) -> None:
 )
 def test_a_kind_of_unit_is_known_however_it_is_written(written: str, kind: str | None) -> None:
     assert kind_of_unit(written) == kind
+
+
+@pytest.mark.parametrize("character", DIRECTIONS)
+def test_what_changes_the_direction_of_a_text_is_shown_in_it_and_stands_in_no_name(character: str) -> None:
+    text = f"xe {character}kham uẫm"
+    assert clean_text(text) == f"xe [U+{ord(character):04X}]kham uẫm"
+    assert clean_text(clean_text(text)) == clean_text(text)
+    with pytest.raises(ValueError, match="cannot be seen"):
+        clean_line(text)
+
+
+def test_a_text_keeps_what_joins_its_pictures() -> None:
+    assert clean_text("gia đình 👨\u200d👩\u200d👧") == "gia đình 👨\u200d👩\u200d👧"

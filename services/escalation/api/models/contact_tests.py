@@ -5,11 +5,13 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from services.escalation.api.models.delivery_error import told_error
 from services.escalation.application.channel_tests import ChannelTest, Outcome, TestedContact
 from services.escalation.domain.notices.channel_test import HeldPost
 from shared import inputs
 from shared.events import UnitRef
 from shared.http.fields import Answer, Page
+from shared.http.identity import Principal
 
 
 class NewContactTest(BaseModel):
@@ -48,6 +50,7 @@ class TestedContactItem(Answer):
     sent_at: AwareDatetime | None
     confirmed_at: AwareDatetime | None
     error: str | None
+    """Of the last attempt, if it failed: what came back for administrators, for others that it failed."""
 
 
 class ContactTestItem(Answer):
@@ -86,16 +89,16 @@ def contact_test_item(test: ChannelTest) -> ContactTestItem:
     )
 
 
-def contact_test(test: ChannelTest) -> ContactTest:
+def contact_test(test: ChannelTest, caller: Principal) -> ContactTest:
     return ContactTest(
         **vars(contact_test_item(test)),
         is_running=test.is_running,
         outcomes=dict(Counter(contact.outcome for contact in test.contacts)),
-        contacts=[_contact(contact) for contact in test.contacts],
+        contacts=[_contact(contact, caller) for contact in test.contacts],
     )
 
 
-def _contact(contact: TestedContact) -> TestedContactItem:
+def _contact(contact: TestedContact, caller: Principal) -> TestedContactItem:
     return TestedContactItem(
         holder_id=contact.person.holder_id,
         holder_name=contact.person.name,
@@ -106,7 +109,7 @@ def _contact(contact: TestedContact) -> TestedContactItem:
         not_before=contact.not_before,
         sent_at=contact.sent_at,
         confirmed_at=contact.confirmed_at,
-        error=contact.error,
+        error=told_error(contact.error, caller),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from services.escalation.application.record_directory import ImportSummary
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.differences import Difference, RecordKind
 from services.escalation.domain.directory.model import Duty, Tenure
 from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow
@@ -109,7 +110,7 @@ def unit_item(row: Row[Any]) -> UnitItem:
 
 def contact_item(row: Row[Any]) -> ContactItem:
     names = (name for name in ContactItem.model_fields if name not in ("kind", "channel"))
-    return ContactItem(channel=row.channel.partition("://")[0], **{name: getattr(row, name) for name in names})
+    return ContactItem(channel=scheme(row.channel), **{name: getattr(row, name) for name in names})
 
 
 class Rows(BaseModel):

@@ -9,6 +9,8 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy import Row
 
 from services.escalation.api.models.decisions import DecisionItem, decision_item
+from services.escalation.api.models.delivery_error import told_error
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.incidents import report_summary
 from services.escalation.domain.incidents.finding import FindingKind
 from services.escalation.domain.incidents.incident import TimerKind
@@ -18,13 +20,13 @@ from services.escalation.domain.incidents.report_summary import Added
 from services.escalation.domain.notices.delivery_state import DeliveryState
 from services.escalation.domain.notices.incident_number import number_of
 from services.escalation.domain.notices.notification import Purpose
-from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.rules.record import Limb, Outcome, Party
 from services.escalation.store.incident_row import from_row
 from services.escalation.store.tables import SENDER_REPORT_ID
 from services.escalation.store.timeline import without_reporter
 from shared.events import Firecracker, Harm, UnitRef
 from shared.http.fields import Answer, Category, Page, Severity, Stored, UnitKind
+from shared.http.identity import Principal
 
 A = TypeVar("A", bound=Answer)
 DeadlineState = Literal["pending", "passed", "cancelled"]
@@ -221,6 +223,7 @@ class DeliveryItem(Answer):
     state: DeliveryState
     attempts: int
     error: str | None
+    """That the last attempt failed. What came back is told to administrators only, by the tests of contacts."""
     finished_at: AwareDatetime | None
     bundle_id: str | None
     """The same for all that went out as one message."""
@@ -306,6 +309,7 @@ def incident_details(
     whole: dict[str, Any],
     timeline: Sequence[dict[str, Any]],
     obliged: Sequence[Obligation],
+    caller: Principal,
     *,
     shows_senders: bool,
     shows_texts: bool,
@@ -328,10 +332,14 @@ def incident_details(
             for row in whole["links"]
         ],
         notices=[_of_row(NoticeItem, row) for row in whole["notices"]],
-        deliveries=[_of_row(DeliveryItem, row, channel=scheme(row.channel)) for row in whole["deliveries"]],
+        deliveries=[_delivery(row, caller) for row in whole["deliveries"]],
         deadlines=[_of_row(DeadlineItem, row) for row in whole["deadlines"]],
         timeline=[t if shows_senders else t | {"data": without_reporter(t["data"])} for t in timeline],
     )
+
+
+def _delivery(row: Row[Any], caller: Principal) -> DeliveryItem:
+    return _of_row(DeliveryItem, row, channel=scheme(row.channel), error=told_error(row.error, caller))
 
 
 def _reports(whole: dict[str, Any], *, shows_senders: bool, shows_texts: bool) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.model import (
     Contact,
     Duty,
@@ -366,7 +367,7 @@ def shown_reach(reach: Reach) -> dict[str, Any]:
     contact = reach.contact
     return {
         "holder_id": reach.holder_id,
-        "channel": contact.channel.partition("://")[0],
+        "channel": scheme(contact.channel),
         "quiet_from": f"{contact.quiet_from:%H:%M}" if contact.quiet_from else None,
         "quiet_to": f"{contact.quiet_to:%H:%M}" if contact.quiet_to else None,
     }

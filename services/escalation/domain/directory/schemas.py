@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from services.escalation.domain.directory.channel_schemes import is_known
+from services.escalation.domain.directory.channel_form import form_error, is_file
 from services.escalation.domain.directory.model import OFFICES, Contact, UnitKey
 from shared.clock import HO_CHI_MINH
 from shared.text import clean_line, kind_of_unit
@@ -76,11 +76,8 @@ def _time_of_day(value: Any) -> Any:
 
 def _channel(value: str) -> str:
     """Check a channel. An error never quotes it: beyond the scheme it is an address or a secret."""
-    scheme, separator, rest = value.partition("://")
-    if not separator or any(c.isspace() for c in rest):
-        raise ValueError("not a channel: write an Apprise URL without spaces, such as mailto://… or json://…")
-    if not is_known(scheme):
-        raise ValueError("the scheme before :// is none that Apprise knows: correct it")
+    if (error := form_error(value)) is not None:
+        raise ValueError(error)
     return value
 
 
@@ -122,7 +119,7 @@ Day = Annotated[date, BeforeValidator(_day), AfterValidator(_plausible)]
 Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_plausible)]
 TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
 Channel = Annotated[str, Field(max_length=500), AfterValidator(_channel)]
-"""Apprise URL at which a person is notified."""
+"""Where a person is notified: `mailto:ADDRESS`, `sms:NUMBER`, or a URL."""
 HolderId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_person)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 UnitKind = Annotated[str, BeforeValidator(_kind)]
@@ -165,6 +162,12 @@ class UnitRow(Row):
         return (self.code, self.valid_from)
 
 
+def _to_a_person(channel: str | None, *, sample: bool) -> None:
+    """Raises ValueError."""
+    if channel is not None and is_file(channel) and not sample:
+        raise ValueError("outbox: not a channel to a person, but a file: only rows of a sample may have it")
+
+
 class TenureRow(Row):
     """Who holds a post. Days are the city's. `valid_to` is the first day on which they no longer hold it.
 
@@ -186,8 +189,14 @@ class TenureRow(Row):
     channel: Channel | None = None
     """A person's rows give all channels of that person. Rows without a channel leave the recorded ones."""
     sample: bool = False
+    """It is invented. Only then may the channel be a file."""
     withdrawn: bool = False
     """The tenure never existed. Its record is withdrawn."""
+
+    @model_validator(mode="after")
+    def _channel_is_to_a_person(self) -> Self:
+        _to_a_person(self.channel, sample=self.sample)
+        return self
 
     @property
     def unit_key(self) -> UnitKey:
@@ -209,6 +218,11 @@ class RosterRow(Row):
     sample: bool = False
     withdrawn: bool = False
     """The record of the turn is withdrawn."""
+
+    @model_validator(mode="after")
+    def _channel_is_to_a_person(self) -> Self:
+        _to_a_person(self.channel, sample=self.sample)
+        return self
 
     @model_validator(mode="after")
     def _ward_has_a_unit(self) -> Self:
@@ -234,6 +248,13 @@ class ContactRow(Row):
     quiet_from: TimeOfDay | None = None
     """Quiet hours are the city's, and may pass midnight."""
     quiet_to: TimeOfDay | None = None
+    sample: bool = False
+    """It is invented, and may be a file. This is not recorded."""
+
+    @model_validator(mode="after")
+    def _channel_is_to_a_person(self) -> Self:
+        _to_a_person(self.channel, sample=self.sample)
+        return self
 
     @model_validator(mode="after")
     def _quiet_hours_are_whole(self) -> Self:

@@ -5,11 +5,11 @@ from datetime import datetime, time
 
 from pydantic import BaseModel, ConfigDict
 
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.model import Contact, Tenure, Unit, UnitKey, key_of, within
 from services.escalation.domain.directory.model import known_at as known
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.notices.notification import rings_at
-from services.escalation.domain.notices.pacing import scheme
 from services.escalation.domain.notices.wording import template
 from services.escalation.domain.rules.rulebook import Post
 from shared.clock import local

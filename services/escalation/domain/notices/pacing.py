@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
+from services.escalation.domain.directory.channel_form import scheme
+
 UNKNOWN_SEVERITY = 2
 """The level at which an unknown severity ranks among known ones."""
 UNPACED = frozenset({"outbox"})
 """Schemes whose gateway has no rate."""
 CROWDED = timedelta(seconds=1)
 """How long a delivery to a busy host is put off while others wait to be looked at."""
-
-
-def scheme(channel: str) -> str:
-    """Return the scheme of a channel. Nothing else of it may be shown: the rest is an address or a secret."""
-    return channel.partition("://")[0].lower()
 
 
 def host_of(channel: str) -> str:

@@ -1,13 +1,14 @@
-"""The channels that bring a message to a person: signed webhooks, e-mail, a file, and all that Apprise supports."""
+"""The channels that bring a message to a person: signed webhooks, e-mail, a file, and what Apprise knows."""
 
 import sys
 
-from services.escalation.domain.notices.pacing import scheme
-from services.escalation.sending.channels.checking import channel_error, shown_channel
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.sending.channels.message import DeliveryError, SendOutcome
 from services.escalation.sending.channels.sender import Link, Sender
+from services.escalation.sending.channels.showing import shown_channel
+from services.escalation.sending.channels.way_out import WayOut
 
-__all__ = ["DeliveryError", "Link", "SendOutcome", "Sender", "channel_error", "print_line", "scheme", "shown_channel"]
+__all__ = ["DeliveryError", "Link", "SendOutcome", "Sender", "WayOut", "print_line", "scheme", "shown_channel"]
 
 
 def print_line(text: str) -> None:

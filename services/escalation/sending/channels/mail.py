@@ -1,11 +1,12 @@
-"""E-mail through the mail server that the contact names.
+"""E-mail through the mail server of the settings, or through one that the contact names.
 
 `mailto://user:password@server:port?from=…&to=…` uses TLS if the server offers it (STARTTLS, port 587). `mailtos://`
-uses it from the start (port 465). A password is sent over TLS only, or to this machine.
+uses it from the start (port 465). A password is sent over TLS only, or to this machine. A contact `mailto:ADDRESS` has
+become such a URL by the gateway of the settings.
 """
 
+import asyncio
 import hashlib
-import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +18,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiosmtplib
 
-from services.escalation.domain.notices.pacing import scheme
+from services.escalation.domain.directory.channel_form import ADDRESS, scheme
 from services.escalation.sending.channels import content
+from services.escalation.sending.channels.hosts import Hosts
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 PORTS = {"mailto": 587, "mailtos": 465}
-ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PERMANENT = 500
 """The first reply code that says that a failure is permanent (RFC 5321, section 4.2.1)."""
@@ -50,18 +51,17 @@ class Mail:
         """`seconds`: limit for each answer of the server. `now`: real time, by which mail is sorted and judged."""
         self._seconds, self._now = seconds, now
 
-    async def send(self, out: Outgoing) -> SendOutcome:
-        box = mailbox(out.message.channel)
+    async def send(self, out: Outgoing, channel: str, hosts: Hosts) -> SendOutcome:
+        box = mailbox(channel)
         letter = compose(box, out, self._now())
         client = aiosmtplib.SMTP(
             hostname=box.server,
-            port=box.port,
             use_tls=box.scheme == "mailtos",
             timeout=self._seconds,
             local_hostname=socket.gethostname(),
         )
         try:
-            await client.connect()
+            await client.connect(sock=await self._connected(box, hosts))
             await self._hand_over(client, box, letter)
             with suppress(aiosmtplib.SMTPException, OSError):  # the server has accepted the mail
                 await client.quit()
@@ -71,12 +71,32 @@ class Mail:
             client.close()
         return "sent"
 
+    async def _connected(self, box: Mailbox, hosts: Hosts) -> socket.socket:
+        """Connect to the first of the server's addresses that answers. Raises what `Hosts.resolve` does."""
+        async with asyncio.timeout(self._seconds):
+            found = await hosts.resolve(box.server, box.port)
+            for address in found[:-1]:
+                with suppress(OSError):
+                    return await connect(address, box.port)
+            return await connect(found[-1], box.port)
+
     async def _hand_over(self, client: aiosmtplib.SMTP, box: Mailbox, letter: EmailMessage) -> None:
         if box.user is not None and box.password is not None:
             if client.get_transport_info("ssl_object") is None and box.server not in LOOPBACK:
                 raise DeliveryError(f"{box.scheme}: the server offers no TLS, without which no password is sent")
             await client.login(box.user, box.password)
         await client.sendmail(box.sender, [box.to], letter.as_bytes(policy=SMTP))
+
+
+async def connect(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(made, (address, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _failed(box: Mailbox, error: Exception) -> DeliveryError:

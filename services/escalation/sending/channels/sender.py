@@ -4,13 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.notices.message import Message
-from services.escalation.domain.notices.pacing import scheme
 from services.escalation.sending.channels.content import compose
 from services.escalation.sending.channels.file import FileChannel
+from services.escalation.sending.channels.hosts import HostError
 from services.escalation.sending.channels.mail import Mail
-from services.escalation.sending.channels.message import Outgoing, SendOutcome, asks_to_acknowledge
+from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome, asks_to_acknowledge
 from services.escalation.sending.channels.through_apprise import ThroughApprise
+from services.escalation.sending.channels.way_out import WayOut
 from services.escalation.sending.channels.webhook import Webhooks
 
 WITH_AN_ID = frozenset({"webhook", "webhooks", "mailto", "mailtos"})
@@ -25,6 +27,7 @@ class Sender:
     def __init__(
         self,
         outbox: Path,
+        way_out: WayOut,
         *,
         printed: Callable[[str], None] | None = None,
         link: Link | None = None,
@@ -32,6 +35,7 @@ class Sender:
         webhooks: Webhooks | None = None,
         mail: Mail | None = None,
     ) -> None:
+        self._way_out = way_out
         self._printed, self._link, self._desk_telephone = printed, link, desk_telephone
         self._webhooks, self._mail = webhooks or Webhooks(), mail or Mail()
         self._outbox, self._others = FileChannel(outbox), ThroughApprise()
@@ -44,21 +48,25 @@ class Sender:
 
     async def send(self, message: Message) -> SendOutcome:
         out = self._outgoing(message)
-        outcome = await self._hand_over(out)
+        try:
+            outcome = await self._hand_over(out)
+        except HostError as error:
+            raise DeliveryError(f"{scheme(message.channel)}: {error}", final=True) from None
         if self._printed is not None:
             self._printed(f"→ {message.deliveries[0].recipient}: {out.text()[0]}")
         return outcome
 
     async def _hand_over(self, out: Outgoing) -> SendOutcome:
-        match scheme(out.message.channel):
+        channel, hosts = self._way_out.checked(out.message.channel), self._way_out.hosts
+        match scheme(channel):
             case "webhook" | "webhooks":
-                return await self._webhooks.send(out)
+                return await self._webhooks.send(out, channel, hosts)
             case "mailto" | "mailtos":
-                return await self._mail.send(out)
+                return await self._mail.send(out, channel, hosts)
             case "outbox":
                 return await self._outbox.send(out)
             case _:
-                return await self._others.send(out)
+                return await self._others.send(out, channel, hosts)
 
     def _outgoing(self, message: Message) -> Outgoing:
         return Outgoing(message, self._links(message), self._desk_telephone)

@@ -1,23 +1,21 @@
-"""All channels that Apprise supports."""
+"""The channels that Apprise brings messages to: those that `channel_schemes` lists, with the options listed there."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
-from io import BytesIO
 from threading import Thread
 from typing import Any
 
-from services.escalation.domain.notices.pacing import host_of, scheme
+from services.escalation.domain.directory.channel_form import scheme
+from services.escalation.domain.directory.channel_schemes import APPRISE
+from services.escalation.domain.notices.pacing import host_of
+from services.escalation.sending.channels.connecting import connecting_to
+from services.escalation.sending.channels.hosts import HostError, Hosts
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
-from shared.clock import monotonic
 
 MOST_HUNG = 16
 """How many sends to one host may hang after their time-out. Then nothing is sent there until one ends."""
-LONGEST_ANSWER = 1_000_000
-"""Bytes of an answer that are read."""
-LONGEST_ANSWER_SECONDS = 5.0
 MOST_CHARACTERS = 4_000
 """Longest text, even where a service takes more: somebody has to read it."""
 
@@ -28,20 +26,25 @@ class ThroughApprise:
     def __init__(self) -> None:
         self._running = Counter[str]()
 
-    async def send(self, out: Outgoing) -> SendOutcome:
-        server, shown = host_of(out.message.channel), scheme(out.message.channel)
+    async def send(self, out: Outgoing, channel: str, hosts: Hosts) -> SendOutcome:
+        server, shown = host_of(out.message.channel), scheme(channel)
         if self._running[server] >= MOST_HUNG:
             raise DeliveryError(f"{shown}: {MOST_HUNG} earlier sends have not come back")
         self._running[server] += 1
-        if not await _in_thread(lambda: _notify(out), lambda: self._running.subtract([server])):
+        if not await _in_thread(lambda: _notify(out, channel, hosts), lambda: self._running.subtract([server])):
             raise DeliveryError(f"{shown}: the channel did not take the notice")
         return "sent"
 
 
-def _notify(out: Outgoing) -> bool:
-    service = _service(out.message.channel)
+def _notify(out: Outgoing, channel: str, hosts: Hosts) -> bool:
+    """Raises HostError where a host is refused, which a plug-in takes for any failure."""
+    service = _service(channel)
     title, body = out.text(min(int(service[0].body_maxlen), MOST_CHARACTERS))
-    return bool(service.notify(title=title, body=body, body_format="text"))
+    with connecting_to(hosts) as refused:
+        taken = bool(service.notify(title=title, body=body, body_format="text"))
+    if refused:
+        raise HostError(refused[0])
+    return taken
 
 
 def channel_error(channel: str) -> str | None:
@@ -54,39 +57,34 @@ def channel_error(channel: str) -> str | None:
 
 
 def _service(channel: str) -> Any:
-    """Return Apprise for one channel. Raises DeliveryError. Apprise is imported here, because importing it is slow."""
-    import apprise
+    """Return Apprise for one channel. Raises DeliveryError. Apprise is imported here, because importing it is slow.
 
-    _bound_answers()
-    service = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
-    if not service.add(channel):
-        raise DeliveryError(f"{scheme(channel)}: not a channel that Apprise knows; correct the contact", final=True)
+    The channel is taken apart by its own plug-in, so that the options that are looked at are those that it gets, and is
+    never split into several.
+    """
+    import apprise
+    from apprise.manager_plugins import NotificationManager
+
+    from services.escalation.sending.channels.requests_guard import install
+
+    install()
+    shown = scheme(channel)
+    parts: dict[str, Any] | None = NotificationManager()[shown].parse_url(channel)
+    if parts and (other := sorted(set(parts["qsd"]) - APPRISE.get(shown, frozenset()))):
+        text = f"{shown}: not with the option {other[0][:40]!r}: leave it out; {_allowed(shown)}"
+        raise DeliveryError(text, final=True)
+    asset = apprise.AppriseAsset(async_mode=False)
+    plugin = apprise.Apprise.instantiate(parts, asset=asset) if parts else None
+    if plugin is None:
+        raise DeliveryError(f"{shown}: not a channel that Apprise knows; correct the contact", final=True)
+    service = apprise.Apprise(asset=asset)
+    service.add(plugin)
     return service
 
 
-@cache
-def _bound_answers() -> None:
-    """Let Apprise's plug-ins read no more of an answer than a person would send: a body may be endless.
-
-    They call `requests`, which reads the whole body into memory. Nothing else here uses `requests`.
-    """
-    from requests import sessions
-    from requests.adapters import HTTPAdapter
-
-    class Bounded(HTTPAdapter):
-        def send(self, request: Any, *more: Any, **options: Any) -> Any:
-            response = super().send(request, *more, **options | {"stream": True})
-            body, until = bytearray(), monotonic() + LONGEST_ANSWER_SECONDS
-            while len(body) < LONGEST_ANSWER and monotonic() < until:
-                part = response.raw.read1(LONGEST_ANSWER - len(body), decode_content=True)
-                if not part:
-                    break
-                body += part
-            response.raw.close()
-            response.raw = BytesIO(body)
-            return response
-
-    setattr(sessions, "HTTPAdapter", Bounded)  # noqa: B010 - it is not among the names that the module exports
+def _allowed(shown: str) -> str:
+    options = sorted(APPRISE.get(shown, ()))
+    return f"it may have {', '.join(options)}" if options else "it may have none"
 
 
 async def _in_thread(work: Callable[[], bool], at_end: Callable[[], None]) -> bool:

@@ -11,6 +11,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,11 +19,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
-from services.escalation.domain.notices.pacing import scheme
+from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.sending.channels.content import content_of
+from services.escalation.sending.channels.hosts import Hosts, canonical
 from services.escalation.sending.channels.message import DeliveryError, Outgoing, SendOutcome
 
 SCHEMES = {"webhook": "http", "webhooks": "https"}
+PORTS = {"http": 80, "https": 443}
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 GONE = 410
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses
@@ -49,30 +52,59 @@ class Webhooks:
         """Return the one client, for its TLS context. Each message has a new connection, which is never stale."""
         if self._made is None:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-            self._made = httpx.AsyncClient(timeout=self._timeout, limits=limits, follow_redirects=False)
+            # With a transport of its own it takes no proxy from the environment, which would connect unjudged.
+            transport = httpx.AsyncHTTPTransport(limits=limits)
+            self._made = httpx.AsyncClient(timeout=self._timeout, transport=transport, follow_redirects=False)
         return self._made
 
     async def aclose(self) -> None:
         if self._made is not None:
             await self._made.aclose()
 
-    async def send(self, out: Outgoing) -> SendOutcome:
-        shown, to, content = scheme(out.message.channel), endpoint(out.message.channel), content_of(out)
+    async def send(self, out: Outgoing, channel: str, hosts: Hosts) -> SendOutcome:
+        shown, to, content = scheme(channel), endpoint(channel), content_of(out)
         headers = {"content-type": "application/json", "user-agent": "trucban"}
         headers |= signed(out.message_id, int(self._now()), content, to.secrets)
         try:
-            # Only the status and headers are read: a body may be endless.
-            async with self._client().stream("POST", to.url, content=content, headers=headers) as answer:
-                if answer.is_success:
-                    return "delivered"
-                raise self._refused(shown, answer)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            pinned = await _pinned(to.url, hosts)
+            for each in pinned[:-1]:
+                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                    return await self._post(shown, each, content, headers)
+            return await self._post(shown, pinned[-1], content, headers)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise DeliveryError(f"{shown}: {type(error).__name__}") from None
+
+    async def _post(self, shown: str, to: "Pinned", content: bytes, headers: dict[str, str]) -> SendOutcome:
+        """Only the status and headers are read: a body may be endless."""
+        posting = self._client().stream(
+            "POST", to.url, content=content, headers=headers | {"host": to.host}, extensions={"sni_hostname": to.name}
+        )
+        async with posting as answer:
+            if answer.is_success:
+                return "delivered"
+            raise self._refused(shown, answer)
 
     def _refused(self, shown: str, answer: httpx.Response) -> DeliveryError:
         wait = retry_after(answer.headers.get("retry-after"), self._now())
         text = f"{shown}: the receiver answered {answer.status_code}"
         return DeliveryError(text, final=answer.status_code == GONE, retry_after=wait)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A URL with an address in the place of the host's name. `name`: for TLS; `host`: for the header."""
+
+    url: httpx.URL
+    name: str
+    host: str
+
+
+async def _pinned(url: str, hosts: Hosts) -> Sequence[Pinned]:
+    """Return where to connect, each address of the host once. Raises what `Hosts.resolve` does."""
+    to = httpx.URL(url)
+    name = canonical(to.host)
+    found = await hosts.resolve(name, to.port or PORTS[to.scheme])
+    return [Pinned(to.copy_with(host=each), name, to.netloc.decode()) for each in dict.fromkeys(found)]
 
 
 def endpoint(channel: str) -> Endpoint:

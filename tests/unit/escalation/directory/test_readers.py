@@ -3,11 +3,9 @@
 from datetime import date, time
 
 import pytest
-from apprise import NotificationManager
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.escalation.domain.directory import channel_schemes
 from services.escalation.domain.directory.readers import MAX_ROWS, read_directory, read_wards
 from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow, UnitRow
 from tests.support import CHAIR, at, read_rows
@@ -59,8 +57,9 @@ def test_a_line_of_the_directory_is_read_with_its_line_number() -> None:
         (LINE.replace("2021-02-01,,QĐ", "2021-02-30,,QĐ"), "valid_from"),
         (LINE.replace("QĐ mẫu số 1", ""), "document"),
         (LINE.replace("outbox://mau-1", "0912000000"), "channel: not a channel"),
-        (LINE.replace("outbox://", "zalu://"), "channel: the scheme before :// is none that Apprise knows"),
+        (LINE.replace("outbox://", "zalu://"), "channel: zalu: not a channel that messages may go to"),
         (LINE.replace("true", "maybe"), "sample"),
+        (LINE.replace(",true", ",false"), "outbox: not a channel to a person, but a file"),
         (LINE.replace("true", "true,more"), "more cells than the header"),
         (LINE.replace("mẫu", "m\0u"), "holder_name: holds U+0000, which cannot be seen"),
         (LINE.replace("mau-1,Chủ", "mau-1\u200b,Chủ"), "holder_id: holds U+200B, which cannot be seen"),
@@ -215,7 +214,7 @@ def test_a_turn_of_duty_that_cannot_be_is_an_error(line: str, detail: str) -> No
         (f"mau-1,{SECRET},24:00,06:00\n", "write the time of day as HH:MM"),
         (f"mau-1,{SECRET},22h,06:00\n", "write the time of day as HH:MM"),
         ("mau-1,,22:00,06:00\n", "quiet hours are of a channel"),
-        (f"mau-1,x{SECRET},22:00,06:00\n", "none that Apprise knows"),
+        (f"mau-1,x{SECRET},22:00,06:00\n", "xmailto: not a channel that messages may go to"),
         (f"mau-1,{SECRET} a,22:00,06:00\n", "without spaces"),
         (f"mau-1,{SECRET}{'x' * 500},,\n", "at most 500"),
     ],
@@ -254,10 +253,6 @@ def test_an_empty_cell_says_none_and_a_column_that_is_not_there_says_nothing() -
 
     assert given("", "") == set()
     assert given(",valid_to,successors", ",,") == {"valid_to", "successors"}
-
-
-def test_the_schemes_that_a_contact_may_have_are_those_of_the_apprise_that_is_installed() -> None:
-    assert set(NotificationManager().schemas()) - channel_schemes.OWN == channel_schemes.APPRISE
 
 
 # --- workbooks ---
