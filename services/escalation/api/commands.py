@@ -1,8 +1,6 @@
 """Routes by which people act on an incident: each a command, refused with the reason or recorded as a finding."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from services.escalation.api.common import Wired
 from services.escalation.api.models.commands import (
@@ -22,22 +20,14 @@ from services.escalation.api.models.commands import (
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
 from services.escalation.domain.incidents.correlation import Point
-from services.escalation.domain.incidents.lifecycle import WHO, Action
 from shared import events
 from shared.http.body import bounded
-from shared.http.guard import Guard, require
-from shared.http.identity import Principal, Role
+from shared.http.guard import Caller
 from shared.http.openapi import Responses, problems
 from shared.http.problem import FieldError, invalid
 
 MAX_BYTES = 1_000_000
-ACTORS: tuple[Role, ...] = ("officer", "official", "desk")
 router = APIRouter(prefix="/incidents/{incident_id}", route_class=bounded(MAX_BYTES))
-
-
-def taking(*actions: Action) -> Guard:
-    """Whoever may act at all is let in, so that the refusal can say who takes this action."""
-    return require(*ACTORS, takers=[role for role in ACTORS if any(role in WHO[action] for action in actions)])
 
 
 def _answer(done: CommandResult, response: Response) -> CommandAnswer:
@@ -55,7 +45,7 @@ _OTHERS: Responses = {
 @router.post("/verifications", status_code=201, responses=_OTHERS)
 async def post_verification(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("verify", "dismiss"))],
+    caller: Caller,
     incident_id: str,
     body: Verification,
     response: Response,
@@ -79,7 +69,7 @@ async def post_verification(
 @router.post("/designations", status_code=201, responses=_OTHERS)
 async def post_designation(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("designate"))],
+    caller: Caller,
     incident_id: str,
     body: Designation,
     response: Response,
@@ -92,7 +82,7 @@ async def post_designation(
 @router.post("/severity", status_code=201, responses=_OTHERS)
 async def post_severity(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("revise"))],
+    caller: Caller,
     incident_id: str,
     body: Revision,
     response: Response,
@@ -105,7 +95,7 @@ async def post_severity(
 @router.post("/merges", status_code=201, responses=_OTHERS)
 async def post_merge(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("merge"))],
+    caller: Caller,
     incident_id: str,
     body: Merge,
     response: Response,
@@ -117,7 +107,7 @@ async def post_merge(
 @router.post("/splits", status_code=201, responses=_OTHERS)
 async def post_split(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("split"))],
+    caller: Caller,
     incident_id: str,
     body: Split,
     response: Response,
@@ -129,7 +119,7 @@ async def post_split(
 @router.post("/handoffs", status_code=201, responses=_OTHERS)
 async def post_handoff(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("hand_off", "reassign"))],
+    caller: Caller,
     incident_id: str,
     body: Handoff,
     response: Response,
@@ -148,7 +138,7 @@ async def post_handoff(
 @router.post("/transfers", status_code=201, responses=_OTHERS)
 async def post_transfer(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("reassign"))],
+    caller: Caller,
     incident_id: str,
     body: Transfer,
     response: Response,
@@ -161,7 +151,7 @@ async def post_transfer(
 @router.post("/corrections", status_code=201, responses=_OTHERS)
 async def post_correction(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("correct"))],
+    caller: Caller,
     incident_id: str,
     body: Correction,
     response: Response,
@@ -188,7 +178,7 @@ async def post_correction(
 @router.post("/responses", status_code=201, responses=_OTHERS)
 async def post_response(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("respond"))],
+    caller: Caller,
     incident_id: str,
     body: ResponseText,
     response: Response,
@@ -200,7 +190,7 @@ async def post_response(
 @router.post("/escalations", status_code=201, responses=_OTHERS)
 async def post_escalation(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("escalate"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -212,7 +202,7 @@ async def post_escalation(
 @router.post("/closure-proposals", status_code=201, responses=_OTHERS)
 async def post_closure_proposal(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("propose_closure"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -224,7 +214,7 @@ async def post_closure_proposal(
 @router.post("/closures", status_code=201, responses=_OTHERS)
 async def post_closure(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("close"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -236,7 +226,7 @@ async def post_closure(
 @router.post("/reopenings", status_code=201, responses=_OTHERS)
 async def post_reopening(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("reopen"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.escalation.api.common import Reader, own_ward
+from services.escalation.api.common import own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
+from shared.http.guard import Caller
 from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
 
@@ -102,7 +103,7 @@ async def _gone(receive: Receive) -> None:
 )
 async def get_stream(
     request: Request,
-    caller: Reader,
+    caller: Caller,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
 ) -> Response:
     """What happens from now on, or since `Last-Event-ID`: one event of one incident each, those of the own ward."""

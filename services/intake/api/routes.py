@@ -28,7 +28,7 @@ from services.intake.domain import wards
 from shared.clock import local, monotonic
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
-from shared.http.guard import require
+from shared.http.guard import Caller
 from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import Problem
@@ -48,7 +48,6 @@ async def _acceptance(request: Request) -> ReportAcceptance:
 
 Wired = Annotated[Intake, Depends(_intake)]
 Acceptance = Annotated[ReportAcceptance, Depends(_acceptance)]
-Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 PREFER = (
     "`wait=N` (RFC 7240): wait up to N seconds, ten at the most, until the report is routed, and add `incident`."
     " Any other preference is ignored."
@@ -79,7 +78,7 @@ HEADERS = {
 )
 async def post_report(
     acceptance: Acceptance,
-    caller: Sender,
+    caller: Caller,
     content: Annotated[bytes, Depends(REPORT_BODY)],
     response: Response,
     prefer: Annotated[str | None, Header(description=PREFER)] = None,
@@ -129,7 +128,7 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
 
 @router.post("/reports:batch", responses=problems({413: TOO_MANY}))
 async def post_batch(
-    acceptance: Acceptance, caller: Sender, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
+    acceptance: Acceptance, caller: Caller, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
 ) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     items = body.items_of(content, request.headers.get("content-type", ""))
