@@ -91,12 +91,15 @@ async def test_a_token_without_a_ward_sees_no_ward(house: WholeCity, incident: s
 
 
 @pytest.mark.parametrize("caller", [HERE, Principal("cb", "officer", "14776"), "leader"], ids=str)
-async def test_who_sent_a_report_is_seen_by_the_desk_alone(
+async def test_which_device_sent_a_report_is_seen_by_the_desk_alone(
     house: WholeCity, incident: str, caller: Principal | Role
 ) -> None:
     names = [pseudonym(house.escalation.pseudonym_key, name) for name in ("cam-bien-bi-mat", "cb-bi-mat")]
     shown = await house.get(f"{INCIDENTS}/{incident}", "desk")
-    assert [report["source"]["subject"] for report in shown.json()["reports"]] == names
+    assert [report["source"] for report in shown.json()["reports"]] == [
+        {"kind": "device", "subject": names[0]},
+        {"kind": "officer"},
+    ]
     seen = await house.get(f"{INCIDENTS}/{incident}", caller)
     assert seen.status_code == 200
     assert not [name for name in (*names, "bi-mat") if name in seen.text]

@@ -33,6 +33,7 @@ SAID: dict[str, Any] = {
     f"{INCIDENT}/handoffs": WHY | {"to": "police"},
     f"{INCIDENT}/transfers": WHY | {"unit": NOWHERE},
     f"{INCIDENT}/corrections": WHY | {"exercise": True},
+    f"{INCIDENT}/senders": WHY,
     f"{INCIDENT}/responses": {"text": "Đã dập tắt"},
     f"{INCIDENT}/escalations": WHY,
     f"{INCIDENT}/closure-proposals": WHY,

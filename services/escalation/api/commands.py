@@ -17,8 +17,10 @@ from services.escalation.api.models.commands import (
     Verification,
     command_answer,
 )
+from services.escalation.api.models.incidents import Senders, senders
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
+from services.escalation.application.show_senders import show_senders
 from services.escalation.domain.incidents.correlation import Point
 from shared import events
 from shared.http.body import bounded
@@ -173,6 +175,12 @@ async def post_correction(
         point=point,
     )
     return _answer(done, response)
+
+
+@router.post("/senders")
+async def post_senders(escalation: Wired, caller: Caller, incident_id: str, body: Reasoned) -> Senders:
+    """Who sent the reports: with a reason only. That you looked, and why, is an event in the ledger."""
+    return senders(await show_senders(escalation, incident_id, caller, body.reason))
 
 
 @router.post("/responses", status_code=201, responses=_OTHERS)

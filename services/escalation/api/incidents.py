@@ -168,7 +168,7 @@ async def get_incident(escalation: Wired, caller: Caller, incident_id: str) -> I
         whole,
         told,
         obliged.get(incident_id, []),
-        shows_senders=caller.role == "desk",
+        for_desk=caller.role == "desk",
         shows_texts=caller.role != "leader",
     )
 

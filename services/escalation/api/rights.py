@@ -50,6 +50,7 @@ RIGHTS: Rights = {
     f"POST {_INCIDENT}/handoffs": _acting("hand_off", "reassign"),
     f"POST {_INCIDENT}/transfers": _acting("reassign"),
     f"POST {_INCIDENT}/corrections": _acting("correct"),
+    f"POST {_INCIDENT}/senders": anywhere("desk", note="with a reason, which is recorded"),
     f"POST {_INCIDENT}/responses": _acting("respond"),
     f"POST {_INCIDENT}/escalations": _acting("escalate"),
     f"POST {_INCIDENT}/closure-proposals": _acting("propose_closure"),
