@@ -50,7 +50,7 @@ lint: .venv/dev ## style, types, import directions
 compose-test: ## the containers: up, sample reports through them, ledger verified, down again
 	sh tests/compose/run.sh
 
-docs: .venv/dev ## JSON Schemas and the AsyncAPI document, generated from the code
+docs: .venv/dev ## JSON Schemas, the AsyncAPI document and the table of roles, generated from the code
 	$(BIN)/python -m services.documents docs
 
 lock: .venv/dev ## resolve dependencies anew

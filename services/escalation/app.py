@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from services.escalation.api import router
+from services.escalation.api.rights import RIGHTS
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.begin_shifts import begin_shifts
@@ -96,7 +97,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     escalation = connect_escalation(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router)
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.desk_telephone = settings.desk_telephone

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.intake import store
+from services.intake.api.rights import RIGHTS
 from services.intake.api.routes import router
 from services.intake.application.accept_reports import ReportAcceptance
 from services.intake.application.intake import Intake
@@ -67,7 +68,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     intake = connect_intake(settings, clock)
     commits = Probe(partial(commit_nothing, intake.database, store.metadata))
     acceptance = ReportAcceptance(intake, commits)
-    app = service_app(NAME, verifier(settings.keys_dir), router)
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
     app.state.intake, app.state.acceptance = intake, acceptance
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.ledger.api import router
+from services.ledger.api.rights import RIGHTS
 from services.ledger.application import Ledger
 from services.ledger.domain.checkpoint import Signer
 from services.ledger.store.tables import dead_letter, epochs, metadata
@@ -56,7 +57,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     ledger = connect_ledger(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router)
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
     app.state.ledger = ledger
     redis = messaging.connect(settings.redis_url)
     commits, broker = Probe(partial(commit_nothing, ledger.database, metadata)), Probe(redis.write_nothing)

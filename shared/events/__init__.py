@@ -4,6 +4,7 @@ The JSON Schemas and the AsyncAPI document under docs/ are generated from these 
 stream headers hold nothing. Personal free text is always a `Committed` inside `data`.
 """
 
+from shared.events.access import AccessRecorded, AccessRecordedData
 from shared.events.common import (
     TYPE_PREFIX,
     Data,
@@ -101,6 +102,8 @@ from shared.events.union import Event, ForeignTypeError, encode, parse, schemas
 
 __all__ = [
     "TYPE_PREFIX",
+    "AccessRecorded",
+    "AccessRecordedData",
     "AcknowledgementLapsed",
     "AcknowledgementLapsedData",
     "AcknowledgementRecorded",

@@ -7,6 +7,7 @@ from pydantic import (
     TypeAdapter,
 )
 
+from shared.events.access import AccessRecorded
 from shared.events.common import Envelope, type_name
 from shared.events.directory import (
     ChannelTestStarted,
@@ -80,6 +81,7 @@ Event = Annotated[
     | IncidentDismissed
     | IncidentReopened
     | SuggestionRaised
+    | AccessRecorded
     | DataRestored
     | PartitionsChanged
     | DeadLetterDiscarded,

@@ -1,13 +1,13 @@
-"""Who may call a route: the caller of a request, and the roles that a route names."""
+"""Who calls: the caller of a request, whom the table of rights lets in."""
 
-from collections.abc import Iterable
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
-from shared.http.identity import Principal, Role, TokenVerifier, unauthenticated
-from shared.http.problem import Problem
+from shared.http.identity import Principal, TokenVerifier, unauthenticated
+from shared.http.rights import Rights
 
 SCHEME = "token"
 
@@ -21,11 +21,18 @@ def principal(request: Request) -> Principal:
     return tokens.verify(token.strip())
 
 
-class Guard(SecurityBase):
-    """A dependency that lets in certain roles, and that FastAPI documents as the token which it asks for."""
+def row_name(method: str, route: Any) -> str:
+    """The name of the route's row in the table of rights."""
+    return f"{method} {route.path_format}"
 
-    def __init__(self, roles: Iterable[Role], takers: Iterable[Role]) -> None:
-        self.roles, self.takers = tuple(roles), tuple(takers)
+
+class Guard(SecurityBase):
+    """A dependency that lets in the roles that the app's `state.rights` have for the route.
+
+    FastAPI documents it as the token which it asks for.
+    """
+
+    def __init__(self) -> None:
         self.scheme_name = SCHEME
         self.model = HTTPBearer(
             bearerFormat="JWT", description="Signed with Ed25519; `trucban token issue` makes one for a role."
@@ -35,14 +42,12 @@ class Guard(SecurityBase):
     async def __call__(self, request: Request) -> Principal:
         """Raises Problem 401 or 403."""
         caller = principal(request)
-        if caller.role not in self.roles:
-            raise Problem(403, f"role {caller.role} may not do this; it takes {' or '.join(self.roles)}")
+        rights: Rights = request.app.state.rights
+        rights[row_name(request.method, request.scope["route"])].insist(caller.role)
         return caller
 
 
-def require(*roles: Role, takers: Iterable[Role] | None = None) -> Guard:
-    """A route's guard: `caller: Annotated[Principal, Depends(require("desk", "admin"))]`. Raises Problem 403.
-
-    `takers`: the roles that the document names, where what is behind the guard refuses some of `roles` by itself.
-    """
-    return Guard(roles, roles if takers is None else takers)
+guarded = Depends(Guard())
+"""Of a route that does not look at who calls."""
+Caller = Annotated[Principal, guarded]
+"""Of every other route that is not public."""

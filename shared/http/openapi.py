@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from pydantic import BaseModel
 
 from shared.http.body import read
-from shared.http.guard import Guard
+from shared.http.guard import Guard, row_name
 from shared.http.problem import NO_DATABASE
+from shared.http.rights import Right, Rights
 from shared.http.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -53,8 +54,26 @@ class RawBody:
         return await read(request, self.limit)
 
 
+class UnlistedRouteError(Exception):
+    """A route and the table of rights disagree. The text names the route."""
+
+
+def check_rights(router: APIRouter, rights: Rights) -> None:
+    """Every route has a row, and asks for a token unless its row is public. Raises UnlistedRouteError."""
+    for route in iter_route_contexts(router.routes):
+        for method in route.methods or ():
+            name = row_name(method, route.original_route)
+            if name not in rights:
+                raise UnlistedRouteError(f"{name} is not in the table of rights: add a row")
+            if bool(rights[name].roles) != any(_found(route, Guard)):
+                raise UnlistedRouteError(f"{name}: a public route asks for no caller, and every other one does")
+
+
 class DocumentedApp(FastAPI):
-    """A FastAPI application whose document is complete. The document is made once, when it is first asked for."""
+    """A FastAPI application whose document is complete. The document is made once, when it is first asked for.
+
+    `state.rights` say who may call its routes.
+    """
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -72,7 +91,8 @@ class DocumentedApp(FastAPI):
                     for model in body.models:
                         schemas |= _schemas_of(model)
                 for method in route.methods or ():
-                    _complete_operation(document["paths"][route.path_format][method.lower()], route)
+                    right = self.state.rights.get(row_name(method, route.original_route))
+                    _complete_operation(document["paths"][route.path_format][method.lower()], route, right)
         return _with_short_names(document)
 
 
@@ -91,28 +111,32 @@ def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
     return schema.pop("$defs", {}) | {model.__name__: schema}
 
 
-def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
-    guard: Guard | None = next(_found(route, Guard), None)
+def _complete_operation(operation: dict[str, Any], route: RouteContext, right: Right | None) -> None:
     body: RawBody | None = next(_found(route, RawBody), None)
     if body is not None:
         operation["requestBody"] = {"required": True, "content": dict(body.content)}
-    who = f"Roles: {', '.join(guard.takers)}." if guard else "Public." if "security" not in operation else ""
+    is_guarded = right is not None and any(_found(route, Guard))
+    who = f"Roles: {', '.join(right.roles)}." if right and is_guarded else _public(operation)
     operation["description"] = "\n\n".join(text for text in (operation.get("description"), who) if text)
     responses: dict[str, Any] = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
     limit = body.limit if body is not None else getattr(route.original_route, "body_limit", None)
-    for status, text in _statuses(operation, route, guard, limit):
+    for status, text in _statuses(operation, route, limit, is_guarded=is_guarded):
         responses.setdefault(status, _problem(status, text))
     operation["responses"] = dict(sorted(responses.items()))
 
 
+def _public(operation: dict[str, Any]) -> str:
+    return "Public." if "security" not in operation else ""
+
+
 def _statuses(
-    operation: dict[str, Any], route: RouteContext, guard: Guard | None, limit: int | None
+    operation: dict[str, Any], route: RouteContext, limit: int | None, *, is_guarded: bool
 ) -> Iterator[tuple[str, str]]:
     """The problems that follow from what the route is made of."""
     path = str(route.path)
-    if guard is not None:
+    if is_guarded:
         yield "401", "no token, or one that is not accepted"
         yield "403", "not this role's, or not this ward's"
     if "{" in path:

@@ -17,8 +17,9 @@ from shared.http.docs import add_docs
 from shared.http.health import Check, Checks, add_health, ask
 from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
-from shared.http.openapi import DocumentedApp
+from shared.http.openapi import DocumentedApp, check_rights
 from shared.http.problem import Problem
+from shared.http.rights import Rights
 from shared.http.safe_answers import SafeAnswers
 
 log = structlog.get_logger()
@@ -43,8 +44,12 @@ class Service:
     """Called when the server stops, before it waits for its connections: ends those that would stay open."""
 
 
-def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:
-    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`."""
+def service_app(name: str, verifier: TokenVerifier, routes: APIRouter, rights: Rights) -> FastAPI:
+    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`.
+
+    `rights`: who may call them. Raises UnlistedRouteError for a route without a row.
+    """
+    check_rights(routes, rights)
     app = DocumentedApp(
         title=f"Trực Ban {name}",
         version="1",
@@ -53,7 +58,7 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAP
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.state.verifier = verifier
+    app.state.verifier, app.state.rights = verifier, rights
     errors.install(app)
     errors.install_outages(app)
     add_docs(app)

@@ -155,6 +155,8 @@ async def _incidents(night: Night) -> None:
         for name in names:
             route, incident = f"{INCIDENTS}/{{incident_id}}", night.incidents[name]
             await night.ask(f"{name} for the {who}", "GET", route, caller, incident_id=incident)
+    route = f"{INCIDENTS}/{{incident_id}}/senders"
+    await night.ask("senders", "POST", route, "desk", incident_id=night.incidents["first"], json={"reason": WHY})
     await night.ask("some incidents", "GET", INCIDENTS, "desk", query="?limit=2")
     await night.ask("bad question", "GET", INCIDENTS, "desk", query="?limit=0&severity=9")
     await night.ask("no incident", "GET", f"{INCIDENTS}/{{incident_id}}", "desk", incident_id="khong-co")

@@ -11,11 +11,10 @@ from httpx import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.api import stream
 from services.escalation.application.route_reports import route_reports
 from shared.commitment import Committed
 from shared.events import Harm
-from shared.http.identity import ROLES, Principal, Role
+from shared.http.identity import Principal, Role
 from shared.pseudonym import pseudonym
 from tests.integration.escalation_support import Template, WholeCity, whole_city_in
 from tests.integration.stored.arranging import alter_record
@@ -23,57 +22,6 @@ from tests.integration.stored.looking import only, stored
 from tests.integration.stored.records import Decision, Incident
 from tests.support import CHAIR, DONG_THO, NGOC_TRAO, NIGHT, SALT, SECRETARY, body, depth, received
 
-SUBMITTERS = {"officer", "device", "desk", "admin"}
-WARD_SEES = {"officer", "official", "desk", "leader"}
-CONFIGURATION = {"official", "desk", "leader", "auditor", "admin"}
-AUDIT = {"auditor", "admin"}
-ACTORS = {"officer", "official", "desk"}
-"""Which of them may take which action, test_escalation_commands.py tells."""
-COMMANDS = (
-    "verifications",
-    "designations",
-    "severity",
-    "merges",
-    "splits",
-    "handoffs",
-    "transfers",
-    "corrections",
-    "escalations",
-    "responses",
-    "closure-proposals",
-    "closures",
-    "reopenings",
-)
-GUARDS: dict[tuple[str, str], set[str] | None] = {
-    ("POST", "/intake/v1/reports"): SUBMITTERS,
-    ("POST", "/intake/v1/reports:batch"): SUBMITTERS,
-    ("GET", "/intake/v1/receipts/{receipt}"): None,
-    ("GET", "/intake/v1/wards"): None,
-    ("GET", "/escalation/v1/incidents"): WARD_SEES,
-    ("GET", "/escalation/v1/handover"): WARD_SEES,
-    ("GET", "/escalation/v1/incidents/{incident_id}"): WARD_SEES,
-    ("POST", "/escalation/v1/incidents/{incident_id}/acknowledgements"): {"official", "desk", "leader"},
-    **{("POST", f"/escalation/v1/incidents/{{incident_id}}/{command}"): ACTORS for command in COMMANDS},
-    ("GET", "/escalation/v1/directory"): CONFIGURATION,
-    **{("PUT", f"/escalation/v1/directory/{kind}"): {"admin"} for kind in ("tenures", "rosters", "contacts")},
-    ("POST", "/escalation/v1/contact-tests"): {"desk", "admin"},
-    ("GET", "/escalation/v1/contact-tests"): {"desk", "leader", "auditor", "admin"},
-    ("GET", "/escalation/v1/contact-tests/{test_id}"): {"desk", "leader", "auditor", "admin"},
-    ("GET", "/escalation/v1/rulebooks"): CONFIGURATION,
-    ("GET", "/escalation/v1/rulebooks/{version}"): CONFIGURATION,
-    ("GET", "/escalation/v1/decisions/{decision_id}"): WARD_SEES | {"auditor"},
-    ("GET", "/escalation/v1/decisions/{decision_id}/replay"): WARD_SEES | {"auditor"},
-    ("GET", "/escalation/v1/stream"): WARD_SEES,
-    ("GET", "/escalation/v1/links/{notice_id}"): None,
-    ("POST", "/escalation/v1/links/{notice_id}"): None,
-    ("GET", "/ledger/v1/entries"): AUDIT,
-    ("GET", "/ledger/v1/entries/{index}"): AUDIT,
-    ("GET", "/ledger/v1/entries/{index}/proof"): AUDIT,
-    ("GET", "/ledger/v1/consistency"): AUDIT,
-    ("GET", "/ledger/v1/export"): AUDIT,
-    ("GET", "/ledger/v1/checkpoint"): None,
-}
-"""Who may use each route of the three services; None: anybody, without a token."""
 HERE = Principal("mau-14776-chu-tich", "official", "14776", CHAIR)
 ELSEWHERE = Principal("mau-14779-chu-tich", "official", "14779", CHAIR)
 INCIDENTS = "/escalation/v1/incidents"
@@ -121,54 +69,8 @@ def problem_of(answer: Response, status: int) -> dict[str, Any]:
 # --- who may ---
 
 
-def test_no_route_is_left_out_of_the_table_of_guards(house: WholeCity) -> None:
-    found = {
-        (method.upper(), f"/{service.name}{path}")
-        for service in house.services
-        for path, methods in service.app.openapi()["paths"].items()
-        for method in methods
-        if path.startswith("/v1/")
-    }
-    assert found == set(GUARDS)
-
-
-def filled(path: str, incident: str, decision: str) -> str:
-    incident = "khong-co" if "{incident_id}/" in path else incident  # so that nothing is done to it here
-    path = path.format(
-        incident_id=incident,
-        notice_id="khong-co",
-        decision_id=decision,
-        version="2023-01-06",
-        test_id="khong-co",
-        index=0,
-        receipt="TB-0000-0000-0000-0000",
-    )
-    return path + {"/ledger/v1/consistency": "?first=1&second=1", "/ledger/v1/entries/0/proof": "?size=1"}.get(path, "")
-
-
-@pytest.mark.parametrize(("method", "path"), GUARDS, ids=" ".join)
-async def test_each_route_lets_its_roles_in_and_nobody_else(
-    house: WholeCity, incident: str, decision: str, method: str, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "LONGEST_SECONDS", 0.05)
-    allowed, url = GUARDS[method, path], filled(path, incident, decision)
-    nobody = await house.client.request(method, url)
-    forged = await house.client.request(method, url, headers={"authorization": "Bearer e30.e30.e30"})
-    assert (nobody.status_code == 401) == (allowed is not None)
-    assert (forged.status_code == 401) == (allowed is not None)
-    if allowed is None:
-        return
-    problem_of(nobody, 401)
-    assert "bearer" in nobody.headers["www-authenticate"].lower()
-    for role in ROLES:
-        caller = Principal(HERE.subject, role, ward="14776", post=CHAIR)
-        answer = await house.client.request(method, url, headers=house.bearer(caller))
-        if role in allowed:
-            assert answer.status_code != 401, (role, answer.text)
-            assert "may not do this" not in answer.text, "403 only for an id that is not of the ward"
-            assert answer.status_code < 500
-        else:
-            assert role in problem_of(answer, 403)["detail"]
+async def test_a_forged_token_is_none(house: WholeCity) -> None:
+    problem_of(await house.client.get(INCIDENTS, headers={"authorization": "Bearer e30.e30.e30"}), 401)
 
 
 @pytest.mark.parametrize("role", ["officer", "official"])
@@ -189,12 +91,15 @@ async def test_a_token_without_a_ward_sees_no_ward(house: WholeCity, incident: s
 
 
 @pytest.mark.parametrize("caller", [HERE, Principal("cb", "officer", "14776"), "leader"], ids=str)
-async def test_who_sent_a_report_is_seen_by_the_desk_alone(
+async def test_which_device_sent_a_report_is_seen_by_the_desk_alone(
     house: WholeCity, incident: str, caller: Principal | Role
 ) -> None:
     names = [pseudonym(house.escalation.pseudonym_key, name) for name in ("cam-bien-bi-mat", "cb-bi-mat")]
     shown = await house.get(f"{INCIDENTS}/{incident}", "desk")
-    assert [report["source"]["subject"] for report in shown.json()["reports"]] == names
+    assert [report["source"] for report in shown.json()["reports"]] == [
+        {"kind": "device", "subject": names[0]},
+        {"kind": "officer"},
+    ]
     seen = await house.get(f"{INCIDENTS}/{incident}", caller)
     assert seen.status_code == 200
     assert not [name for name in (*names, "bi-mat") if name in seen.text]

@@ -11,6 +11,7 @@ from httpx import ASGITransport, AsyncClient
 from services.cli.errors import CommandError
 from services.cli.infrastructure import infrastructure
 from services.escalation.api import decisions as routes
+from services.escalation.api.rights import RIGHTS
 from services.escalation.application.route_reports import route_reports
 from services.escalation.store import decisions as store
 from shared.database import migrate
@@ -129,7 +130,7 @@ async def test_it_works_beside_a_running_system_and_says_so_where_there_is_none(
 
 @pytest.fixture
 async def client(decided: City, tmp_path: Path) -> AsyncGenerator[AsyncClient]:
-    app = service_app("escalation", verifier(tmp_path), routes.router)
+    app = service_app("escalation", verifier(tmp_path), routes.router, RIGHTS)
     app.state.escalation = decided.escalation
     token = issuer(tmp_path).issue(Principal("mau", "auditor"))
     headers = {"authorization": f"Bearer {token}"}

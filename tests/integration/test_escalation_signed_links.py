@@ -17,6 +17,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy.exc import OperationalError
 
 from services.escalation.api import links as routes
+from services.escalation.api.rights import RIGHTS
 from services.escalation.application import commands
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.fire_timers import fire_due_timers
@@ -59,7 +60,7 @@ async def post(city: City, tmp_path: Path) -> AsyncGenerator[Post]:
     """Firecrackers in Ba Đình; the chair has been told, with fifteen minutes to acknowledge."""
     await route_reports(city.escalation, [received(kind="officer", subject="cb-bi-mat", harm=Harm(deaths=1))])
     notice = await only(city, Notice, recipient=CHAIR_OF_BA_DINH, purpose="accountable")
-    app = service_app("escalation", verifier(tmp_path), routes.router)
+    app = service_app("escalation", verifier(tmp_path), routes.router, RIGHTS)
     app.state.escalation, app.state.link_signer = city.escalation, LINKS
     app.state.desk_telephone = "(0237) 385 0000"
     root = FastAPI()

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.api import stream as routes
+from services.escalation.api.rights import RIGHTS
 from services.escalation.application.route_reports import route_reports
 from services.escalation.monitoring import broadcast as broadcasting
 from services.escalation.monitoring.broadcast import Broadcast
@@ -49,7 +50,7 @@ async def shared_city(template: Template) -> AsyncGenerator[City]:
 @pytest.fixture
 async def house(city: City, tmp_path: Path) -> AsyncGenerator[House]:
     broadcast = Broadcast(city.escalation.database)
-    app = service_app("escalation", verifier(tmp_path), routes.router)
+    app = service_app("escalation", verifier(tmp_path), routes.router, RIGHTS)
     app.state.broadcast, app.state.escalation = broadcast, city.escalation
     root = FastAPI()
     root.mount("/escalation", app)

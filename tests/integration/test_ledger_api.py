@@ -16,6 +16,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from services.cli.embedded import Servers
 from services.ledger import app as ledger_app
 from services.ledger.api import router
+from services.ledger.api.rights import RIGHTS
 from services.ledger.application import Ledger
 from services.ledger.domain import merkle
 from services.ledger.domain.checkpoint import open_checkpoint
@@ -72,7 +73,7 @@ def client_of(app: FastAPI, **more: Any) -> AsyncClient:
 
 @pytest.fixture(scope="module")
 def app(ledger: Ledger) -> FastAPI:
-    made = service_app("ledger", TOKENS, router)
+    made = service_app("ledger", TOKENS, router, RIGHTS)
     made.state.ledger = ledger
     return made
 
@@ -184,13 +185,13 @@ async def test_bodies_are_json_without_personal_text(client: AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("path", ["/entries", "/entries/0", "/entries/0/proof", "/consistency?first=1", "/export"])
-async def test_only_auditor_and_administrator_read(app: FastAPI, path: str) -> None:
+async def test_only_the_auditor_reads(app: FastAPI, path: str) -> None:
     """No token is 401, another role 403; the checkpoint alone is public."""
     async with client_of(app) as anyone:
         assert (await anyone.get(path)).status_code == 401
         assert (await anyone.get("/checkpoint")).status_code == 200
         for role in ROLES:
-            expected = 200 if role in {"auditor", "admin"} else 403
+            expected = 200 if role == "auditor" else 403
             assert (await anyone.get(path, headers=bearer(role))).status_code == expected
 
 

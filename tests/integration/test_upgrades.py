@@ -25,7 +25,8 @@ from tests.integration.escalation_support import City, city_in
 from tests.integration.landed import STATES, content_of_0002, database_of, left_city
 from tests.integration.stored.arranging import due_times_are
 from tests.integration.stored.looking import stored, stored_in
-from tests.integration.stored.records import DueTime, Incident, Notice, Received, Report, Reporter
+from tests.integration.stored.neighbours import Received, Reporter
+from tests.integration.stored.records import DueTime, Incident, Notice, Report
 from tests.servers import new_database
 from tests.support import NIGHT, received
 

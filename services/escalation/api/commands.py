@@ -1,8 +1,6 @@
 """Routes by which people act on an incident: each a command, refused with the reason or recorded as a finding."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from services.escalation.api.common import Wired
 from services.escalation.api.models.commands import (
@@ -19,25 +17,19 @@ from services.escalation.api.models.commands import (
     Verification,
     command_answer,
 )
+from services.escalation.api.models.incidents import Senders, senders
 from services.escalation.application import commands
 from services.escalation.application.command_context import CommandResult
+from services.escalation.application.show_senders import show_senders
 from services.escalation.domain.incidents.correlation import Point
-from services.escalation.domain.incidents.lifecycle import WHO, Action
 from shared import events
 from shared.http.body import bounded
-from shared.http.guard import Guard, require
-from shared.http.identity import Principal, Role
+from shared.http.guard import Caller
 from shared.http.openapi import Responses, problems
 from shared.http.problem import FieldError, invalid
 
 MAX_BYTES = 1_000_000
-ACTORS: tuple[Role, ...] = ("officer", "official", "desk")
 router = APIRouter(prefix="/incidents/{incident_id}", route_class=bounded(MAX_BYTES))
-
-
-def taking(*actions: Action) -> Guard:
-    """Whoever may act at all is let in, so that the refusal can say who takes this action."""
-    return require(*ACTORS, takers=[role for role in ACTORS if any(role in WHO[action] for action in actions)])
 
 
 def _answer(done: CommandResult, response: Response) -> CommandAnswer:
@@ -55,7 +47,7 @@ _OTHERS: Responses = {
 @router.post("/verifications", status_code=201, responses=_OTHERS)
 async def post_verification(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("verify", "dismiss"))],
+    caller: Caller,
     incident_id: str,
     body: Verification,
     response: Response,
@@ -79,7 +71,7 @@ async def post_verification(
 @router.post("/designations", status_code=201, responses=_OTHERS)
 async def post_designation(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("designate"))],
+    caller: Caller,
     incident_id: str,
     body: Designation,
     response: Response,
@@ -92,7 +84,7 @@ async def post_designation(
 @router.post("/severity", status_code=201, responses=_OTHERS)
 async def post_severity(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("revise"))],
+    caller: Caller,
     incident_id: str,
     body: Revision,
     response: Response,
@@ -105,7 +97,7 @@ async def post_severity(
 @router.post("/merges", status_code=201, responses=_OTHERS)
 async def post_merge(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("merge"))],
+    caller: Caller,
     incident_id: str,
     body: Merge,
     response: Response,
@@ -117,7 +109,7 @@ async def post_merge(
 @router.post("/splits", status_code=201, responses=_OTHERS)
 async def post_split(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("split"))],
+    caller: Caller,
     incident_id: str,
     body: Split,
     response: Response,
@@ -129,7 +121,7 @@ async def post_split(
 @router.post("/handoffs", status_code=201, responses=_OTHERS)
 async def post_handoff(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("hand_off", "reassign"))],
+    caller: Caller,
     incident_id: str,
     body: Handoff,
     response: Response,
@@ -148,7 +140,7 @@ async def post_handoff(
 @router.post("/transfers", status_code=201, responses=_OTHERS)
 async def post_transfer(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("reassign"))],
+    caller: Caller,
     incident_id: str,
     body: Transfer,
     response: Response,
@@ -161,7 +153,7 @@ async def post_transfer(
 @router.post("/corrections", status_code=201, responses=_OTHERS)
 async def post_correction(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("correct"))],
+    caller: Caller,
     incident_id: str,
     body: Correction,
     response: Response,
@@ -185,10 +177,16 @@ async def post_correction(
     return _answer(done, response)
 
 
+@router.post("/senders")
+async def post_senders(escalation: Wired, caller: Caller, incident_id: str, body: Reasoned) -> Senders:
+    """Who sent the reports: with a reason only. That you looked, and why, is an event in the ledger."""
+    return senders(await show_senders(escalation, incident_id, caller, body.reason))
+
+
 @router.post("/responses", status_code=201, responses=_OTHERS)
 async def post_response(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("respond"))],
+    caller: Caller,
     incident_id: str,
     body: ResponseText,
     response: Response,
@@ -200,7 +198,7 @@ async def post_response(
 @router.post("/escalations", status_code=201, responses=_OTHERS)
 async def post_escalation(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("escalate"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -212,7 +210,7 @@ async def post_escalation(
 @router.post("/closure-proposals", status_code=201, responses=_OTHERS)
 async def post_closure_proposal(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("propose_closure"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -224,7 +222,7 @@ async def post_closure_proposal(
 @router.post("/closures", status_code=201, responses=_OTHERS)
 async def post_closure(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("close"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,
@@ -236,7 +234,7 @@ async def post_closure(
 @router.post("/reopenings", status_code=201, responses=_OTHERS)
 async def post_reopening(
     escalation: Wired,
-    caller: Annotated[Principal, Depends(taking("reopen"))],
+    caller: Caller,
     incident_id: str,
     body: Reasoned,
     response: Response,

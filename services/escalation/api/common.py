@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.places import Place, find_place
 from services.escalation.store import directory
-from shared.http.guard import require
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
 
@@ -20,11 +19,6 @@ async def _escalation(request: Request) -> Escalation:
 
 Wired = Annotated[Escalation, Depends(_escalation)]
 Severity = Annotated[int, Query(ge=1, le=4)]
-Reader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader"))]
-DirectoryReader = Annotated[Principal, Depends(require("official", "desk", "leader", "auditor", "admin"))]
-DecisionReader = Annotated[Principal, Depends(require("officer", "official", "desk", "leader", "auditor"))]
-
-
 Ward = Annotated[
     str | None,
     Query(

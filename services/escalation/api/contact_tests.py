@@ -1,8 +1,6 @@
 """Routes on tests of the contacts' channels."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from services.escalation.api.common import Wired, asked_ward
 from services.escalation.api.models.contact_tests import (
@@ -16,16 +14,13 @@ from services.escalation.application import channel_tests
 from shared.http import cursor as cursors
 from shared.http.body import bounded
 from shared.http.cursor import Limit
-from shared.http.guard import require
-from shared.http.identity import Principal
+from shared.http.guard import Caller, guarded
 from shared.http.openapi import problems
 from shared.http.problem import Problem
 
 MAX_BYTES = 10_000
 LATEST = "latest"
 router = APIRouter(prefix="/contact-tests", route_class=bounded(MAX_BYTES))
-Starter = Annotated[Principal, Depends(require("desk", "admin"))]
-Reader = Annotated[Principal, Depends(require("desk", "leader", "auditor", "admin"))]
 
 
 @router.post(
@@ -33,7 +28,7 @@ Reader = Annotated[Principal, Depends(require("desk", "leader", "auditor", "admi
     status_code=201,
     responses=problems({409: "another test is still sent, or nobody is in office; the detail says"}),
 )
-async def post_contact_test(escalation: Wired, caller: Starter, body: NewContactTest) -> ContactTest:
+async def post_contact_test(escalation: Wired, caller: Caller, body: NewContactTest) -> ContactTest:
     """Send a test message, marked as such, to each channel of everybody in office, with a link to confirm.
 
     Messages go as notices do. None rings at night or in quiet hours.
@@ -43,12 +38,9 @@ async def post_contact_test(escalation: Wired, caller: Starter, body: NewContact
     return contact_test(await channel_tests.start(escalation, caller, place), caller)
 
 
-@router.get("")
-async def list_contact_tests(
-    escalation: Wired, caller: Reader, limit: Limit = 50, cursor: str | None = None
-) -> ContactTestPage:
+@router.get("", dependencies=[guarded])
+async def list_contact_tests(escalation: Wired, limit: Limit = 50, cursor: str | None = None) -> ContactTestPage:
     """Tests, the newest first."""
-    del caller
     found = await channel_tests.list_tests(escalation, cursors.decode_instant(cursor) if cursor else None, limit + 1)
     last = found[limit - 1] if len(found) > limit else None
     following = cursors.encode([last.started_at.isoformat(), last.test_id]) if last else None
@@ -56,7 +48,7 @@ async def list_contact_tests(
 
 
 @router.get("/{test_id}")
-async def get_contact_test(escalation: Wired, caller: Reader, test_id: str) -> ContactTest:
+async def get_contact_test(escalation: Wired, caller: Caller, test_id: str) -> ContactTest:
     """One test, or the `latest`: who has confirmed at which channel, who has not, and which channels failed."""
     found = await channel_tests.look(escalation, None if test_id == LATEST else test_id)
     if found is None:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy import Row
 
-from services.escalation.api.common import DecisionReader, DirectoryReader, Wired, wards_of
+from services.escalation.api.common import Wired, wards_of
 from services.escalation.api.models.decisions import (
     DecisionAnswer,
     Replay,
@@ -22,16 +22,15 @@ from services.escalation.domain.rules.replay import replay
 from services.escalation.store import directory, incident_queries
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
+from shared.http.guard import Caller, guarded
 from shared.http.identity import Principal
 from shared.http.problem import Problem
 
 router = APIRouter()
 
 
-@router.get("/rulebooks")
-async def list_rulebooks(
-    escalation: Wired, caller: DirectoryReader, limit: Limit = 50, cursor: str | None = None
-) -> RulebookPage:
+@router.get("/rulebooks", dependencies=[guarded])
+async def list_rulebooks(escalation: Wired, limit: Limit = 50, cursor: str | None = None) -> RulebookPage:
     """The adopted versions of the rule."""
     async with escalation.database.connect() as connection:
         books = await directory.rulebooks(connection)
@@ -39,8 +38,8 @@ async def list_rulebooks(
     return RulebookPage(items=[rulebook_item(book) for book in page], next=following)
 
 
-@router.get("/rulebooks/{version}")
-async def get_rulebook(escalation: Wired, caller: DirectoryReader, version: str) -> RulebookAnswer:
+@router.get("/rulebooks/{version}", dependencies=[guarded])
+async def get_rulebook(escalation: Wired, version: str) -> RulebookAnswer:
     """One version of the rule in full."""
     async with escalation.database.connect() as connection:
         books = await directory.rulebooks(connection)
@@ -60,13 +59,13 @@ async def _decision(escalation: Escalation, caller: Principal, decision_id: str)
 
 
 @router.get("/decisions/{decision_id}")
-async def get_decision(escalation: Wired, caller: DecisionReader, decision_id: str) -> DecisionAnswer:
+async def get_decision(escalation: Wired, caller: Caller, decision_id: str) -> DecisionAnswer:
     """One evaluation of the rule, as the ledger keeps it."""
     return decision_answer(await _decision(escalation, caller, decision_id))
 
 
 @router.get("/decisions/{decision_id}/replay")
-async def replay_decision(escalation: Wired, caller: DecisionReader, decision_id: str) -> Replay:
+async def replay_decision(escalation: Wired, caller: Caller, decision_id: str) -> Replay:
     """The same decision computed again from its recorded inputs, and whether it is equal byte for byte."""
     row = await _decision(escalation, caller, decision_id)
     async with escalation.database.connect() as connection:

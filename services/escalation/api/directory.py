@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.api.common import DirectoryReader, Ward, Wired, asked_ward
+from services.escalation.api.common import Ward, Wired, asked_ward
 from services.escalation.api.models.directory import (
     Changed,
     ContactRows,
@@ -21,6 +21,7 @@ from services.escalation.api.models.directory import (
     tenure_item,
     unit_item,
 )
+from services.escalation.api.rights import CONTACTS, RIGHTS
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import record
 from services.escalation.domain.directory.causes import ranges
@@ -33,25 +34,22 @@ from shared.clock import local
 from shared.http import cursor as cursors
 from shared.http.body import bounded
 from shared.http.cursor import Instant, Limit
-from shared.http.guard import require
-from shared.http.identity import Principal
-from shared.http.problem import FieldError, Problem, invalid
+from shared.http.guard import Caller
+from shared.http.problem import FieldError, invalid
 
 MAX_BYTES = 5_000_000
 router = APIRouter(route_class=bounded(MAX_BYTES))
-Administrator = Annotated[Principal, Depends(require("admin"))]
 DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
 ListedKind = Literal["tenures", "rosters", "contacts", "units"]
 Found = list[tuple[list[str | int], Any]]
 """Records, each with a sort key that is unique in its list."""
 WHATEVER_IS_RECORDED = datetime.max.replace(tzinfo=UTC)
-SEE_CONTACTS = ("desk", "admin")
 
 
 @router.get("/directory")
 async def get_directory(
     escalation: Wired,
-    caller: DirectoryReader,
+    caller: Caller,
     as_of: Instant | None = None,
     known_at: Instant | None = None,
     ward: Ward = None,
@@ -67,8 +65,8 @@ async def get_directory(
     answered the same for ever. Contacts are shown to the desk and administrators, by their scheme; they have no time of
     being so, only of being known.
     """
-    if kind == "contacts" and caller.role not in SEE_CONTACTS:
-        raise Problem(403, f"role {caller.role} may not see contacts; it takes {' or '.join(SEE_CONTACTS)}")
+    if kind == "contacts":
+        RIGHTS[CONTACTS].insist(caller.role)
     async with escalation.database.connect() as connection:
         await directory.lock_to_read(connection)
         now = escalation.clock.now()
@@ -145,7 +143,7 @@ WiredWayOut = Annotated[WayOut, Depends(_way_out)]
 
 @router.put("/directory/tenures")
 async def put_tenures(
-    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: TenureRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Caller, way_out: WiredWayOut, body: TenureRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Record who holds a post, or stands in for its holder. A row supersedes what it contradicts; all rows or none."""
     return await _put(escalation.by(caller), way_out, Tables(tenures=list(enumerate(body.rows))), dry_run=dry_run)
@@ -153,7 +151,7 @@ async def put_tenures(
 
 @router.put("/directory/rosters")
 async def put_rosters(
-    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: RosterRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Caller, way_out: WiredWayOut, body: RosterRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Add turns of duty, or withdraw them; all rows or none."""
     return await _put(escalation.by(caller), way_out, Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
@@ -161,7 +159,7 @@ async def put_rosters(
 
 @router.put("/directory/contacts")
 async def put_contacts(
-    escalation: Wired, caller: Administrator, way_out: WiredWayOut, body: ContactRows, *, dry_run: DryRun = False
+    escalation: Wired, caller: Caller, way_out: WiredWayOut, body: ContactRows, *, dry_run: DryRun = False
 ) -> Changed:
     """Say at which channels people are told, and when these are not to ring; all rows or none."""
     return await _put(escalation.by(caller), way_out, Tables(contacts=list(enumerate(body.rows))), dry_run=dry_run)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.api.common import Reader, Severity, Ward, Wired, own_incidents, wards_of
+from services.escalation.api.common import Severity, Ward, Wired, own_incidents, wards_of
 from services.escalation.api.models.commands import AcknowledgementAnswer
 from services.escalation.api.models.incidents import (
     Handover,
@@ -29,12 +29,11 @@ from shared.clock import local
 from shared.http import cursor as cursors
 from shared.http.cursor import Instant, Limit
 from shared.http.fields import KnownCategory
-from shared.http.guard import require
+from shared.http.guard import Caller
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, invalid
 
 router = APIRouter()
-Acknowledger = Annotated[Principal, Depends(require("official", "desk", "leader"))]
 States = Annotated[
     Sequence[str],
     Query(description="`open`, or names of states: repeated, or several separated by commas"),
@@ -56,7 +55,7 @@ Number = Annotated[
 @router.get("/incidents")
 async def list_incidents(
     escalation: Wired,
-    caller: Reader,
+    caller: Caller,
     ward: Ward = None,
     category: KnownCategory | None = None,
     state: States = (),
@@ -91,7 +90,7 @@ async def list_incidents(
 
 
 @router.get("/handover")
-async def get_handover(escalation: Wired, caller: Reader, limit: Limit = 50, cursor: str | None = None) -> Handover:
+async def get_handover(escalation: Wired, caller: Caller, limit: Limit = 50, cursor: str | None = None) -> Handover:
     """What is open and waits for the caller, the soonest due first: for whoever comes on duty.
 
     For the desk also what has ended and had reports after that which it has to weigh.
@@ -156,7 +155,7 @@ def _states(given: Sequence[str]) -> set[State]:
 
 
 @router.get("/incidents/{incident_id}")
-async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> IncidentDetails:
+async def get_incident(escalation: Wired, caller: Caller, incident_id: str) -> IncidentDetails:
     """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
     async with escalation.database.connect() as connection:
         whole = await incident_queries.one(connection, incident_id)
@@ -170,7 +169,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
         told,
         obliged.get(incident_id, []),
         caller,
-        shows_senders=caller.role == "desk",
+        for_desk=caller.role == "desk",
         shows_texts=caller.role != "leader",
     )
 
@@ -181,7 +180,7 @@ async def get_incident(escalation: Wired, caller: Reader, incident_id: str) -> I
     responses={200: {"model": AcknowledgementAnswer, "description": "the same had been said before"}},
 )
 async def post_acknowledgement(
-    escalation: Wired, caller: Acknowledger, incident_id: str, response: Response
+    escalation: Wired, caller: Caller, incident_id: str, response: Response
 ) -> AcknowledgementAnswer:
     """Say that the holder of the token's post, or the office, has seen the notice; 200 when that was said before."""
     done = await acknowledge(escalation, incident_id, caller)

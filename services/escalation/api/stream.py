@@ -11,9 +11,10 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.escalation.api.common import Reader, own_ward
+from services.escalation.api.common import own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
+from shared.http.guard import Caller
 from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
 
@@ -38,15 +39,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place, *, shows_senders: bool) -> None:
+    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._ward, self._begin, self._shows_senders = broadcast, ward, begin, shows_senders
+        self._broadcast, self._ward, self._begin = broadcast, ward, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._broadcast.listening(self._ward) as listener:
             followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
-            frames = _frames(followed, self._begin, shows_senders=self._shows_senders)
+            frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
             gone = asyncio.create_task(_gone(receive))
             works = {sending, gone, asyncio.create_task(listener.ended.wait())}
@@ -71,14 +72,12 @@ class EventStream(Response):
             log.warning("stream ended", error=type(error).__name__)
 
 
-async def _frames(
-    followed: AsyncIterator[tuple[list[TimelineEntry], Place]], begin: Place, *, shows_senders: bool
-) -> AsyncIterator[bytes]:
+async def _frames(followed: AsyncIterator[tuple[list[TimelineEntry], Place]], begin: Place) -> AsyncIterator[bytes]:
     """An id without data moves the client's place and is no event to it."""
     yield b"retry: %d\nid: %d-%d\n\n" % (RETRY_MILLISECONDS, *begin)
     async for entries, place in followed:
         if entries:
-            yield b"".join(e.frame if shows_senders else e.frame_without_reporter for e in entries)
+            yield b"".join(e.frame for e in entries)
         else:
             yield b": still here\nid: %d-%d\n\n" % place
 
@@ -102,7 +101,7 @@ async def _gone(receive: Receive) -> None:
 )
 async def get_stream(
     request: Request,
-    caller: Reader,
+    caller: Caller,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
 ) -> Response:
     """What happens from now on, or since `Last-Event-ID`: one event of one incident each, those of the own ward."""
@@ -114,7 +113,7 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, own_ward(caller, None), begin, shows_senders=caller.role == "desk")
+    return EventStream(broadcast, own_ward(caller, None), begin)
 
 
 def _place(event_id: str) -> Place:

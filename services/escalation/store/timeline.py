@@ -47,18 +47,11 @@ class TimelineEntry:
 
     @cached_property
     def frame(self) -> bytes:
-        """The entry as a server-sent event. Its JSON holds no line breaks."""
-        return self._frame(self.body)
-
-    @cached_property
-    def frame_without_reporter(self) -> bytes:
-        """The same for everybody but the desk: it does not name an officer as author of a finding."""
-        if b'"officer"' not in self.body:
-            return self.frame
-        event = orjson.loads(self.body)
-        return self._frame(orjson.dumps(event | {"data": without_reporter(event["data"])}))
-
-    def _frame(self, body: bytes) -> bytes:
+        """The entry as a server-sent event, whose JSON holds no line breaks. No officer is named in it."""
+        body = self.body
+        if b'"officer"' in body:
+            event = orjson.loads(body)
+            body = orjson.dumps(event | {"data": without_reporter(event["data"])})
         return b"id: %d-%d\ndata: %b\n\n" % (*self.place, body)
 
 

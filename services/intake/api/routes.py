@@ -34,7 +34,7 @@ from shared.clock import local, monotonic
 from shared.database import reading
 from shared.http import cursor as cursors
 from shared.http.cursor import Limit
-from shared.http.guard import require
+from shared.http.guard import Caller
 from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import Problem
@@ -57,7 +57,6 @@ async def _acceptance(request: Request) -> ReportAcceptance:
 
 Wired = Annotated[Intake, Depends(_intake)]
 Acceptance = Annotated[ReportAcceptance, Depends(_acceptance)]
-Sender = Annotated[Principal, Depends(require("officer", "device", "desk", "admin"))]
 PREFER = (
     "`wait=N` (RFC 7240): wait up to N seconds, ten at the most, until the report is routed, and add `incident`."
     " Any other preference is ignored."
@@ -88,7 +87,7 @@ HEADERS = {
 )
 async def post_report(
     acceptance: Acceptance,
-    caller: Sender,
+    caller: Caller,
     content: Annotated[bytes, Depends(REPORT_BODY)],
     response: Response,
     prefer: Annotated[str | None, Header(description=PREFER)] = None,
@@ -141,7 +140,7 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
 
 @router.post("/reports:batch", responses=problems({413: TOO_MANY}))
 async def post_batch(
-    acceptance: Acceptance, caller: Sender, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
+    acceptance: Acceptance, caller: Caller, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
 ) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     items = body.items_of(content, request.headers.get("content-type", ""))
@@ -180,7 +179,7 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
 @router.get("/reports", dependencies=[Depends(refuse_unknown_parameters)])
 async def get_reports(
     intake: Wired,
-    caller: Sender,
+    caller: Caller,
     report_id: Annotated[str | None, Query(pattern=REPORT_ID, description="only the one with this id")] = None,
     limit: Limit = 50,
     cursor: str | None = None,

@@ -66,7 +66,7 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
     unit = _resolve_unit(submission.ward, units, min(submission.occurred_at, received_at))
     if sender.role == "officer" and sender.ward is None:
         raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
-    if sender.ward is not None and sender.ward != unit.code:
+    if sender.role in {"officer", "device"} and sender.ward is not None and sender.ward != unit.code:
         raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
     event_id = context.new_id()
     salt = context.new_salt() if submission.reporter else None

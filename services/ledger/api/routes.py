@@ -20,7 +20,7 @@ from services.ledger.store import queries
 from services.ledger.store.nodes import nodes_at
 from services.ledger.store.queries import EntryRow, Head
 from shared.http import cursor as cursors
-from shared.http.guard import require
+from shared.http.guard import guarded
 from shared.http.problem import FieldError, Problem, invalid
 
 router = APIRouter(tags=["entries and proofs"])
@@ -32,7 +32,7 @@ async def _ledger(request: Request) -> Ledger:
 
 
 Wired = Annotated[Ledger, Depends(_ledger)]
-auditors = [Depends(require("auditor", "admin"))]
+auditors = [guarded]
 Index = Annotated[int, Path(ge=0, lt=BIGINT)]
 Size = Annotated[int, Query(ge=0, lt=BIGINT)]
 

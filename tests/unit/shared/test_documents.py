@@ -20,13 +20,13 @@ def documents() -> dict[str, Any]:
     return generated()
 
 
-@pytest.mark.parametrize("name", ["asyncapi.json", *SCHEMAS])
+@pytest.mark.parametrize("name", ["asyncapi.json", "roles.md", *SCHEMAS])
 def test_document_is_what_the_code_generates(name: str, documents: dict[str, Any]) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == text_of(documents[name]), "run `make docs`"
 
 
 def test_every_document_is_written_and_none_is_left_behind_by_an_event_that_is_gone(documents: dict[str, Any]) -> None:
-    assert sorted(documents) == ["asyncapi.json", *SCHEMAS]
+    assert sorted(documents) == ["asyncapi.json", "roles.md", *SCHEMAS]
 
 
 def test_every_event_travels_on_exactly_one_stream_unless_any_service_may_send_it() -> None:

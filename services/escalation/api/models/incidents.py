@@ -136,7 +136,7 @@ class Source(Answer):
 
     kind: Literal["officer", "device", "desk", "admin"]
     subject: str | None = None
-    """Shown to the desk alone; absent for everybody else."""
+    """An officer's stands in `POST …/senders` alone, which takes a reason. Any other is shown to the desk."""
 
 
 class Texts(Answer):
@@ -177,7 +177,7 @@ class FindingItem(Answer):
     finding_id: str
     kind: FindingKind
     author: str | None
-    """A credential's subject; null where it is an officer, whom the desk alone sees."""
+    """A credential's subject; null where it is an officer: see `POST …/senders`."""
     role: str
     content: dict[str, Any]
     """Open, by `kind`: verification has firecrackers_exploded and reclassified; designation prominent; severity harm
@@ -187,6 +187,28 @@ class FindingItem(Answer):
     made_at: AwareDatetime
     reason: str | None
     """Free text; null where the caller need not act on it, or it was erased."""
+
+
+class SentReport(Answer):
+    """One report, and the credential that sent it."""
+
+    id: str
+    report_id: str
+    source: Source
+
+
+class FindingAuthor(Answer):
+    """An officer who found something about the incident, and so may have reported it."""
+
+    finding_id: str
+    author: str
+
+
+class Senders(Answer):
+    """Who sent the reports of an incident. That this was shown, to whom and why, is recorded."""
+
+    reports: list[SentReport]
+    findings: list[FindingAuthor]
 
 
 class Related(Answer):
@@ -311,22 +333,22 @@ def incident_details(
     obliged: Sequence[Obligation],
     caller: Principal,
     *,
-    shows_senders: bool,
+    for_desk: bool,
     shows_texts: bool,
 ) -> IncidentDetails:
-    """`shows_senders`: with the credential of who reported, and of the officer who found more; for the desk alone.
-    `shows_texts`: with free text and point, for those who must act."""
+    """`for_desk`: with the ids that senders gave, and the credentials of devices. `shows_texts`: with free text and
+    point, for those who must act."""
     decisions = [decision_item(row) for row in whole["decisions"]]
     standing = decisions[-1] if decisions else None
     this = whole["incident"].incident_id
     return IncidentDetails(
         **_columns(whole["incident"]),
         waits_for=[ObligationItem(**one) for one in _obligations(obliged)],
-        reports=_reports(whole, shows_senders=shows_senders, shows_texts=shows_texts),
+        reports=_reports(whole, for_desk=for_desk, shows_texts=shows_texts),
         decision=standing,
         decisions=decisions,
         parties=standing.record["parties"] if standing else [],
-        findings=[_finding(row, shows_senders=shows_senders, shows_texts=shows_texts) for row in whole["findings"]],
+        findings=[_finding(row, shows_texts=shows_texts) for row in whole["findings"]],
         related=[
             Related(id=row.other_id if row.incident_id == this else row.incident_id, reason=row.reason)
             for row in whole["links"]
@@ -334,7 +356,7 @@ def incident_details(
         notices=[_of_row(NoticeItem, row) for row in whole["notices"]],
         deliveries=[_delivery(row, caller) for row in whole["deliveries"]],
         deadlines=[_of_row(DeadlineItem, row) for row in whole["deadlines"]],
-        timeline=[t if shows_senders else t | {"data": without_reporter(t["data"])} for t in timeline],
+        timeline=[t | {"data": without_reporter(t["data"])} for t in timeline],
     )
 
 
@@ -342,29 +364,39 @@ def _delivery(row: Row[Any], caller: Principal) -> DeliveryItem:
     return _of_row(DeliveryItem, row, channel=scheme(row.channel), error=told_error(row.error, caller))
 
 
-def _reports(whole: dict[str, Any], *, shows_senders: bool, shows_texts: bool) -> list[dict[str, Any]]:
+def _reports(whole: dict[str, Any], *, for_desk: bool, shows_texts: bool) -> list[dict[str, Any]]:
     late = _late(whole["incident"])
     counted = len(whole["reports"]) - (late.reports.count if late else 0)
     return [
-        _report(row, shows_senders=shows_senders, shows_texts=shows_texts) | ({"late": True} if n > counted else {})
+        _report(row, for_desk=for_desk, shows_texts=shows_texts) | ({"late": True} if n > counted else {})
         for n, row in enumerate(whole["reports"], 1)
     ]
 
 
-def _report(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> dict[str, Any]:
-    source = row.facts["source"] if shows_senders else {"kind": row.facts["source"]["kind"]}
+def _report(row: Row[Any], *, for_desk: bool, shows_texts: bool) -> dict[str, Any]:
+    kind = row.facts["source"]["kind"]
+    source = row.facts["source"] if for_desk and kind != "officer" else {"kind": kind}
     texts = dict(row.personal or {})
     theirs = texts.pop(SENDER_REPORT_ID, None)
-    ids = {"id": row.report_id, "report_id": theirs if shows_senders and theirs else row.report_id}
+    ids = {"id": row.report_id, "report_id": theirs if for_desk and theirs else row.report_id}
     return row.facts | ids | {"source": source, "personal": texts or None if shows_texts else None}
 
 
-def _finding(row: Row[Any], *, shows_senders: bool, shows_texts: bool) -> FindingItem:
-    hidden = not shows_senders and row.role == "officer"
+def senders(whole: dict[str, Any]) -> Senders:
+    reports = [
+        _report(row, for_desk=True, shows_texts=False) | {"source": row.facts["source"]} for row in whole["reports"]
+    ]
+    findings = [{"finding_id": f.finding_id, "author": f.author} for f in whole["findings"] if f.role == "officer"]
+    return Senders.model_validate({"reports": reports, "findings": findings})
+
+
+def _finding(row: Row[Any], *, shows_texts: bool) -> FindingItem:
     content = row.content if shows_texts else {name: v for name, v in row.content.items() if name != "location"}
     is_told = shows_texts or row.kind == "escalation"  # the leadership has to act on it
     reason = row.reason if is_told else None
-    return _of_row(FindingItem, row, author=None if hidden else row.author, reason=reason, content=content)
+    return _of_row(
+        FindingItem, row, author=None if row.role == "officer" else row.author, reason=reason, content=content
+    )
 
 
 def _of_row(model: type[A], row: Row[Any], **instead: Any) -> A:

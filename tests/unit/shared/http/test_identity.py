@@ -11,14 +11,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
-from shared.http.guard import require
+from shared.http.guard import Guard
 from shared.http.identity import ALGORITHM, ISSUER, ROLES, Principal, TokenIssuer, TokenVerifier, issuer, verifier
 from shared.http.problem import Problem
+from shared.http.rights import anywhere
 from shared.keys import KeyFileError, secret, signing_key, write_public_key
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -142,12 +144,15 @@ def request_of(caller: Principal) -> Request:
     app = FastAPI()
     app.state.verifier = VERIFIER
     token = f"Bearer {ISSUED_BY.issue(caller)}".encode()
-    return Request({"type": "http", "headers": [(b"authorization", token)], "app": app})
+    app.state.rights = {"GET /things": anywhere("desk", "admin")}
+    route = APIRoute("/things", lambda: None)
+    scope = {"type": "http", "method": "GET", "headers": [(b"authorization", token)], "app": app, "route": route}
+    return Request(scope)
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_guard_lets_its_roles_in_and_tells_the_others_which_those_are(role: Any) -> None:
-    guard = require("desk", "admin")
+    guard = Guard()
     caller = Principal("mau", role)
     if role in {"desk", "admin"}:
         assert await guard(request_of(caller)) == caller

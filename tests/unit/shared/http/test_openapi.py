@@ -1,6 +1,7 @@
 """The published documents: every route says what it takes and answers, who may call it, and how it fails."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -11,9 +12,10 @@ from services.cli.all_services import build_all
 from shared.clock import Clock
 from shared.database import SERVICES
 from shared.http.body import bounded
-from shared.http.guard import require
-from shared.http.identity import ROLES, Principal, verifier
-from shared.http.openapi import MEDIA_TYPE, RawBody, problems
+from shared.http.guard import Caller, guarded
+from shared.http.identity import ROLES, verifier
+from shared.http.openapi import MEDIA_TYPE, RawBody, UnlistedRouteError, problems
+from shared.http.rights import Rights, anywhere, public
 from shared.http.web import compose, service_app
 from shared.settings import Settings
 
@@ -198,7 +200,12 @@ class Thing(BaseModel):
 
 routes = APIRouter(route_class=bounded(1_000))
 raw = RawBody(2_000, {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}, [Thing])
-Desk = Annotated[Principal, Depends(require("desk"))]
+RIGHTS: Rights = {
+    "GET /open": public(),
+    "GET /things/{thing_id}": anywhere("desk", "admin"),
+    "PUT /things": anywhere("desk"),
+    "POST /raw": anywhere("device"),
+}
 
 
 @routes.get("/open")
@@ -207,25 +214,24 @@ async def get_open(q: str = "") -> Thing:
     return Thing(name=q)
 
 
-@routes.get("/things/{thing_id}", dependencies=[Depends(require("desk", "admin"))])
+@routes.get("/things/{thing_id}", dependencies=[guarded])
 async def get_thing(thing_id: int) -> Thing:
     return Thing(name=str(thing_id))
 
 
 @routes.put("/things", responses=problems({409: "it is another"}))
-async def put_thing(caller: Desk, thing: Thing) -> Thing:
+async def put_thing(caller: Caller, thing: Thing) -> Thing:
     return thing
 
 
 @routes.post("/raw")
-async def post_raw(caller: Annotated[Principal, Depends(require(*ROLES, takers=["device"]))],
-                   content: Annotated[bytes, Depends(raw)]) -> Thing:  # fmt: skip
+async def post_raw(caller: Caller, content: Annotated[bytes, Depends(raw)]) -> Thing:
     return Thing(name=content.decode())
 
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return service_app("test", verifier(tmp_path_factory.mktemp("keys")), routes).openapi()
+    return service_app("test", verifier(tmp_path_factory.mktemp("keys")), routes, RIGHTS).openapi()
 
 
 @pytest.mark.parametrize(
@@ -251,3 +257,19 @@ def test_limits_of_bodies_are_told_and_a_body_read_by_hand_is_described(document
     assert "2000 bytes" in post["responses"]["413"]["description"]
     assert post["requestBody"]["content"] == raw.content
     assert document["components"]["schemas"]["Thing"]["properties"]["name"]["type"] == "string"
+
+
+@pytest.mark.parametrize(
+    ("rights", "says"),
+    [
+        ({name: right for name, right in RIGHTS.items() if name != "PUT /things"}, "PUT /things is not in the table"),
+        (RIGHTS | {"PUT /things": public()}, "PUT /things: a public route asks for no caller"),
+        (RIGHTS | {"GET /open": anywhere("desk")}, "GET /open: a public route asks for no caller, and every other"),
+    ],
+    ids=["no row", "public, and asks for a token", "not public, and asks for none"],
+)
+def test_a_service_does_not_start_with_a_route_that_its_table_does_not_guard(
+    tmp_path: Path, rights: Rights, says: str
+) -> None:
+    with pytest.raises(UnlistedRouteError, match=says):
+        service_app("test", verifier(tmp_path), routes, rights)

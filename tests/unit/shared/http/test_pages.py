@@ -33,7 +33,8 @@ def whole(keys: Path, clock: Clock | None = None) -> FastAPI:
     """Three services without a route."""
     tokens = verifier(keys)
     services = [
-        Service(name=name, app=service_app(name, tokens, APIRouter()), running=nothing, checks=well) for name in NAMES
+        Service(name=name, app=service_app(name, tokens, APIRouter(), {}), running=nothing, checks=well)
+        for name in NAMES
     ]
     return compose(services, tokens, clock)
 

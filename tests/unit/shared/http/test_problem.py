@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from shared.http.problem import FieldError, Problem, field_errors, invalid
+from shared.http.rights import public
 from shared.http.web import service_app
 from tests.unit.shared.http.test_identity import VERIFIER
 
@@ -47,7 +48,10 @@ async def client() -> AsyncGenerator[AsyncClient]:
     made_of = {"conflict": conflict, "bug": bug, "away": away, "number": number, "refused": refused_by_the_database}
     for name, route in made_of.items():
         routes.add_api_route(f"/{name}", route)
-    transport = ASGITransport(service_app("test", VERIFIER, routes), raise_app_exceptions=False)
+    transport = ASGITransport(
+        service_app("test", VERIFIER, routes, {f"GET /{name}": public() for name in made_of}),
+        raise_app_exceptions=False,
+    )
     async with AsyncClient(transport=transport, base_url="http://test/v1") as made:
         yield made
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 from structlog.testing import capture_logs
 
 from shared.http.health import Check
+from shared.http.rights import public
 from shared.http.web import Service, compose, service_app
 from tests.unit.shared.http.test_problem import SECRET, VERIFIER
 
@@ -45,7 +46,8 @@ async def client() -> AsyncGenerator[AsyncClient]:
 
     for route in (kept, bug, breaks):
         routes.add_api_route(f"/{route.__name__}", route, response_model=None)
-    service = Service(name="test", app=service_app("test", VERIFIER, routes), running=nothing, checks=well)
+    rights = {f"GET /{route.__name__}": public() for route in (kept, bug, breaks)}
+    service = Service(name="test", app=service_app("test", VERIFIER, routes, rights), running=nothing, checks=well)
     app = compose([service], VERIFIER)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as made:
         yield made
