@@ -21,7 +21,9 @@ from tests.integration.stored.records import ASKING, Channel, Incident, Notice, 
 
 SAYS_IT_APPLIES = "Thuộc phạm vi quy định"
 TELLS_THE_WARD = ASKING | {"reminder", "duty"}
-OF_A_ROUND = ASKING | {"reminder", "not_acknowledged", "not_reviewed", "exhausted", "closure", "late_reports"}
+OF_A_ROUND = (
+    ASKING | {"reminder", "not_acknowledged", "not_reviewed", "exhausted", "closure", "late_reports"} | {"lost_notice"}
+)
 """Purposes of notices that mean nothing once everybody is asked anew."""
 AFTER_THE_END = {"stand_down", "late_reports"}
 OWED = {
@@ -30,6 +32,8 @@ OWED = {
     "unit_split": "assign_unit",
     "closure": "decide_closure",
     "late_reports": "review_late_reports",
+    "lost_notice": "mend_lost_notice",
+    "unreachable": "mend_lost_notice",
 }
 """What the desk still has to do while a notice of this purpose may be sent."""
 UnitKey = tuple[str, date]

@@ -222,10 +222,11 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
     return {row.delivery_id for row in rows if not row.failed}
 
 
-async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
-    """Return those of the notices that were acknowledged, or that some channel took."""
+async def not_lost(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
+    """Return those of the notices that were acknowledged, that some channel took, or that one may still take."""
     through = select(notice.c.notice_id).where(
         notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)
     )
-    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(GOT_THROUGH))
+    arrives = delivery.c.state.in_(sorted({*GOT_THROUGH, *UNFINISHED}))
+    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), arrives)
     return set(await connection.scalars(through.union(taken)))
