@@ -10,7 +10,7 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import LEADERSHIP, UnitKey
+from services.escalation.domain.directory.model import LEADERSHIP, OFFICES, UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
@@ -91,7 +91,8 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
         if row.purpose in PURPOSES["lost_notice"]:
             told_of_lost[row.incident_id] = found
         found.leadership_told |= row.recipient == LEADERSHIP and row.purpose != "stand_down"
-        if row.round == found.round and row.acknowledged_by is not None:
+        # whoever acknowledged for an office has not done so for a post that they may get later
+        if row.round == found.round and row.acknowledged_by is not None and row.recipient not in OFFICES:
             found.acknowledged |= {(who, post) for who in (row.recipient, row.acknowledged_by) for post in row.posts}
         if row.round == found.round and row.purpose in ASKING:
             found.ack_requested |= {(row.recipient, post) for post in row.posts}
