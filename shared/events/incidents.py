@@ -104,7 +104,8 @@ class StepRaisedData(Data):
     level: str
     reason: Literal["not_acknowledged", "not_reviewed"]
     task: str | None = None
-    """What was not done by the desk, where the reason is `not_reviewed`: review, vacancy, unit_split or closure."""
+    """What was not done by the desk, where the reason is `not_reviewed`: review, vacancy, unit_split, closure,
+    late_reports or lost_notice."""
     due_at: AwareDatetime
 
 

@@ -71,7 +71,7 @@ def _links(kept: Kept) -> Iterator[str]:
 @promise("incident, recipient, purpose, round and post {} have more than one notice", "doubled")
 def _notices_once(kept: Kept) -> list[Any]:
     again = {
-        *("closure", "vacancy", "unit_split", "late_reports"),
+        *("closure", "vacancy", "unit_split", "late_reports", "lost_notice", "unreachable"),
         *("not_acknowledged", "not_reviewed", "exhausted", "stand_down"),
     }
     return twice(
@@ -116,8 +116,8 @@ def _seen(kept: Kept, delivery: Delivery) -> str:
 
 def _is_needless(kept: Kept, delivery: Delivery) -> bool:
     """Acknowledged, or of an incident that ended, or to somebody who by a later decision does not answer for it any
-    more or who was asked anew, or of a past round, or about nobody answering where somebody has, or for a task of the
-    desk after which somebody found or decided something."""
+    more or who was asked anew, or of a past round, or about nobody answering or being reached where somebody has, or
+    for a task of the desk after which somebody found or decided something."""
     notice, at = kept.notice[delivery.notice_id], delivery.finished_at
     id_ = delivery.incident_id
     ends = {"dismissal", "merge", "hand_off", "closure"}
@@ -130,7 +130,7 @@ def _is_needless(kept: Kept, delivery: Delivery) -> bool:
         or (notice.purpose in FOR_THE_DESK and _came_later(kept, notice, at))
         or any(n.purpose == "stand_down" and n.recipient == notice.recipient for n in kept.notices_of[id_])
         or (
-            notice.purpose in {"not_acknowledged", "exhausted"}
+            notice.purpose in {"not_acknowledged", "exhausted", "lost_notice", "unreachable"}
             and any(
                 n.acknowledged_at and at is not None and n.acknowledged_at <= at + kept.set_back
                 for n in kept.notices_of[id_]
@@ -301,9 +301,11 @@ def _dead(kept: Kept) -> Iterable[str]:
 
 
 RECEIVED = "report.received"
-CLIMBING = ("acknowledge", "review", "vacancy", "unit_split", "closure", "late_reports")
+CLIMBING = ("acknowledge", "review", "vacancy", "unit_split", "closure", "late_reports", "lost_notice")
 """Kinds of due times after which the next level is told."""
-FOR_THE_DESK = frozenset({"review", "not_reviewed", "vacancy", "unit_split", "closure", "late_reports"})
+FOR_THE_DESK = frozenset(
+    {"review", "not_reviewed", "vacancy", "unit_split", "closure", "late_reports", "lost_notice", "unreachable"}
+)
 """Purposes of notices that ask for something which the desk has to do; once it is done they need not be sent."""
 THROUGH = frozenset({"sent", "delivered"})
 """States of a delivery that was taken, by a file or by a receiver."""

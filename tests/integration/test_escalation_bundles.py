@@ -98,7 +98,7 @@ async def test_of_a_bundle_that_is_given_up_the_desk_hears_for_each_incident(
     for attempt in range(ATTEMPTS):
         city.clock.set(NIGHT + timedelta(seconds=32) + attempt * timedelta(minutes=20))
         await sent(failing)
-    assert (await city.told()).count("desk:undeliverable") == 5
+    assert (await city.told()).count("desk:lost_notice") == 5
 
 
 async def test_exercises_wait_for_nobody(city: City, loop: DeliveryLoop, outbox: Path) -> None:

@@ -182,11 +182,14 @@ async def test_the_link_to_acknowledge_is_on_what_asks_for_it_and_on_nothing_els
     assert with_link == asking
 
 
-async def test_of_a_review_that_is_overdue_all_but_the_desk_which_owes_it_get_the_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("purpose", ["not_reviewed", "vacancy", "unit_split", "closure", "late_reports", "lost_notice"])
+async def test_of_a_task_that_is_overdue_all_but_the_desk_which_owes_it_get_the_link(
+    tmp_path: Path, purpose: str
+) -> None:
     path = tmp_path / "outbox.ndjson"
     for recipient in ("desk", "leadership"):
         await Sender(path, TO_THIS_MACHINE, link=link).send(
-            single("outbox://mau", purpose="not_reviewed", recipient=recipient)
+            single("outbox://mau", purpose=purpose, recipient=recipient)
         )
     to_desk, to_leadership = path.read_text(encoding="utf-8").splitlines()
     assert "Acknowledge: https://" not in to_desk

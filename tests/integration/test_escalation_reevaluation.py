@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from services.escalation.application.fire_timers import fire_due_timers
+from services.escalation.application.follow_clock import follow_clock
 from services.escalation.application.import_directory import import_directory, import_wards
 from services.escalation.application.route_reports import route_reports
 from services.escalation.domain.directory.diff import Change
@@ -88,6 +89,24 @@ async def test_a_change_of_hands_to_come_makes_open_incidents_due_on_that_day(ci
     assert await due_now(city) == [incident]
     later = [(i, when) for i, when in await marked(city) if when > city.clock.now()]
     assert later == [(incident, at("2023-02-01 00:00"))]
+
+
+async def test_what_is_due_now_stays_due_now_when_the_clock_is_set_back(city: City) -> None:
+    await follow_clock(city.escalation)
+    incident = await incident_of(city, BA_DINH)
+    await imported(city, LATE)
+    city.clock.set(NIGHT - timedelta(hours=2))
+    await follow_clock(city.escalation)
+    assert await due_now(city) == [incident]
+
+
+async def test_a_change_after_the_clock_was_set_back_is_due_by_that_clock(city: City) -> None:
+    """It is recorded after the change before it, by a time that the clock does not show yet."""
+    await imported(city, LATE.replace("14776", "14770"))
+    city.clock.set(NIGHT - timedelta(hours=2))
+    incident = await incident_of(city, BA_DINH, city.clock.now())
+    await imported(city, LATE)
+    assert await due_now(city) == [incident]
 
 
 async def test_a_deputy_makes_open_incidents_due_when_they_come_and_when_they_go(city: City) -> None:

@@ -308,6 +308,7 @@ async def test_a_program_that_asks_for_json_gets_it(post: Post) -> None:
         "acknowledged_at": None,
         "acknowledged_by": None,
         "holds": True,
+        "acts": True,
         "now": None,
     }
     done = await post.browser.post(post.link(), headers=JSON)

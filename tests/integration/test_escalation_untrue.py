@@ -1,7 +1,7 @@
 """What is no longer true is told to nobody, whatever was under way or was changed before it went; what has to be taken
 back is taken back."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,11 @@ from services.escalation.domain.directory.schemas import ContactRow, RequestedCh
 from services.escalation.domain.notices.message import LEASE
 from services.escalation.sending.channels import Sender
 from services.escalation.sending.delivery_loop import DeliveryLoop
-from shared.events import Harm
+from shared.events import Harm, UnitRef
 from tests.integration.command_support import DESK, WHY, revise, verify
 from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.delivery_support import claimed, sent
-from tests.integration.directory_changes import leave, on_duty
+from tests.integration.directory_changes import end_unit, leave, on_duty
 from tests.integration.escalation_support import City
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import Delivery
@@ -98,6 +98,51 @@ async def test_of_what_went_to_the_police_nobody_is_told_who_has_left_the_post(c
     await time_passes(city, 2 * HOUR)
     await sent(loop)
     assert {d.recipient for d in await stored(city, Delivery, state="sent")} == {"mau-14776-bi-thu"}
+
+
+@pytest.mark.parametrize("end", [True, False])
+async def test_that_it_no_longer_holds_is_not_tried_again_with_somebody_who_left_the_post_meanwhile(
+    city: City, loop: DeliveryLoop, *, end: bool
+) -> None:
+    """It was being sent when they left: the incident ended with it, or goes on with their successor."""
+    await route_reports(city.escalation, [received()])
+    await sent(loop)
+    if end:
+        await commands.dismiss(city.escalation, await city.incident(), DESK, WHY)
+    else:
+        await verify(city, await city.incident(), firecrackers_exploded=False)
+    await claimed(city)
+    await leave(city, THE_CHAIR, NIGHT + timedelta(seconds=5))
+    await time_passes(city, A_LEASE)
+    await sent(loop)
+    assert await chair_got(city) == ["accountable"]
+
+
+async def test_that_it_no_longer_holds_is_not_tried_again_with_the_people_of_a_ward_that_has_ended(
+    city: City, loop: DeliveryLoop
+) -> None:
+    await route_reports(city.escalation, [received()])
+    await sent(loop)
+    await commands.dismiss(city.escalation, await city.incident(), DESK, WHY)
+    await claimed(city)
+    new = UnitRef(code="14770", valid_from=date(2023, 1, 23), name="Ba Đình mới")
+    await end_unit(city, [new])
+    await time_passes(city, 25 * HOUR)
+    await sent(loop)
+    assert await chair_got(city) == ["accountable"]
+
+
+async def test_that_it_no_longer_holds_is_not_tried_again_with_somebody_whose_turn_of_duty_is_over(
+    city: City, loop: DeliveryLoop
+) -> None:
+    await on_duty(city, "mau-truc", "ward", unit=BA_DINH)
+    await route_reports(city.escalation, [received()])
+    await sent(loop)
+    await commands.dismiss(city.escalation, await city.incident(), DESK, WHY)
+    await claimed(city)
+    await time_passes(city, 25 * HOUR)
+    await sent(loop)
+    assert [d.purpose for d in await stored(city, Delivery, recipient="mau-truc", state="sent")] == ["duty"]
 
 
 async def test_what_the_desk_has_done_is_asked_of_nobody_though_its_time_had_passed(

@@ -21,7 +21,9 @@ from tests.integration.stored.records import ASKING, Channel, Incident, Notice, 
 
 SAYS_IT_APPLIES = "Thuộc phạm vi quy định"
 TELLS_THE_WARD = ASKING | {"reminder", "duty"}
-OF_A_ROUND = ASKING | {"reminder", "not_acknowledged", "not_reviewed", "exhausted", "closure", "late_reports"}
+OF_A_ROUND = (
+    ASKING | {"reminder", "not_acknowledged", "not_reviewed", "exhausted", "closure", "late_reports"} | {"lost_notice"}
+)
 """Purposes of notices that mean nothing once everybody is asked anew."""
 AFTER_THE_END = {"stand_down", "late_reports"}
 OWED = {
@@ -30,6 +32,8 @@ OWED = {
     "unit_split": "assign_unit",
     "closure": "decide_closure",
     "late_reports": "review_late_reports",
+    "lost_notice": "mend_lost_notice",
+    "unreachable": "mend_lost_notice",
 }
 """What the desk still has to do while a notice of this purpose may be sent."""
 UnitKey = tuple[str, date]
@@ -306,10 +310,11 @@ def not_of_what_was_corrected(said: Said, due: DueDelivery, incident: Incident) 
 def not_of_what_is_done(due: DueDelivery, incident: Incident, world: World) -> None:
     """What the desk need not do any more is asked of it no longer, nor told to the leadership.
 
-    That nobody held a post when it occurred, though somebody acts now, asks nothing.
+    That nobody held a post when it occurred, though somebody acts now, asks nothing. That somebody is not reached is
+    found out while messages are sent: what was issued then is newer than `world`.
     """
     owed = OWED.get(due.purpose)
-    if owed is not None and due.due_at is not None:
+    if owed is not None and due.due_at is not None and due.notice_id in world.notices:
         owes = {o.what for o in world.waits_for.get(incident.incident_id, ())}
         assert owed in owes, f"{due.recipient}: {due.purpose} of {incident.incident_id}, which waits for {sorted(owes)}"
 

@@ -4,8 +4,8 @@ Looking does nothing, since mail and chat programs look at links by themselves. 
 """
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,12 @@ from services.escalation.api.common import Wired
 from services.escalation.application.acknowledge import acknowledge_by_link
 from services.escalation.application.channel_tests import confirm
 from services.escalation.application.escalation import Escalation
-from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES
 from services.escalation.domain.notices.channel_test import CHANNEL_TEST
 from services.escalation.domain.notices.incident_number import number_of
-from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner
+from services.escalation.domain.notices.signed_link import ExpiredLinkError, ForgedLinkError, LinkSigner, bearer
 from services.escalation.store import signed_links as store
-from services.escalation.store.signed_links import LinkedNotice
+from services.escalation.store.signed_links import LinkedNotice, OfficeRefusal
 from shared.clock import local
 from shared.http import errors
 from shared.http.fields import Answer
@@ -45,6 +45,18 @@ class Words:
 OFFICE_NAMES = {
     DESK: Words("Trực ban thành phố", "the city duty desk"),
     LEADERSHIP: Words("Lãnh đạo thành phố", "the city leadership"),
+}
+
+
+REFUSED_AT_OFFICE: Mapping[OfficeRefusal, Words] = {
+    "off_duty": Words(
+        "Ca trực của quý vị đã hết: người đang trực xác nhận thay.",
+        "Your turn of duty is over: whoever is on duty now acknowledges.",
+    ),
+    "named": Words(
+        "Quyết định về vụ việc này nêu tên quý vị: người khác phải xác nhận thay.",
+        "The decision on this incident names you: somebody else there has to acknowledge.",
+    ),
 }
 
 
@@ -108,6 +120,9 @@ class LinkAnswer(Answer):
     acknowledged_by: str | None
     holds: bool
     """Whether it is still true. If not, nothing is to be acknowledged here."""
+    acts: bool
+    """Whether this link acknowledges it, or did so. At an office it does so for whoever got it while they are on duty
+    and the incident's decision does not name them."""
     now: str | None
     """Where it does not hold: what its recipient was told instead, if anything."""
 
@@ -169,9 +184,11 @@ async def post_link_acknowledgement(asked: Link) -> Response:
 
     async def work(asked: Asked) -> LinkedNotice | Refusal:
         found = await _valid(asked)
-        if isinstance(found, LinkedNotice) and found.acknowledged_at is None and found.holds:
-            answer = confirm if found.purpose == CHANNEL_TEST else acknowledge_by_link
-            await answer(asked.escalation, found.notice_id, by=found.recipient)
+        if isinstance(found, LinkedNotice) and found.acknowledged_at is None and found.acts:
+            if found.purpose == CHANNEL_TEST:
+                await confirm(asked.escalation, found.notice_id, by=found.recipient)
+            else:
+                await acknowledge_by_link(asked.escalation, found.notice_id, found.recipient, found.person)
             found = await _valid(asked)
         return found
 
@@ -179,17 +196,33 @@ async def post_link_acknowledgement(asked: Link) -> Response:
 
 
 async def _valid(asked: Asked) -> LinkedNotice | Refusal:
-    signer: LinkSigner = asked.request.app.state.link_signer
+    now = asked.escalation.clock.now()
     async with asked.escalation.database.connect() as connection:
         found = await store.linked(connection, asked.notice_id)
-    try:
-        now = asked.escalation.clock.now()
-        signer.check(asked.notice_id, found.recipient if found else "", asked.e, asked.s, now)
-    except ForgedLinkError:
-        return UNKNOWN
-    except ExpiredLinkError:
-        return EXPIRED
-    return found or UNKNOWN
+        is_of_office = found is not None and found.recipient in OFFICES
+        persons = await store.on_duty_then(connection, found) if found and is_of_office else []
+        try:
+            person = _whose(asked, found.recipient if found else "", [None, *persons], now)
+        except ForgedLinkError:
+            return UNKNOWN
+        except ExpiredLinkError:
+            return EXPIRED
+        if found is None or found.incident_id is None or person is None:
+            return found or UNKNOWN
+        refused = await store.refusal(connection, found.incident_id, found.recipient, person, now)
+    return replace(found, person=person, refused=None if found.acknowledged_at else refused)
+
+
+def _whose(asked: Asked, recipient: str, persons: Sequence[str | None], now: datetime) -> str | None:
+    """Return for which of these persons the link was made. Raises ForgedLinkError if for none, or ExpiredLinkError."""
+    signer: LinkSigner = asked.request.app.state.link_signer
+    for person in persons:
+        try:
+            signer.check(asked.notice_id, bearer(recipient, person), asked.e, asked.s, now)
+        except ForgedLinkError:
+            continue
+        return person
+    raise ForgedLinkError
 
 
 async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice | Refusal]]) -> Response:
@@ -229,7 +262,8 @@ async def _shown(asked: Asked, notice: LinkedNotice) -> Response:
         said=None,
         notice=notice,
         number=number,
-        asks=notice.holds and not is_test,
+        asks=notice.acts and not is_test,
+        refused=REFUSED_AT_OFFICE[notice.refused] if notice.refused else None,
         telephone=None if notice.recipient == DESK else _telephone(asked),
         lines=_lines(notice.body),
         now=_lines(notice.newest.body) if notice.newest else [],

@@ -13,7 +13,7 @@ from services.escalation.domain.incidents import acknowledging, lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
-from services.escalation.store import incident_loading, timers
+from services.escalation.store import incident_loading, signed_links, timers
 from shared.events import Who
 from shared.http.identity import Principal, Role
 from shared.http.problem import Problem
@@ -57,19 +57,25 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
     return done
 
 
-async def acknowledge_by_link(escalation: Escalation, notice_id: str, by: str) -> Acknowledged | None:
-    """Acknowledge one notice by its signed link. `by`: its recipient.
+async def acknowledge_by_link(
+    escalation: Escalation, notice_id: str, by: str, person: str | None = None
+) -> Acknowledged | None:
+    """Acknowledge one notice by its signed link. `by`: its recipient. `person`: at an office, whose link it is.
 
-    Returns None if there is no such notice. The caller must have checked the link.
+    Returns None if there is no such notice, or the person may not act for the office any more. The caller must have
+    checked the link.
     """
-    escalation = escalation.by(Who(subject=by, role=_ROLE_OF.get(by, "official"), means="link"))
+    who = person or by
+    escalation = escalation.by(Who(subject=who, role=_ROLE_OF.get(by, "official"), means="link"))
     async with escalation.database.begin() as connection:
         incident_id = await timers.incident_of_notice(connection, notice_id)
         if incident_id is None:
             return None
         (row,) = await incident_loading.locked(connection, [incident_id])
+        if person and await signed_links.refusal(connection, incident_id, by, person, escalation.clock.now()):
+            return None
         engine, done = await _acknowledge(
-            escalation, connection, row, lambda _, __, notices: [n for n in notices if n.recipient == by], by
+            escalation, connection, row, lambda _, __, notices: [n for n in notices if n.recipient == by], who
         )
     escalation.committed(engine.changes)
     return done

@@ -11,9 +11,9 @@ from services.escalation.domain.envelope import envelope
 from services.escalation.domain.incidents.change_set import ChangeSet
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
-from services.escalation.domain.incidents.notifying import issue, tell_desk
+from services.escalation.domain.incidents.notifying import ask_to_mend, issue, tell_desk
 from services.escalation.domain.notices.message import Attempt, DueDelivery
-from services.escalation.domain.notices.notification import Notice
+from services.escalation.domain.notices.notification import ASKING, Notice
 from services.escalation.store import delivery_attempts, incident_loading, waiting_deliveries
 from shared.events import DeliveryFinished, DeliveryFinishedData
 
@@ -30,9 +30,8 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
         concerned = _incidents(d for a in attempts for d in a.message.deliveries)
         rows = {row.incident_id: row for row in await incident_loading.locked(connection, concerned)}
         ours = await delivery_attempts.end_attempts(connection, attempts)
-        failed = [due.delivery_id for a in attempts if a.outcome == "failed" for due in a.message.deliveries]
-        if failed:
-            await waiting_deliveries.call_off_failed(connection, failed, now)
+        failed = {due.delivery_id: due for a in attempts if a.outcome == "failed" for due in a.message.deliveries}
+        called_off = await waiting_deliveries.call_off_failed(connection, failed, now) if failed else set[str]()
         finished = [(due, a) for a in attempts for due in a.message.deliveries if due.delivery_id in ours]
         recorded: dict[str, str] = {}
         for due, attempt in finished:
@@ -43,11 +42,12 @@ async def record(escalation: Escalation, attempts: Sequence[Attempt]) -> None:
             changes.events.append(event)
             recorded[due.delivery_id] = event.id
         await escalation.save(connection, changes, now)
-        given_up = [due for due, attempt in finished if attempt.outcome == "given_up"]
-        if given_up:
-            await _tell_of_lost(escalation, connection, rows, given_up, recorded)
-    if finished:
-        escalation.wake(deliveries=bool(given_up))
+        over = [due for due, attempt in finished if attempt.outcome == "given_up"]
+        over += [failed[id_] for id_ in sorted(called_off) if failed[id_].purpose in ASKING]
+        if over:
+            await _tell_of_lost(escalation, connection, rows, over, recorded)
+    if finished or over:
+        escalation.wake(deliveries=bool(over), timers=bool(over))
 
 
 def _finished(escalation: Escalation, row: IncidentRow | None, due: DueDelivery, attempt: Attempt) -> DeliveryFinished:
@@ -73,20 +73,21 @@ async def _tell_of_lost(
     escalation: Escalation,
     connection: AsyncConnection,
     rows: dict[str, IncidentRow],
-    given_up: Collection[DueDelivery],
+    over: Collection[DueDelivery],
     recorded: Mapping[str, str],
 ) -> None:
-    """Notify somebody else of notices about an incident that were given up and got through by no other channel.
+    """Notify somebody else of notices about an incident that got through by no channel, and that none may still take.
 
-    `recorded`: by delivery id, the event that records how it ended.
+    `over`: deliveries that are not tried again. `recorded`: by delivery id, the event that records how it ended.
     """
-    through = await delivery_attempts.got_through(connection, [d.notice_id for d in given_up])
-    ours = [d for d in given_up if d.incident_id]
+    arrives = await delivery_attempts.not_lost(connection, [d.notice_id for d in over])
+    ours = [d for d in over if d.incident_id]
     counts = [d for d in ours if rows[d.incident_id or ""].is_open or d.purpose == "late_reports"]
-    lost = [d for d in counts if d.notice_id not in through]
+    lost = [d for d in counts if d.notice_id not in arrives]
     if not lost:
         return
     concerned = await incident_loading.with_standing(connection, [rows[i] for i in _incidents(lost)])
+    await incident_loading.find_lost(connection, concerned)
     engine = await escalation.incident_engine(connection, {key_of(i.unit) for i in concerned})
     for incident in concerned:
         _tell(engine, incident, [due for due in lost if due.incident_id == incident.incident_id], recorded)
@@ -94,17 +95,32 @@ async def _tell_of_lost(
 
 
 def _tell(engine: IncidentEngine, incident: Incident, lost: Sequence[DueDelivery], recorded: Mapping[str, str]) -> None:
-    """Tell the desk. If the lost notice was the desk's, tell the leadership.
+    """Ask the desk to reach a post-holder whom the request of this round did not reach. Tell it of all else that is
+    lost. If the lost notice was the desk's, tell the leadership.
 
     If that is lost too, only /readyz reports it.
     """
+
+    def cause(due: DueDelivery) -> str | None:
+        return recorded.get(due.delivery_id, due.notice_event)
+
     to_desk = [due for due in lost if due.recipient == DESK]
     others = [d for d in lost if d.recipient != DESK and (d.recipient, d.purpose) != (LEADERSHIP, "undeliverable")]
-    if others:
-        tell_desk(engine, incident, "undeliverable", _posts(others), recorded[others[-1].delivery_id])
+    requests = [d for d in others if d.purpose in ASKING]
+    unreached = [d for d in requests if not incident.lost.isdisjoint(_asked(d) & incident.standing.acting_for)]
+    # what else was to be sent to somebody who was not reached says nothing new, nor does a request of before
+    rest = [d for d in others if d not in requests and not (d.posts and _asked(d) <= incident.lost)]
+    if unreached:
+        ask_to_mend(engine, incident, "lost_notice", _posts(unreached), cause(unreached[-1]))
+    if rest:
+        tell_desk(engine, incident, "undeliverable", _posts(rest), cause(rest[-1]))
     if to_desk and (LEADERSHIP, "undeliverable") not in incident.notified:
         notice = Notice(LEADERSHIP, "undeliverable", tuple(sorted(_posts(to_desk))))
-        issue(engine, incident, notice, None, recorded[to_desk[-1].delivery_id])
+        issue(engine, incident, notice, None, cause(to_desk[-1]))
+
+
+def _asked(due: DueDelivery) -> set[tuple[str, str]]:
+    return {(due.recipient, post) for post in due.posts}
 
 
 def _posts(lost: Sequence[DueDelivery]) -> set[str]:

@@ -255,7 +255,7 @@ async def _write(
     await directory.add_contacts(connection, new, now)
     gone = [(holder, old.channel) for holder, old in ended]
     incident_ids = await waiting_deliveries.concerned(connection, notified_in, gone)
-    await schedule_reevaluation(connection, changes, now, also=incident_ids)
+    await schedule_reevaluation(connection, changes, escalation.clock.now(), also=incident_ids)
     await lock_streams(connection, outbox)
     of_contacts = directory_events.of_contacts(plans.contacts, now, escalation.new_id)
     events = [

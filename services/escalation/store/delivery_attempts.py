@@ -26,6 +26,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.directory.model import OFFICES
 from services.escalation.domain.notices.delivery_state import (
     CANCELLED,
     FAILED,
@@ -37,7 +38,7 @@ from services.escalation.domain.notices.message import LEASE, Attempt, DueDelive
 from services.escalation.domain.notices.notification import ASKING
 from services.escalation.domain.notices.wording import Listed
 from services.escalation.store.deliveries import OF_DELIVERY, written
-from services.escalation.store.tables import decision, delivery, incident, message, notice, unit
+from services.escalation.store.tables import contact, decision, delivery, incident, message, notice, roster, unit
 from shared.database import any_of, given, given_rows
 
 SAYING_IT_APPLIES = ASKING | {"reminder"}
@@ -99,9 +100,10 @@ async def lease(
     rows = given(id=list(place), bundle=[bundles[delivery_id] for delivery_id in place])
     leased = (await connection.execute(_LEASE, rows | {"now": now, "until": now + LEASE})).all()
     told = await _as_told(connection, [row.notice_id for row in leased if row.purpose == "stand_down"])
+    persons = await _persons(connection, [row.delivery_id for row in leased if row.recipient in OFFICES])
     parts: list[list[DueDelivery]] = [[] for _ in messages]
     for row in leased:
-        parts[place[row.delivery_id]].append(_delivery(row, told))
+        parts[place[row.delivery_id]].append(_delivery(row, told, persons))
     return [Message(tuple(sorted(part, key=lambda d: d.delivery_id))) for part in parts]
 
 
@@ -120,10 +122,33 @@ async def _as_told(connection: AsyncConnection, notice_ids: Sequence[str]) -> di
     return {row.notice_id: (f"{row.kind} {row.name}", datetime.fromisoformat(row.at)) for row in rows}
 
 
-def _delivery(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> DueDelivery:
+async def _persons(connection: AsyncConnection, delivery_ids: Sequence[str]) -> dict[str, str]:
+    """Return whose channels these deliveries to offices go to, where that was one person on duty at the time of issue.
+
+    The office's own channel, and one that several of them share, are nobody's.
+    """
+    if not delivery_ids:
+        return {}
+    on_duty = and_(roster.c.level == notice.c.recipient, roster.c.superseded_at.is_(None))
+    then = and_(roster.c.valid_from <= notice.c.issued_at, roster.c.valid_to > notice.c.issued_at)
+    theirs = and_(contact.c.holder_id == roster.c.holder_id, contact.c.channel == delivery.c.channel)
+    rows = await connection.execute(
+        select(delivery.c.delivery_id, func.min(roster.c.holder_id).label("person"))
+        .join(notice, notice.c.notice_id == delivery.c.notice_id)
+        .join(roster, and_(on_duty, then))
+        .join(contact, theirs)
+        .where(any_of(delivery.c.delivery_id, delivery_ids), notice.c.exercise.is_(False))
+        .group_by(delivery.c.delivery_id)
+        .having(func.count(roster.c.holder_id.distinct()) == 1)
+    )
+    return {row.delivery_id: row.person for row in rows}
+
+
+def _delivery(row: Row[Any], told: Mapping[str, tuple[str, datetime]], persons: Mapping[str, str]) -> DueDelivery:
     fields = {name: getattr(row, name) for name in (*OF_DELIVERY, *OF_NOTICE)}
     listed = _listed(row, told) if row.incident_id else None
-    return DueDelivery(**fields, listed=listed, notice_event=row.event_id)
+    person = persons.get(row.delivery_id)
+    return DueDelivery(**fields, listed=listed, notice_event=row.event_id, person=person)
 
 
 def _listed(row: Row[Any], told: Mapping[str, tuple[str, datetime]]) -> Listed:
@@ -222,10 +247,11 @@ async def end_attempts(connection: AsyncConnection, attempts: Sequence[Attempt])
     return {row.delivery_id for row in rows if not row.failed}
 
 
-async def got_through(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
-    """Return those of the notices that were acknowledged, or that some channel took."""
+async def not_lost(connection: AsyncConnection, notice_ids: Collection[str]) -> set[str]:
+    """Return those of the notices that were acknowledged, that some channel took, or that one may still take."""
     through = select(notice.c.notice_id).where(
         notice.c.notice_id.in_(notice_ids), notice.c.acknowledged_at.is_not(None)
     )
-    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), delivery.c.state.in_(GOT_THROUGH))
+    arrives = delivery.c.state.in_(sorted({*GOT_THROUGH, *UNFINISHED}))
+    taken = select(delivery.c.notice_id).where(delivery.c.notice_id.in_(notice_ids), arrives)
     return set(await connection.scalars(through.union(taken)))

@@ -5,20 +5,31 @@ from dataclasses import replace
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Integer, Select, Text, func, select, update
+from sqlalchemy import Integer, Select, Text, func, literal, select, update
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import LEADERSHIP, UnitKey
+from services.escalation.domain.directory.model import LEADERSHIP, OFFICES, UnitKey
 from services.escalation.domain.incidents.correlation import Occurrence, Point
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case, Incident, IncidentRow, TimerKind
+from services.escalation.domain.incidents.obligations import PURPOSES
+from services.escalation.domain.notices.delivery_state import GOT_THROUGH, UNFINISHED
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND
 from services.escalation.domain.rules.accountability import ReportFacts, time_of_occurrence
 from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_row import from_row
-from services.escalation.store.tables import SENDER_REPORT_ID, deadline, decision, finding, incident, notice, report
+from services.escalation.store.tables import (
+    SENDER_REPORT_ID,
+    deadline,
+    decision,
+    delivery,
+    finding,
+    incident,
+    notice,
+    report,
+)
 from shared.blocking import letting_others_run
 from shared.database import any_of
 from shared.taxonomy import categories
@@ -72,17 +83,45 @@ async def _add_notified(connection: AsyncConnection, incidents: dict[str, Incide
     assessed = [i.incident_id for i in incidents.values() if i.summary.assessed]
     for incident_id, since in (await rounds_of_corrections(connection, assessed)).items():
         incidents[incident_id].told_since = since
+    told_of_lost: dict[str, Incident] = {}
     for row in rows:
         found = incidents[row.incident_id]
         if row.round < found.told_since:
             continue
+        if row.purpose in PURPOSES["lost_notice"]:
+            told_of_lost[row.incident_id] = found
         found.leadership_told |= row.recipient == LEADERSHIP and row.purpose != "stand_down"
-        if row.round == found.round and row.acknowledged_by is not None:
+        # whoever acknowledged for an office has not done so for a post that they may get later
+        if row.round == found.round and row.acknowledged_by is not None and row.recipient not in OFFICES:
             found.acknowledged |= {(who, post) for who in (row.recipient, row.acknowledged_by) for post in row.posts}
         if row.round == found.round and row.purpose in ASKING:
             found.ack_requested |= {(row.recipient, post) for post in row.posts}
         if row.purpose not in EACH_ROUND or row.round == found.round:
             found.record_notified(row.recipient, row.purpose, row.posts)
+    await find_lost(connection, told_of_lost.values())
+
+
+async def find_lost(connection: AsyncConnection, incidents: Collection[Incident]) -> None:
+    """Set whom this round's request did not reach, as it is stored now.
+
+    Loading an incident does so only if the desk was told that somebody was not reached.
+    """
+    if not incidents:
+        return
+    arrives = select(literal(1)).where(
+        delivery.c.notice_id == notice.c.notice_id, delivery.c.state.in_(sorted({*GOT_THROUGH, *UNFINISHED}))
+    )
+    rows = await connection.execute(
+        select(notice.c.incident_id, notice.c.recipient, notice.c.posts, notice.c.round)
+        .where(any_of(notice.c.incident_id, [i.incident_id for i in incidents]), notice.c.purpose.in_(sorted(ASKING)))
+        .where(notice.c.acknowledged_at.is_(None), notice.c.withdrawn_at.is_(None), ~arrives.exists())
+    )
+    by_id = {found.incident_id: found for found in incidents}
+    for found in incidents:
+        found.lost = set()
+    for row in rows:
+        if row.round == by_id[row.incident_id].round:
+            by_id[row.incident_id].lost |= {(row.recipient, post) for post in row.posts}
 
 
 async def rounds_of_corrections(connection: AsyncConnection, incident_ids: Sequence[str]) -> dict[str, int]:

@@ -35,7 +35,7 @@ async def schedule_reevaluation(
 
     Due now are the open incidents of these units, or for which these units act. So are incidents, closed ones as well,
     for whose time of occurrence another person is now recorded as accountable. An open incident is also due at each
-    later instant from which other people act.
+    later instant from which other people act. `now`: what the clock shows, also where changes are recorded later.
 
     The caller holds the locks of the units: whoever correlated before has committed, and whoever correlates later sees
     the change. `also`: incidents that the caller goes on to change. They are locked with the others in one order.
@@ -122,6 +122,7 @@ async def _insert(
                     "due_at": at,
                     "state": "pending",
                     "level": 0,
+                    "set_at": now if at == now else None,  # a change of hands to come is a time of the calendar
                 }
                 for incident_id, at in new
             ],

@@ -3,13 +3,18 @@
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from typing import Literal
 
 import orjson
-from sqlalchemy import select, tuple_, union_all
+from sqlalchemy import literal, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.rules.record import Decision
 from services.escalation.store.incident_loading import rounds_of_corrections
 from services.escalation.store.tables import decision, notice, roster, tenure
+
+OfficeRefusal = Literal["off_duty", "named"]
+"""Their turn is over, or the incident's standing decision names them."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,20 @@ class LinkedNotice:
     """What its recipient was told last about the incident, if that is another notice."""
     is_corrected: bool = False
     """Whether the incident's time or ward, or that it was an exercise, was corrected since."""
+    person: str | None = None
+    """To whom on duty at the office the link was sent; None for the link of a person or of the office itself."""
+    refused: OfficeRefusal | None = None
+    """Why that person may not acknowledge for the office any more."""
 
     @property
     def holds(self) -> bool:
         """Return whether it is still true: it was neither corrected nor taken back."""
         return not self.is_corrected and (self.newest is None or self.newest.purpose != "stand_down")
+
+    @property
+    def acts(self) -> bool:
+        """Return whether its link acknowledges it, or did so."""
+        return self.holds and self.refused is None
 
 
 async def linked(connection: AsyncConnection, notice_id: str) -> LinkedNotice | None:
@@ -88,6 +102,26 @@ async def _newest(connection: AsyncConnection, of: LinkedNotice) -> NewestNotice
     newest_first = (notice.c.issued_at.desc(), notice.c.notice_id.desc())
     row = (await connection.execute(query.order_by(*newest_first).limit(1))).one_or_none()
     return NewestNotice(*row) if row else None
+
+
+async def on_duty_then(connection: AsyncConnection, of: LinkedNotice) -> list[str]:
+    """Return who had a turn at the office when its notice was issued, by any record of that."""
+    turns = select(roster.c.holder_id).distinct().where(roster.c.level == of.recipient)
+    then = turns.where(roster.c.valid_from <= of.issued_at, roster.c.valid_to > of.issued_at)
+    return sorted(await connection.scalars(then))
+
+
+async def refusal(
+    connection: AsyncConnection, incident_id: str, office: str, person: str, now: datetime
+) -> OfficeRefusal | None:
+    """Return why a person on duty at an office may not acknowledge for it by their link any more, or None."""
+    turn = (roster.c.level == office) & (roster.c.holder_id == person) & roster.c.superseded_at.is_(None)
+    running = select(literal(1)).where(turn, roster.c.valid_from <= now, roster.c.valid_to > now)
+    if await connection.scalar(running.limit(1)) is None:
+        return "off_duty"
+    decisions = select(decision.c.record).where(decision.c.incident_id == incident_id)
+    record = await connection.scalar(decisions.order_by(decision.c.number.desc()).limit(1))
+    return "named" if record and person in Decision.model_validate_json(record).named else None
 
 
 async def names(connection: AsyncConnection, holder_ids: Collection[str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, any_, literal, not_, or_, select
+from sqlalchemy import ColumnElement, Date, Interval, and_, any_, cast, func, literal, not_, or_, select
 
-from services.escalation.domain.directory.model import LEADERSHIP
+from services.escalation.domain.directory.model import LEADERSHIP, OFFICES
 from services.escalation.domain.incidents.lifecycle import FINAL
 from services.escalation.domain.notices.delivery_state import GOT_THROUGH, SENDING
 from services.escalation.domain.notices.notification import AFTER_THE_END, ASKING, EACH_ROUND, FOR_HOLDERS
-from services.escalation.store.tables import contact, delivery, incident, notice, roster, tenure
+from services.escalation.store.tables import contact, delivery, incident, notice, roster, tenure, unit
+from shared.clock import HO_CHI_MINH
 
 
 def is_stale(
@@ -53,18 +54,31 @@ def _is_of_a_past_round() -> ColumnElement[bool]:
 
 
 def _has_left(now: ColumnElement[datetime]) -> ColumnElement[bool]:
-    """Its recipient's turn of duty is over, or they left the post after the police took over.
+    """Its recipient's turn of duty is over, or they left the post after the incident had ended.
 
-    While an incident is open, the notices to whoever leaves a post are withdrawn.
+    While an incident is open, the notices to whoever leaves a post are withdrawn. What no longer holds may have been
+    told in another ward.
     """
     turn = select(literal(1)).where(roster.c.holder_id == notice.c.recipient, roster.c.level == "ward")
     turn = turn.where(roster.c.superseded_at.is_(None), roster.c.valid_from <= now, roster.c.valid_to > now)
-    acting = or_(tenure.c.unit_code == incident.c.unit_code, tenure.c.unit_code == incident.c.successor["code"].astext)
     held = select(literal(1)).where(tenure.c.holder_id == notice.c.recipient, tenure.c.post == any_(notice.c.posts))
-    held = held.where(acting, tenure.c.superseded_at.is_(None), tenure.c.valid_from <= now)
+    held = held.where(tenure.c.superseded_at.is_(None), tenure.c.valid_from <= now, ~_unit_has_ended(now))
     held = held.where(or_(tenure.c.valid_to.is_(None), tenure.c.valid_to > now))
-    after_the_end = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
-    return or_(and_(notice.c.purpose == "duty", ~turn.exists()), and_(after_the_end, ~held.exists()))
+    there = or_(tenure.c.unit_code == incident.c.unit_code, tenure.c.unit_code == incident.c.successor["code"].astext)
+    of_police = and_(incident.c.state == "handed_off", notice.c.purpose == "accountable")
+    taken_back = and_(notice.c.purpose == "stand_down", notice.c.recipient.not_in(sorted(OFFICES)))
+    return or_(
+        and_(notice.c.purpose == "duty", ~turn.exists()),
+        and_(of_police, ~held.where(there).exists()),
+        and_(taken_back, ~held.exists(), ~turn.exists()),
+    )
+
+
+def _unit_has_ended(now: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Condition on a tenure: its unit is no more. Days are the city's."""
+    today = cast(func.timezone(literal(HO_CHI_MINH.utcoffset(None), Interval()), now), Date)
+    theirs = and_(unit.c.code == tenure.c.unit_code, unit.c.valid_from == tenure.c.unit_valid_from)
+    return select(literal(1)).where(theirs, unit.c.superseded_at.is_(None), unit.c.valid_to <= today).exists()
 
 
 def _never_told() -> ColumnElement[bool]:

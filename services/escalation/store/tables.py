@@ -335,10 +335,10 @@ deadline = Table(
     Index("deadline_by_incident", "incident_id"),
 )
 """The timers. kind: remind | acknowledge | review | vacancy | unit_split | closure | escalation | late_reports |
-lapse | idle | directory. state: pending → passed | cancelled. `who`: holder ids or offices whom the incident waits for,
-`since` when; empty for reminders and changes of hands. For a lapse, `level` counts how often it was repeated.
-`level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain. `set_at`: when
-`due_at` was set. Null if it is a time of the calendar, which does not move when the clock is set."""
+lost_notice | lapse | idle | directory. state: pending → passed | cancelled. `who`: holder ids or offices whom the
+incident waits for, `since` when; empty for reminders and changes of hands. For a lapse, `level` counts how often it was
+repeated. `level`: whose time it is; 0 means the post-holders, then come the levels of the rulebook's chain. `set_at`:
+when `due_at` was set. Null if it is a time of the calendar, which does not move when the clock is set."""
 
 timeline = Table(
     "timeline",

@@ -82,14 +82,19 @@ def _is_among(channels: PersonalChannels) -> ColumnElement[bool]:
     return and_(tuple_(notice.c.recipient, delivery.c.channel).in_(channels), notice.c.exercise.is_(False))
 
 
-async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> None:
-    """Cancel those of these deliveries that failed on a channel which was taken from its person meanwhile."""
-    await connection.execute(
+async def call_off_failed(connection: AsyncConnection, delivery_ids: Collection[str], now: datetime) -> set[str]:
+    """Cancel those of these deliveries that failed on a channel which was taken from its person meanwhile.
+
+    Returns their ids.
+    """
+    called_off = await connection.scalars(
         update(delivery)
         .where(any_of(delivery.c.delivery_id, delivery_ids), delivery.c.state == FAILED)
         .where(delivery.c.notice_id == notice.c.notice_id, lost_channel(delivery.c.channel))
         .values(state=CANCELLED, finished_at=now)
+        .returning(delivery.c.delivery_id)
     )
+    return set(called_off)
 
 
 async def owed(

@@ -52,7 +52,8 @@ class ObligationItem(Answer):
     """acknowledge: say that the notice was seen. resolve: act, and propose closure. review: verify and classify.
     fill_vacancy: record who holds the post. assign_unit: say whose the incident of a divided unit is. decide_closure:
     close it or not. answer_escalation: acknowledge what was put to the leadership at once, and say what is to be done.
-    review_late_reports: reopen it, or end it again as it ended. close: close it, or it closes by itself."""
+    review_late_reports: reopen it, or end it again as it ended. mend_lost_notice: nothing could be brought to a
+    post-holder: call them, and record a channel that works. close: close it, or it closes by itself."""
     since: AwareDatetime
     due_at: AwareDatetime
     """When it passes, the next level is told; after the last level, all are asked again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.escalation.domain.directory.model import OFFICES
-from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.change_set import Acknowledgement
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident
@@ -44,6 +44,9 @@ def record_acknowledgement(
     new = [n for n in mine if n.acknowledged_at is None]
     if not new:
         return False
+    owed = obligations.desk_tasks(incident)
+    incident.lost -= {(n.recipient, post) for n in new for post in n.posts}
+    obligations.end_what_is_done(engine, incident, owed)
     ids = tuple(n.notice_id for n in new)
     engine.changes.acknowledgements.append(Acknowledgement(ids, by, engine.now))
     if incident.is_open and _all_have_acknowledged(incident, notices, ids):

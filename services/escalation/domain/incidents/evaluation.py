@@ -39,8 +39,8 @@ def evaluate(engine: IncidentEngine, case: Case, cause: str | None) -> None:
         again = _begin_another_round(engine, case, decision)
     engine.withdraw(case, {n.recipient for n in again})
     _notify(engine, case, decision, before, cause)
-    obligations.settle(engine, case, owed)
     request_acknowledgements(engine, case, again, cause)
+    obligations.settle(engine, case, owed)
     if again:
         engine.cancel(case, "lapse")  # who is asked anew is asked at the first interval
     if before is not None and notification.holders_are_told(before) and not notification.holders_are_told(decision):
@@ -114,9 +114,12 @@ def begin_round(engine: IncidentEngine, incident: Incident) -> None:
     incident.notified = {key: posts for key, posts in so_far if key[1] not in notification.EACH_ROUND}
     incident.acknowledged.clear()
     incident.ack_requested.clear()
+    incident.lost.clear()
     for place, issued in enumerate(engine.changes.notices):
         if issued.incident is incident and issued.notice.purpose in notification.ASKING:
-            incident.ack_requested |= {(issued.notice.recipient, post) for post in issued.notice.posts}
+            asked = {(issued.notice.recipient, post) for post in issued.notice.posts}
+            incident.ack_requested |= asked
+            incident.lost |= set[tuple[str, str]]() if issued.channels else asked
             engine.changes.notices[place] = replace(issued, round=incident.round)
 
 

@@ -17,9 +17,10 @@ from services.escalation.domain.rules.accountability import ReportFacts
 from services.escalation.domain.rules.record import Decision
 from shared.events import UnitRef
 
-DeskTask = Literal["review", "vacancy", "unit_split", "closure", "late_reports"]
+DeskTask = Literal["review", "vacancy", "unit_split", "closure", "late_reports", "lost_notice"]
 """What may wait for the desk: verify and classify; fill a vacant post; say whose a divided unit's incident is; decide
-on a proposed closure; reopen an ended incident, or say that its end stands although reports came after it."""
+on a proposed closure; reopen an ended incident, or say that its end stands although reports came after it; reach a
+post-holder to whom nothing could be brought."""
 Corrected = Literal["time", "unit", "exercise", "point"]
 """What a correction may change."""
 TimerKind = Literal["remind", "acknowledge", DeskTask, "escalation", "lapse", "idle", "directory"]
@@ -125,6 +126,9 @@ class Incident(IncidentRow):
     """Who was asked to acknowledge in this round, for which post: (holder id, post)."""
     acknowledged: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Who acknowledged in this round, or whose notice was acknowledged, for which post: (holder id, post)."""
+    lost: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Whom this round's request did not reach, for which post: (holder id, post). No channel took it, and none is still
+    to be tried."""
     pending: set[TimerKind] = field(default_factory=set[TimerKind])
     """Kinds of timers that are pending."""
     told_since: int = 0

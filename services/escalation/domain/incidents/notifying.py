@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 from services.escalation.domain.directory.model import DESK, OFFICES, Contact, answers, key_of
-from services.escalation.domain.incidents import lifecycle
+from services.escalation.domain.incidents import lifecycle, obligations
 from services.escalation.domain.incidents.change_set import IssuedNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
@@ -63,7 +64,9 @@ def issue(
     engine.changes.notices.append(issued)
     incident.record_notified(notice.recipient, notice.purpose, notice.posts)
     if notice.purpose in notification.ASKING:
-        incident.ack_requested |= {(notice.recipient, post) for post in notice.posts}
+        asked = {(notice.recipient, post) for post in notice.posts}
+        incident.ack_requested |= asked
+        incident.lost = incident.lost - asked if issued.channels else incident.lost | asked
     return issued
 
 
@@ -79,10 +82,11 @@ def request_acknowledgements(
 ) -> None:
     """Issue notices that must be acknowledged. Each gets a deadline (thời hạn), and a reminder before it if `reminds`.
 
-    The desk is told of the posts whose holder has no channel.
+    The desk is asked to reach the holders who have no channel.
     """
     policy = engine.policy_of(incident)
     time_given = timedelta(minutes=policy.acknowledge_minutes(incident.standing.severity))
+    known = set(incident.lost) if "lost_notice" in incident.pending else set[tuple[str, str]]()
     unreachable: set[str] = set()
     for notice in notices:
         rings = min((at for _, at in _channels_of(engine, incident, notice.recipient)), default=None)
@@ -96,9 +100,10 @@ def request_acknowledgements(
             remind_at = asked_at + time_given * policy.chain.remind_percent / 100
             engine.schedule(incident, "remind", remind_at, issued.notice_id, by_calendar=waits)
         incident.state = lifecycle.after_notice(incident.state)
-        unreachable.update(notice.posts if rings is None else ())
+        if rings is None:
+            unreachable |= {post for post in notice.posts if (notice.recipient, post) not in known}
     if unreachable:
-        tell_desk(engine, incident, "unreachable", unreachable, cause)
+        ask_to_mend(engine, incident, "unreachable", unreachable, cause)
 
 
 def tell_desk(
@@ -109,6 +114,24 @@ def tell_desk(
     new = set(posts) - (told or frozenset())
     if new or told is None:
         issue(engine, incident, Notice(DESK, purpose, tuple(sorted(new))), None, cause)
+
+
+def ask_to_mend(
+    engine: IncidentEngine,
+    incident: Incident,
+    purpose: Literal["unreachable", "lost_notice"],
+    posts: Iterable[str],
+    cause: str | None,
+) -> None:
+    """Tell the desk that the holders of these posts could just now not be notified, and ask it to mend that.
+
+    Where that does not matter any more, it is told once, and has nothing to do.
+    """
+    if "lost_notice" not in obligations.desk_tasks(incident):
+        tell_desk(engine, incident, purpose, posts, cause)
+        return
+    by = obligations.ask_desk(engine, incident, "lost_notice")
+    issue(engine, incident, Notice(DESK, purpose, tuple(sorted(set(posts)))), by, cause)
 
 
 def stand_down(engine: IncidentEngine, incident: Incident, cause: str | None) -> None:

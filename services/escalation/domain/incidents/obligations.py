@@ -27,6 +27,7 @@ What = Literal[
     "decide_closure",
     "answer_escalation",
     "review_late_reports",
+    "mend_lost_notice",
     "resolve",
     "close",
 ]
@@ -39,15 +40,17 @@ WHAT: Mapping[TimerKind, What] = {
     "closure": "decide_closure",
     "escalation": "answer_escalation",
     "late_reports": "review_late_reports",
+    "lost_notice": "mend_lost_notice",
     "idle": "close",
 }
-DESK_TASKS: tuple[DeskTask, ...] = ("review", "vacancy", "unit_split", "closure", "late_reports")
+DESK_TASKS: tuple[DeskTask, ...] = ("review", "vacancy", "unit_split", "closure", "late_reports", "lost_notice")
 PURPOSES: Mapping[DeskTask, frozenset[Purpose]] = {
     "review": frozenset({"review", "not_reviewed"}),
     "vacancy": frozenset({"vacancy"}),
     "unit_split": frozenset({"unit_split"}),
     "closure": frozenset({"closure"}),
     "late_reports": frozenset({"late_reports"}),
+    "lost_notice": frozenset({"lost_notice", "unreachable"}),
 }
 """Purposes of the notices that ask for each task."""
 TASK_OF: Mapping[Purpose, DeskTask] = {purpose: task for task, purposes in PURPOSES.items() for purpose in purposes}
@@ -119,6 +122,8 @@ def desk_tasks(incident: Incident) -> set[DeskTask]:
             found.add("unit_split")
         elif vacant_posts(incident):
             found.add("vacancy")
+        if unreached_posts(incident):
+            found.add("lost_notice")
     if incident.state == "closure_proposed":
         found.add("closure")
     return found
@@ -129,8 +134,15 @@ def vacant_posts(incident: Incident) -> tuple[str, ...]:
     return tuple(sorted(party.post for party in incident.standing.parties if party.acting is None))
 
 
+def unreached_posts(incident: Incident) -> tuple[str, ...]:
+    """Return the posts for which somebody acts whom this round's request did not reach, and who has not answered."""
+    return tuple(sorted({post for _, post in (incident.lost & incident.standing.acting_for) - incident.acknowledged}))
+
+
 def posts_of(incident: Incident, task: DeskTask) -> tuple[str, ...]:
     """Return the posts that the task is about."""
+    if task == "lost_notice":
+        return unreached_posts(incident)
     return vacant_posts(incident) if task == "vacancy" else ()
 
 
@@ -142,7 +154,7 @@ def due(engine: IncidentEngine, incident: Incident, task: DeskTask) -> datetime:
     policy, decision, late = engine.policy_of(incident), incident.standing, incident.late_reports_waiting
     if task == "late_reports" and late is not None and late.weight is not None and late.adds:
         return engine.now + timedelta(minutes=policy.level_minutes(late.weight.severity))
-    if task in ("vacancy", "unit_split"):
+    if task in ("vacancy", "unit_split", "lost_notice"):
         return engine.now + timedelta(minutes=policy.level_minutes(decision.severity))
     if task == "review" and decision.deadlines is not None and decision.deadlines.review_by > engine.now:
         return decision.deadlines.review_by
@@ -154,6 +166,7 @@ def ask_desk(engine: IncidentEngine, incident: Incident, task: DeskTask) -> date
     by = due(engine, incident, task)
     engine.cancel(incident, task)
     engine.schedule(incident, task, by, level=1, who=(DESK,))
+    _name_in_lapse(engine, incident)
     return by
 
 
@@ -170,10 +183,23 @@ def settle(engine: IncidentEngine, incident: Incident, before: Collection[DeskTa
     was_asked = any((DESK, purpose) in incident.notified for purpose in PURPOSES["review"])
     if "review" in tasks - incident.pending and not was_asked:
         engine.schedule(incident, "review", due(engine, incident, "review"), who=(DESK,))
+    end_what_is_done(engine, incident, before)
+
+
+def end_what_is_done(engine: IncidentEngine, incident: Incident, before: Collection[DeskTask]) -> None:
+    """Cancel what the desk need not do any more, and what was still to be sent for it. `before`: as for `settle`."""
+    tasks = desk_tasks(incident)
     for task in DESK_TASKS:
         if task not in tasks and (task in incident.pending or task in before):
             engine.cancel(incident, task)
             engine.changes.supersede(incident.incident_id, PURPOSES[task])
+            _name_in_lapse(engine, incident)
+
+
+def _name_in_lapse(engine: IncidentEngine, incident: Incident) -> None:
+    """Let the pending lapse wait for whoever has something to do now."""
+    if "lapse" in incident.pending:
+        engine.changes.lapse_waits_for[incident.incident_id] = whom_the_lapse_waits_for(incident)
 
 
 def schedule_lapse(engine: IncidentEngine, incident: Incident, repeats: int = 0) -> None:

@@ -42,6 +42,7 @@ OVERDUE: Mapping[Awaited, Purpose] = {
     "unit_split": "unit_split",
     "closure": "closure",
     "late_reports": "late_reports",
+    "lost_notice": "lost_notice",
 }
 """Purposes of the notices that it was not done in time."""
 DECIDES_ANEW: frozenset[TimerKind] = frozenset({"directory", "lapse", "idle", "remind"})

@@ -34,6 +34,8 @@ class DueDelivery:
     """Id of the event that recorded the notice."""
     bundle_id: str | None = None
     due_at: datetime | None = None
+    person: str | None = None
+    """Of a notice to an office: whose channel it is, if it is that of one person on duty there."""
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,11 @@ Purpose = Literal[
     "unit_split",
     "stand_down",
     "late_reports",
+    "lost_notice",
 ]
 EACH_ROUND: frozenset[str] = frozenset(
-    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure", "stand_down", "late_reports"}
+    {"reminder", "still_open", "not_acknowledged", "not_reviewed", "exhausted", "closure", "stand_down"}
+    | {"late_reports", "lost_notice"}
 )
 """Purposes that are notified again in a later round. All others are notified once an incident."""
 Already = Mapping[tuple[str, str], frozenset[str]]

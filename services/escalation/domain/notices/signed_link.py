@@ -19,6 +19,11 @@ class ExpiredLinkError(Exception):
     """We made the link, and it has expired."""
 
 
+def bearer(recipient: str, person: str | None) -> str:
+    """Return for whom a link is signed: the recipient, or the person on duty at an office whose channel gets it."""
+    return recipient if person is None else f"{recipient}/{person}"
+
+
 class LinkSigner:
     """Makes and checks the links of one installation. Each installation has one `secret`.
 

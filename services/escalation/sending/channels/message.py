@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from services.escalation.domain.directory.model import DESK
+from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.incidents.obligations import TASK_OF
 from services.escalation.domain.notices import wording
 from services.escalation.domain.notices.channel_test import CHANNEL_TEST
 from services.escalation.domain.notices.message import DueDelivery, Message
@@ -23,10 +24,10 @@ ACKNOWLEDGED = frozenset({"accountable", "reminder", "still_open", "not_acknowle
 def asks_to_acknowledge(delivery: DueDelivery) -> bool:
     """Return whether the notice asks its recipient for an acknowledgement.
 
-    After an overdue review the desk is asked for the review, and an office above it for an acknowledgement.
+    Of a task that is overdue the desk is asked for the task, and an office above it for an acknowledgement.
     """
-    is_overdue_review = delivery.purpose == "not_reviewed" and delivery.recipient != DESK
-    return delivery.purpose in ACKNOWLEDGED or is_overdue_review
+    is_overdue_task = delivery.purpose in TASK_OF and delivery.recipient == LEADERSHIP
+    return delivery.purpose in ACKNOWLEDGED or is_overdue_task
 
 
 class DeliveryError(Exception):

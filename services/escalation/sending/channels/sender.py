@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.notices.message import Message
+from services.escalation.domain.notices.signed_link import bearer
 from services.escalation.sending.channels.content import compose
 from services.escalation.sending.channels.file import FileChannel
 from services.escalation.sending.channels.hosts import HostError
@@ -18,7 +19,7 @@ from services.escalation.sending.channels.webhook import Webhooks
 WITH_AN_ID = frozenset({"webhook", "webhooks", "mailto", "mailtos"})
 """Schemes by which a receiver sees the id of a message, and may drop one that it knows."""
 Link = Callable[[str, str, datetime], str | None]
-"""Returns the address at which a notice can be acknowledged, or None: (notice id, recipient, time of issue)."""
+"""Returns the address at which a notice can be acknowledged, or None: (notice id, bearer, time of issue)."""
 
 
 class Sender:
@@ -75,7 +76,7 @@ class Sender:
         if self._link is None:
             return {}
         asking = [d for d in message.deliveries if asks_to_acknowledge(d)]
-        found = {d.notice_id: self._link(d.notice_id, d.recipient, d.issued_at) for d in asking}
+        found = {d.notice_id: self._link(d.notice_id, bearer(d.recipient, d.person), d.issued_at) for d in asking}
         return {notice_id: link for notice_id, link in found.items() if link}
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.evaluation import begin_round, evaluate
 from services.escalation.domain.incidents.finding import Finding, FindingKind
 from services.escalation.domain.incidents.incident import NOT_ENOUGH, Case, as_case
-from services.escalation.domain.incidents.notifying import issue
+from services.escalation.domain.incidents.notifying import ask_to_mend, issue
 from services.escalation.domain.incidents.obligations import ask_desk, schedule_lapse, settle
 from services.escalation.domain.incidents.timers import FiredTimer, TimedNotice, ask_again, end, fire, put_to_leadership
 from services.escalation.domain.notices.notification import ASKING, EACH_ROUND, Notice
@@ -65,6 +65,8 @@ class Night:
         self.rows: list[NewTimer] = []
         self.notices: list[IssuedNotice] = []
         self.acknowledged: set[str] = set()
+        self.given_up: set[str] = set()
+        self.withdrawn: set[str] = set()
         self.events: list[Event] = []
         self.case: Case
         self.report(*(events or (received(kind="officer"),)))  # verified: nothing waits for the desk
@@ -94,6 +96,24 @@ class Night:
         contacts = {t.holder_id: (Contact(f"outbox://{t.holder_id}"),) for t in directory.tenures}
         found = replace(directory, contacts=contacts | dict(directory.contacts))
         self.engine = IncidentEngine(found, used.rulebooks, used.channels, used.now, used.new_id, used.pseudonym)
+
+    def lose(self, recipient: str) -> None:
+        """No channel takes what they were asked last, as the delivery loop records it."""
+        *_, asked = (n for n in self.notices if n.notice.recipient == recipient and n.notice.purpose in ASKING)
+        self.given_up.add(asked.notice_id)
+        self.case.lost = self._lost()
+        ask_to_mend(self.engine, self.case, "lost_notice", asked.notice.posts, None)
+        self._saved()
+
+    def _lost(self) -> set[tuple[str, str]]:
+        return {
+            (n.notice.recipient, post)
+            for n in self.notices
+            if n.notice.purpose in ASKING and n.round == self.case.round
+            if n.notice_id in self.given_up or not n.channels
+            if n.notice_id not in self.acknowledged | self.withdrawn
+            for post in n.notice.posts
+        }
 
     def end(self, state: Literal["closed", "dismissed", "handed_off"] = "dismissed") -> None:
         """As the commands do it."""
@@ -228,6 +248,7 @@ class Night:
         self.rows = [r for r in self.rows if r.notice_id not in answered]
         gone = out.withdrawn.get(id_, set())
         withdrawn = {n.notice_id for n in self.notices if n.notice.recipient in gone}
+        self.withdrawn |= withdrawn
         kept = [
             r for r in self.rows if r.kind not in out.cancelled_timers.get(id_, ()) and r.notice_id not in withdrawn
         ]
@@ -257,6 +278,7 @@ class Night:
             if n.notice.purpose in ASKING and n.round == self.case.round
             for post in n.notice.posts
         }
+        self.case.lost = self._lost()
         self.engine.changes = ChangeSet()
         assert (not self.rows) == (not self.case.is_waited_for), "something falls due exactly if somebody has to act"
 

@@ -1,5 +1,6 @@
 """Whom an open incident asks while the directory changes: posts, rosters, quiet hours and units."""
 
+from dataclasses import replace
 from datetime import date, time
 from typing import Any
 
@@ -187,7 +188,8 @@ def test_who_is_on_duty_is_not_told_of_what_the_post_holders_are_not() -> None:
 def test_who_is_on_duty_at_an_office_adds_their_channels_to_its_own(office: str, minutes: int) -> None:
     turns = (duty(office, "mau-truc"), duty(office, "mau-mai", start=NIGHT + 3 * DAY))
     contacts = {"mau-truc": (Contact("outbox://mau-truc"),), "mau-mai": (Contact("outbox://mau-mai"),)}
-    using = with_directory(duties=turns, contacts=contacts)
+    using = with_directory(duties=turns)
+    using.directory = replace(using.directory, contacts={**using.directory.contacts, **contacts})
     night = Night(using=using)
     night.go(NIGHT + minutes * MINUTE)
     assert night.notices[-1].notice.recipient == office

@@ -46,6 +46,7 @@ TASKS = {
     "unit_split": ("Đơn vị đã chia tách", "The unit was divided"),
     "closure": ("Đề nghị kết thúc", "Closure proposed"),
     "late_reports": ("Tin báo sau kết thúc", "Reports after the end"),
+    "lost_notice": ("Chưa báo được cho người giữ chức vụ", "Post-holder could not be reached"),
 }
 EVERYTHING = Late(2_000, get_args(Added), 4, applies=False)
 
