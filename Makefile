@@ -5,7 +5,8 @@ BIN := .venv/bin
 # Two processes of tests for each core (tests/conftest.py); files in their order, the long ones first.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip --disable-pip-version-check -q
-export PYTHONDONTWRITEBYTECODE := $(if $(CI),1,)
+# Also where the environment says otherwise: else each process that a test starts compiles everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run demo test test-full faults coverage bench bench-quick lint compose-test lock docs clean help
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.database import SERVICES
 from shared.http.identity import Principal, Role, issuer
-from tests.e2e.running import PATIENCE_SECONDS, Up, trucban, until
+from tests.e2e.running import PATIENCE_SECONDS, Up, alive, trucban, until
 from tests.support import SAMPLES, passable_folder
 
 pytestmark = pytest.mark.timeout(240)
@@ -133,3 +133,10 @@ def test_a_service_that_cannot_start_ends_up_with_its_one_line() -> None:
     assert done.returncode == 1
     assert len(said) == 1, done.stderr
     assert "content.key has 5 bytes" in said[0]
+
+
+def test_an_interrupt_ends_every_process_in_order(ready: Up) -> None:
+    """As Ctrl-C does. The last test of this file: it ends the system that the others share."""
+    children = ready.children()
+    assert ready.end(signal.SIGINT) == 0
+    assert not alive(children)

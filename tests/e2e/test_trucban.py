@@ -55,7 +55,6 @@ def system() -> Generator[System]:
             assert done.returncode == 0, f"import of {kind}: {done.stderr}"
         up.until_ready()
         yield System(up)
-        up.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -64,34 +63,6 @@ def desk(system: System) -> str:
     done = trucban(system.data, "token", "issue", "--role", "desk", "--subject", "truc-ban")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def test_a_kill_loses_nothing_and_a_signal_ends_it_in_order(folder: Path) -> None:
-    """SIGKILL, SIGTERM and SIGINT leave no process behind, also where one is frozen; the next start takes over."""
-    with Up(folder) as killed:
-        children = killed.children()
-        assert len(children) >= 5, "redis-server, the postmaster and three services at least"
-        token = System(killed).token("desk")
-        os.kill(killed.service_pid("ledger"), signal.SIGSTOP)
-        assert killed.end(signal.SIGKILL) == -signal.SIGKILL
-        until_ended(children)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with Up(folder) as again:
-            header = {"authorization": f"Bearer {token}"}
-            known = httpx.get(f"{again.url}/escalation/v1/rulebooks", headers=header, timeout=30).json()["items"]
-            assert [book["version"] for book in known] == ["2023-01-06", "2023-01-06.1"], (
-                "what was committed before the kill"
-            )
-            children = again.children()
-            assert again.end(number) == 0, f"exit code after {number.name}"
-            assert not alive(children), f"left behind by {number.name}"
-
-
-def until_ended(pids: list[int]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while alive(pids):
-        assert time.monotonic() < deadline, f"left behind: {alive(pids)}"
-        threading.Event().wait(0.01)
 
 
 def test_a_busy_port_is_one_clear_line(folder: Path) -> None:
@@ -181,6 +152,35 @@ def test_an_export_with_one_byte_changed_does_not_verify(system: System, tmp_pat
     assert found.returncode == 1
     assert f"entry {changed - 1}" in found.stderr, "the header is line 0, so entries are numbered one less"
     assert "NOT verified" in found.stdout
+
+
+def test_a_kill_loses_nothing_and_a_signal_ends_it_in_order(system: System) -> None:
+    """SIGKILL and SIGTERM leave no process behind, also where one is frozen; the next start takes over.
+
+    The last test of this file: it ends the system that the others share.
+    """
+    killed, token = system.up, system.token("desk")
+    children = killed.children()
+    assert len(children) >= 5, "redis-server, the postmaster and three services at least"
+    os.kill(killed.service_pid("ledger"), signal.SIGSTOP)
+    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
+    until_ended(children)
+    with Up(system.data) as again:
+        header = {"authorization": f"Bearer {token}"}
+        known = httpx.get(f"{again.url}/escalation/v1/rulebooks", headers=header, timeout=30).json()["items"]
+        assert [book["version"] for book in known] == ["2023-01-06", "2023-01-06.1"], (
+            "what was committed before the kill"
+        )
+        children = again.children()
+        assert again.end(signal.SIGTERM) == 0
+        assert not alive(children), "left behind by SIGTERM"
+
+
+def until_ended(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while alive(pids):
+        assert time.monotonic() < deadline, f"left behind: {alive(pids)}"
+        threading.Event().wait(0.01)
 
 
 def assert_failed_with_one_line(code: int, said: str, *names: str) -> None:

@@ -97,6 +97,7 @@ async def clients(servers: Servers) -> AsyncGenerator[tuple[Redis, asyncpg.Conne
 async def write(servers: Servers, value: str) -> None:
     async with clients(servers) as (redis, postgres):
         await redis.set("note", value)
+        await postgres.execute("DROP TABLE IF EXISTS note")
         await postgres.execute("CREATE TABLE note AS SELECT $1::text AS value", value)
 
 

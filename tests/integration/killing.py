@@ -75,10 +75,13 @@ class Mortal:
 
     count: int
     """Statements since `arm`."""
+    commits: list[int]
+    """Which of them were a COMMIT that had not been sent yet."""
 
     def arm(self, statement: int, *, survives: bool = False) -> None:
         """`survives`: only the connection is lost, and the process goes on with another."""
         self._fails_at, self.count, self._survives = statement, 0, survives
+        self.commits = []
         self._dead = asyncio.Event()
         self.has_failed = False
 
@@ -135,6 +138,7 @@ async def mortal_process(database_url: str, clock: Clock) -> AsyncGenerator[tupl
         async def execute(self, query: str, *given: Any, **more: Any) -> Any:
             if query != "COMMIT;":
                 return await super().execute(query, *given, **more)
+            process.commits.append(process.count + 1)
             process.step(self)
             done = await super().execute(query)
             process.step(self)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import asyncpg
@@ -35,6 +35,7 @@ from tests.integration.embedded_support import (
     wait_for,
     write,
 )
+from tests.support import passable_folder
 
 IS_ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not IS_ROOT, reason="only root runs PostgreSQL as another user")
@@ -55,21 +56,35 @@ def data(folder: Path) -> Generator[Path]:
     erase(folder / "var")
 
 
-async def test_what_was_written_is_there_after_a_restart_that_is_quick(data: Path) -> None:
-    async with embedded_servers(data) as servers:
+@pytest.fixture(scope="module")
+async def used() -> AsyncGenerator[Path]:
+    """For what is not about a first start, which computes for a second: it is past in this folder."""
+    with passable_folder("embedded") as data:
+        async with embedded_servers(data):
+            pass
+        yield data
+
+
+def ends_in_order(data: Path) -> int:
+    """How often PostgreSQL ended in order so far."""
+    return (data / "log" / "postgres.log").read_text().count("database system is shut down")
+
+
+async def test_what_was_written_is_there_after_a_restart_that_is_quick(used: Path) -> None:
+    async with embedded_servers(used) as servers:
         await write(servers, "pháo nổ")
         pids = [servers.redis_pid, servers.postgres_pid]
     assert not any(map(is_alive, pids)), "a server outlived its parent's block"
     began = time.monotonic()
-    async with embedded_servers(data) as servers:
+    async with embedded_servers(used) as servers:
         seconds = time.monotonic() - began
         assert await read(servers) == ("pháo nổ", "pháo nổ")
     assert seconds < 5, "the second start was slow (0.1 s on an idle machine)"
 
 
-async def test_the_servers_are_durable_and_open_no_port(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_servers_are_durable_and_open_no_port(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPORT", "1")
-    async with embedded_servers(data) as servers, clients(servers) as (redis, postgres):
+    async with embedded_servers(used) as servers, clients(servers) as (redis, postgres):
         settings = await redis.config_get("append*")
         assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "everysec")
         assert (await redis.config_get("port"))["port"] == "0"
@@ -81,56 +96,57 @@ async def test_the_servers_are_durable_and_open_no_port(data: Path, monkeypatch:
         await engine.dispose()
 
 
-async def test_the_servers_end_with_their_parent(data: Path) -> None:
+async def test_the_servers_end_with_their_parent(used: Path) -> None:
+    before = ends_in_order(used)
     for number in (signal.SIGINT, signal.SIGTERM):
-        parent = Parent(data)
+        parent = Parent(used)
         _, pids = parent.up()
         parent.end(number)
         assert not any(map(is_alive, pids)), f"a server outlived its parent's {number.name}"
-    log = (data / "log" / "postgres.log").read_text()
-    assert log.count("database system is shut down") == 2
+    assert ends_in_order(used) == before + 2
 
 
 async def test_the_servers_end_by_themselves_when_their_parent_is_killed_and_the_next_start_has_its_data(
-    data: Path,
+    used: Path,
 ) -> None:
-    parent = Parent(data)
+    before = ends_in_order(used)
+    parent = Parent(used)
     orphaned, pids = parent.up()
     await write(orphaned, "trước khi chết")
     parent.end(signal.SIGKILL)
     await asyncio.to_thread(wait_for, lambda: not any(map(is_alive, pids)), "the end of both servers")
-    assert "database system is shut down" in (data / "log" / "postgres.log").read_text(), "it ended in order"
-    async with embedded_servers(data) as servers:
+    assert ends_in_order(used) == before + 1
+    async with embedded_servers(used) as servers:
         assert servers.redis_url == orphaned.redis_url
         assert await read(servers) == ("trước khi chết", "trước khi chết")
 
 
-async def test_a_start_ends_servers_that_were_left_behind_all_the_same(data: Path) -> None:
+async def test_a_start_ends_servers_that_were_left_behind_all_the_same(used: Path) -> None:
     """As a kernel without that signal leaves them, or a moment before it comes."""
-    folder = open_data(data)
+    folder = open_data(used)
     left = [RedisServer(folder), Postgres(folder)]
     await asyncio.gather(*(child.start() for child in left))
     pids = [child.pid for child in left]
-    async with embedded_servers(data) as servers:
+    async with embedded_servers(used) as servers:
         assert not any(map(is_alive, pids)), "two servers on one data folder"
         await write(servers, "sau đó")
     for child in left:
         await child.stop()
 
 
-async def test_a_second_parent_is_refused_in_one_line_that_names_the_first(data: Path) -> None:
-    async with embedded_servers(data) as servers:
-        parent = Parent(data)
+async def test_a_second_parent_is_refused_in_one_line_that_names_the_first(used: Path) -> None:
+    async with embedded_servers(used) as servers:
+        parent = Parent(used)
         assert parent.finish() == (
-            f"data folder {data} is in use by process {os.getpid()}: stop it, or set TRUCBAN_DATA to another\n"
+            f"data folder {used} is in use by process {os.getpid()}: stop it, or set TRUCBAN_DATA to another\n"
         )
         with pytest.raises(EmbeddedError, match="is in use by process"):
-            erase(data)
+            erase(used)
         await write(servers, "still served")
 
 
-async def test_a_killed_server_comes_back_with_what_it_acknowledged(data: Path) -> None:
-    async with embedded_servers(data) as servers:
+async def test_a_killed_server_comes_back_with_what_it_acknowledged(used: Path) -> None:
+    async with embedded_servers(used) as servers:
         await write(servers, "đã nhận")
         for victim in ("redis", "postgres"):
             killed = getattr(servers, f"{victim}_pid")
@@ -140,8 +156,8 @@ async def test_a_killed_server_comes_back_with_what_it_acknowledged(data: Path) 
             assert getattr(servers, f"{victim}_pid") != killed
 
 
-async def test_postgres_is_not_kept_waiting_by_a_query_that_outlives_its_postmaster(data: Path) -> None:
-    async with embedded_servers(data) as servers:
+async def test_postgres_is_not_kept_waiting_by_a_query_that_outlives_its_postmaster(used: Path) -> None:
+    async with embedded_servers(used) as servers:
         await write(servers, "đã nhận")
         async with clients(servers) as (_, postgres):
             query = asyncio.create_task(postgres.execute("DO 'BEGIN LOOP END LOOP; END'"))
@@ -187,17 +203,17 @@ def test_what_a_killed_process_was_just_starting_holds_the_folder_only_for_a_mom
     ending.join()
 
 
-async def test_a_postmaster_killed_before_it_wrote_its_number_is_no_hindrance(data: Path) -> None:
-    async with embedded_servers(data, redis=False):
+async def test_a_postmaster_killed_before_it_wrote_its_number_is_no_hindrance(used: Path) -> None:
+    async with embedded_servers(used, redis=False):
         pass
-    (data / "postgres" / "cluster" / "postmaster.pid").touch()
-    async with embedded_servers(data, redis=False) as servers:
+    (used / "postgres" / "cluster" / "postmaster.pid").touch()
+    async with embedded_servers(used, redis=False) as servers:
         assert servers.database_url
 
 
 @pytest.mark.parametrize("kind", [RedisServer, Postgres])
 async def test_a_server_that_is_killed_while_it_starts_is_started_again(
-    data: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Child]
+    used: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Child]
 ) -> None:
     spawn, killed = kind.spawn, list[int]()
 
@@ -208,7 +224,7 @@ async def test_a_server_that_is_killed_while_it_starts_is_started_again(
             os.kill(child.pid, signal.SIGKILL)
 
     monkeypatch.setattr(kind, "spawn", spawn_and_kill)
-    async with embedded_servers(data) as servers:
+    async with embedded_servers(used) as servers:
         await write(servers, "lần thứ ba")
     assert len(killed) == 2
 
@@ -228,13 +244,13 @@ async def test_a_path_too_long_or_too_odd_for_a_socket_serves_all_the_same(folde
     assert not any(socket.exists() for socket in sockets)
 
 
-async def test_a_process_id_used_anew_by_another_program_does_not_hinder_the_start(data: Path) -> None:
-    async with embedded_servers(data, redis=False):
-        pid_file = data / "postgres" / "cluster" / "postmaster.pid"
+async def test_a_process_id_used_anew_by_another_program_does_not_hinder_the_start(used: Path) -> None:
+    async with embedded_servers(used, redis=False):
+        pid_file = used / "postgres" / "cluster" / "postmaster.pid"
         lines = pid_file.read_text().splitlines()
     with Account.unprivileged().spawn(["/bin/sleep", "60"], subprocess.DEVNULL) as other:
         pid_file.write_text("\n".join([str(other.pid), *lines[1:]]))
-        async with embedded_servers(data, redis=False):
+        async with embedded_servers(used, redis=False):
             assert other.poll() is None
         other.kill()
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,10 +25,9 @@ from tests.integration.killed_scenes import CHAIR_HERE, DESK, SCENES, WHY, repor
 from tests.integration.killing import DIRECTORY, TABLES, Mortal, StoppedClock, differences, mortal_process, rows_of
 from tests.support import NIGHT, received
 
-STRIDE = 1 if settings.get_current_profile_name() == "full" else 3
-"""Every so many statements, beginning at another one in each scene."""
-DELIVERY_STRIDE = 2 * STRIDE - 1
-"""Fewer, for each takes a city of its own."""
+AT_FULL_DEPTH = settings.get_current_profile_name() == "full"
+DELIVERY_STRIDE = 1 if AT_FULL_DEPTH else 5
+"""Deliveries are killed at every so many statements, beginning at another one in each scene."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,12 +87,13 @@ async def test_killed_at_any_statement_all_of_it_is_done_or_nothing(
     process.arm(0)
     await act(escalation)
     statements, expected = process.count, await rows(city, name)
+    tried = places(statements, process.commits)
 
     await start(city)
     act = await SCENES[name](city)
     before = await rows(city, name)
     assert differences(before, expected), "the scene changes something"
-    for statement in places(statements, first(list(SCENES).index(name), STRIDE)):
+    for statement in tried:
         process.arm(statement)
         await until(lambda: nothing_is_open(city), "PostgreSQL has rolled back what the killed process began")
         assert not await process.does(act, escalation)
@@ -107,9 +107,17 @@ async def test_killed_at_any_statement_all_of_it_is_done_or_nothing(
     assert not differences(await rows(city, name), expected), "done again"
 
 
-def places(statements: int, start: int) -> list[int]:
-    """Where to be killed: at full depth at each; before and after the commit, which are the last two, in any case."""
-    return sorted({*range(start, statements + 1, STRIDE), statements - 1, statements})
+def places(statements: int, commits: Sequence[int]) -> Sequence[int]:
+    """At which statements to be killed: at full depth at each.
+
+    Otherwise, of each transaction: in its middle, before its COMMIT, and after it, when nobody was told yet. What it
+    did before makes no difference: PostgreSQL takes all of it back.
+    """
+    if AT_FULL_DEPTH:
+        return range(1, statements + 1)
+    begins = [0, *(commit + 1 for commit in commits)]
+    middles = [(begin + commit) // 2 for begin, commit in zip(begins, commits, strict=False)]
+    return sorted({place for place in (*middles, *commits, *(commit + 1 for commit in commits)) if place})
 
 
 def first(scene: int, stride: int) -> int:

@@ -6,7 +6,7 @@ Which tables and columns these are is known in this package, and to no test.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -39,8 +39,13 @@ async def every(connection: AsyncConnection, kind: type[R], /, **equal: object) 
 
 def query_of(kind: type[Record], equal: Mapping[str, object] = MappingProxyType({})) -> Select[Any]:
     """The query of all records of a kind in their order, with the columns in the order of its fields."""
+    query = _query_of_all(kind)
+    return query.where(*(_column(kind, name) == value for name, value in equal.items())) if equal else query
+
+
+@cache  # tests look thousands of times: to make the query takes as long as to ask it
+def _query_of_all(kind: type[Record]) -> Select[Any]:
     query = select(*(_column(kind, field.name) for field in fields(kind))).select_from(kind.source)
-    query = query.where(*(_column(kind, name) == value for name, value in equal.items()))
     return query.order_by(*(_column(kind, name) for name in kind.order))
 
 
