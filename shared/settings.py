@@ -1,10 +1,11 @@
 """Settings from the environment (prefix `TRUCBAN_`; `REDIS_URL` and `DATABASE_URL` without it) or a `.env` file."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 TELEPHONE = r"^\+?\(?[0-9](?:[ .()-]*[0-9]){3,14}$"
@@ -55,6 +56,15 @@ class Settings(BaseSettings):
     """Origin line of the checkpoints (C2SP tlog-checkpoint)."""
     consumer: str = Field(default_factory=socket.gethostname)
     """Name of this replica in its consumer groups."""
+
+    role_passwords: Mapping[Literal["intake", "escalation", "ledger"], SecretStr] = Field(default={}, repr=False)
+    """Passwords that `trucban migrate` gives the services' roles in PostgreSQL, as JSON by service."""
+    of_services: Mapping[str, Mapping[str, str]] = Field(default={}, exclude=True, repr=False)
+    """Settings that differ from one service to the other: the addresses of embedded servers."""
+
+    def of(self, service: str) -> Self:
+        """The settings of one service. They hold nothing of the others."""
+        return self.model_copy(update={**self.of_services.get(service, {}), "of_services": {}})
 
     @property
     def keys_dir(self) -> Path:
