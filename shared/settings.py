@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     """Unset: the embedded redis-server under `data`."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """Unset: the embedded PostgreSQL under `data`."""
+    role_passwords: Mapping[Literal["intake", "escalation", "ledger"], SecretStr] = Field(default={}, repr=False)
+    """Passwords that `trucban migrate` gives the services' roles in PostgreSQL, as JSON by service."""
+    of_services: Mapping[str, Mapping[str, str]] = Field(default={}, exclude=True, repr=False)
+    """Settings that differ from one service to the other: the addresses of embedded servers."""
     data: Path = Path("var")
     """Folder of the keys, of the embedded servers' data, and of the file that `outbox://` channels write to."""
     keys: Path | None = None
@@ -57,15 +61,10 @@ class Settings(BaseSettings):
     consumer: str = Field(default_factory=socket.gethostname)
     """Name of this replica in its consumer groups."""
 
-    role_passwords: Mapping[Literal["intake", "escalation", "ledger"], SecretStr] = Field(default={}, repr=False)
-    """Passwords that `trucban migrate` gives the services' roles in PostgreSQL, as JSON by service."""
-    of_services: Mapping[str, Mapping[str, str]] = Field(default={}, exclude=True, repr=False)
-    """Settings that differ from one service to the other: the addresses of embedded servers."""
+    @property
+    def keys_dir(self) -> Path:
+        return self.keys or self.data / "keys"
 
     def of(self, service: str) -> Self:
         """The settings of one service. They hold nothing of the others."""
         return self.model_copy(update={**self.of_services.get(service, {}), "of_services": {}})
-
-    @property
-    def keys_dir(self) -> Path:
-        return self.keys or self.data / "keys"
