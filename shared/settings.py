@@ -67,4 +67,5 @@ class Settings(BaseSettings):
 
     def of(self, service: str) -> Self:
         """The settings of one service. They hold nothing of the others."""
-        return self.model_copy(update={**self.of_services.get(service, {}), "of_services": {}})
+        own = self.of_services.get(service, {})
+        return self.model_copy(update={**own, "of_services": {}, "role_passwords": {}})
