@@ -15,7 +15,7 @@ RUN python -m pip --python /opt/trucban/bin/python install --no-deps --no-build-
 FROM python:3.11-slim-bookworm
 # A fixed uid: the volumes belong to it, over every rebuild.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin trucban \
- && install -d -o trucban -g trucban -m 0700 /data /keys
+ && install -d -o trucban -g trucban -m 0700 /data /keys /keys/intake /keys/escalation /keys/ledger
 COPY --from=build /opt/trucban /opt/trucban
 ENV PATH=/opt/trucban/bin:$PATH PYTHONDONTWRITEBYTECODE=1 TRUCBAN_DATA=/data TRUCBAN_KEYS=/keys
 USER 10001:10001

@@ -28,6 +28,8 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, Inter
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
+from shared.roles import grant_role
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -255,8 +257,9 @@ async def migrate(url: str, service: str) -> None:
 
 
 async def upgrade(connection: AsyncConnection, service: str, revision: str = "head") -> None:
-    """Bring the schema of one service to `revision`, in the caller's transaction."""
+    """Bring the schema of one service to `revision`, in the caller's transaction, and let its role work in it."""
     await connection.run_sync(_upgrade, service, revision)
+    await grant_role(connection, service)
 
 
 async def schema_version(connection: AsyncConnection, service: str) -> tuple[str | None, str | None]:

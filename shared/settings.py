@@ -1,10 +1,11 @@
 """Settings from the environment (prefix `TRUCBAN_`; `REDIS_URL` and `DATABASE_URL` without it) or a `.env` file."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 TELEPHONE = r"^\+?\(?[0-9](?:[ .()-]*[0-9]){3,14}$"
@@ -23,6 +24,10 @@ class Settings(BaseSettings):
     """Unset: the embedded redis-server under `data`."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """Unset: the embedded PostgreSQL under `data`."""
+    role_passwords: Mapping[Literal["intake", "escalation", "ledger"], SecretStr] = Field(default={}, repr=False)
+    """Passwords that `trucban migrate` gives the services' roles in PostgreSQL, as JSON by service."""
+    of_services: Mapping[str, Mapping[str, str]] = Field(default={}, exclude=True, repr=False)
+    """Settings that differ from one service to the other: the addresses of embedded servers."""
     data: Path = Path("var")
     """Folder of the keys, of the embedded servers' data, and of the file that `outbox://` channels write to."""
     keys: Path | None = None
@@ -70,3 +75,8 @@ class Settings(BaseSettings):
     @property
     def keys_dir(self) -> Path:
         return self.keys or self.data / "keys"
+
+    def of(self, service: str) -> Self:
+        """The settings of one service. They hold nothing of the others."""
+        own = self.of_services.get(service, {})
+        return self.model_copy(update={**own, "of_services": {}, "role_passwords": {}})

@@ -26,9 +26,9 @@ class AllServices:
 
 
 def build_all(settings: Settings, clock: Clock) -> AllServices:
-    """All services against the same database, broker and clock."""
+    """All services against the same database, broker and clock, each with its own rights where they have some."""
     return AllServices(
-        intake=intake.build(settings, clock),
-        escalation=escalation.build(settings, clock),
-        ledger=ledger.build(settings, clock),
+        intake=intake.build(settings.of(intake.NAME), clock),
+        escalation=escalation.build(settings.of(escalation.NAME), clock),
+        ledger=ledger.build(settings.of(ledger.NAME), clock),
     )

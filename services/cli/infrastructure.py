@@ -15,6 +15,7 @@ from services.cli.errors import CommandError
 from shared import messaging
 from shared.database import PATIENT, SERVICES, connect, migrate
 from shared.messaging import NOT_MIGRATED, sqlstate_of
+from shared.roles import set_password
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -33,14 +34,13 @@ async def infrastructure(settings: Settings) -> AsyncGenerator[Settings]:
         yield settings
         return
     async with embedded_servers(settings.data, redis=needs_redis, postgres=needs_postgres) as servers:
-        found = {
-            "redis_url": settings.redis_url or servers.redis_url,
-            "database_url": settings.database_url or servers.database_url,
-        }
+        found = {"redis_url": servers.redis_url, "database_url": servers.database_url}
+        found = {name: url for name, url in found.items() if url}
         addresses = settings.data / ADDRESSES
-        addresses.write_text(json.dumps(found), encoding="utf-8")
+        _write_addresses(addresses, found)
+        of_services = {service: servers.of(service) for service in SERVICES}
         try:
-            yield settings.model_copy(update=found)
+            yield settings.model_copy(update={**found, "of_services": of_services})
         finally:
             addresses.unlink(missing_ok=True)
 
@@ -54,6 +54,15 @@ async def shared_infrastructure(settings: Settings) -> AsyncGenerator[Settings]:
         except InUseError:
             ready = settings.model_copy(update=_read_addresses(settings.data / ADDRESSES))
         yield ready
+
+
+def _write_addresses(file: Path, addresses: dict[str, str]) -> None:
+    """For this user only: they hold the owner's password."""
+    draft = file.with_name(f".{file.name}")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(addresses), encoding="utf-8")
+    draft.replace(file)
 
 
 def _read_addresses(file: Path) -> dict[str, str]:
@@ -80,6 +89,18 @@ async def migrate_all(settings: Settings) -> None:
     finally:
         await engine.dispose()
     await _drop_unsigned(settings)
+
+
+async def set_passwords(settings: Settings) -> None:
+    """Give the roles of the services the passwords of the settings."""
+    assert settings.database_url is not None
+    engine = connect(settings.database_url, pool_size=1, limits=PATIENT)
+    try:
+        async with engine.begin() as connection:
+            for service, password in settings.role_passwords.items():
+                await set_password(connection, service, password.get_secret_value())
+    finally:
+        await engine.dispose()
 
 
 async def _drop_unsigned(settings: Settings) -> None:

@@ -48,7 +48,9 @@ async def _refuse_company(connection: AsyncConnection) -> None:
     others = await connection.scalar(
         text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            # an owner who is no superuser is not told the type of another role's session
+            " AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
+            " AND coalesce(backend_type, 'client backend') = 'client backend'"
         )
     )
     if others:

@@ -28,6 +28,7 @@ from shared.messaging.left import Left
 from shared.messaging.outbox import Outbox, Outgoing, add, lock_streams, outbox_tables
 from shared.messaging.partitions import StreamNumbers, move_rows, stream_numbers
 from shared.messaging.publishing import drop_unsigned
+from shared.messaging.redis.access import rules_of
 from shared.messaging.redis.client import BrokerError, Client, connect
 from shared.messaging.redis.consumer import Consumer
 from shared.messaging.relay import Relay
@@ -90,6 +91,7 @@ __all__ = [
     "producer_of",
     "progress",
     "route",
+    "rules_of",
     "seals",
     "settle_partitions",
     "sqlstate_of",

@@ -25,7 +25,8 @@ project=trucban-test-$$
 began=$(date +%s)
 image=trucban:compose-test # one name for every run, so that the layers of the last build are found again
 compose="$compose -p $project -f docker-compose.yml --env-file $folder/env"
-unset POSTGRES_PASSWORD COMPOSE_PROJECT_NAME COMPOSE_FILE COMPOSE_PROFILES # what the shell has set would win
+unset POSTGRES_PASSWORD REDIS_PASSWORD INTAKE_PASSWORD ESCALATION_PASSWORD LEDGER_PASSWORD
+unset COMPOSE_PROJECT_NAME COMPOSE_FILE COMPOSE_PROFILES # what the shell has set would win
 
 say() { echo "compose-test: $* ($(($(date +%s) - began)) s)"; }
 
@@ -73,11 +74,16 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 : >"$folder/env"
-if $compose config >"$folder/refusal" 2>&1; then fail "compose starts without POSTGRES_PASSWORD"; fi
-grep -q "POSTGRES_PASSWORD is not set: copy" "$folder/refusal" || fail "unclear refusal: $(cat "$folder/refusal")"
+if $compose config >"$folder/refusal" 2>&1; then fail "compose starts without passwords"; fi
+grep -q "PASSWORD is not set: " "$folder/refusal" || fail "unclear refusal: $(cat "$folder/refusal")"
 
+password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 cat >"$folder/env" <<EOF
-POSTGRES_PASSWORD=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+POSTGRES_PASSWORD=$(password)
+REDIS_PASSWORD=$(password)
+INTAKE_PASSWORD=$(password)
+ESCALATION_PASSWORD=$(password)
+LEDGER_PASSWORD=$(password)
 TRUCBAN_IMAGE=$image
 TRUCBAN_PORT=0
 EOF
@@ -94,7 +100,7 @@ $compose run --rm -T --no-deps sample
 address=$($compose port proxy 8080)
 ledger=$($compose ps -q ledger)
 key=$(docker exec "$ledger" trucban ledger key)
-token() { docker exec "$ledger" trucban token issue --role "$1" --subject compose-test --days 0.1; }
+token() { $compose run --rm -T --no-deps trucban token issue --role "$1" --subject compose-test --days 0.1; }
 AUDITOR_TOKEN=$(token auditor)
 ADMIN_TOKEN=$(token admin)
 DESK_TOKEN=$(token desk)

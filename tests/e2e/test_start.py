@@ -70,6 +70,7 @@ def test_an_up_whose_postgres_is_killed_while_it_starts_goes_on_and_so_does_one_
     with Up(folder) as again:
         killer.join()
         assert httpx.get(f"{again.url}/healthz", timeout=10).status_code == 200
+        assert addresses.stat().st_mode & 0o777 == 0o600, "it holds passwords"
         assert again.end(signal.SIGTERM) == 0
 
 

@@ -23,7 +23,7 @@ from services.cli.embedded import EmbeddedError, embedded_servers, erase
 from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
 from services.cli.embedded.data_folder import VAR_LIB, lock_data, open_data
-from services.cli.embedded.postgres import Postgres
+from services.cli.embedded.postgres import Postgres, find_binaries
 from services.cli.embedded.redis import Redis as RedisServer
 from tests.integration.embedded_support import (
     Parent,
@@ -94,6 +94,33 @@ async def test_the_servers_are_durable_and_open_no_port(used: Path, monkeypatch:
         async with engine.connect() as connection:
             assert await connection.scalar(text("SELECT lower('ĐÔNG THỌ')")) == "đông thọ"
         await engine.dispose()
+
+
+async def test_nobody_is_let_in_without_a_password_or_as_another_user(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        socket = servers.redis_url.rpartition("@")[2]
+        stranger = Redis.from_url(f"unix://{socket}")
+        with pytest.raises(RedisError, match="authenticated"):
+            await stranger.get("note")
+        await stranger.aclose()
+        private = [*(data / "redis").glob("*.key"), data / "redis" / "users.acl"]
+        assert len(private) == 5
+        assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+
+
+@as_root
+async def test_a_cluster_of_before_that_trusted_everybody_goes_on_and_trusts_them_no_longer(data: Path) -> None:
+    async with embedded_servers(data) as servers:
+        await write(servers, "trước")
+    cluster, psql = data / "postgres" / "cluster", find_binaries(Account.unprivileged()) / "psql"
+    (cluster / "pg_hba.conf").write_text("local all all trust\n")
+    async with embedded_servers(data) as servers:
+        assert await read(servers) == ("trước", "trước")
+        host = str(make_url(servers.database_url).query["host"])
+        for role in ("trucban", "trucban_ledger"):
+            done, said = Account.unprivileged().run(psql, "-h", host, "-U", role, "-c", "SELECT 1", "trucban")
+            assert not done
+            assert "Peer authentication failed" in said
 
 
 async def test_the_servers_end_with_their_parent(used: Path) -> None:

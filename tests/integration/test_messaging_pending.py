@@ -66,9 +66,9 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 @asynccontextmanager
 async def _wire(world: World) -> AsyncGenerator[Wire]:
-    path = world.servers.redis_url.removeprefix("unix://").partition("?")[0]
+    user, _, path = world.servers.redis_url.removeprefix("unix://").partition("?")[0].rpartition("@")
     with TemporaryDirectory(prefix="wire-") as folder:
-        wire = Wire(f"unix://{folder}/redis.sock", path)
+        wire = Wire(f"unix://{user}@{folder}/redis.sock", path)
         server = await asyncio.start_unix_server(wire.serve, f"{folder}/redis.sock")
         try:
             yield wire

@@ -118,7 +118,7 @@ REFUSALS = {
         "GET key",
     ),
     "NOREPLICAS": ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "SET key value"),
-    "NOPERM": ("ACL SETUSER default -set", "ACL SETUSER default +set", "SET key value"),
+    "NOPERM": ("ACL SETUSER trucban -set", "ACL SETUSER trucban +set", "SET key value"),
     "NOGROUP": ("PING", "PING", "XREADGROUP GROUP none me COUNT 1 STREAMS none >"),
     "WRONGTYPE": ("SET key value", "DEL key", "XADD key * field value"),
     "NOSCRIPT": ("PING", "PING", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),

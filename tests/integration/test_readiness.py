@@ -70,9 +70,9 @@ async def test_a_broker_that_takes_no_writes_is_reported_by_all_without_any_even
     redis_url = await new_redis(servers)
     redis, user = Redis.from_url(redis_url), f"city-{uuid4().hex}"
     await redis.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all")
-    scheme, _, path = redis_url.partition("://")
+    path = redis_url.rpartition("@")[2]
     try:
-        async with whole_city_in(template, redis_url=f"{scheme}://{user}:secret@{path}") as city:
+        async with whole_city_in(template, redis_url=f"unix://{user}:secret@{path}") as city:
 
             async def reported() -> bool:
                 return {f"{service}.broker" for service in METADATA} <= await _failing(city)

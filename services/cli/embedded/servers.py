@@ -19,10 +19,15 @@ class Servers:
     """The addresses of the servers; "" for one that was not asked for."""
 
     redis_url: str
-    """`unix:///…`, for redis-py."""
+    """`unix://…`, for redis-py, with the owner's password."""
     database_url: str
     """`postgresql+asyncpg://…`, for SQLAlchemy; the database `trucban`, empty at first."""
     _children: dict[str, Child] = field(default_factory=dict[str, Child], repr=False, compare=False)
+
+    def of(self, service: str) -> dict[str, str]:
+        """The addresses of those that were asked for, by the name of the setting, as this service is given them."""
+        settings = {Redis.name: "redis_url", Postgres.name: "database_url"}
+        return {settings[name]: child.url_of(service) for name, child in self._children.items()}
 
     @property
     def redis_pid(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from services.cli.front.orders import Orders
@@ -42,7 +43,7 @@ class ServiceProcesses:
 
         Yields a task that ends only by ServiceEndedError, if a service ends when it is first started.
         """
-        keeping = asyncio.create_task(self._keep(lambda socket: Orders(settings, clock.shift, socket)))
+        keeping = asyncio.create_task(self._keep(lambda name, socket: Orders(settings.of(name), clock.shift, socket)))
         try:
             yield keeping
         finally:
@@ -50,11 +51,11 @@ class ServiceProcesses:
             await asyncio.wait({keeping})
             await self._stop()
 
-    async def _keep(self, orders: Callable[[Path], Orders]) -> None:
+    async def _keep(self, orders: Callable[[str, Path], Orders]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self:
-                    group.create_task(service.keep_running(orders))
+                    group.create_task(service.keep_running(partial(orders, service.name)))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 

@@ -10,10 +10,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import DataError, RedisError
 
 from shared.messaging.errors import Outlook, Ruling, outlook_of
+from shared.messaging.redis.access import BELL, PROBE_KEY
 from shared.messaging.redis.stream import RedisStream
 
-_PROBE_KEY = "trucban.probe"
-_BELL = "trucban.rows."
 _LISTEN_SECONDS = 4.0
 """Shorter than the client's time-out of a read."""
 
@@ -80,11 +79,11 @@ class Client(Redis):
         return RedisStream(self, name, groups)
 
     async def ring(self, outbox: str) -> None:
-        await self.publish(_BELL + outbox, b"")
+        await self.publish(BELL + outbox, b"")
 
     async def rings(self, outbox: str) -> AsyncIterator[None]:
         async with self.pubsub(ignore_subscribe_messages=True) as bell:
-            await bell.subscribe(_BELL + outbox)
+            await bell.subscribe(BELL + outbox)
             yield
             while True:
                 if await bell.get_message(timeout=_LISTEN_SECONDS) is not None:
@@ -92,7 +91,7 @@ class Client(Redis):
 
     async def write_nothing(self) -> None:
         """Overwrite one small key, which needs what an entry needs: a server that takes writes, and memory."""
-        await self.set(_PROBE_KEY, b"." * 1000, px=60_000)
+        await self.set(PROBE_KEY, b"." * 1000, px=60_000)
 
     async def server_version(self) -> str:
         """Such as `7.0.15`."""

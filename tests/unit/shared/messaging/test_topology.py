@@ -1,10 +1,25 @@
 """Streams, groups and partitions."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.messaging import ESCALATION, GROUPS, INTAKE, dead_stream, partition_of, route, stream_name, streams
+from shared.database import SERVICES
+from shared.messaging import (
+    ESCALATION,
+    GROUPS,
+    INTAKE,
+    dead_stream,
+    partition_of,
+    route,
+    rules_of,
+    stream_name,
+    streams,
+)
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_every_partition_has_its_stream_and_the_groups_that_must_acknowledge() -> None:
@@ -38,3 +53,9 @@ def test_a_ward_never_moves_to_another_partition() -> None:
 def test_a_key_has_one_partition(key: str, count: int) -> None:
     assert 0 <= partition_of(key, count) < count
     assert route(INTAKE, key, count) in streams(INTAKE, count)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_redis_in_a_container_gives_each_service_the_same_rights_as_the_embedded_one(service: str) -> None:
+    script = (ROOT / "deploy" / "redis-users.sh").read_text(encoding="utf-8")
+    assert f'"user {service} on >${service.upper()}_PASSWORD {rules_of(service)}"' in script
