@@ -230,7 +230,9 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
 
 
 @router.get("/wards")
-async def get_wards(intake: Wired, q: str = "", limit: Limit = 50, cursor: str | None = None) -> WardPage:
+async def get_wards(
+    intake: Wired, q: Annotated[str, Query(max_length=100)] = "", limit: Limit = 50, cursor: str | None = None
+) -> WardPage:
     """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public.
 
     For the name of a ward that has ended: what followed it.

@@ -102,3 +102,7 @@ def test_text_is_kept_composed_without_outer_space(text: str) -> None:
 )
 def test_a_kind_of_unit_is_known_however_it_is_written(written: str, kind: str | None) -> None:
     assert kind_of_unit(written) == kind
+
+
+def test_a_text_that_anybody_may_send_is_not_kept() -> None:
+    assert not hasattr(fold_place, "cache_info")
