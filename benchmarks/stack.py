@@ -41,6 +41,7 @@ class House:
             "REDIS_URL": str(self.settings.redis_url),
             "DATABASE_URL": str(self.settings.database_url),
             "TRUCBAN_DATA": str(self.settings.data),
+            "TRUCBAN_RATE_AT_ONCE": "100000000",  # one device sends what a city does
         }
         command = ("-m", "services.cli", "serve", service, "--port", str(port))
         async with process(*command, port=port, ready="/readyz", environment=environment):

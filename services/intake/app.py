@@ -16,7 +16,7 @@ from shared.database import connect
 from shared.events import parse
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Service, service_app
+from shared.http.web import Service, rate_of, service_app
 from shared.keys import secret
 from shared.messaging import (
     ESCALATION,
@@ -67,7 +67,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     intake = connect_intake(settings, clock)
     commits = Probe(partial(commit_nothing, intake.database, store.metadata))
     acceptance = ReportAcceptance(intake, commits)
-    app = service_app(NAME, verifier(settings.keys_dir), router)
+    app = service_app(NAME, verifier(settings.keys_dir), router, rate_of(settings))
     app.state.intake, app.state.acceptance = intake, acceptance
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)

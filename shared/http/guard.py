@@ -8,6 +8,7 @@ from fastapi.security.base import SecurityBase
 
 from shared.http.identity import Principal, Role, TokenVerifier, unauthenticated
 from shared.http.problem import Problem
+from shared.http.rate import Rate
 
 SCHEME = "token"
 
@@ -33,8 +34,10 @@ class Guard(SecurityBase):
 
     # async, though it waits for nothing: FastAPI would send a plain function to a thread
     async def __call__(self, request: Request) -> Principal:
-        """Raises Problem 401 or 403."""
+        """Raises Problem 401, 403, or 429 where the caller asks too much."""
         caller = principal(request)
+        rate: Rate = request.app.state.rate
+        rate.take(caller.subject)
         if caller.role not in self.roles:
             raise Problem(403, f"role {caller.role} may not do this; it takes {' or '.join(self.roles)}")
         return caller

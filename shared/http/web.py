@@ -19,6 +19,8 @@ from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
 from shared.http.openapi import DocumentedApp
 from shared.http.problem import Problem
+from shared.http.rate import Rate
+from shared.settings import Settings
 
 log = structlog.get_logger()
 
@@ -42,8 +44,11 @@ class Service:
     """Called when the server stops, before it waits for its connections: ends those that would stay open."""
 
 
-def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAPI:
-    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`."""
+def service_app(name: str, verifier: TokenVerifier, routes: APIRouter, rate: Rate | None = None) -> FastAPI:
+    """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`.
+
+    `rate`: of each credential; None: as the settings have it where nothing is set.
+    """
     app = DocumentedApp(
         title=f"Trực Ban {name}",
         version="1",
@@ -52,12 +57,17 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter) -> FastAP
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.state.verifier = verifier
+    app.state.verifier, app.state.rate = verifier, rate or rate_of(Settings.model_construct())
     errors.install(app)
     errors.install_outages(app)
     add_docs(app)
     app.include_router(routes, prefix="/v1")
     return app
+
+
+def rate_of(settings: Settings) -> Rate:
+    """How much one credential may ask of a service of these settings."""
+    return Rate(settings.rate_per_minute, settings.rate_at_once)
 
 
 class NoNul:

@@ -72,7 +72,7 @@ class ReportAcceptance:
 
     async def accept(self, draft: Draft) -> Accepted:
         """Durable when this returns. Raises Problem 409 for a used id, 503 when it is unknown whether it was stored."""
-        outcome = await self._commits.add(draft)
+        outcome = await self._commits.add(draft, draft.submitter)
         if isinstance(outcome, Problem):
             metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
             raise outcome

@@ -19,6 +19,7 @@ from joserfc.jwk import OctKey, OKPKey
 from shared.http.guard import require
 from shared.http.identity import ALGORITHM, ISSUER, ROLES, Principal, TokenIssuer, TokenVerifier, issuer, verifier
 from shared.http.problem import Problem
+from shared.http.rate import Rate
 from shared.keys import KeyFileError, secret, signing_key, write_public_key
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -140,7 +141,7 @@ def test_no_text_at_all_is_more_than_401(token: str) -> None:
 
 def request_of(caller: Principal) -> Request:
     app = FastAPI()
-    app.state.verifier = VERIFIER
+    app.state.verifier, app.state.rate = VERIFIER, Rate(6_000, 1_000)
     token = f"Bearer {ISSUED_BY.issue(caller)}".encode()
     return Request({"type": "http", "headers": [(b"authorization", token)], "app": app})
 
