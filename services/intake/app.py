@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.intake import store
-from services.intake.api.routes import router
+from services.intake.api.routes import BATCHES_AT_ONCE, router
+from services.intake.api.turns import Turns
 from services.intake.application.accept_reports import ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.application.record_escalation_events import record_escalation_events
@@ -68,7 +69,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     commits = Probe(partial(commit_nothing, intake.database, store.metadata))
     acceptance = ReportAcceptance(intake, commits)
     app = service_app(NAME, verifier(settings.keys_dir), router, rate_of(settings))
-    app.state.intake, app.state.acceptance = intake, acceptance
+    app.state.intake, app.state.acceptance, app.state.turns = intake, acceptance, Turns(BATCHES_AT_ONCE)
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)
     relay = Relay(intake.database, redis, store.outbox, messaging.streams(INTAKE, settings.partitions))

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -26,6 +26,7 @@ from services.intake.api.models import (
     Ward,
     WardPage,
 )
+from services.intake.api.turns import Turns
 from services.intake.application.accept_reports import Accepted, ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.domain import wards
@@ -44,7 +45,9 @@ from shared.http.rate import Rate
 router = APIRouter(tags=["reports"])
 MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
-ITEMS_A_TURN = 20
+BATCHES_AT_ONCE = 2
+"""Of one sender."""
+ITEMS_A_TURN = 5
 """Items of a batch that are checked before other requests have their turn."""
 ITEM_ERRORS = 10
 """Shown for each item of a batch, which may have a thousand."""
@@ -142,9 +145,20 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
         await asyncio.sleep(WAIT_POLL_SECONDS)
 
 
+async def _turn(request: Request, caller: Sender) -> AsyncGenerator[None]:
+    """Before the body is read: what waits for its turn holds no memory."""
+    turns: Turns = request.app.state.turns
+    async with turns.of(caller.subject):
+        yield
+
+
 @router.post("/reports:batch", responses=problems({413: TOO_MANY}))
 async def post_batch(
-    acceptance: Acceptance, caller: Sender, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
+    acceptance: Acceptance,
+    caller: Sender,
+    _: Annotated[None, Depends(_turn)],
+    content: Annotated[bytes, Depends(BATCH_BODY)],
+    request: Request,
 ) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     items = body.items_of(content, request.headers.get("content-type", ""))
