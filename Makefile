@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 # Also where the environment says otherwise: else each process that a test starts compiles everything anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run demo test test-full faults coverage bench bench-quick lint compose-test lock docs clean help
+.PHONY: run demo test test-full faults faults-hostile coverage bench bench-quick lint compose-test lock docs clean help
 
 run: .venv/ready ## everything on this machine, with the sample night; http://127.0.0.1:8080
 	@exec $(BIN)/trucban up
@@ -25,6 +25,9 @@ test-full: .venv/dev ## the same at full depth
 faults: .venv/dev ## faults at random under load, by MINUTES=10, SEED, RUNS, KINDS (tests/faults/__main__.py)
 	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),10) --kinds "$(KINDS)" \
 	  $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+faults-hostile: .venv/dev ## attacks on a whole system beside a normal sender, by SECONDS=10, ONLY (tests/faults/hostile)
+	@$(BIN)/python -m tests.faults.hostile --seconds $(or $(SECONDS),10) --only "$(ONLY)"
 
 coverage: .venv/dev ## lines and branches that `make test` runs, in its own processes and those it starts; twice as slow
 	@rm -rf var/coverage && mkdir -p var/coverage
@@ -65,7 +68,7 @@ clean: ## remove .venv, and what the sample and the tools wrote under var; a cit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \
-	  printf 'make %-13s %s\n' "$$name" "$$text"; done
+	  printf 'make %-15s %s\n' "$$name" "$$text"; done
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

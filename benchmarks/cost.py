@@ -13,7 +13,7 @@ import asyncpg
 from benchmarks.escalation import body_of, reports_of, send, two_hops
 from benchmarks.measure import Connection, Figure, Timer, free_port, post_all, process
 from benchmarks.path import imported
-from benchmarks.stack import BATCH, device_token, plain_pool, until_recorded
+from benchmarks.stack import BATCH, UNBOUNDED, device_token, plain_pool, until_recorded
 from shared.background import in_background
 
 SINGLE_PER_SECOND = 30
@@ -42,7 +42,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
     await imported(data)
     port = free_port()
     up = ("-m", "services.cli", "up", "--no-sample", "--data", str(data), "--port", str(port))
-    async with process(*up, port=port, ready="/readyz") as pid:
+    async with process(*up, port=port, ready="/readyz", environment=UNBOUNDED) as pid:
         addresses: dict[str, str] = json.loads((data / "addresses.json").read_text())
         url, token = addresses["database_url"], device_token(data)
         pool = await plain_pool(url)

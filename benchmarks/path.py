@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from benchmarks.measure import Figure, Timer, free_port, post_all, process, ratio
-from benchmarks.stack import BATCH, SAMPLES, device_token, furnished, plain_pool, reports, until_recorded
+from benchmarks.stack import BATCH, SAMPLES, UNBOUNDED, device_token, furnished, plain_pool, reports, until_recorded
 from shared import messaging
 
 SENDERS = 2
@@ -22,7 +22,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
     count, port = _count(quick=quick), free_port()
     await imported(data)
     up = ("-m", "services.cli", "up", "--no-sample", "--data", str(data), "--port", str(port))
-    async with process(*up, port=port, ready="/readyz"):
+    async with process(*up, port=port, ready="/readyz", environment=UNBOUNDED):
         addresses: dict[str, str] = json.loads((data / "addresses.json").read_text())
         whole = await _path_per_s(port, device_token(data), addresses["database_url"], count)
         pool = await plain_pool(addresses["database_url"])

@@ -23,6 +23,8 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 BATCH = 500
 """Reports in a batch request, and rows in a commit of the floors."""
 WHOLE_SECONDS = 600
+UNBOUNDED = {"TRUCBAN_RATE_AT_ONCE": "100000000"}
+"""In the environment of what is measured: one device sends what a city does."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class House:
             "REDIS_URL": str(self.settings.redis_url),
             "DATABASE_URL": str(self.settings.database_url),
             "TRUCBAN_DATA": str(self.settings.data),
-        }
+        } | UNBOUNDED
         command = ("-m", "services.cli", "serve", service, "--port", str(port))
         async with process(*command, port=port, ready="/readyz", environment=environment):
             yield port

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from shared.clock import monotonic
@@ -14,7 +15,10 @@ STALL_SECONDS = 10.0
 
 
 class GroupCommit(Generic[Item, Answer]):
-    """Gives items to `commit` in groups: one group at a time, in the order of their arrival."""
+    """Gives items to `commit` in groups: one group at a time, the items of one sender in the order of their arrival.
+
+    Where more wait than a group may hold, senders take turns: one who sends much holds up no other.
+    """
 
     def __init__(
         self, commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]], *, at_most: int = sys.maxsize
@@ -22,17 +26,18 @@ class GroupCommit(Generic[Item, Answer]):
         """`commit` returns one answer an item, in the order of the items; it is given at most `at_most` items."""
         self._commit = commit
         self._at_most = at_most
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._waiting = OrderedDict[Hashable, deque[tuple[Item, asyncio.Future[Answer]]]]()
+        """By sender; the first is the next to have a turn."""
         self._committing: asyncio.Task[None] | None = None
         self._begun_at: float | None = None
 
-    async def add(self, item: Item) -> Answer:
+    async def add(self, item: Item, sender: Hashable = None) -> Answer:
         """Return the answer to `item`, or raise what `commit` raised for its group.
 
         A caller that is cancelled disturbs no other. Its item is committed all the same.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting.setdefault(sender, deque()).append((item, answer))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting(), name="group commit")
         return await answer
@@ -50,13 +55,26 @@ class GroupCommit(Generic[Item, Answer]):
         group: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[: self._at_most], self._waiting[self._at_most :]
+                group = self._next_group()
                 await self._commit_group(group)
         finally:
             self._committing = None
-            for _, answer in (*group, *self._waiting):
+            for _, answer in (*group, *(one for queue in self._waiting.values() for one in queue)):
                 answer.cancel()  # only if this task was cancelled; an answer that is given stays as it is
-            self._waiting = []
+            self._waiting.clear()
+
+    def _next_group(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        group: list[tuple[Item, asyncio.Future[Answer]]] = []
+        while self._waiting and len(group) < self._at_most:
+            sender, queue = self._waiting.popitem(last=False)
+            if not self._waiting:  # nobody to take turns with
+                taken = min(len(queue), self._at_most - len(group))
+                group += [queue.popleft() for _ in range(taken)]
+            else:
+                group.append(queue.popleft())
+            if queue:
+                self._waiting[sender] = queue
+        return group
 
     async def _commit_group(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         futures = [future for _, future in group]

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     connections_per_client: Annotated[int, Field(ge=1)] = 500
     """Connections that one address may hold to a process."""
 
+    rate_per_minute: Annotated[int, Field(ge=60)] = 6_000
+    """Requests, and reports of batches, that one credential may send to a service, on average."""
+    rate_at_once: Annotated[int, Field(ge=1_000)] = 20_000
+    """The same, at once after a rest: a queue that was filled off-line, or a night's burst through one gateway."""
+
     @property
     def keys_dir(self) -> Path:
         return self.keys or self.data / "keys"

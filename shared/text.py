@@ -50,10 +50,18 @@ def fold(text: str) -> str:
     return " ".join(bare.split())
 
 
-@lru_cache(maxsize=4_096)
 def fold_place(text: str) -> str:
-    """Return `fold` without a leading kind of unit or TP., so that "P. Đông Thọ" finds "Đông Thọ"."""
+    """Return `fold` without a leading kind of unit or TP., so that "P. Đông Thọ" finds "Đông Thọ".
+
+    Nothing is kept, since anybody may ask for any text.
+    """
     return _leading_kind().sub("", fold(text))
+
+
+@lru_cache(maxsize=1_024)
+def fold_name(name: str) -> str:
+    """Return `fold_place` of a name that we have in a directory, and keep it: it is compared with many texts."""
+    return fold_place(name)
 
 
 def kind_of_unit(text: str) -> str | None:

@@ -17,6 +17,7 @@ from services.cli.options import bearer_header, check_address
 
 BATCH = 500
 ATTEMPTS = 6
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def send_reports(
 
 def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One batch, again while the system is busy or away: the report ids make that safe."""
-    reason = ""
-    for attempt in range(ATTEMPTS):
+    reason, attempt = "", 0
+    while attempt < ATTEMPTS:
         try:
             answer = client.post("/intake/v1/reports:batch", json=bodies)
         except httpx.HTTPError as error:
@@ -72,12 +73,21 @@ def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, 
                 if not put_off:
                     return results
                 reason = f"did not take {len(put_off)} reports: {put_off[0]}"
+            elif answer.status_code == 429:  # it is well, and we are too fast: that is no attempt
+                time.sleep(_retry_after(answer))
+                continue
             else:
                 reason = f"answered {answer.status_code}: {answer.text[:200]}"
                 if answer.status_code < 500:
                     break
         time.sleep(min(0.2 * 2**attempt, 5))
+        attempt += 1
     raise CommandError(f"{client.base_url} {reason}; what was sent is safe, run the import again")
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    said = answer.headers.get("retry-after", "")
+    return min(float(said), LONGEST_PAUSE_SECONDS) if said.isdecimal() else 1.0
 
 
 def _results(client: httpx.Client, answer: httpx.Response, count: int) -> list[dict[str, Any]]:

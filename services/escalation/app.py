@@ -32,7 +32,7 @@ from shared.events import AnyReport, Event, parse
 from shared.halving import Slices
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Service, service_app
+from shared.http.web import Service, rate_of, service_app
 from shared.keys import secret
 from shared.messaging import (
     ESCALATION,
@@ -97,7 +97,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     escalation = connect_escalation(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.desk_telephone = settings.desk_telephone

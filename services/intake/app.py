@@ -7,7 +7,8 @@ from functools import partial
 
 from services.intake import store
 from services.intake.api.rights import RIGHTS
-from services.intake.api.routes import router
+from services.intake.api.routes import BATCHES_AT_ONCE, router
+from services.intake.api.turns import Turns
 from services.intake.application.accept_reports import ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.application.record_escalation_events import record_escalation_events
@@ -17,7 +18,7 @@ from shared.database import connect
 from shared.events import parse
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Service, service_app
+from shared.http.web import Service, rate_of, service_app
 from shared.keys import secret
 from shared.messaging import (
     ESCALATION,
@@ -68,8 +69,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     intake = connect_intake(settings, clock)
     commits = Probe(partial(commit_nothing, intake.database, store.metadata))
     acceptance = ReportAcceptance(intake, commits)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
-    app.state.intake, app.state.acceptance = intake, acceptance
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
+    app.state.intake, app.state.acceptance, app.state.turns = intake, acceptance, Turns(BATCHES_AT_ONCE)
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)
     seals = messaging.seals(settings.keys_dir)

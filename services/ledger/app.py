@@ -16,7 +16,7 @@ from shared.database import connect
 from shared.events import Event, parse
 from shared.http.health import Check, checks_of
 from shared.http.identity import verifier
-from shared.http.web import Service, service_app
+from shared.http.web import Service, rate_of, service_app
 from shared.keys import signing_key
 from shared.messaging import (
     ESCALATION,
@@ -57,7 +57,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     ledger = connect_ledger(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS)
+    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
     app.state.ledger = ledger
     redis = messaging.connect(settings.redis_url)
     commits, broker = Probe(partial(commit_nothing, ledger.database, metadata)), Probe(redis.write_nothing)

@@ -7,6 +7,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from shared.http.identity import Principal, TokenVerifier, unauthenticated
+from shared.http.rate import Rate
 from shared.http.rights import Rights
 
 SCHEME = "token"
@@ -40,8 +41,10 @@ class Guard(SecurityBase):
 
     # async, though it waits for nothing: FastAPI would send a plain function to a thread
     async def __call__(self, request: Request) -> Principal:
-        """Raises Problem 401 or 403."""
+        """Raises Problem 401, 403, or 429 where the caller asks too much."""
         caller = principal(request)
+        rate: Rate = request.app.state.rate
+        rate.take(caller.subject)
         rights: Rights = request.app.state.rights
         rights[row_name(request.method, request.scope["route"])].insist(caller.role)
         return caller

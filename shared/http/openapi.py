@@ -33,7 +33,7 @@ def problems(described: Mapping[int, str]) -> Responses:
 
 
 def _problem(status: int | str, text: str) -> dict[str, Any]:
-    headers = {"headers": RETRY_AFTER} if str(status) == "503" else {}
+    headers = {"headers": RETRY_AFTER} if str(status) in ("429", "503") else {}
     return {"description": text, "content": PROBLEM_CONTENT} | headers
 
 
@@ -139,6 +139,7 @@ def _statuses(
     if is_guarded:
         yield "401", "no token, or one that is not accepted"
         yield "403", "not this role's, or not this ward's"
+        yield "429", "more than this credential may ask, at once or a minute"
     if "{" in path:
         yield "404", "there is no such thing, or none that the caller may see"
     if "requestBody" in operation:

@@ -19,8 +19,10 @@ from shared.http.identity import TokenVerifier
 from shared.http.index import add_index
 from shared.http.openapi import DocumentedApp, check_rights
 from shared.http.problem import Problem
+from shared.http.rate import Rate
 from shared.http.rights import Rights
 from shared.http.safe_answers import SafeAnswers
+from shared.settings import Settings
 
 log = structlog.get_logger()
 
@@ -44,10 +46,13 @@ class Service:
     """Called when the server stops, before it waits for its connections: ends those that would stay open."""
 
 
-def service_app(name: str, verifier: TokenVerifier, routes: APIRouter, rights: Rights) -> FastAPI:
+def service_app(
+    name: str, verifier: TokenVerifier, routes: APIRouter, rights: Rights, rate: Rate | None = None
+) -> FastAPI:
     """The FastAPI application of one service, mounted at `/name`; its routes are those of `/name/v1`.
 
-    `rights`: who may call them. Raises UnlistedRouteError for a route without a row.
+    `rights`: who may call them. `rate`: of each credential; None: as the settings have it where nothing is set. Raises
+    UnlistedRouteError for a route without a row.
     """
     check_rights(routes, rights)
     app = DocumentedApp(
@@ -59,11 +64,17 @@ def service_app(name: str, verifier: TokenVerifier, routes: APIRouter, rights: R
         separate_input_output_schemas=False,
     )
     app.state.verifier, app.state.rights = verifier, rights
+    app.state.rate = rate or rate_of(Settings.model_construct())
     errors.install(app)
     errors.install_outages(app)
     add_docs(app)
     app.include_router(routes, prefix="/v1")
     return app
+
+
+def rate_of(settings: Settings) -> Rate:
+    """How much one credential may ask of a service of these settings."""
+    return Rate(settings.rate_per_minute, settings.rate_at_once)
 
 
 class NoNul:

@@ -22,6 +22,7 @@ from shared.clock import Clock
 from shared.database import connect, migrate
 from shared.events import UnitRecorded, UnitRecordedData, UnitRef
 from shared.http.identity import Principal, Role, issuer, verifier
+from shared.http.rate import Rate
 from shared.http.web import compose
 from shared.ids import uuid7
 from shared.settings import Settings
@@ -36,6 +37,8 @@ class House:
     intake: Intake
     acceptance: ReportAcceptance
     app: FastAPI
+    of_intake: FastAPI
+    """What `app` has under `/intake`."""
     settings: Settings
     stack: AsyncExitStack
 
@@ -51,6 +54,10 @@ class House:
         transport = ASGITransport(self.app, client=("203.0.113.7", 4000))
         made = AsyncClient(transport=transport, base_url="http://trucban/intake/v1", **more)
         return await self.stack.enter_async_context(made)
+
+    def limit(self, rate: Rate) -> None:
+        """Of each credential, from now on."""
+        self.of_intake.state.rate = rate
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         async with self.database.connect() as connection:
@@ -113,4 +120,4 @@ async def opened(place: Place, *, with_wards: bool = True) -> AsyncGenerator[Hou
         if with_wards:
             await record_escalation_events(service.intake, unit_events())
         app = compose([service], verifier(place.keys))
-        yield House(service.intake, service.acceptance, app, settings, stack)
+        yield House(service.intake, service.acceptance, app, service.app, settings, stack)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.cli.embedded import EmbeddedError, embedded_servers, erase

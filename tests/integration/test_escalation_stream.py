@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -365,7 +366,7 @@ async def test_when_the_service_stops_it_does_not_wait_for_those_who_listen(hous
     await until(lambda: _are_live(house, 1), "the desk listens")
     house.server.should_exit = True
     await listening
-    async with house.broadcast.listening(None) as late:
+    async with house.broadcast.listening(None, "truc-ban") as late:
         assert late.ended.is_set()
 
 
@@ -373,10 +374,48 @@ async def test_a_process_takes_no_more_listeners_than_it_can_serve(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "MOST_LISTENERS", 1)
+    monkeypatch.setattr(routes, "KEPT_LISTENERS", 0)
     async with house.answering("desk") as first:
         assert first.status_code == 200
         second = await house.client.get(URL, headers=house.headers("desk"))
         assert second.status_code == 503
+
+
+async def test_one_credential_follows_so_often_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where all of its requests come at the same moment, and each before the others have begun to follow."""
+    monkeypatch.setattr(routes, "MOST_OF_ONE", 2)
+    officer = Principal("cb-07", "officer", ward=BA_DINH.code)
+
+    async def status(stack: AsyncExitStack) -> int:
+        return (await stack.enter_async_context(house.answering(officer))).status_code
+
+    async with AsyncExitStack() as stack:
+        found = await asyncio.gather(*(status(stack) for _ in range(6)))
+        assert sorted(found) == [200, 200, 429, 429, 429, 429]
+        async with house.answering("desk") as other:
+            assert other.status_code == 200
+    await until(lambda: _follows(house, officer, 0), "the officer follows no more")
+    async with house.answering(officer) as again:
+        assert again.status_code == 200
+
+
+async def _follows(house: House, caller: Principal, count: int) -> bool:
+    return house.broadcast.listeners_of(caller.subject) == count
+
+
+@pytest.mark.parametrize("role", ["desk", "leader"])
+async def test_places_are_kept_for_the_desk_and_the_leadership(
+    house: House, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    monkeypatch.setattr(routes, "MOST_LISTENERS", 2)
+    monkeypatch.setattr(routes, "KEPT_LISTENERS", 1)
+    officers = [Principal(f"cb-{n}", "officer", ward=BA_DINH.code) for n in range(2)]
+    async with house.answering(officers[0]) as first:
+        assert first.status_code == 200
+        refused = await house.client.get(URL, headers=house.headers(officers[1]))
+        assert refused.status_code == 503
+        async with house.answering(role) as kept:
+            assert kept.status_code == 200
 
 
 async def _are_live(house: House, count: int) -> bool:

@@ -26,6 +26,7 @@ from shared.database import connect
 from shared.events import ReportCorrelated, ReportCorrelatedData, ReportReceivedV2, encode, parse
 from shared.http.identity import Principal
 from shared.http.problem import Problem
+from shared.http.rate import Rate
 from shared.ids import uuid7
 from shared.keys import secret
 from shared.messaging import ESCALATION, Outgoing, Relay
@@ -384,6 +385,37 @@ async def test_a_sender_lists_its_own_reports_and_no_others(house: House) -> Non
 @pytest.mark.parametrize("query", ["cursor=x", "limit=0", "report_id=a%20b", "id=r1"])
 async def test_a_list_that_cannot_be_meant_is_refused(house: House, query: str) -> None:
     assert (await (await house.client("device")).get(f"/reports?{query}")).status_code == 422
+
+
+async def test_a_credential_that_asks_too_much_is_told_which_limit_and_when(house: House) -> None:
+    """Every request counts, and every report of a batch; another credential is not concerned."""
+    house.limit(Rate(60, 10, lambda: 0.0))
+    sensor, other = [await house.client("device", subject=f"cam-bien-{n}") for n in (1, 2)]
+    batch = await sensor.post("/reports:batch", json=[body(report_id=f"r{n}") for n in range(9)])
+    assert batch.json()["accepted"] == 9
+    too_many = await sensor.post("/reports:batch", json=[body(report_id=f"s{n}") for n in range(8)])
+    alone = await sensor.post("/reports", json=body(report_id="t"))
+    for answer in (too_many, alone):
+        assert (answer.status_code, answer.headers["content-type"]) == (429, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert "60 requests and reports a minute, 10 at once" in answer.json()["detail"]
+    assert await count(house, Received) == 9
+    assert (await other.post("/reports", json=body())).status_code == 201
+
+
+async def test_one_who_sends_many_batches_holds_up_no_other(house: House) -> None:
+    """When the report of the other is answered, most of the eight thousand still wait."""
+    many, one = await house.client("device", subject="cam-bien-1"), await house.client("officer", ward="14776")
+    batches = [[body(report_id=f"r{n}-{m}") for m in range(1_000)] for n in range(8)]
+    works = [asyncio.create_task(many.post("/reports:batch", content=orjson.dumps(batch))) for batch in batches]
+
+    async def begun() -> bool:
+        return await count(house, Received) > 0
+
+    await until(begun, "the first of them are stored")
+    assert (await one.post("/reports", json=body(report_id="one"))).status_code == 201
+    assert await count(house, Received) < 6_000
+    assert sum([(await work).json()["accepted"] for work in works]) == 8_000
 
 
 async def other_outbox(house: House) -> messaging.Outbox:

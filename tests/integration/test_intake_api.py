@@ -276,3 +276,8 @@ async def test_a_long_id_that_cannot_be_one_is_not_said_again(desk: AsyncClient)
 async def test_many_parameters_that_there_are_not_are_counted(desk: AsyncClient) -> None:
     problem = assert_problem(await desk.get("/reports?" + "&".join(f"p{n}=1" for n in range(500))), 422)
     assert (len(problem["errors"]), problem["error_count"]) == (100, 500)
+
+
+async def test_a_long_question_about_wards_is_refused(house: House) -> None:
+    problem = assert_problem(await (await house.public()).get("/wards", params={"q": "x" * 101}), 422)
+    assert problem["errors"][0]["pointer"] == "#/q"

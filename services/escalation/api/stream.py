@@ -15,6 +15,7 @@ from services.escalation.api.common import own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
 from shared.http.guard import Caller
+from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
 
@@ -27,6 +28,10 @@ LONGEST_SECONDS = 900.0
 GOODBYE_SECONDS = 1.0
 MOST_LISTENERS = 1_000
 """Of one process."""
+KEPT_LISTENERS = 100
+"""Of these, for the desk and the leadership alone."""
+MOST_OF_ONE = 20
+"""Of one credential: a room of the desk may share one."""
 EVENTS = (
     "Server-sent events: `id` is the place to resume from, `data` one event as docs/schemas describes its `type`."
     " An `id` without `data` moves the place and is no event."
@@ -39,13 +44,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place) -> None:
+    def __init__(self, broadcast: Broadcast, caller: Principal, begin: Place) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._ward, self._begin = broadcast, ward, begin
+        self._broadcast, self._caller, self._begin = broadcast, caller, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._broadcast.listening(self._ward) as listener:
+        """Raises Problem where the places were taken since it was asked for."""
+        require_place(self._broadcast, self._caller)
+        async with self._broadcast.listening(own_ward(self._caller, None), self._caller.subject) as listener:
             followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
             frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
@@ -87,6 +94,16 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
+def require_place(broadcast: Broadcast, caller: Principal) -> None:
+    """Raises Problem 429 where this credential follows the stream too often here, 503 where too many follow it."""
+    if broadcast.listeners_of(caller.subject) >= MOST_OF_ONE:
+        again = {"Retry-After": str(RETRY_MILLISECONDS // 1_000)}
+        raise Problem(429, f"you follow the stream {MOST_OF_ONE} times here: end one of them first", headers=again)
+    kept = 0 if caller.role in ("desk", "leader") else KEPT_LISTENERS
+    if broadcast.listeners >= MOST_LISTENERS - kept:
+        raise Problem(503, "too many follow the stream here: try again in a moment, or on another replica")
+
+
 @router.get(
     "/stream",
     status_code=200,
@@ -96,7 +113,13 @@ async def _gone(receive: Receive) -> None:
             "content": {"text/event-stream": {"schema": {"type": "string", "description": EVENTS}}},
             "description": "events (CloudEvents 1.0), without an end",
         },
-        **problems({422: "`Last-Event-ID` is not an id of this stream", 503: "too many follow it here"}),
+        **problems(
+            {
+                422: "`Last-Event-ID` is not an id of this stream",
+                429: "the caller follows it too often here",
+                503: "too many follow it here",
+            }
+        ),
     },
 )
 async def get_stream(
@@ -106,14 +129,13 @@ async def get_stream(
 ) -> Response:
     """What happens from now on, or since `Last-Event-ID`: one event of one incident each, those of the own ward."""
     broadcast: Broadcast = request.app.state.broadcast
-    if broadcast.listeners >= MOST_LISTENERS:
-        raise Problem(503, "too many follow the stream here: try again in a moment, or on another replica")
+    require_place(broadcast, caller)
     try:
         begin = await broadcast.begin(_place(last_event_id) if last_event_id else None)
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, own_ward(caller, None), begin)
+    return EventStream(broadcast, caller, begin)
 
 
 def _place(event_id: str) -> Place:

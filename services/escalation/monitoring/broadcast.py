@@ -1,7 +1,7 @@
 """Following the timeline: one reader a process, which gives its entries to all listeners there."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -63,6 +63,7 @@ class Broadcast:
         self._engine = engine
         self._loop = Loop("stream", self._step, POLL_SECONDS)
         self._listeners: set[Listener] = set()
+        self._subjects = Counter[str]()
         self._live: set[Listener] = set()
         self._read: Place | None = None
         """The place up to which all live listeners have been given everything. None while there are none."""
@@ -71,6 +72,9 @@ class Broadcast:
     @property
     def listeners(self) -> int:
         return len(self._listeners)
+
+    def listeners_of(self, subject: str) -> int:
+        return self._subjects[subject]
 
     @property
     def live(self) -> int:
@@ -103,9 +107,11 @@ class Broadcast:
                 self.close()
 
     @asynccontextmanager
-    async def listening(self, ward: str | None) -> AsyncGenerator[Listener]:
+    async def listening(self, ward: str | None, subject: str) -> AsyncGenerator[Listener]:
+        """A listener of one ward, or of all, for the block. `subject`: of the credential of whoever listens."""
         listener = Listener(ward)
         self._listeners.add(listener)
+        self._subjects[subject] += 1
         metrics.stream_listeners.inc()
         if self._is_closed:
             listener.ended.set()
@@ -113,6 +119,9 @@ class Broadcast:
             yield listener
         finally:
             self._listeners.discard(listener)
+            self._subjects[subject] -= 1
+            if not self._subjects[subject]:
+                del self._subjects[subject]
             metrics.stream_listeners.dec()
             self._live.discard(listener)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -26,6 +26,7 @@ from services.intake.api.models import (
     Ward,
     WardPage,
 )
+from services.intake.api.turns import Turns
 from services.intake.application.accept_reports import Accepted, ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.domain import wards
@@ -39,10 +40,15 @@ from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import Problem
 from shared.http.query import refuse_unknown_parameters
+from shared.http.rate import Rate
 
 router = APIRouter(tags=["reports"])
 MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
+BATCHES_AT_ONCE = 2
+"""Of one sender."""
+ITEMS_A_TURN = 5
+"""Items of a batch that are checked before other requests have their turn."""
 ITEM_ERRORS = 10
 """Shown for each item of a batch, which may have a thousand."""
 
@@ -138,13 +144,31 @@ async def _routed(intake: Intake, receipt: str, seconds: float) -> IncidentRef |
         await asyncio.sleep(WAIT_POLL_SECONDS)
 
 
+async def _turn(request: Request, caller: Caller) -> AsyncGenerator[None]:
+    """Before the body is read: what waits for its turn holds no memory."""
+    turns: Turns = request.app.state.turns
+    async with turns.of(caller.subject):
+        yield
+
+
 @router.post("/reports:batch", responses=problems({413: TOO_MANY}))
 async def post_batch(
-    acceptance: Acceptance, caller: Caller, content: Annotated[bytes, Depends(BATCH_BODY)], request: Request
+    acceptance: Acceptance,
+    caller: Caller,
+    _: Annotated[None, Depends(_turn)],
+    content: Annotated[bytes, Depends(BATCH_BODY)],
+    request: Request,
 ) -> BatchAnswer:
     """Up to 1,000 reports; the good ones are taken, and each bad one is told why."""
     items = body.items_of(content, request.headers.get("content-type", ""))
-    results = await asyncio.gather(*(_one_of_batch(acceptance, caller, item) for item in items))
+    rate: Rate = request.app.state.rate
+    rate.take(caller.subject, len(items) - 1)
+    works: list[asyncio.Task[AcceptedItem | RejectedItem]] = []
+    for place, item in enumerate(items, 1):
+        works.append(asyncio.create_task(_one_of_batch(acceptance, caller, item)))
+        if place % ITEMS_A_TURN == 0:
+            await asyncio.sleep(0)  # others have their turn
+    results = await asyncio.gather(*works)
     return BatchAnswer(
         accepted=_count(results, "accepted"),
         duplicate=_count(results, "duplicate"),
@@ -229,7 +253,9 @@ async def get_receipt(intake: Wired, receipt: str) -> ReceiptAnswer:
 
 
 @router.get("/wards")
-async def get_wards(intake: Wired, q: str = "", limit: Limit = 50, cursor: str | None = None) -> WardPage:
+async def get_wards(
+    intake: Wired, q: Annotated[str, Query(max_length=100)] = "", limit: Limit = 50, cursor: str | None = None
+) -> WardPage:
     """Wards in force now whose name or code holds `q`, diacritics optional: candidates, never one guess. Public.
 
     For the name of a ward that has ended: what followed it.

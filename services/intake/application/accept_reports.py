@@ -26,8 +26,8 @@ from shared.messaging import INTAKE, Outgoing, add, describe_error, is_transient
 from shared.probe import Probe
 
 log = structlog.get_logger()
-REPORTS_A_COMMIT = 500
-"""At most so many reports share one commit."""
+REPORTS_A_COMMIT = 250
+"""At most so many reports share one commit: whoever comes while one is under way waits for it."""
 CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 UNKNOWN = "not known whether the report was stored: send it again with the same report_id"
 
@@ -72,7 +72,7 @@ class ReportAcceptance:
 
     async def accept(self, draft: Draft) -> Accepted:
         """Durable when this returns. Raises Problem 409 for a used id, 503 when it is unknown whether it was stored."""
-        outcome = await self._commits.add(draft)
+        outcome = await self._commits.add(draft, draft.submitter)
         if isinstance(outcome, Problem):
             metrics.reports.labels("conflict" if outcome.status == 409 else "unknown").inc()
             raise outcome

@@ -51,9 +51,13 @@ def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:
 
 
 def exact(text: str, units: Iterable[Unit]) -> list[Unit]:
-    """Units with this code or folded name."""
-    wanted, code = fold_place(text), text.strip()
-    return [u for u in units if u.folded == wanted or u.code == code]
+    """Units with this code; where there is none, those with this folded name."""
+    known, code = list(units), text.strip()
+    coded = [u for u in known if u.code == code]
+    if coded:
+        return coded
+    wanted = fold_place(text)
+    return [u for u in known if u.folded == wanted]
 
 
 def of_another_time(text: str, units: Iterable[Unit], day: date) -> Unit | None:

@@ -26,6 +26,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
         async def parts() -> AsyncGenerator[bytes]:
             while True:
+                await asyncio.sleep(0)  # uvicorn takes what nobody hears without a pause
                 yield b"x" * 65_536
 
         await StreamingResponse(parts())(scope, receive, send)

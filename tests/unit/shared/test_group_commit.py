@@ -177,3 +177,13 @@ async def test_a_commit_that_does_not_end_is_a_health_failure(monkeypatch: pytes
     may_end.set()
     assert await waiting == 1
     assert commits.health_failure() is None
+
+
+async def test_senders_take_turns_and_each_in_its_order() -> None:
+    """One has sent nine when two others come with one or two each: they need not wait until all nine are committed."""
+    commits = Commits()
+    group = GroupCommit(commits, at_most=3)
+    sent = [("much", n) for n in range(9)] + [("one", 10), ("two", 20), ("two", 21)]
+    answers = await asyncio.gather(*(group.add(item, sender) for sender, item in sent))
+    assert answers == [item for _, item in sent]
+    assert commits.groups == [[0, 10, 20], [1, 21, 2], [3, 4, 5], [6, 7, 8]]

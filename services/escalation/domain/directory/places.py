@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from services.escalation.domain.directory.model import Unit, UnitKey, key_of
-from shared.text import fold_place
+from shared.text import fold_name, fold_place
 
 CANDIDATES = 5
 CLOSE = 0.7
@@ -39,7 +39,7 @@ def find_place(text: str, units: Mapping[UnitKey, Unit]) -> Place | list[Unit]:
             return Place(code, frozenset({of_code[day].ref.valid_from}))
         return Place(code) if of_code and day is None else _in_order(of_code.values())
     wanted = fold_place(text)
-    named = [unit for unit in units.values() if fold_place(unit.ref.name) == wanted]
+    named = [unit for unit in units.values() if fold_name(unit.ref.name) == wanted]
     codes = {unit.ref.code for unit in named}
     if len(codes) == 1:
         return Place(codes.pop(), frozenset(unit.ref.valid_from for unit in named))
@@ -48,7 +48,7 @@ def find_place(text: str, units: Mapping[UnitKey, Unit]) -> Place | list[Unit]:
 
 def _close(wanted: str, units: Iterable[Unit]) -> list[Unit]:
     """Return units whose name begins with the text; if there are none, those whose name is close to it."""
-    names = {unit: fold_place(unit.ref.name) for unit in units}
+    names = {unit: fold_name(unit.ref.name) for unit in units}
     begins = [unit for unit, name in names.items() if wanted and name.startswith(wanted)]
     near = difflib.get_close_matches(wanted, set(names.values()), n=CANDIDATES, cutoff=CLOSE)
     return begins or [unit for unit, name in names.items() if name in near]

@@ -20,6 +20,7 @@ from joserfc.jwk import OctKey, OKPKey
 from shared.http.guard import Guard
 from shared.http.identity import ALGORITHM, ISSUER, ROLES, Principal, TokenIssuer, TokenVerifier, issuer, verifier
 from shared.http.problem import Problem
+from shared.http.rate import Rate
 from shared.http.rights import anywhere
 from shared.keys import KeyFileError, secret, signing_key, write_public_key
 
@@ -142,7 +143,7 @@ def test_no_text_at_all_is_more_than_401(token: str) -> None:
 
 def request_of(caller: Principal) -> Request:
     app = FastAPI()
-    app.state.verifier = VERIFIER
+    app.state.verifier, app.state.rate = VERIFIER, Rate(6_000, 1_000)
     token = f"Bearer {ISSUED_BY.issue(caller)}".encode()
     app.state.rights = {"GET /things": anywhere("desk", "admin")}
     route = APIRoute("/things", lambda: None)

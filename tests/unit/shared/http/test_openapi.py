@@ -129,7 +129,7 @@ def test_every_operation_is_public_or_says_which_token_and_roles_it_takes(
             continue
         assert operation["security"] == [{"token": []}], name
         assert set(last.removeprefix("Roles: ").removesuffix(".").split(", ")) <= set(ROLES), name
-        assert {"401", "403"} <= set(operation["responses"]), name
+        assert {"401", "403", "429"} <= set(operation["responses"]), name
     for document in documents.values():
         scheme = document["components"]["securitySchemes"]["token"]
         assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
@@ -149,20 +149,23 @@ def test_every_reference_leads_somewhere_and_no_name_tells_of_our_modules(
 @pytest.mark.parametrize(
     ("operation", "statuses"),
     [
-        ("GET /escalation/v1/incidents", {"200", "401", "403", "422", "503"}),
-        ("GET /escalation/v1/incidents/{incident_id}", {"200", "401", "403", "404", "503"}),
-        ("POST /escalation/v1/incidents/{incident_id}/acknowledgements", {"200", "201", "401", "403", "404", "503"}),
+        ("GET /escalation/v1/incidents", {"200", "401", "403", "422", "429", "503"}),
+        ("GET /escalation/v1/incidents/{incident_id}", {"200", "401", "403", "404", "429", "503"}),
+        (
+            "POST /escalation/v1/incidents/{incident_id}/acknowledgements",
+            {"200", "201", "401", "403", "404", "429", "503"},
+        ),
         (
             "POST /escalation/v1/incidents/{incident_id}/closures",
-            {"200", "201", "400", "401", "403", "404", "409", "413", "422", "503"},
+            {"200", "201", "400", "401", "403", "404", "409", "413", "422", "429", "503"},
         ),
-        ("PUT /escalation/v1/directory/rosters", {"200", "400", "401", "403", "413", "422", "503"}),
+        ("PUT /escalation/v1/directory/rosters", {"200", "400", "401", "403", "413", "422", "429", "503"}),
         ("GET /escalation/v1/links/{notice_id}", {"200", "404", "410", "503"}),
-        ("GET /escalation/v1/stream", {"200", "401", "403", "422", "503"}),
-        ("POST /intake/v1/reports", {"200", "201", "400", "401", "403", "409", "413", "422", "503"}),
-        ("POST /intake/v1/reports:batch", {"200", "400", "401", "403", "413", "503"}),
-        ("GET /ledger/v1/export", {"200", "401", "403", "422", "503"}),
-        ("GET /ledger/v1/entries/{index}", {"200", "401", "403", "404", "422", "503"}),
+        ("GET /escalation/v1/stream", {"200", "401", "403", "422", "429", "503"}),
+        ("POST /intake/v1/reports", {"200", "201", "400", "401", "403", "409", "413", "422", "429", "503"}),
+        ("POST /intake/v1/reports:batch", {"200", "400", "401", "403", "413", "429", "503"}),
+        ("GET /ledger/v1/export", {"200", "401", "403", "422", "429", "503"}),
+        ("GET /ledger/v1/entries/{index}", {"200", "401", "403", "404", "422", "429", "503"}),
         ("GET /ledger/v1/checkpoint", {"200", "503"}),
         ("GET /ledger/healthz", {"200"}),
     ],
@@ -238,9 +241,9 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ("method", "path", "statuses", "who"),
     [
         ("get", "/open", {"200", "503"}, "Anything.\n\nPublic."),
-        ("get", "/things/{thing_id}", {"200", "401", "403", "404", "422", "503"}, "Roles: desk, admin."),
-        ("put", "/things", {"200", "400", "401", "403", "409", "413", "422", "503"}, "Roles: desk."),
-        ("post", "/raw", {"200", "400", "401", "403", "413", "503"}, "Roles: device."),
+        ("get", "/things/{thing_id}", {"200", "401", "403", "404", "422", "429", "503"}, "Roles: desk, admin."),
+        ("put", "/things", {"200", "400", "401", "403", "409", "413", "422", "429", "503"}, "Roles: desk."),
+        ("post", "/raw", {"200", "400", "401", "403", "413", "429", "503"}, "Roles: device."),
     ],
 )
 def test_problems_and_roles_follow_from_what_a_route_is_made_of(
