@@ -59,6 +59,8 @@ class MarkedCity:
     """What is done over HTTP, as each role does it."""
 
     up: Up
+    client: httpx.Client
+    """Of the running system, without a token."""
     incident: str = ""
     answers: dict[str, str] = field(default_factory=dict[str, str])
     """Texts of what each role was answered, by place."""
@@ -71,7 +73,7 @@ class MarkedCity:
         tokens = issuer(self.data / "keys")
         headers = {} if caller is None else {"authorization": f"Bearer {tokens.issue(caller, days=1)}"}
         headers |= more.pop("headers", {})
-        return httpx.request(method, f"{self.up.url}{path}", headers=headers, timeout=PATIENCE_SECONDS, **more)
+        return self.client.request(method, path, headers=headers, **more)
 
     def command(self, name: str, caller: Principal, **body: Any) -> httpx.Response:
         return self.ask("POST", f"/escalation/v1/incidents/{self.incident}/{name}", caller, json=body)
@@ -137,7 +139,7 @@ class MarkedCity:
             found = self.ask("GET", path, auditor).text
             return all(kind in found for kind in kinds)
 
-        until(are_there, "all of it is in the ledger")
+        until(are_there, "all of it is in the ledger", every=0.05)
 
     # --- errors of the databases ---
 
@@ -160,7 +162,7 @@ class MarkedCity:
             assert answer.status_code >= 500, answer.text
             self.answers[f"failure of {answer.request.url.path}"] = answer.text
         assert self.report(report_id="tin-2", description=FAILING["ledger"]).status_code == 201
-        until(lambda: "ledger.dead_letters" in self._failing(), "the ledger puts the event aside")
+        until(lambda: "ledger.dead_letters" in self._failing(), "the ledger puts the event aside", every=0.05)
 
     def _failing(self) -> set[str]:
         checks = self.ask("GET", "/readyz", None).json()["checks"]
@@ -199,7 +201,7 @@ class MarkedCity:
         headers = {"authorization": f"Bearer {tokens.issue(caller, days=1)}", "last-event-id": "0-0"}
         read = ""
         timeout = httpx.Timeout(PATIENCE_SECONDS, read=0.3)
-        with httpx.stream("GET", f"{self.up.url}/escalation/v1/stream", headers=headers, timeout=timeout) as answer:
+        with self.client.stream("GET", "/escalation/v1/stream", headers=headers, timeout=timeout) as answer:
             try:
                 for part in answer.iter_text():
                     read += part

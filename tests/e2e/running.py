@@ -38,12 +38,14 @@ def trucban(data: Path, *arguments: str | Path, stdin: str = "") -> subprocess.C
     )
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+def until(
+    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.002
+) -> None:
     """Raises AssertionError that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        threading.Event().wait(0.002)
+        threading.Event().wait(every)
 
 
 @dataclass
