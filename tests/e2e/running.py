@@ -38,12 +38,14 @@ def trucban(data: Path, *arguments: str | Path, stdin: str = "") -> subprocess.C
     )
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+def until(
+    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.002
+) -> None:
     """Raises AssertionError that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        threading.Event().wait(0.002)
+        threading.Event().wait(every)
 
 
 @dataclass
@@ -53,15 +55,18 @@ class Up:
     data: Path
     env: dict[str, str] = field(default_factory=dict[str, str])
     """What is set for it beside TRUCBAN_DATA."""
+    log: Path = Path(os.devnull)
+    """What its processes write to standard error."""
     url: str = ""
     said: bytes = b""
     _process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         command = [TRUCBAN, "up", "--no-sample", "--port", "0"]
-        self._process = subprocess.Popen(
-            command, env=environment(self.data) | self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment(self.data) | self.env, stdout=subprocess.PIPE, stderr=log
+            )
         try:
             self.url = self._address()
         except BaseException:

@@ -32,6 +32,8 @@ PAGES = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/operations.md",
+    "docs/security.md",
     *sorted(f"docs/decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("*.md")),
 ]
 END_OF_THE_SAMPLE = "2025-07-01T09:40:00+07:00"
@@ -110,6 +112,14 @@ def test_what_a_page_points_to_is_there(page: str) -> None:
     named = {ROOT / path for path in re.findall(r"`((?:services|shared|tests|docs|samples|deploy)/[\w./-]+)`", text)}
     missing = sorted(str(path.relative_to(ROOT)) for path in links | named if not path.exists())
     assert not missing, f"{page} points to {', '.join(missing)}"
+
+
+def test_every_test_that_the_page_on_security_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text(encoding="utf-8")))
+    files = (ROOT / "tests").rglob("*.py")
+    written = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
+    assert sorted(named - written) == []
+    assert len(named) > 30
 
 
 def test_the_index_lists_every_decision_as_it_is_headed() -> None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from services.cli.errors import CommandError
 from services.cli.options import read_settings
 from shared.settings import Settings
+from shared.text import clean_line
 
 T = TypeVar("T")
 console = Console()
@@ -20,6 +21,17 @@ Data = Annotated[Path | None, typer.Option(help="data folder; default TRUCBAN_DA
 AsJson = Annotated[bool, typer.Option("--json", help="machine output")]
 Url = Annotated[str, typer.Option(envvar="TRUCBAN_URL", help="address of the running system")]
 Token = Annotated[str | None, typer.Option(envvar="TRUCBAN_TOKEN", help="bearer token")]
+
+
+def one_line(value: str | None) -> str | None:
+    """A callback of options that are recorded. Raises BadParameter for characters that cannot be seen."""
+    try:
+        return value if value is None else clean_line(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+By = Annotated[str | None, typer.Option(callback=one_line, help="who decides; default: the account of this machine")]
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.commands.common import AsJson, Data, run
+from services.cli.commands.common import AsJson, By, Data, one_line, run
 from services.cli.options import read_settings
 from shared.operator import operator
 
@@ -63,10 +63,10 @@ def retry(
 
 @app.command("discard")
 def discard(
-    reason: Annotated[str, typer.Option(help="why nobody will miss it; goes into the ledger")],
+    reason: Annotated[str, typer.Option(callback=one_line, help="why nobody will miss it; goes into the ledger")],
     letters: Letters = None,
     everything: All = False,
-    by: Annotated[str | None, typer.Option(help="who decides; default: the account of this machine")] = None,
+    by: By = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from services.cli.commands.common import AsJson, Data, console, run
+from services.cli.commands.common import AsJson, By, Data, console, run
 from services.cli.options import read_settings
 
 
 def partitions(
     count: Annotated[int, typer.Argument(metavar="N", min=1, max=64, help="how many each stream is to have")],
-    by: Annotated[str | None, typer.Option(help="who decides; default: the account of this machine")] = None,
+    by: By = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:

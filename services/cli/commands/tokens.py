@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.commands.common import Data, read_settings_with_key
+from services.cli.commands.common import Data, one_line, read_settings_with_key
 from shared.http.identity import Principal, Role, issuer
 
 app = typer.Typer(help="Access tokens.", no_args_is_help=True)
@@ -13,7 +13,7 @@ app = typer.Typer(help="Access tokens.", no_args_is_help=True)
 @app.command("issue")
 def issue(
     role: Annotated[Role, typer.Option()],
-    subject: Annotated[str, typer.Option(help="who it is for; of an official: the holder id")],
+    subject: Annotated[str, typer.Option(callback=one_line, help="who it is for; of an official: the holder id")],
     ward: Annotated[str | None, typer.Option(help="ward code, for officer and official")] = None,
     post: Annotated[str | None, typer.Option(help="post key, for official")] = None,
     days: Annotated[float, typer.Option(min=0.01, max=400)] = 30,

@@ -340,3 +340,17 @@ def test_reports_come_on_standard_input_too(given: bytes | None, code: int, told
     assert done.returncode == code
     assert done.stdout.decode().startswith(told)
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("token", "issue", "--role", "desk", "--subject", "truc\u202eban"),
+        ("dead-letters", "discard", "--all", "--reason", "th\u2066ử"),
+        ("dead-letters", "discard", "--all", "--reason", "thử", "--by", "ai\u200eđó"),
+    ],
+)
+def test_what_is_recorded_holds_nothing_that_cannot_be_seen(trucban: Trucban, arguments: tuple[str, ...]) -> None:
+    ended = trucban(*arguments)
+    assert ended.code == 2
+    assert "which cannot be seen: leave it out" in ended.err

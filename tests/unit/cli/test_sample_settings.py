@@ -15,6 +15,9 @@ def test_the_sample_tells_nobody_real_and_signs_with_no_key_of_the_city() -> Non
         desk_telephone="0237 385 0000",
         ledger_origin="thanh-pho.example/ledger",
         partitions=3,
+        mail_gateway="mailto://mail.example?from=truc-ban@example.vn",
+        sms_gateway="d7sms://token@{to}",
+        channel_hosts="10.0.0.0/8",
     )
     sample = sample_settings(city, Path("var/sample"))
     assert sample.keys_dir == Path("var/sample/keys")
@@ -22,3 +25,4 @@ def test_the_sample_tells_nobody_real_and_signs_with_no_key_of_the_city() -> Non
     assert sample.desk_telephone is None
     assert sample.ledger_origin != city.ledger_origin
     assert sample.partitions == 1
+    assert (sample.mail_gateway, sample.sms_gateway, sample.channel_hosts) == (None, None, "")
