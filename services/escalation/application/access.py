@@ -1,9 +1,10 @@
-"""Which incidents a caller may see and act on."""
+"""Which incidents a caller may see and act on, and which ward they mean."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from services.escalation.domain.directory.model import Unit
 from shared.http.identity import Principal
-from shared.http.problem import Problem
+from shared.http.problem import FieldError, Problem, invalid
 
 
 def require_ward(caller: Principal, wards: Collection[str]) -> None:
@@ -13,3 +14,14 @@ def require_ward(caller: Principal, wards: Collection[str]) -> None:
     """
     if caller.role in {"officer", "official"} and caller.ward not in wards:
         raise Problem(403, f"this is of ward {', '.join(sorted(wards))}; your token is for ward {caller.ward}")
+
+
+def not_one_ward(pointer: str, text: str, candidates: Sequence[Unit]) -> Problem:
+    """Return Problem 422: the text is not exactly one ward, but perhaps one of the candidates."""
+    choices = [
+        {"code": u.ref.code, "valid_from": u.ref.valid_from.isoformat(), "name": u.ref.name, "kind": u.kind}
+        for u in candidates
+    ]
+    names = ", ".join(f"{u.ref.name} ({u.ref.code}@{u.ref.valid_from})" for u in candidates)
+    advice = f"did you mean {names}?" if candidates else "GET /escalation/v1/directory?kind=units lists them"
+    return invalid([FieldError(pointer, f"{text!r} is not exactly one ward: {advice}", candidates=choices)])
