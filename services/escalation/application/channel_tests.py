@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Row
@@ -108,7 +108,7 @@ def _begun(test: NewTest, place: Place | None, messages: Sequence[NewMessage]) -
     queued: dict[str, list[TestedContact]] = {person.holder_id: [] for person in people}
     by_id = {person.holder_id: person for person in people}
     for message in sorted(messages, key=lambda message: message.channel):
-        later = message.at if message.at > test.started_at else None
+        later = message.at.astimezone(UTC) if message.at > test.started_at else None
         contact = TestedContact(by_id[message.recipient], True, scheme(message.channel), "waiting", not_before=later)
         queued[message.recipient].append(contact)
     without = {holder: [TestedContact(person, True, None, "no_channel")] for holder, person in by_id.items()}

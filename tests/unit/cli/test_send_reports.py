@@ -26,13 +26,21 @@ def answers(monkeypatch: pytest.MonkeyPatch, *batches: Sequence[int]) -> None:
         return httpx.Response(200, json={"results": results}, request=request)
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", _at_once)
+
+
+def _at_once(_: float) -> None:
+    """Waits for nothing."""
+
+
+def _unseen(_done: int, _of: int) -> None:
+    """Shows no progress."""
 
 
 def sent(tmp_path: Path, count: int) -> SendTotals:
     file = tmp_path / "tin.ndjson"
     file.write_text("{}\n" * count, encoding="utf-8")
-    return send_reports(str(file), "http://127.0.0.1:1", TOKEN, lambda *_: None, keep_going=False)
+    return send_reports(str(file), "http://127.0.0.1:1", TOKEN, _unseen, keep_going=False)
 
 
 def test_what_was_sent_before_is_known_and_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
