@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,24 @@ class BadLine:
 class SendTotals:
     lines: int = 0
     recorded: int = 0
+    """How many reports were not known before."""
+    known: int = 0
+    """How many were: the same was sent before, in this file or earlier."""
     errors: Sequence[BadLine] = field(default_factory=list[BadLine])
 
 
 def send_reports(
     file: str, url: str, token: str | None, progress: Callable[[int, int], None], *, keep_going: bool
 ) -> SendTotals:
-    """Send reports in batches. Repeating is safe: a report that is known is counted as recorded, not doubled.
+    """Send reports in batches. Repeating is safe: a report that is known is counted as known, and not doubled.
 
     Raises CommandError when the file cannot be read or the system does not answer.
     """
     url, headers = check_address(url), bearer_header(token)
     reports, errors = _read_reports(file)
     if errors and not keep_going:
-        return SendTotals(len(reports) + len(errors), 0, errors)
-    done = SendTotals(len(reports) + len(errors), 0, errors)
+        return SendTotals(len(reports) + len(errors), errors=errors)
+    done = SendTotals(len(reports) + len(errors), errors=errors)
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         for start in range(0, len(reports), BATCH):
             part = reports[start : start + BATCH]
@@ -52,6 +56,8 @@ def send_reports(
             for (line, _), result in zip(part, results, strict=True):
                 if "problem" in result:
                     done.errors = [*done.errors, BadLine(line, str(result["problem"].get("detail")))]
+                elif result["status"] == HTTPStatus.OK:
+                    done.known += 1
                 else:
                     done.recorded += 1
             progress(start + len(part), len(reports))
@@ -59,8 +65,12 @@ def send_reports(
 
 
 def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One batch, again while the system is busy or away: the report ids make that safe."""
-    reason, attempt = "", 0
+    """One batch, again while the system is busy or away: the report ids make that safe.
+
+    What was recorded by an attempt of which others were put off is known to the next one, and counts as recorded.
+    """
+    reason, recorded = "", dict[int, dict[str, Any]]()
+    attempt = 0
     while attempt < ATTEMPTS:
         try:
             answer = client.post("/intake/v1/reports:batch", json=bodies)
@@ -68,7 +78,8 @@ def _send(client: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[str, 
             reason = f"cannot be reached ({error})"
         else:
             if answer.status_code == 200:
-                results = _results(client, answer, len(bodies))
+                results = [recorded.get(n, result) for n, result in enumerate(_results(client, answer, len(bodies)))]
+                recorded |= {n: r for n, r in enumerate(results) if r["status"] == HTTPStatus.CREATED}
                 put_off = [r["problem"]["detail"] for r in results if r["status"] == 503]
                 if not put_off:
                     return results

@@ -124,6 +124,7 @@ def test_reports_from_standard_input_are_all_or_the_good_ones(system: System, de
     assert [error["line"] for error in summary["errors"]] == [2]
     again = trucban(system.data, *arguments, stdin="\n".join(line for line in lines if line != lines[1]))
     assert again.returncode == 0, f"an import is safe to repeat: {again.stderr}"
+    assert "3 lines, 0 recorded, 3 known already, 0 with errors" in again.stdout
 
 
 def known_reports(system: System, prefix: str) -> set[str]:

@@ -168,8 +168,10 @@ def import_reports(
 def _print_reports(file: Path, done: "SendTotals", as_json: bool) -> None:
     if as_json:
         errors = [{"line": e.line, "detail": e.detail} for e in done.errors]
-        typer.echo(json.dumps({"lines": done.lines, "recorded": done.recorded, "errors": errors}, ensure_ascii=False))
+        counts = {"lines": done.lines, "recorded": done.recorded, "known": done.known}
+        typer.echo(json.dumps(counts | {"errors": errors}, ensure_ascii=False))
         return
     for error in done.errors:
         sys.stderr.write(f"{file}:{error.line}: {error.detail}\n")
-    typer.echo(f"{file}: {done.lines} lines, {done.recorded} recorded, {len(done.errors)} with errors")
+    known = f"{done.known} known already, " if done.known else ""
+    typer.echo(f"{file}: {done.lines} lines, {done.recorded} recorded, {known}{len(done.errors)} with errors")

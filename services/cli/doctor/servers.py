@@ -182,7 +182,7 @@ def check_coverage(lacks: Coverage) -> list[Finding]:
         way_out = "record one each: trucban import directory FILE, with holder_id and channel"
         found.append(Finding("directory", "people in office", value, way_out))
     if lacks.idle:
-        value = f"{len(lacks.idle)} have no post and no turn: {_some(lacks.idle)}"
+        value = f"{len(lacks.idle)} never had a post or a turn: {_some(lacks.idle)}"
         way_out = "correct the holder_id, or withdraw the channel"
         found.append(Finding("directory", "people with a channel", value, way_out))
     return found

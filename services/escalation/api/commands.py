@@ -14,6 +14,7 @@ from services.escalation.api.models.commands import (
     Revision,
     Split,
     Transfer,
+    UnitKeyBody,
     Verification,
     command_answer,
 )
@@ -162,7 +163,7 @@ async def post_correction(
 
     The rule is evaluated by what holds. Who was told in error is told so; who answers is asked anew.
     """
-    unit = (body.unit.code, body.unit.valid_from) if body.unit else None
+    unit = (body.unit.code, body.unit.valid_from) if isinstance(body.unit, UnitKeyBody) else body.unit
     point = Point(body.location.latitude, body.location.longitude) if body.location else None
     done = await commands.correct(
         escalation,

@@ -6,11 +6,12 @@ from fastapi import Depends, Query, Request
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.application.access import not_one_ward
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.places import Place, find_place
 from services.escalation.store import directory
 from shared.http.identity import Principal
-from shared.http.problem import FieldError, Problem, invalid
+from shared.http.problem import Problem
 
 
 async def _escalation(request: Request) -> Escalation:
@@ -35,13 +36,7 @@ async def asked_ward(connection: AsyncConnection, ward: str | None) -> Place | N
     found = find_place(ward, await directory.units(connection))
     if isinstance(found, Place):
         return found
-    choices = [
-        {"code": u.ref.code, "valid_from": u.ref.valid_from.isoformat(), "name": u.ref.name, "kind": u.kind}
-        for u in found
-    ]
-    names = ", ".join(f"{u.ref.name} ({u.ref.code}@{u.ref.valid_from})" for u in found)
-    advice = f"did you mean {names}?" if found else "GET /escalation/v1/directory?kind=units lists them"
-    raise invalid([FieldError("#/ward", f"{ward!r} is not exactly one ward: {advice}", candidates=choices)])
+    raise not_one_ward("#/ward", ward, found)
 
 
 async def own_incidents(connection: AsyncConnection, caller: Principal, ward: str | None) -> Place | None:

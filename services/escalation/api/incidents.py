@@ -19,7 +19,7 @@ from services.escalation.api.models.incidents import (
 from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.begin_shifts import asked_of_turn
-from services.escalation.domain.directory.model import DESK, LEADERSHIP
+from services.escalation.domain.directory.model import OFFICE_OF
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
 from services.escalation.domain.notices.incident_number import read_number
@@ -108,7 +108,7 @@ async def get_handover(escalation: Wired, caller: Caller, limit: Limit = 50, cur
 
 
 async def _asked_of(connection: AsyncConnection, caller: Principal, place: Place | None, now: datetime) -> Asked:
-    if (office := {"desk": DESK, "leader": LEADERSHIP}.get(caller.role)) is not None:
+    if (office := OFFICE_OF.get(caller.role)) is not None:
         return asked_of_turn(office, None)
     duties = await directory.duties(connection, now, holders=[caller.subject], as_of=now)
     if any(duty.level == "ward" and duty.unit_code == caller.ward for duty in duties):

@@ -1,9 +1,10 @@
-"""Which incidents a caller may see and act on."""
+"""Which incidents a caller may see and act on, and which ward they mean."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from services.escalation.domain.directory.model import Unit
 from shared.http.identity import Principal
-from shared.http.problem import Problem
+from shared.http.problem import FieldError, Problem, invalid
 
 
 def require_ward(caller: Principal, wards: Collection[str]) -> None:
@@ -30,3 +31,14 @@ def is_bound(caller: Principal) -> bool:
 
 def _not_yours(caller: Principal) -> Problem:
     return Problem(403, f"this is not of your ward; your token is for ward {caller.ward}")
+
+
+def not_one_ward(pointer: str, text: str, candidates: Sequence[Unit]) -> Problem:
+    """Return Problem 422: the text is not exactly one ward, but perhaps one of the candidates."""
+    choices = [
+        {"code": u.ref.code, "valid_from": u.ref.valid_from.isoformat(), "name": u.ref.name, "kind": u.kind}
+        for u in candidates
+    ]
+    names = ", ".join(f"{u.ref.name} ({u.ref.code}@{u.ref.valid_from})" for u in candidates)
+    advice = f"did you mean {names}?" if candidates else "GET /escalation/v1/directory?kind=units lists them"
+    return invalid([FieldError(pointer, f"{text!r} is not exactly one ward: {advice}", candidates=choices)])

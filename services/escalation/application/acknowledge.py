@@ -8,17 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.escalation.application.access import require_ward, unknown
 from services.escalation.application.command_context import insist
 from services.escalation.application.escalation import Escalation
-from services.escalation.domain.directory.model import DESK, LEADERSHIP, OFFICES, answers, key_of
+from services.escalation.domain.directory.model import OFFICE_OF, OFFICES, ROLES, answers, key_of
 from services.escalation.domain.incidents import acknowledging, lifecycle
 from services.escalation.domain.incidents.acknowledging import StoredNotice
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.incident import Incident, IncidentRow
 from services.escalation.store import incident_loading, signed_links, timers
 from shared.events import Who
-from shared.http.identity import Principal, Role
+from shared.http.identity import Principal
 from shared.http.problem import Problem
 
-_ROLE_OF: dict[str, Role] = {DESK: "desk", LEADERSHIP: "leader"}
 Choose = Callable[[IncidentEngine, Incident, Sequence[StoredNotice]], list[StoredNotice]]
 """Chooses among the notices of an incident those that the caller acknowledges."""
 
@@ -45,7 +44,7 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
         if caller.role == "official":
             return _of_post(engine, incident, notices, caller)
         insist(lifecycle.interested(caller.role, caller.subject, incident.standing))
-        return _of_office(incident, notices, DESK if caller.role == "desk" else LEADERSHIP)
+        return _of_office(incident, notices, OFFICE_OF[caller.role])
 
     async with escalation.database.begin() as connection:
         row = next(iter(await incident_loading.locked(connection, [incident_id])), None)
@@ -66,7 +65,7 @@ async def acknowledge_by_link(
     checked the link.
     """
     who = person or by
-    escalation = escalation.by(Who(subject=who, role=_ROLE_OF.get(by, "official"), means="link"))
+    escalation = escalation.by(Who(subject=who, role=ROLES.get(by, "official"), means="link"))
     async with escalation.database.begin() as connection:
         incident_id = await timers.incident_of_notice(connection, notice_id)
         if incident_id is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Row
@@ -97,12 +97,23 @@ async def start(escalation: Escalation, caller: Principal, place: Place | None) 
         reached = [(person, contact) for person in people for contact in contacts.get(person.holder_id, ())]
         messages = [_message(escalation, person, contact, test, posts) for person, contact in reached]
         await store.add(connection, test, messages)
-        row = await store.one(connection, test.test_id)
-        assert row is not None
-        found = await _test(connection, row, now)
         await escalation.emit(connection, [_started(test, messages), *(_issued(m, test) for m in messages)])
     escalation.wake()
-    return found
+    return _begun(test, place, messages)
+
+
+def _begun(test: NewTest, place: Place | None, messages: Sequence[NewMessage]) -> ChannelTest:
+    """Return a new test, of which nothing has been sent yet, as `look` does."""
+    people = sorted(test.people, key=lambda person: person.holder_id)
+    queued: dict[str, list[TestedContact]] = {person.holder_id: [] for person in people}
+    by_id = {person.holder_id: person for person in people}
+    for message in sorted(messages, key=lambda message: message.channel):
+        later = message.at.astimezone(UTC) if message.at > test.started_at else None
+        contact = TestedContact(by_id[message.recipient], True, scheme(message.channel), "waiting", not_before=later)
+        queued[message.recipient].append(contact)
+    without = {holder: [TestedContact(person, True, None, "no_channel")] for holder, person in by_id.items()}
+    contacts = [contact for holder, sent in queued.items() for contact in sent or without[holder]]
+    return ChannelTest(test.test_id, place, test.started_at, test.started_by, test.confirm_by, contacts)
 
 
 def _still_runs(other: UnderWay) -> str:

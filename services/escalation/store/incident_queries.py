@@ -183,6 +183,11 @@ async def one(connection: AsyncConnection, incident_id: str) -> dict[str, Any] |
     return whole
 
 
+async def occurred_at(connection: AsyncConnection, incident_id: str) -> datetime | None:
+    """Return when the incident occurred, None if there is no such incident."""
+    return await connection.scalar(select(incident.c.occurred_at).where(incident.c.incident_id == incident_id))
+
+
 async def decision_by_id(connection: AsyncConnection, decision_id: str) -> Row[Any] | None:
     query = (
         select(decision, incident.c.unit_code, incident.c.successor)

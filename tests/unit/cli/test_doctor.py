@@ -141,8 +141,14 @@ def test_what_the_directory_lacks_is_one_finding_a_cause() -> None:
         "post chair: vacant in 14758 Đông Thọ",
         "post party_secretary: vacant in 14758 Đông Thọ",
         "people in office: 1 have no channel: mau-2",
-        "people with a channel: 1 have no post and no turn: mau-khac",
+        "people with a channel: 1 never had a post or a turn: mau-khac",
     ]
+
+
+def test_who_has_left_office_and_still_has_a_channel_is_no_finding() -> None:
+    units = {key_of(BA_DINH): Unit(BA_DINH, "phường")}
+    held = [tenure(SECRETARY, "mau-1"), tenure(CHAIR, "mau-cu", end="2023-01-10 00:00"), tenure(CHAIR, "mau-2")]
+    assert coverage_of(units, (SECRETARY, CHAIR), held, (), {"mau-1", "mau-2", "mau-cu"}, NIGHT).idle == ()
 
 
 def test_a_server_that_is_older_than_what_is_tested_is_found() -> None:

@@ -115,5 +115,7 @@ def test_what_changes_the_direction_of_a_text_is_shown_in_it_and_stands_in_no_na
 
 def test_a_text_keeps_what_joins_its_pictures() -> None:
     assert clean_text("gia đình 👨\u200d👩\u200d👧") == "gia đình 👨\u200d👩\u200d👧"
+
+
 def test_a_text_that_anybody_may_send_is_not_kept() -> None:
     assert not hasattr(fold_place, "cache_info")

@@ -1,8 +1,8 @@
 """What people say about an incident, and where it stands after that."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from services.escalation.application.command_context import CommandResult
 from services.escalation.domain.directory.schemas import Code, Day
@@ -13,6 +13,10 @@ from shared.http import fields
 
 Text = Annotated[inputs.Text, Field(min_length=1, max_length=4000)]
 Id = Annotated[inputs.Id, Field(min_length=1, max_length=200)]
+
+
+MAX_NAME = 200
+"""Characters of a ward's code or name."""
 
 
 class Body(BaseModel):
@@ -76,6 +80,15 @@ class UnitKeyBody(Body):
     valid_from: Day
 
 
+def _text_or_key(value: Any, _: ValidatorFunctionWrapHandler) -> "UnitKeyBody | str":
+    """Tell by its form what is meant, so that an error points to a field and not to one of two forms."""
+    if not isinstance(value, str):
+        return UnitKeyBody.model_validate(value)
+    if not 0 < len(value.strip()) <= MAX_NAME:
+        raise ValueError(f"is not 1 to {MAX_NAME} characters: give a ward's code or name")
+    return value
+
+
 class Handoff(Reasoned):
     """To the police, or to `unit`, one of those that took parts of a unit that ended."""
 
@@ -101,8 +114,8 @@ class Correction(Reasoned):
 
     occurred_at: inputs.Time | None = None
     """No later than the first report of it."""
-    unit: UnitKeyBody | None = None
-    """The ward where it occurred. It must have been in force at that time."""
+    unit: Annotated[UnitKeyBody | str, WrapValidator(_text_or_key)] | None = None
+    """The ward where it occurred: its key; or its code or name, as it was at that time."""
     location: Location | None = None
     exercise: bool | None = None
     """Whether it was an exercise (diễn tập)."""

@@ -5,16 +5,18 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from services.escalation.application.access import not_one_ward
 from services.escalation.application.command_context import CommandContext, CommandResult, command_context, insist
 from services.escalation.application.escalation import Escalation, salted
-from services.escalation.domain.directory.model import Unit, UnitKey, followers
+from services.escalation.domain.directory.model import Unit, UnitKey, followers, key_of
+from services.escalation.domain.directory.places import unit_of
 from services.escalation.domain.incidents import correcting, grouping, lifecycle
 from services.escalation.domain.incidents.correcting import BEGINS_ANEW, MOVES, Correction
 from services.escalation.domain.incidents.correlation import Point
 from services.escalation.domain.incidents.engine import IncidentEngine
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.incident import Case
-from services.escalation.store import correlation
+from services.escalation.store import correlation, directory, incident_queries
 from shared.clock import local
 from shared.events import CorrectedFacts, IncidentCorrected, IncidentCorrectedData
 from shared.http.identity import Principal
@@ -28,7 +30,7 @@ async def correct(
     reason: str,
     *,
     occurred_at: datetime | None = None,
-    unit: UnitKey | None = None,
+    unit: UnitKey | str | None = None,
     exercise: bool | None = None,
     point: Point | None = None,
 ) -> CommandResult:
@@ -36,7 +38,10 @@ async def correct(
 
     The time that holds already may be given where it is disputed: then it is no more. Raises Problem 409 where all is
     so already, and 422 for a time or a ward that cannot be. Whoever the new decision names may not give the command.
+    `unit`: a code or a name means the ward that had it at the time of the incident.
     """
+    if isinstance(unit, str):
+        unit = await _named(escalation, incident_id, unit, occurred_at)
     async with command_context(escalation, incident_id, caller, "correct", (), *([unit] if unit else [])) as command:
         command.allow()
         case, occurred_at = command.case, occurred_at.astimezone(UTC) if occurred_at else None
@@ -59,6 +64,19 @@ async def correct(
         if changes & MOVES:
             await _relate(command)
     return CommandResult(case, is_new=True)
+
+
+async def _named(escalation: Escalation, incident_id: str, text: str, occurred_at: datetime | None) -> UnitKey:
+    """Return the key of the ward. Raises Problem 404 for an unknown incident, and 422 if it is not exactly one ward."""
+    async with escalation.database.connect() as connection:
+        at = occurred_at or await incident_queries.occurred_at(connection, incident_id)
+        units = await directory.units(connection)
+    if at is None:
+        raise Problem(404, f"there is no incident {incident_id}")
+    found = unit_of(text, units, local(at).date())
+    if isinstance(found, list):
+        raise not_one_ward("#/unit", text, found)
+    return key_of(found.ref)
 
 
 def _unit(engine: IncidentEngine, key: UnitKey) -> Unit:

@@ -17,7 +17,7 @@ class Coverage:
     unreachable: tuple[str, ...]
     """Ids of people who hold a post or have a turn, now or later, without a channel."""
     idle: tuple[str, ...]
-    """Ids of people with a channel who hold no post and have no turn, now or later."""
+    """Ids of people with a channel who never held a post nor had a turn: perhaps an id was mistyped."""
 
     @property
     def wards_without_holder(self) -> int:
@@ -47,12 +47,14 @@ def coverage_of(
         if holder_at(of_unit.get(key_of(unit.ref), ()), post, now, known) is None
     ]
     goes_on = (t for t in tenures if (t.valid_to is None or t.valid_to > now) and not _ended(units, t, now))
+    duties = list(duties)
     wanted = {t.holder_id for t in goes_on} | {d.holder_id for d in duties if d.valid_to > now}
+    known_people = {t.holder_id for t in tenures} | {d.holder_id for d in duties}
     return Coverage(
         wards=len(in_force),
         vacancies=tuple(vacancies),
         unreachable=tuple(sorted(wanted.difference(reached))),
-        idle=tuple(sorted(set(reached).difference(wanted))),
+        idle=tuple(sorted(set(reached).difference(known_people))),
     )
 
 

@@ -21,6 +21,10 @@ LEADERSHIP = "leadership"
 """The city leadership (lãnh đạo thành phố)."""
 OFFICES = frozenset({DESK, LEADERSHIP})
 """Recipients that are not a person. Their notices go to the office's channel and to whoever is on duty there."""
+ROLES: Mapping[str, Literal["desk", "leader"]] = {DESK: "desk", LEADERSHIP: "leader"}
+"""The role of those who act for each office."""
+OFFICE_OF: Mapping[str, str] = {role: office for office, role in ROLES.items()}
+"""The office for which a role acts. Other roles act for none."""
 
 
 class Tenure(BaseModel):

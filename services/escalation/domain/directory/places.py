@@ -46,6 +46,19 @@ def find_place(text: str, units: Mapping[UnitKey, Unit]) -> Place | list[Unit]:
     return _in_order(named or _close(wanted, units.values()))
 
 
+def unit_of(text: str, units: Mapping[UnitKey, Unit], day: date) -> Unit | list[Unit]:
+    """Return the one unit that is meant of those in force on `day`, or candidates, perhaps none.
+
+    If none of that day is meant exactly, but one of another time is, that is returned.
+    """
+    there = {key: unit for key, unit in units.items() if unit.in_force(day)}
+    found = find_place(text, there)
+    meant = [] if isinstance(found, list) else [u for key, u in there.items() if found.holds(*key)]
+    if not meant and isinstance(ever := find_place(text, units), Place):
+        meant = [u for key, u in units.items() if ever.holds(*key)]
+    return meant[0] if len(meant) == 1 else found if isinstance(found, list) else meant
+
+
 def _close(wanted: str, units: Iterable[Unit]) -> list[Unit]:
     """Return units whose name begins with the text; if there are none, those whose name is close to it."""
     names = {unit: fold_name(unit.ref.name) for unit in units}

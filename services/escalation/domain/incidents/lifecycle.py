@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from services.escalation.domain.directory.model import OFFICE_OF
 from services.escalation.domain.rules.record import Decision
 
 State = Literal[
@@ -112,7 +113,7 @@ def interested(role: str, subject: str, decision: Decision) -> Refused | None:
 
     Whoever a decision names acts on its incident for their post only, never as the desk or the leadership.
     """
-    if role not in {"desk", "leader"} or subject not in decision.named:
+    if role not in OFFICE_OF or subject not in decision.named:
         return None
     office = "at the desk" if role == "desk" else "in the leadership"
     return Refused(403, f"{subject} is named in the incident's decision: somebody else {office} has to do it")
