@@ -228,11 +228,16 @@ class House:
             )
 
     def _spawn(self, member: Member) -> subprocess.Popen[bytes]:
-        environment = self._environment() | {
-            "TRUCBAN_CLAIM_IDLE_SECONDS": "2",
-            "TRUCBAN_CONSUMER": member.consumer,
-            "TRUCBAN_PARTITIONS": str(self.shape.partitions),
-        }
+        own = {name.upper(): url for name, url in self.servers.of(member.service).items()}
+        environment = (
+            self._environment()
+            | own
+            | {
+                "TRUCBAN_CLAIM_IDLE_SECONDS": "2",
+                "TRUCBAN_CONSUMER": member.consumer,
+                "TRUCBAN_PARTITIONS": str(self.shape.partitions),
+            }
+        )
         if member.service == "escalation":
             environment["TRUCBAN_CLOCK"] = self.now().isoformat()
         port = member.url.rpartition(":")[2]
