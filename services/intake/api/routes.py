@@ -188,7 +188,7 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
     try:
         if isinstance(item, Problem):
             raise item
-        draft = await acceptance.prepare(body.submission_of(item), caller)
+        draft = await acceptance.prepare(body.submission_of(item, ITEM_ERRORS), caller)
         accepted = await acceptance.accept(draft)
     except Problem as problem:
         named = report_id if isinstance(report_id, str) and len(report_id) <= LONGEST_ID else None
