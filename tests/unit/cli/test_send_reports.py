@@ -18,10 +18,13 @@ def test_an_import_waits_as_often_as_it_is_too_fast(monkeypatch: pytest.MonkeyPa
     def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         return answers.pop(0)
 
+    def progress(done: int, total: int) -> None:
+        pass
+
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(send_reports.time, "sleep", waited.append)
     file = tmp_path / "reports.ndjson"
     file.write_text(json.dumps({"report_id": "r"}), encoding="utf-8")
-    done = send_reports.send_reports(str(file), "http://127.0.0.1:1", "token", lambda *_: None, keep_going=False)
+    done = send_reports.send_reports(str(file), "http://127.0.0.1:1", "token", progress, keep_going=False)
     assert done.recorded == 1
     assert waited == [7.0] * (ATTEMPTS + 2)
