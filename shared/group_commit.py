@@ -21,11 +21,18 @@ class GroupCommit(Generic[Item, Answer]):
     """
 
     def __init__(
-        self, commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]], *, at_most: int = sys.maxsize
+        self,
+        commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        at_most: int = sys.maxsize,
+        weight: Callable[[Item], int] = lambda _: 1,
     ) -> None:
-        """`commit` returns one answer an item, in the order of the items; it is given at most `at_most` items."""
+        """`commit` returns one answer an item, in the order of the items.
+
+        It is given items until they weigh `at_most` together, and at least one.
+        """
         self._commit = commit
-        self._at_most = at_most
+        self._at_most, self._weight = at_most, weight
         self._waiting = OrderedDict[Hashable, deque[tuple[Item, asyncio.Future[Answer]]]]()
         """By sender; the first is the next to have a turn."""
         self._committing: asyncio.Task[None] | None = None
@@ -65,13 +72,15 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _next_group(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         group: list[tuple[Item, asyncio.Future[Answer]]] = []
-        while self._waiting and len(group) < self._at_most:
+        left = self._at_most
+        while self._waiting and left > 0:
             sender, queue = self._waiting.popitem(last=False)
-            if not self._waiting:  # nobody to take turns with
-                taken = min(len(queue), self._at_most - len(group))
-                group += [queue.popleft() for _ in range(taken)]
-            else:
+            is_alone = not self._waiting
+            while queue and left > 0:
                 group.append(queue.popleft())
+                left -= self._weight(group[-1][0])
+                if not is_alone:  # the next one's turn
+                    break
             if queue:
                 self._waiting[sender] = queue
         return group

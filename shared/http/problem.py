@@ -76,13 +76,13 @@ class Problem(Exception):
         return body | {"errors": shown} | ({"error_count": self._count} if self._count > len(shown) else {})
 
 
-def field_errors(errors: Sequence[Any], drop: int = 0) -> list[FieldError]:
+def field_errors(errors: Sequence[Any], drop: int = 0, most: int = MOST_ERRORS) -> list[FieldError]:
     """Pydantic's errors as JSON pointers (RFC 6901) without the rejected values: they may be personal.
 
-    The first `MOST_ERRORS` only.
+    The first `most` only.
     """
     found: list[FieldError] = []
-    for error in errors[:MOST_ERRORS]:
+    for error in errors[:most]:
         if error.get("type") == "json_invalid":  # FastAPI's: its place is one in the text, and not in a document
             found.append(FieldError("#", f"is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"))
             continue
@@ -102,6 +102,6 @@ def invalid(errors: Sequence[FieldError], of: int = 0) -> Problem:
     return Problem(422, " ".join(detail.split()), errors, of=count)  # a sender's field name may hold line breaks
 
 
-def invalid_fields(errors: Sequence[Any], drop: int = 0) -> Problem:
-    """422 for pydantic's errors, without the first `drop` parts of their places."""
-    return invalid(field_errors(errors, drop), of=len(errors))
+def invalid_fields(errors: Sequence[Any], drop: int = 0, most: int = MOST_ERRORS) -> Problem:
+    """422 for pydantic's errors: the first `most` of them, without the first `drop` parts of their places."""
+    return invalid(field_errors(errors, drop, most), of=len(errors))

@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from services.intake.domain.submission import Submission
-from shared.http.problem import FieldError, Problem, invalid, invalid_fields
+from shared.http.problem import MOST_ERRORS, FieldError, Problem, invalid, invalid_fields
 
 MAX_REPORT_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 5_000_000
@@ -30,8 +30,8 @@ def json_of(content: bytes, place: str = "body") -> Any:
         raise Problem(400, f"{place} is not JSON: {error}") from error
 
 
-def submission_of(value: Any) -> Submission:
-    """Raises Problem 422 with a pointer for each field that is wrong."""
+def submission_of(value: Any, most_errors: int = MOST_ERRORS) -> Submission:
+    """Raises Problem 422 with a pointer for each field that is wrong, `most_errors` of them."""
     if not isinstance(value, Mapping):
         raise invalid([FieldError("#", "a report is a JSON object")])
     if _holds_more_than(MOST_VALUES, value):  # each would be an error of its own, and take its time
@@ -39,7 +39,8 @@ def submission_of(value: Any) -> Submission:
     try:
         return Submission.model_validate(value)
     except ValidationError as error:
-        raise invalid_fields(error.errors()) from error
+        errors = error.errors(include_url=False, include_input=False)
+        raise invalid_fields(errors, most=most_errors) from error
 
 
 def _holds_more_than(most: int, value: Any) -> bool:

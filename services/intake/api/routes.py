@@ -47,8 +47,8 @@ MAX_WAIT_SECONDS = 10.0
 WAIT_POLL_SECONDS = 0.05
 BATCHES_AT_ONCE = 2
 """Of one sender."""
-ITEMS_A_TURN = 5
-"""Items of a batch that are checked before other requests have their turn."""
+BYTES_A_TURN = 40_000
+"""Of a batch, about so much is checked before other requests have their turn."""
 ITEM_ERRORS = 10
 """Shown for each item of a batch, which may have a thousand."""
 
@@ -163,10 +163,11 @@ async def post_batch(
     items = body.items_of(content, request.headers.get("content-type", ""))
     rate: Rate = request.app.state.rate
     rate.take(caller.subject, len(items) - 1)
+    items_a_turn = 1 + BYTES_A_TURN * len(items) // (len(content) or 1)
     works: list[asyncio.Task[AcceptedItem | RejectedItem]] = []
     for place, item in enumerate(items, 1):
         works.append(asyncio.create_task(_one_of_batch(acceptance, caller, item)))
-        if place % ITEMS_A_TURN == 0:
+        if place % items_a_turn == 0:
             await asyncio.sleep(0)  # others have their turn
     results = await asyncio.gather(*works)
     return BatchAnswer(
@@ -186,7 +187,7 @@ async def _one_of_batch(acceptance: ReportAcceptance, caller: Principal, item: A
     try:
         if isinstance(item, Problem):
             raise item
-        draft = await acceptance.prepare(body.submission_of(item), caller)
+        draft = await acceptance.prepare(body.submission_of(item, ITEM_ERRORS), caller)
         accepted = await acceptance.accept(draft)
     except Problem as problem:
         named = report_id if isinstance(report_id, str) and len(report_id) <= LONGEST_ID else None

@@ -26,8 +26,9 @@ from shared.messaging import INTAKE, Outgoing, add, describe_error, is_transient
 from shared.probe import Probe
 
 log = structlog.get_logger()
-REPORTS_A_COMMIT = 250
-"""At most so many reports share one commit: whoever comes while one is under way waits for it."""
+REPORTS_A_COMMIT = 500
+"""At most so many reports share one commit. Long ones count as several: whoever comes meanwhile waits for its end."""
+CHARACTERS_OF_ONE = 500
 CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 UNKNOWN = "not known whether the report was stored: send it again with the same report_id"
 
@@ -49,7 +50,7 @@ class ReportAcceptance:
         """`commits` is told of each commit, and of each that fails in a way that may pass."""
         self.intake = intake
         self._probe = commits
-        self._commits = GroupCommit(self._commit, at_most=REPORTS_A_COMMIT)
+        self._commits = GroupCommit(self._commit, at_most=REPORTS_A_COMMIT, weight=_weight)
 
     def health_failure(self) -> str | None:
         return self._commits.health_failure()
@@ -129,6 +130,11 @@ class ReportAcceptance:
         nonce = os.urandom(12)
         text = reporter_json(draft.reporter).encode()
         return nonce + AESGCM(self.intake.reporter_key).encrypt(nonce, text, draft.report_id.encode())
+
+
+def _weight(draft: Draft) -> int:
+    description = draft.event.data.description
+    return 1 if description is None else 1 + len(description.value) // CHARACTERS_OF_ONE
 
 
 def _outcomes(drafts: Sequence[Draft], stored: dict[ReportKey, store.StoredReport]) -> list[Accepted | Problem]:

@@ -32,12 +32,12 @@ async def test_another_sender_does_not_wait() -> None:
 
 
 async def test_whoever_fails_or_gives_up_gives_the_turn_back() -> None:
-    turns, waiting = Turns(1), set[asyncio.Task[None]]()
+    turns, waiting = Turns(1), list[asyncio.Task[None]]()
     with pytest.raises(ValueError, match="wrong"):
         async with turns.of("cam-bien-1"):
-            waiting.add(asyncio.create_task(_have(turns)))
+            waiting.append(asyncio.create_task(_have(turns)))
             await asyncio.sleep(0)
-            waiting.copy().pop().cancel()
+            waiting[0].cancel()
             raise ValueError("wrong")
     await asyncio.wait(waiting)
     await _have(turns)

@@ -187,3 +187,10 @@ async def test_senders_take_turns_and_each_in_its_order() -> None:
     answers = await asyncio.gather(*(group.add(item, sender) for sender, item in sent))
     assert answers == [item for _, item in sent]
     assert commits.groups == [[0, 10, 20], [1, 21, 2], [3, 4, 5], [6, 7, 8]]
+
+
+async def test_a_group_ends_where_it_weighs_enough() -> None:
+    commits = Commits()
+    group = GroupCommit(commits, at_most=10, weight=lambda item: item)
+    assert await asyncio.gather(*map(group.add, [4, 4, 4, 30, 1, 9, 1])) == [4, 4, 4, 30, 1, 9, 1]
+    assert commits.groups == [[4, 4, 4], [30], [1, 9], [1]]
