@@ -57,14 +57,15 @@ class Escalation:
         for wake in (*self.wakes, *(self.timer_wakes if timers else ())):
             wake()
 
-    async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
+    async def emit(self, connection: AsyncConnection, events: Sequence[Event], fell_due: int = 0) -> None:
         """Write events to the timeline and the outbox, in this order, in the caller's transaction.
 
-        Each names the person for whom this works, if there is one. Take every lock before. Who calls this more than
-        once in a transaction calls `lock_streams` first.
+        Each names the person for whom this works, if there is one. The first `fell_due` events name nobody: they
+        follow from a time that passed. Take every lock before. Who calls this more than once in a transaction calls
+        `lock_streams` first.
         """
         if self.who is not None:
-            events = [_caused_by(self.who, e) for e in events]
+            events = [*events[:fell_due], *(_caused_by(self.who, e) for e in events[fell_due:])]
         bodies = [encode(e) for e in events]
         rows = [
             Outgoing(e.id, route(ESCALATION, e.data.unit.code if e.data.unit else "", self.partitions), body)
@@ -96,7 +97,7 @@ class Escalation:
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
         """Write a change set, its events last. The caller commits, and then calls `committed`."""
         await incident_saving.save(connection, changes, now)
-        await self.emit(connection, changes.events)
+        await self.emit(connection, changes.events, changes.fell_due)
 
     def committed(self, changes: ChangeSet) -> None:
         """Count what was written, without exercises, and wake the loops. Call it after the commit."""
