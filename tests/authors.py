@@ -26,6 +26,8 @@ BY_PEOPLE = frozenset(
         "data.restored",
         "partitions.changed",
         "dead_letter.discarded",
+        "credential.issued",
+        "credential.revoked",
     }
 )
 """Each of these names a person, always."""
@@ -43,7 +45,7 @@ BY_SOME = frozenset(
 """These name whoever caused them, where a person did at once."""
 
 BY_NOBODY = frozenset(
-    {"delivery.finished", "acknowledgement.lapsed", "step.raised", "chain.exhausted"},
+    {"delivery.finished", "acknowledgement.lapsed", "step.raised", "chain.exhausted", "credential.refused"},
 )
 """These follow from what was sent, or from a time that passed."""
 
@@ -53,6 +55,8 @@ COMMANDS = {
     "partitions": ("partitions.changed",),
     "restore": ("data.restored",),
     "dead-letters discard": ("dead_letter.discarded",),
+    "token issue": ("credential.issued",),
+    "token revoke": ("credential.revoked",),
 }
 """What commands record beside a running system, or without one."""
 
@@ -64,7 +68,8 @@ COMMANDS_THAT_RECORD_NOTHING = frozenset(
         "doctor",
         "backup",
         "report",
-        "token issue",
+        "token list",
+        "token rotate-key",
         "import reports",
         "contacts test",
         "contacts list",

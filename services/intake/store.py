@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.intake.domain.draft import Draft
 from services.intake.domain.wards import Unit
+from shared.credentials.store import credential_tables
 from shared.events import ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
 
@@ -77,6 +78,7 @@ unit = Table(
 
 outbox = outbox_tables(metadata)
 dead_letter = dead_letter_table(metadata)
+credentials = credential_tables(metadata)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,15 @@ from shared.events.common import (
     Who,
     type_name,
 )
+from shared.events.credentials import (
+    CredentialIssued,
+    CredentialIssuedData,
+    CredentialKind,
+    CredentialRefused,
+    CredentialRefusedData,
+    CredentialRevoked,
+    CredentialRevokedData,
+)
 from shared.events.directory import (
     ChannelTestStarted,
     ChannelTestStartedData,
@@ -116,6 +125,13 @@ __all__ = [
     "ContactRecorded",
     "ContactRecordedData",
     "CorrectedFacts",
+    "CredentialIssued",
+    "CredentialIssuedData",
+    "CredentialKind",
+    "CredentialRefused",
+    "CredentialRefusedData",
+    "CredentialRevoked",
+    "CredentialRevokedData",
     "Data",
     "DataRestored",
     "DataRestoredData",

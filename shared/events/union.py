@@ -8,6 +8,7 @@ from pydantic import (
 )
 
 from shared.events.common import Envelope, type_name
+from shared.events.credentials import CredentialIssued, CredentialRefused, CredentialRevoked
 from shared.events.directory import (
     ChannelTestStarted,
     ContactConfirmed,
@@ -80,6 +81,9 @@ Event = Annotated[
     | IncidentDismissed
     | IncidentReopened
     | SuggestionRaised
+    | CredentialIssued
+    | CredentialRevoked
+    | CredentialRefused
     | DataRestored
     | PartitionsChanged
     | DeadLetterDiscarded,

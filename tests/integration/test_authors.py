@@ -13,8 +13,8 @@ from tests.integration.cli_support import trucban
 from tests.integration.escalation_support import City, WholeCity
 from tests.support import SAMPLES
 
-BY_COMMAND = {"data.restored", "partitions.changed", "dead_letter.discarded"}
-"""Tested with their commands, which need a stopped city or a dead letter."""
+BY_COMMAND = {"data.restored", "partitions.changed", "dead_letter.discarded", "credential.issued"}
+"""Tested with their commands, some of which need a stopped city or a dead letter."""
 ELSEWHERE = {"contact.confirmed", "incident.corrected", "incident.escalated"}
 """Not of that night: what every command writes is tested in `test_escalation_commands.py`, a link that confirms in
 `test_contact_tests.py`."""
@@ -28,6 +28,9 @@ async def recorded(house: WholeCity) -> Kinds:
         assert answer.response.status_code < 500, answer.name
     test = await house.post("/escalation/v1/contact-tests", "admin", json={})
     assert test.status_code < 300, test.text
+    ending = {"subject": "mau-14776-chu-tich", "reason": "mất điện thoại"}
+    ended = await house.post("/escalation/v1/credentials/revocations", "admin", json=ending)
+    assert ended.status_code == 200, ended.text
     await house.settle()
     found: Kinds = defaultdict(list)
     for row in await house.rows("SELECT kind, body FROM ledger.entry ORDER BY idx"):

@@ -29,6 +29,7 @@ from shared.clock import local
 from shared.http import errors
 from shared.http.fields import Answer
 from shared.http.html_page import HtmlPage, load, wants_json
+from shared.http.identity import TokenVerifier
 from shared.http.openapi import PROBLEM_CONTENT, Responses
 from shared.http.problem import Problem
 
@@ -77,6 +78,13 @@ UNKNOWN = Refusal(
 EXPIRED = Refusal(
     "Liên kết đã hết hạn",
     "This link has expired",
+    "Hãy gọi trực ban thành phố.",
+    "Please call the city duty desk.",
+    410,
+)
+REVOKED = Refusal(
+    "Liên kết đã bị thu hồi",
+    "This link was revoked",
     "Hãy gọi trực ban thành phố.",
     "Please call the city duty desk.",
     410,
@@ -149,7 +157,11 @@ _ANSWERS: Responses = {
     },
     **{
         status: {"description": f"{text}; a problem where only JSON is asked for", "content": _PAGE | PROBLEM_CONTENT}
-        for status, text in {404: "no link of ours", 410: "an expired one", 503: "the database does not answer"}.items()
+        for status, text in {
+            404: "no link of ours",
+            410: "an expired or revoked one",
+            503: "the database does not answer",
+        }.items()
     },
 }
 
@@ -189,7 +201,14 @@ async def _valid(asked: Asked) -> LinkedNotice | Refusal:
         return UNKNOWN
     except ExpiredLinkError:
         return EXPIRED
+    if found is not None and _is_revoked(asked, found):
+        return REVOKED
     return found or UNKNOWN
+
+
+def _is_revoked(asked: Asked, notice: LinkedNotice) -> bool:
+    tokens: TokenVerifier = asked.request.app.state.verifier
+    return tokens.refuses_link(notice.notice_id, notice.recipient, notice.issued_at)
 
 
 async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice | Refusal]]) -> Response:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.escalation.api.common import Reader, own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
+from shared.http.guard import until_revoked
 from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
 
@@ -34,14 +35,18 @@ _ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class EventStream(Response):
-    """Ends when the client has gone, is too slow or has been there too long, and when the service stops."""
+    """Ends when the client has gone, is too slow or has been there too long, when its token is revoked, and when the
+    service stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place, *, shows_senders: bool) -> None:
+    def __init__(
+        self, request: Request, broadcast: Broadcast, ward: str | None, begin: Place, *, shows_senders: bool
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._broadcast, self._ward, self._begin, self._shows_senders = broadcast, ward, begin, shows_senders
+        self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._broadcast.listening(self._ward) as listener:
@@ -49,13 +54,15 @@ class EventStream(Response):
             frames = _frames(followed, self._begin, shows_senders=self._shows_senders)
             sending = asyncio.create_task(self._send(frames, send))
             gone = asyncio.create_task(_gone(receive))
-            works = {sending, gone, asyncio.create_task(listener.ended.wait())}
-            try:
-                await asyncio.wait(works, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for work in works:
-                    work.cancel()
-                await asyncio.wait(works)
+            with until_revoked(self._request) as revoked:
+                ends = [asyncio.create_task(event.wait()) for event in (listener.ended, revoked)]
+                works = {sending, gone, *ends}
+                try:
+                    await asyncio.wait(works, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for work in works:
+                        work.cancel()
+                    await asyncio.wait(works)
         if not gone.cancelled():
             return
         with suppress(TimeoutError, OSError):
@@ -114,7 +121,8 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, own_ward(caller, None), begin, shows_senders=caller.role == "desk")
+    shows_senders = caller.role == "desk"
+    return EventStream(request, broadcast, own_ward(caller, None), begin, shows_senders=shows_senders)
 
 
 def _place(event_id: str) -> Place:
