@@ -23,6 +23,7 @@ BY_PEOPLE = frozenset(
         "incident.closed",
         "incident.dismissed",
         "incident.reopened",
+        "access.recorded",
         "data.restored",
         "partitions.changed",
         "dead_letter.discarded",
