@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, Inter
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
-from shared.roles import grant_role
+from shared.roles import grant_role, share_revocations
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -260,6 +260,7 @@ async def upgrade(connection: AsyncConnection, service: str, revision: str = "he
     """Bring the schema of one service to `revision`, in the caller's transaction, and let its role work in it."""
     await connection.run_sync(_upgrade, service, revision)
     await grant_role(connection, service)
+    await share_revocations(connection)
 
 
 async def schema_version(connection: AsyncConnection, service: str) -> tuple[str | None, str | None]:

@@ -7,7 +7,7 @@ from shared.events import TYPE_PREFIX, schemas
 from shared.messaging import ESCALATION, GROUPS, INTAKE
 
 SENT_BY_INTAKE = ("report.received.", "report.amended.", "evidence.", "source.")
-SENT_BY_ALL = ("dead_letter.",)
+SENT_BY_ALL = ("dead_letter.", "credential.refused.")
 
 
 def asyncapi() -> dict[str, Any]:

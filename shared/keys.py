@@ -5,6 +5,8 @@ Verifiers are given only the public half.
 
 import os
 import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+
+_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 class KeyFileError(Exception):
@@ -47,6 +51,68 @@ def public_key(folder: Path, name: str) -> bytes:
         raise KeyFileError(f"key file {public} cannot be read ({error.strerror}): give this user its folder") from error
     key = signing_key(folder, name).public_key()
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_keys(folder: Path, name: str) -> list[bytes]:
+    """Return the present public half, and those of earlier keys that still verify (`retire`). Raises KeyFileError."""
+    return [public_key(folder, name), *(path.read_bytes() for path, until in _retired(folder, name) if until > _now())]
+
+
+def retire(folder: Path, name: str, key_id: str, until: datetime) -> None:
+    """Replace the key `name` by a new one. What the old one signed verifies until `until`; its private half is gone.
+
+    Whoever reads the folder meanwhile finds the halves of both. Raises KeyFileError.
+    """
+    old, new = public_key(folder, name), Ed25519PrivateKey.generate()
+    private = new.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        for path, ended in _retired(folder, name):
+            if ended <= _now():
+                path.unlink(missing_ok=True)
+        _replace(folder / f"{name}-{key_id}-{until.astimezone(UTC):{_STAMP}}.pub", old)
+        _replace(folder / f"{name}.pub", new.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        _replace(folder / f"{name}.pem", private)
+    except OSError as error:
+        raise KeyFileError(
+            f"key files in {folder} cannot be written ({error.strerror}): run it as their user"
+        ) from error
+
+
+def forget_retired(folder: Path, name: str) -> None:
+    """What earlier keys signed verifies no more."""
+    for path, _ in _retired(folder, name):
+        path.unlink(missing_ok=True)
+
+
+def retired_files(folder: Path, name: str) -> list[str]:
+    """The names of the files with the public halves of earlier keys."""
+    return [path.name for path, _ in _retired(folder, name)]
+
+
+def _retired(folder: Path, name: str) -> list[tuple[Path, datetime]]:
+    """The public halves of earlier keys, and until when they verify, which stands in the file's name."""
+    found: list[tuple[Path, datetime]] = []
+    for path in sorted(folder.glob(f"{name}-*.pub")):
+        with suppress(ValueError):
+            found.append((path, datetime.strptime(path.stem.rpartition("-")[2], _STAMP).replace(tzinfo=UTC)))
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whoever reads the file finds the old content or the new."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.suffix == ".pub":
+        draft.chmod(0o644)
+    draft.replace(path)
 
 
 def write_public_key(folder: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """The role of each service in PostgreSQL: it works in the tables of its own schema, and owns none of them.
 
-So a service cannot change a table, switch off a trigger, or read what another one keeps. `migrate` runs as the owner.
+So a service cannot change a table, switch off a trigger, or read what another one keeps. One table is open to all:
+that of revocations, which must be read while the broker is away. `migrate` runs as the owner.
 """
 
 from sqlalchemy import text
@@ -30,6 +31,21 @@ BEGIN
 END
 $grant$
 """
+_SHARE = """
+DO $share$
+DECLARE reader TEXT;
+BEGIN
+    FOR reader IN SELECT rolname FROM pg_roles WHERE rolname IN ('trucban_intake', 'trucban_ledger')
+        AND to_regclass('escalation.revocation') IS NOT NULL LOOP
+        IF NOT has_schema_privilege(reader, 'escalation', 'USAGE')
+            OR NOT has_table_privilege(reader, 'escalation.revocation', 'SELECT') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA escalation TO %I', reader);
+            EXECUTE format('GRANT SELECT ON escalation.revocation TO %I', reader);
+        END IF;
+    END LOOP;
+END
+$share$
+"""
 
 
 def role_of(service: str) -> str:
@@ -42,6 +58,11 @@ async def grant_role(connection: AsyncConnection, service: str) -> None:
     Where the owner may make none, the services go on with the owner's role.
     """
     await connection.exec_driver_sql(_GRANT.format(role=role_of(service), schema=service))
+
+
+async def share_revocations(connection: AsyncConnection) -> None:
+    """Let the services that do not own credentials read which were revoked, once table and roles are there."""
+    await connection.exec_driver_sql(_SHARE)
 
 
 async def set_password(connection: AsyncConnection, service: str, password: str) -> None:

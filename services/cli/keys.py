@@ -5,7 +5,8 @@ from pathlib import Path
 
 from shared import messaging, pseudonym
 from shared.database import SERVICES
-from shared.keys import secret, signing_key, write_public_key
+from shared.http.identity import KEY
+from shared.keys import retired_files, secret, signing_key, write_public_key
 
 _OF_ALL = ("token.pub", *(f"{name}.key" for name in messaging.key_names()))
 KEYS_OF = {
@@ -31,11 +32,13 @@ def make_keys(keys: Path) -> None:
 def deal_keys(keys: Path) -> list[str]:
     """Copy its keys into each folder in `keys` that has the name of a service. Returns those services.
 
-    A file that another version has put there is replaced. Idempotent.
+    A file that another version has put there is replaced. Earlier keys of tokens are there before the new one, so that
+    no token is refused meanwhile, and go when they verify no more. Idempotent.
     """
     found = [service for service in SERVICES if (keys / service).is_dir()]
+    earlier = retired_files(keys, KEY)
     for service in found:
-        for name in KEYS_OF[service]:
+        for name in (*earlier, *KEYS_OF[service]):
             target = keys / service / name
             if not target.exists() or target.read_bytes() != (keys / name).read_bytes():
                 draft = target.with_name(f".{name}")
@@ -43,4 +46,6 @@ def deal_keys(keys: Path) -> list[str]:
                 draft.touch(mode=0o600)
                 shutil.copyfile(keys / name, draft)
                 draft.replace(target)
+        for name in set(retired_files(keys / service, KEY)) - set(earlier):
+            (keys / service / name).unlink(missing_ok=True)
     return found

@@ -13,7 +13,7 @@ from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_operation import record_partitions
 from shared.clock import Clock
 from shared.database import PATIENT, SERVICES
-from shared.events import PartitionsChangedData, StreamNumbers
+from shared.events import PartitionsChangedData, StreamNumbers, Who
 from shared.messaging import (
     GROUPS,
     begin_epoch,
@@ -43,7 +43,7 @@ class Changed:
     """How many events were still owed to some service, and go to it under new numbers."""
 
 
-async def change_partitions(settings: Settings, count: int, author: str) -> Changed:
+async def change_partitions(settings: Settings, count: int, who: Who) -> Changed:
     """Change the number to `count`. Raises CommandError, with nothing changed, while a service runs."""
     if not has_database(settings):
         where = "name its data folder with --data or TRUCBAN_DATA, or set DATABASE_URL"
@@ -52,12 +52,12 @@ async def change_partitions(settings: Settings, count: int, author: str) -> Chan
         assert ready.redis_url is not None
         escalation = connect_escalation(ready, Clock(ready.clock), limits=PATIENT)
         try:
-            return await change_partitions_of(escalation, ready.redis_url, count, author)
+            return await change_partitions_of(escalation, ready.redis_url, count, who)
         finally:
             await escalation.database.dispose()
 
 
-async def change_partitions_of(escalation: Escalation, redis_url: str, count: int, author: str) -> Changed:
+async def change_partitions_of(escalation: Escalation, redis_url: str, count: int, who: Who) -> Changed:
     """The same, given the core of escalation, whose `partitions` hold where no number is stored."""
     async with stopped_city(escalation.database) as connection:
         before = await stored_in_all(connection, escalation.partitions)
@@ -69,8 +69,10 @@ async def change_partitions_of(escalation: Escalation, redis_url: str, count: in
             for base, outbox in OUTBOXES.items()
             for each in await move_rows(connection, outbox, base, count)
         ]
-        data = PartitionsChangedData(before=before, after=count, epoch=epoch, streams=tuple(numbers), author=author)
-        await record_partitions(replace(escalation, partitions=count), connection, data)
+        data = PartitionsChangedData(
+            before=before, after=count, epoch=epoch, streams=tuple(numbers), author=who.subject
+        )
+        await record_partitions(replace(escalation.by(who), partitions=count), connection, data)
         await empty_broker(redis_url)
     return Changed(before, count, epoch, sum(each.moved for each in numbers))
 

@@ -22,7 +22,7 @@ from shared.background import in_background
 from shared.blocking import watch_blocking
 from shared.clock import Clock
 from shared.http.health import logged
-from shared.http.identity import verifier
+from shared.http.identity import TokenVerifier, verifier
 from shared.http.web import Service, checks_of_all, compose
 from shared.messaging import describe_error, passes_by_itself
 from shared.settings import LogLevel, Settings
@@ -141,7 +141,9 @@ async def serving(
     `clock`: theirs, for the page at `/`. `stop`: as for `running`. `behind_front`: as for `answering`.
     """
     async with running(services, stop):
-        app = compose(services, verifier(settings.keys_dir), clock)
+        # the one of a service knows what was revoked
+        tokens: TokenVerifier = services[0].app.state.verifier if services else verifier(settings.keys_dir)
+        app = compose(services, tokens, clock)
         ends = [s.end_connections for s in services if s.end_connections is not None]
         bounds = BEHIND_FRONT if behind_front else bounds_of_process(settings.connections_per_client)
         async with answering(app, settings.log_level, sock, ends, bounds, behind_front=behind_front) as server:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.cli.connections import bounds_of_process, raise_open_files
 from services.cli.demo.settings import sample_settings
@@ -23,6 +24,7 @@ from services.ledger.application import newest_recorded_at
 from shared.background import in_background
 from shared.blocking import watch_blocking
 from shared.clock import Clock, local
+from shared.credentials.following import OWNERS, Following
 from shared.database import SERVICES, connect
 from shared.http.health import Check, logged
 from shared.http.identity import verifier
@@ -83,18 +85,32 @@ async def _front(
     processes: ServiceProcesses, settings: Settings, sock: socket.socket, clock: Clock
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Serve the city on `sock`; yields the server's task."""
-    front = Front(processes, verifier(settings.keys_dir), clock)
+    assert settings.database_url is not None
+    tokens = verifier(settings.keys_dir)
+    front = Front(processes, tokens, clock)
     bounds = bounds_of_process(settings.connections_per_client)
+    database = connect(settings.database_url, pool_size=1)
+    following = Following(database, OWNERS, tokens.revoked, on_poll=tokens.reload)
 
     async def checks() -> list[Check]:
         return [process_check(service) for service in processes]  # a service tells the log of its other checks itself
 
     async with (
+        _disposing(database),
+        following.running(),
         logged(checks),
         in_background(watch_blocking(), "watch over blocking"),
         answering(front, settings.log_level, sock, [front.end_streams], bounds) as server,
     ):
         yield server
+
+
+@asynccontextmanager
+async def _disposing(database: AsyncEngine) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        await database.dispose()
 
 
 def _first(*works: asyncio.Task[None]) -> asyncio.Task[None]:

@@ -12,6 +12,7 @@ from services.escalation.api.rights import RIGHTS
 from services.escalation.application import fire_timers
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.begin_shifts import begin_shifts
+from services.escalation.application.credentials import take_seen
 from services.escalation.application.due_work import next_timer_in, next_turn_in
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.follow_clock import follow_clock
@@ -27,6 +28,7 @@ from services.escalation.sending.delivery_loop import DeliveryLoop
 from services.escalation.store import tables
 from shared import messaging, pseudonym
 from shared.clock import Clock
+from shared.credentials.following import Following, handing_over
 from shared.database import SERVICE, TimeLimits, connect
 from shared.events import AnyReport, Event, parse
 from shared.halving import Slices
@@ -51,8 +53,9 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 NAME = "escalation"
-POOL_SIZE = 10
-"""Connections for the work; the relay holds one a partition beside them."""
+POOL_SIZE = 11
+"""Connections for the work, and one that the relay of revocations holds; the other relay holds one a partition beside
+them."""
 POLL_SECONDS = 5.0
 """How late a loop acts at most on what another process has stored since. Its own commits wake it."""
 SHIFTS_SECONDS = 15.0
@@ -97,21 +100,26 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     escalation = connect_escalation(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
+    tokens = verifier(settings.keys_dir)
+    app = service_app(NAME, tokens, router, RIGHTS, rate_of(settings))
     app.state.escalation = escalation
     app.state.link_signer = signer = LinkSigner(secret(settings.keys_dir, "link"), settings.public_url)
     app.state.desk_telephone = settings.desk_telephone
     app.state.broadcast = broadcast = Broadcast(escalation.database)
     redis = messaging.connect(settings.redis_url)
     commits, broker = Probe(partial(commit_nothing, escalation.database, tables.metadata)), Probe(redis.write_nothing)
+    seals = messaging.seals(settings.keys_dir)
     relay = Relay(
         escalation.database,
         redis,
         tables.outbox,
         messaging.streams(ESCALATION, settings.partitions),
-        messaging.seals(settings.keys_dir),
+        seals,
         gather=GATHER_SECONDS,
     )
+    revocations = Relay(escalation.database, redis, tables.revocation_outbox, messaging.revocation_streams(), seals)
+    following = Following(escalation.database, tables.credentials.revocation, tokens.revoked, on_poll=tokens.reload)
+    tokens.revoked.on_change.append(revocations.wake)  # of a command, which rings no bell
     printed = print_line if settings.print_notices else None
     telephone = settings.desk_telephone
     app.state.way_out = way_out = WayOut.of(settings)
@@ -124,7 +132,7 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
     begin = partial(_begin_shifts, escalation)
     turns = partial(next_turn_in, escalation)
     shifts = Loop("shifts", begin, SHIFTS_SECONDS, next_in=turns, stall_after=SHIFTS_SECONDS + STALL_SECONDS)
-    escalation.wakes.extend([relay.wake, broadcast.wake])
+    escalation.wakes.extend([relay.wake, broadcast.wake, following.wake])
     escalation.delivery_wakes.append(delivery.wake)
     escalation.timer_wakes.extend([timers.wake, shifts.wake])
     watchman = Watchman(escalation)
@@ -149,6 +157,8 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
                 commits,
                 broker,
                 relay,
+                revocations,
+                following,
                 delivery,
                 timers,
                 shifts,
@@ -159,14 +169,16 @@ def build(settings: Settings, clock: Clock) -> EscalationService:
                 *heartbeat,
             ):
                 await stack.enter_async_context(part.running())
+            await stack.enter_async_context(handing_over(tokens.observed, partial(take_seen, escalation)))
             yield
 
     async def checks() -> Sequence[Check]:
         health_failures = {
             "database": commits.health_failure(),
             "broker": broker.health_failure(),
-            "relay": relay.health_failure(),
+            "relay": relay.health_failure() or revocations.health_failure(),
             "consumer": consumer.health_failure(),
+            "revocations": following.health_failure(),
             "delivery": delivery.health_failure() or sending.health_failure(),
             "deadlines": timers.health_failure(),
             "shifts": shifts.health_failure(),

@@ -12,8 +12,11 @@ from services.intake.api.turns import Turns
 from services.intake.application.accept_reports import ReportAcceptance
 from services.intake.application.intake import Intake
 from services.intake.application.record_escalation_events import record_escalation_events
+from services.intake.application.record_seen import record_seen
 from shared import messaging, pseudonym
 from shared.clock import Clock
+from shared.credentials.following import handing_over
+from shared.credentials.learning import Learning
 from shared.database import connect
 from shared.events import parse
 from shared.http.health import Check, checks_of
@@ -48,6 +51,8 @@ class IntakeService(Service):
     acceptance: ReportAcceptance
     outbox: Outbox
     """Where its events wait until they are published."""
+    learning: Learning
+    """How it learns of revocations."""
 
 
 def connect_intake(settings: Settings, clock: Clock) -> Intake:
@@ -69,7 +74,8 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
     intake = connect_intake(settings, clock)
     commits = Probe(partial(commit_nothing, intake.database, store.metadata))
     acceptance = ReportAcceptance(intake, commits)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
+    tokens = verifier(settings.keys_dir)
+    app = service_app(NAME, tokens, router, RIGHTS, rate_of(settings))
     app.state.intake, app.state.acceptance, app.state.turns = intake, acceptance, Turns(BATCHES_AT_ONCE)
     redis = messaging.connect(settings.redis_url)
     broker = Probe(redis.write_nothing)
@@ -93,7 +99,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
     )
-
+    learning = Learning(settings, NAME, intake.database, store.credentials, store.dead_letter, tokens)
     retries = DeadLetterRetries(intake.database, store.dead_letter, parse, handle)
 
     @asynccontextmanager
@@ -105,8 +111,9 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             await settle_partitions(intake.database, outbox.epochs, settings.partitions, outbox.streams)
             nonlocal from_nothing
             from_nothing = not await intake.units()
-            for part in (commits, broker, relay, consumer, retries):
+            for part in (commits, broker, relay, learning, consumer, retries):
                 await stack.enter_async_context(part.running())
+            await stack.enter_async_context(handing_over(tokens.observed, partial(record_seen, intake)))
             yield
 
     async def checks() -> Sequence[Check]:
@@ -120,6 +127,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
             "broker": broker.health_failure(),
             "relay": relay.health_failure(),
             "consumer": consumer.health_failure(),
+            "revocations": learning.health_failure(),
             "commits": acceptance.health_failure(),
             "wards": _wards_failure(known=bool(known), caught_up=catch_up.is_done),
             "dead_letters": await dead_letter_health_failure(intake.database, store.dead_letter),
@@ -134,6 +142,7 @@ def build(settings: Settings, clock: Clock) -> IntakeService:
         intake=intake,
         acceptance=acceptance,
         outbox=store.outbox,
+        learning=learning,
     )
 
 

@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.intake.domain.draft import Draft, ReportKey
 from services.intake.domain.wards import Unit
+from shared.credentials.store import credential_tables
 from shared.database import given, given_rows
 from shared.events import ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
@@ -84,6 +85,7 @@ unit = Table(
 
 outbox = outbox_tables(metadata)
 dead_letter = dead_letter_table(metadata)
+credentials = credential_tables(metadata)
 
 
 @dataclass(frozen=True)

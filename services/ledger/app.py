@@ -9,9 +9,11 @@ from services.ledger.api import router
 from services.ledger.api.rights import RIGHTS
 from services.ledger.application import Ledger
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.store.tables import dead_letter, epochs, metadata
+from services.ledger.store.tables import credentials, dead_letter, epochs, metadata
 from shared import messaging
 from shared.clock import Clock
+from shared.credentials.following import handing_over
+from shared.credentials.learning import Learning
 from shared.database import connect
 from shared.events import Event, parse
 from shared.http.health import Check, checks_of
@@ -57,7 +59,8 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
     """The service against the database and the broker of `settings`, both set."""
     assert settings.redis_url is not None
     ledger = connect_ledger(settings, clock)
-    app = service_app(NAME, verifier(settings.keys_dir), router, RIGHTS, rate_of(settings))
+    tokens = verifier(settings.keys_dir)
+    app = service_app(NAME, tokens, router, RIGHTS, rate_of(settings))
     app.state.ledger = ledger
     redis = messaging.connect(settings.redis_url)
     commits, broker = Probe(partial(commit_nothing, ledger.database, metadata)), Probe(redis.write_nothing)
@@ -75,7 +78,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         claim_idle=settings.claim_idle_seconds,
         dead_after=settings.dead_letter_after,
     )
-
+    learning = Learning(settings, NAME, ledger.database, credentials, dead_letter, tokens)
     retries = DeadLetterRetries(ledger.database, dead_letter, parse, ledger.record)
 
     @asynccontextmanager
@@ -85,8 +88,9 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
             stack.push_async_callback(redis.aclose)
             await settle_partitions(ledger.database, epochs, settings.partitions)
             await ledger.open()
-            for part in (commits, broker, consumer, retries):
+            for part in (commits, broker, learning, consumer, retries):
                 await stack.enter_async_context(part.running())
+            await stack.enter_async_context(handing_over(tokens.observed, ledger.record_seen))
             yield
 
     async def checks() -> Sequence[Check]:
@@ -94,6 +98,7 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
             "database": commits.health_failure(),
             "broker": broker.health_failure(),
             "consumer": consumer.health_failure(),
+            "revocations": learning.health_failure(),
             "dead_letters": await dead_letter_health_failure(ledger.database, dead_letter),
         }
         return checks_of(health_failures)

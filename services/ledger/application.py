@@ -9,13 +9,16 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ledger.domain.checkpoint import Signer
-from services.ledger.store import queries
+from services.ledger.store import queries, tables
 from services.ledger.store.append import LogError as LogError
 from services.ledger.store.append import append, open_log
 from services.ledger.store.queries import Head
 from shared.clock import Clock
+from shared.credentials.refusals import Seen, refusal_event
+from shared.credentials.store import put_old_tokens
 from shared.events import Event
 
+NAME = "ledger"
 log = structlog.get_logger()
 _recorded = Counter("trucban_ledger_recorded", "Events that became an entry")
 _repeated = Counter("trucban_ledger_repeated", "Events that came again and were dropped")
@@ -47,6 +50,14 @@ class Ledger:
         _repeated.inc(len(events) - done.added)
         _size.set(done.size)
         log.debug("recorded", events=len(events), added=done.added, size=done.size)
+
+    async def record_seen(self, seen: Seen) -> None:
+        """Record uses of revoked credentials here: the ledger's own events need no stream."""
+        now = self.clock.now()
+        async with self.database.begin() as connection:
+            await put_old_tokens(connection, tables.credentials, seen.old)
+            if events := [refusal_event(NAME, refused, count, now) for refused, count in seen.refused]:
+                await append(connection, events, self.signer, self.clock)
 
 
 async def newest_head(connection: AsyncConnection) -> Head | None:

@@ -19,6 +19,15 @@ from shared.events.common import (
     Who,
     type_name,
 )
+from shared.events.credentials import (
+    CredentialIssued,
+    CredentialIssuedData,
+    CredentialKind,
+    CredentialRefused,
+    CredentialRefusedData,
+    CredentialRevoked,
+    CredentialRevokedData,
+)
 from shared.events.directory import (
     ChannelTestStarted,
     ChannelTestStartedData,
@@ -119,6 +128,13 @@ __all__ = [
     "ContactRecorded",
     "ContactRecordedData",
     "CorrectedFacts",
+    "CredentialIssued",
+    "CredentialIssuedData",
+    "CredentialKind",
+    "CredentialRefused",
+    "CredentialRefusedData",
+    "CredentialRevoked",
+    "CredentialRevokedData",
     "Data",
     "DataRestored",
     "DataRestoredData",

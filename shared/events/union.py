@@ -9,6 +9,7 @@ from pydantic import (
 
 from shared.events.access import AccessRecorded
 from shared.events.common import Envelope, type_name
+from shared.events.credentials import CredentialIssued, CredentialRefused, CredentialRevoked
 from shared.events.directory import (
     ChannelTestStarted,
     ContactConfirmed,
@@ -82,6 +83,9 @@ Event = Annotated[
     | IncidentReopened
     | SuggestionRaised
     | AccessRecorded
+    | CredentialIssued
+    | CredentialRevoked
+    | CredentialRefused
     | DataRestored
     | PartitionsChanged
     | DeadLetterDiscarded,
@@ -90,7 +94,7 @@ Event = Annotated[
 
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
 _OF_INTAKE: frozenset[type[Envelope]] = frozenset({ReportReceived, ReportReceivedV2})
-_OF_ANY: frozenset[type[Envelope]] = frozenset({DeadLetterDiscarded})
+_OF_ANY: frozenset[type[Envelope]] = frozenset({DeadLetterDiscarded, CredentialRefused})
 
 
 class ForeignTypeError(Exception):

@@ -1,5 +1,8 @@
 """Who calls: the caller of a request, whom the table of rights lets in."""
 
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -15,11 +18,35 @@ SCHEME = "token"
 
 def principal(request: Request) -> Principal:
     """The caller of this request; the app's `state.verifier` checks the token. Raises Problem 401."""
+    return _verifier(request).verify(_token(request))
+
+
+@contextmanager
+def until_revoked(request: Request) -> Generator[asyncio.Event]:
+    """Yields an event that is set when the token of the request, which was accepted, is revoked."""
+    tokens, token, revoked = _verifier(request), _token(request), asyncio.Event()
+
+    def look() -> None:
+        if tokens.is_revoked(token):
+            revoked.set()
+
+    tokens.revoked.on_change.append(look)
+    try:
+        look()  # since it was accepted
+        yield revoked
+    finally:
+        tokens.revoked.on_change.remove(look)
+
+
+def _verifier(request: Request) -> TokenVerifier:
+    return request.app.state.verifier
+
+
+def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise unauthenticated("send 'Authorization: Bearer <token>'; an administrator issues one")
-    tokens: TokenVerifier = request.app.state.verifier
-    return tokens.verify(token.strip())
+    return token.strip()
 
 
 def row_name(method: str, route: Any) -> str:

@@ -38,10 +38,13 @@ class Outgoing(NamedTuple):
     body: bytes
 
 
-def outbox_tables(metadata: MetaData) -> Outbox:
-    """The tables, in the metadata's schema."""
+def outbox_tables(metadata: MetaData, prefix: str = "", epochs: Table | None = None) -> Outbox:
+    """The tables, in the metadata's schema.
+
+    `prefix`: of the names of a further outbox, whose streams are not divided by ward, beside the one of `epochs`.
+    """
     rows = Table(
-        "outbox",
+        f"{prefix}outbox",
         metadata,
         Column("stream", Text, primary_key=True),
         Column("number", BigInteger, primary_key=True, autoincrement=False, comment="place in the stream"),
@@ -50,13 +53,13 @@ def outbox_tables(metadata: MetaData) -> Outbox:
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     )
     streams = Table(
-        "outbox_stream",
+        f"{prefix}outbox_stream",
         metadata,
         Column("stream", Text, primary_key=True),
         Column("assigned", BigInteger, nullable=False, comment="never given twice, so that an id means one event"),
         Column("closed", BigInteger, nullable=False, server_default="0", comment="up to here, no longer published"),
     )
-    return Outbox(rows, streams, epoch_table(metadata))
+    return Outbox(rows, streams, epoch_table(metadata) if epochs is None else epochs)
 
 
 async def add(

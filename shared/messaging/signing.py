@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.keys import secret
 from shared.messaging.stream import StreamState
-from shared.messaging.topology import GROUPS, base_of, producer_of
+from shared.messaging.topology import GROUPS, REVOCATIONS, base_of, producer_of
 
 KEY = "stream-"
 """Key file of a producer: this, and the name of the service."""
@@ -50,7 +50,7 @@ def key_names() -> list[str]:
 
 def seals(keys: Path) -> Seals:
     """With the keys in this folder, which are made if they are not there. Raises KeyFileError."""
-    return Seals({base: secret(keys, _key_of(base)) for base in GROUPS})
+    return Seals({base: secret(keys, _key_of(base)) for base in (*GROUPS, REVOCATIONS)})
 
 
 def _key_of(base: str) -> str:

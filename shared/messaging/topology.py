@@ -8,6 +8,8 @@ ESCALATION = "trucban.escalation"
 
 GROUPS: Mapping[str, tuple[str, ...]] = {INTAKE: ("escalation", "ledger"), ESCALATION: ("intake", "ledger")}
 """Base name → the consumer groups without whose acknowledgement nothing is forgotten."""
+REVOCATIONS = "trucban.revocations.escalation"
+"""A stream of its own, in one partition, so that no storm of events holds a revocation up. It carries no events."""
 
 
 def stream_name(base: str, partition: int) -> str:
@@ -18,6 +20,11 @@ def stream_name(base: str, partition: int) -> str:
 def base_of(stream: str) -> str:
     """The name without its partition."""
     return stream.partition(".{")[0]
+
+
+def revocation_streams() -> dict[str, tuple[str, ...]]:
+    """The stream of revocations with its groups."""
+    return {stream_name(REVOCATIONS, 0): ("intake", "ledger")}
 
 
 def producer_of(stream: str) -> str:

@@ -35,6 +35,7 @@ from shared.events import AnyReport, Event, FindingData, UnitRecorded, parse
 from shared.http.identity import Principal, Role, TokenIssuer, issuer, verifier
 from shared.http.web import compose
 from shared.messaging import ESCALATION, INTAKE
+from shared.operator import operator
 from shared.settings import Settings
 from tests.servers import administer, new_database, new_redis
 from tests.support import CHANNELS, NIGHT, SAMPLES, at
@@ -103,6 +104,7 @@ async def _furnish(url: str) -> None:
     for service in SERVICES:
         await migrate(url, service)
     async with _escalation(url, Clock(BEFORE_THE_NIGHT)) as escalation:
+        escalation = escalation.by(operator("mau"))
         await adopt_rulebooks.adopt_rulebooks(escalation, adopt_rulebooks.packaged_rulebooks())
         for name, run in (("wards", import_directory.import_wards), ("directory", import_directory.import_directory)):
             imported = await run(escalation, (SAMPLES / f"{name}.csv").read_bytes())

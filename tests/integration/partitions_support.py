@@ -13,6 +13,7 @@ from shared.database import connect
 from shared.messaging import (
     partition_of,
 )
+from shared.operator import operator
 from shared.settings import Settings
 from tests.integration.escalation_support import Template, WholeCity, until, whole_city_in
 from tests.servers import new_redis
@@ -86,7 +87,7 @@ async def state(url: str | None) -> list[Sequence[Row[Any]]]:
 
 
 async def change(settings: Settings, count: int) -> Changed:
-    return await change_partitions(settings, count, "người trực máy")
+    return await change_partitions(settings, count, operator("người trực máy"))
 
 
 async def until_recorded(city: WholeCity, reports: int) -> None:

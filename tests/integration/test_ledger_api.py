@@ -251,8 +251,11 @@ async def test_service_records_what_the_streams_bring(servers: Servers, tmp_path
         full = open_checkpoint((await anyone.get("/checkpoint")).text, verifier, settings.ledger_origin)
         assert full.size == 2
         async with AsyncClient(transport=ASGITransport(whole), base_url="http://all") as health:
-            ready = await health.get("/readyz")
-        assert ready.status_code == 200, ready.text
+
+            async def is_ready() -> bool:
+                return (await health.get("/readyz")).status_code == 200
+
+            await until(is_ready, "the ledger is ready: it has read the stream of revocations too")
     await redis.aclose()
 
 

@@ -31,6 +31,7 @@ from shared.messaging import (
     stream_name,
     streams,
 )
+from shared.operator import operator
 from tests.integration.cli_support import trucban
 from tests.integration.escalation_support import Template, WholeCity, until, whole_city_in
 from tests.integration.killing import mortal_process
@@ -80,6 +81,7 @@ async def test_no_event_is_lost_and_each_ward_keeps_its_order(template: Template
     said = await changes(url)
     assert [(each["before"], each["after"], each["epoch"]) for each in said] == [(1, 4, 2), (4, 3, 3), (3, 1, 4)]
     assert {each["author"] for each in said} == {"người trực máy"}
+    assert {each["who"]["subject"] for each in said} == {"người trực máy"}
     for each in said:
         for service in ("intake", "escalation"):
             of_service = [numbers for numbers in each["streams"] if numbers["service"] == service]
@@ -120,7 +122,7 @@ async def test_a_change_that_is_killed_anywhere_is_done_or_not_and_ends_right_wh
     async with mortal_process(url, Clock()) as (process, escalation):
         while not done and found == untouched:
             process.arm(deaths + 1)
-            done = await process.does(lambda e: change_partitions_of(e, redis_url, FOUR, "a"), escalation)
+            done = await process.does(lambda e: change_partitions_of(e, redis_url, FOUR, operator("a")), escalation)
             await nobody_in(template, url)
             deaths += not done
             found = await state(url)

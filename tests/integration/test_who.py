@@ -3,7 +3,7 @@
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.adopt_rulebooks import adopt_rulebooks, packaged_rulebooks
 from services.escalation.application.fire_timers import fire_due_timers
-from shared.events import AcknowledgementRecorded, Harm, Who
+from shared.events import AcknowledgementRecorded, Harm, SeverityRevised, StepRaised, Who
 from shared.http.identity import Principal
 from shared.pseudonym import pseudonym
 from tests.integration.command_support import DESK, HERE, HOUR, OFFICER, reported, revise, verify
@@ -26,6 +26,19 @@ async def test_what_follows_from_a_command_names_its_author_and_what_falls_due_n
     assert [e.data.who for e in commanded] == [Who(subject=DESK.subject, role="desk", means="api")] * len(commanded)
     assert fell_due
     assert [e for e in fell_due if e.data.who] == []
+
+
+async def test_a_deadline_that_a_command_finds_missed_names_nobody_and_the_command_its_author(city: City) -> None:
+    incident = await reported(city)
+    before = len(await city.events())
+    city.clock.set(city.clock.now() + HOUR)
+    await revise(city, incident, deaths=1)
+    written = (await city.events())[before:]
+    (raised, *_) = (number for number, e in enumerate(written) if isinstance(e, SeverityRevised))
+    assert any(isinstance(e, StepRaised) for e in written[:raised])
+    assert [e for e in written[:raised] if e.data.who] == []
+    who = Who(subject=DESK.subject, role="desk", means="api")
+    assert [e for e in written[raised:] if e.data.who != who] == []
 
 
 async def test_an_officer_is_named_by_a_pseudonym_which_is_the_same_each_time(city: City) -> None:

@@ -1,6 +1,5 @@
 """`trucban partitions`."""
 
-import getpass
 import json
 from dataclasses import asdict
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from services.cli.commands.common import AsJson, By, Data, console, run
 from services.cli.options import read_settings
+from shared.operator import operator
 
 
 def partitions(
@@ -23,7 +23,7 @@ def partitions(
     """
     from services.cli.partitions import change_partitions
 
-    done = run(change_partitions(read_settings(data), count, by or getpass.getuser()))
+    done = run(change_partitions(read_settings(data), count, operator(by)))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
     elif done.before == done.after:

@@ -13,6 +13,7 @@ from services.intake.application.intake import UNITS_FRESH_SECONDS
 from shared import messaging
 from shared.clock import Clock
 from shared.messaging import ESCALATION, INTAKE
+from shared.operator import operator
 from shared.settings import Settings
 
 SETTLE_SECONDS = 30.0
@@ -58,7 +59,7 @@ class SampleSystem:
     async def import_file(self, name: str) -> int:
         """Import a file of the sample; returns how many lines changed something. Raises ImportingError."""
         run = import_wards if name.startswith("wards") else import_directory
-        imported = await run(self._services.escalation.escalation, (SAMPLES / name).read_bytes())
+        imported = await run(self._services.escalation.escalation.by(operator()), (SAMPLES / name).read_bytes())
         if imported.errors:
             raise ImportingError(name, imported.errors)
         self.console.print(f"imported {name}: {imported.recorded} of {imported.lines} lines are new")

@@ -17,7 +17,9 @@ from services.escalation.application.find_coverage import find_coverage
 from services.escalation.domain.directory.coverage import Coverage
 from services.escalation.monitoring.watchman import Watchman
 from shared import messaging
-from shared.clock import CLOCK_SLACK, Clock
+from shared.clock import CLOCK_SLACK, Clock, local
+from shared.credentials.refusals import OldToken
+from shared.credentials.store import credential_tables, old_tokens
 from shared.database import SERVICES, schema_version
 from shared.messaging import (
     PartitionsError,
@@ -60,6 +62,7 @@ async def _check_database(escalation: Escalation, settings: Settings) -> list[Fi
     found += await _tried("partitions", "TRUCBAN_PARTITIONS", see, lambda: _partitions(database, settings))
     found += await _tried("watch", "the watch", see, lambda: _watch(escalation))
     found += await _tried("directory", "the directory", see, lambda: _directory(escalation))
+    found += await _tried("tokens", "tokens", see, lambda: _old_tokens(database))
     if not check_channels(settings):
         found += await _tried("contacts", "channels of people", see, lambda: look_at_channels(escalation, settings))
     return found + await _tried("contacts", "tests of contacts", see, lambda: _contacts(escalation))
@@ -117,6 +120,24 @@ async def _schemas(database: AsyncEngine) -> list[Finding]:
                 value = f"is at version {stored or 'none'}, the newest is {newest}"
                 found.append(Finding("schema", f"schema {service}", value, "run trucban migrate"))
     return found
+
+
+async def _old_tokens(database: AsyncEngine) -> list[Finding]:
+    """Tokens without an id that some service met: they are in no list, and end by themselves."""
+    met: dict[str, OldToken] = {}
+    async with database.connect() as connection:
+        for service in SERVICES:
+            found = await old_tokens(connection, credential_tables(MetaData(schema=service)))
+            met |= {token.digest: token for token in found}
+    return [
+        Finding(
+            "tokens",
+            f"a token of {token.role} {token.subject} from {local(token.issued_at):%Y-%m-%d}",
+            f"has no id, and holds until {local(token.expires_at):%Y-%m-%d}",
+            f"issue another, then: trucban token revoke --subject {token.subject}",
+        )
+        for token in met.values()
+    ]
 
 
 async def _writing(database: AsyncEngine) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from services.escalation.api import commands, contact_tests, decisions, directory, incidents, links, stream
+from services.escalation.api import commands, contact_tests, credentials, decisions, directory, incidents, links, stream
 from shared.http.query import refuse_unknown_parameters
 
 router = APIRouter()
@@ -11,6 +11,7 @@ for part, subject in (
     (commands, "what people do about an incident"),
     (directory, "directory"),
     (contact_tests, "tests of contacts"),
+    (credentials, "credentials"),
     (decisions, "rulebooks and decisions"),
     (stream, "stream"),
 ):

@@ -29,6 +29,7 @@ from shared.clock import local
 from shared.http import errors
 from shared.http.fields import Answer
 from shared.http.html_page import HtmlPage, load, wants_json
+from shared.http.identity import TokenVerifier
 from shared.http.openapi import PROBLEM_CONTENT, Responses
 from shared.http.problem import Problem
 
@@ -89,6 +90,13 @@ UNKNOWN = Refusal(
 EXPIRED = Refusal(
     "Liên kết đã hết hạn",
     "This link has expired",
+    "Hãy gọi trực ban thành phố.",
+    "Please call the city duty desk.",
+    410,
+)
+REVOKED = Refusal(
+    "Liên kết đã bị thu hồi",
+    "This link was revoked",
     "Hãy gọi trực ban thành phố.",
     "Please call the city duty desk.",
     410,
@@ -164,7 +172,11 @@ _ANSWERS: Responses = {
     },
     **{
         status: {"description": f"{text}; a problem where only JSON is asked for", "content": _PAGE | PROBLEM_CONTENT}
-        for status, text in {404: "no link of ours", 410: "an expired one", 503: "the database does not answer"}.items()
+        for status, text in {
+            404: "no link of ours",
+            410: "an expired or revoked one",
+            503: "the database does not answer",
+        }.items()
     },
 }
 
@@ -207,6 +219,8 @@ async def _valid(asked: Asked) -> LinkedNotice | Refusal:
             return UNKNOWN
         except ExpiredLinkError:
             return EXPIRED
+        if found is not None and _is_revoked(asked, found, person):
+            return REVOKED
         if found is None or found.incident_id is None or person is None:
             return found or UNKNOWN
         refused = await store.refusal(connection, found.incident_id, found.recipient, person, now)
@@ -223,6 +237,13 @@ def _whose(asked: Asked, recipient: str, persons: Sequence[str | None], now: dat
             continue
         return person
     raise ForgedLinkError
+
+
+def _is_revoked(asked: Asked, notice: LinkedNotice, person: str | None) -> bool:
+    """`person`: for whom the link of an office was made."""
+    tokens: TokenVerifier = asked.request.app.state.verifier
+    holders = [notice.recipient] if person is None else [notice.recipient, person]
+    return any(tokens.refuses_link(notice.notice_id, holder, notice.issued_at) for holder in holders)
 
 
 async def _answer(asked: Asked, work: Callable[[Asked], Awaitable[LinkedNotice | Refusal]]) -> Response:

@@ -64,6 +64,8 @@ RIGHTS: Rights = {
     "POST /contact-tests": anywhere("desk", "admin"),
     "GET /contact-tests": _TESTS,
     "GET /contact-tests/{test_id}": _TESTS,
+    "GET /credentials": anywhere("admin"),
+    "POST /credentials/revocations": anywhere("admin"),
     "GET /rulebooks": _CONFIGURATION,
     "GET /rulebooks/{version}": _CONFIGURATION,
     "GET /decisions/{decision_id}": _DECISION,

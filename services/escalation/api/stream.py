@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.escalation.api.common import own_ward
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
-from shared.http.guard import Caller
+from shared.http.guard import Caller, until_revoked
 from shared.http.identity import Principal
 from shared.http.openapi import problems
 from shared.http.problem import FieldError, Problem, invalid
@@ -40,14 +40,15 @@ _ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class EventStream(Response):
-    """Ends when the client has gone, is too slow or has been there too long, and when the service stops."""
+    """Ends when the client has gone, is too slow or has been there too long, when its token is revoked, and when the
+    service stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, caller: Principal, begin: Place) -> None:
+    def __init__(self, request: Request, broadcast: Broadcast, caller: Principal, begin: Place) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._caller, self._begin = broadcast, caller, begin
+        self._request, self._broadcast, self._caller, self._begin = request, broadcast, caller, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem where the places were taken since it was asked for."""
@@ -57,13 +58,15 @@ class EventStream(Response):
             frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
             gone = asyncio.create_task(_gone(receive))
-            works = {sending, gone, asyncio.create_task(listener.ended.wait())}
-            try:
-                await asyncio.wait(works, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for work in works:
-                    work.cancel()
-                await asyncio.wait(works)
+            with until_revoked(self._request) as revoked:
+                ends = [asyncio.create_task(event.wait()) for event in (listener.ended, revoked)]
+                works = {sending, gone, *ends}
+                try:
+                    await asyncio.wait(works, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for work in works:
+                        work.cancel()
+                    await asyncio.wait(works)
         if not gone.cancelled():
             return
         with suppress(TimeoutError, OSError):
@@ -135,7 +138,7 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, caller, begin)
+    return EventStream(request, broadcast, caller, begin)
 
 
 def _place(event_id: str) -> Place:

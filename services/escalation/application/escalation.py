@@ -59,19 +59,21 @@ class Escalation:
         for wake in (*self.wakes, *(self.delivery_wakes if deliveries else ()), *(self.timer_wakes if timers else ())):
             wake()
 
-    async def emit(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
+    async def emit(self, connection: AsyncConnection, events: Sequence[Event], fell_due: int = 0) -> None:
         """Write events to the timeline and the outbox, in this order, in the caller's transaction.
 
-        Each names the person for whom this works, if there is one. Take every lock before. Who calls this more than
-        once in a transaction calls `lock_streams` first.
+        Each names the person for whom this works, if there is one. The first `fell_due` events name nobody: they
+        follow from a time that passed. Take every lock before. Who calls this more than once in a transaction calls
+        `lock_streams` first.
         """
-        encoded = self._encoded(events)
+        encoded = self._encoded(events, fell_due)
         await timeline.add(connection, [timeline.line(e, body) for e, body in encoded])
         await self._send(connection, encoded)
 
-    def _encoded(self, events: Sequence[Event]) -> list[tuple[Event, bytes]]:
-        who = self.who
-        return [(e, encode(e)) for e in (events if who is None else [_caused_by(who, e) for e in events])]
+    def _encoded(self, events: Sequence[Event], fell_due: int) -> list[tuple[Event, bytes]]:
+        if (who := self.who) is not None:
+            events = [*events[:fell_due], *(_caused_by(who, e) for e in events[fell_due:])]
+        return [(e, encode(e)) for e in events]
 
     async def _send(self, connection: AsyncConnection, encoded: Sequence[tuple[Event, bytes]]) -> None:
         rows = [
@@ -102,7 +104,7 @@ class Escalation:
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
         """Write a change set, its events last. The caller commits, and then calls `committed`."""
-        encoded = self._encoded(changes.events)
+        encoded = self._encoded(changes.events, changes.fell_due)
         await incident_saving.save(connection, changes, now, [timeline.line(e, body) for e, body in encoded])
         await self._send(connection, encoded)
 

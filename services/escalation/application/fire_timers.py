@@ -93,13 +93,15 @@ async def fire_missed(
 ) -> None:
     """Act on deadlines that `mark_missed` returned, in a transaction that then changes the incidents.
 
-    So it does not depend on who is first whether anybody is told that a deadline was missed.
+    So it does not depend on who is first whether anybody is told that a deadline was missed. Call it before a command
+    records anything: the events so far name nobody.
     """
     if missed:
         notices = await timers.notices(connection, missed.values())
         for case in cases:
             if case.incident_id in missed:
                 fire(engine, case, missed[case.incident_id], notices)
+        engine.changes.fell_due = len(engine.changes.events)
 
 
 async def _loaded(connection: AsyncConnection, fired: Mapping[str, Sequence[FiredTimer]]) -> Collection[Incident]:

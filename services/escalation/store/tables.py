@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from shared.credentials.store import credential_tables
 from shared.messaging import dead_letter_table, outbox_tables
 
 metadata = MetaData(schema="escalation")
@@ -357,5 +358,28 @@ timeline = Table(
 """Every event of this service, for ever. A reader misses none if it reads in order of (transaction, position), and only
 transactions older than any that still runs."""
 
+credential = Table(
+    "credential",
+    metadata,
+    Column("credential_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("ward", Text),
+    Column("post", Text),
+    Column("key_id", Text),
+    _instant("issued_at"),
+    _instant("expires_at"),
+    Column("issued_by", Text, nullable=False),
+    _instant("revoked_at", nullable=True),
+    Column("revoked_by", Text),
+    Index("credential_by_subject", "subject"),
+)
+"""Every credential that was issued and recorded. kind: token | session | link | key. `credential_id`: the `jti` of a
+token, the notice of a link; a link stands here once it was revoked. `key_id`: which key signed it."""
+
+credentials = credential_tables(metadata)
 outbox = outbox_tables(metadata)
+revocation_outbox = outbox_tables(metadata, "revocation_", outbox.epochs)
+"""Of the stream of revocations, which is not divided by ward."""
 dead_letter = dead_letter_table(metadata)

@@ -15,7 +15,7 @@ from services.intake.domain.submission import Reporter, Submission, is_clock_ahe
 from services.intake.domain.wards import Unit, followers, in_force, of_another_time, resolve
 from shared.clock import local
 from shared.commitment import Committed, commitment
-from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef
+from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef, Who
 from shared.http.identity import Principal
 from shared.http.problem import FieldError, Problem, invalid
 from shared.pseudonym import pseudonym
@@ -79,6 +79,7 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         captured_at=submission.captured_at,
         received_at=received_at,
         from_source=_source_of(sender, context),
+        who=_who(caller, context),
         harm=submission.harm,
         firecracker=submission.firecracker,
         evidence=submission.evidence,
@@ -128,6 +129,13 @@ def _source_of(sender: Principal, context: DraftContext) -> Source:
             return Source(kind=sender.role, subject=pseudonym(context.pseudonym_key, sender.subject))
         case _:
             raise Problem(403, f"role {sender.role} does not submit reports; an officer, a device or the desk does")
+
+
+def _who(caller: Principal, context: DraftContext) -> Who | None:
+    """The person who sent it, by the pseudonym of a sender whatever their role; None for a device, which is nobody."""
+    if caller.role == "device":
+        return None
+    return Who(subject=pseudonym(context.pseudonym_key, caller.subject), role=caller.role, means=caller.means)
 
 
 def _resolve_unit(text: str, units: Sequence[Unit], at: datetime) -> Unit:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
+from shared.credentials.store import credential_tables
 from shared.messaging import dead_letter_table, epoch_table
 
 metadata = MetaData(schema="ledger")
@@ -72,3 +73,4 @@ checkpoint = Table(
 
 dead_letter = dead_letter_table(metadata)
 epochs = epoch_table(metadata)
+credentials = credential_tables(metadata)

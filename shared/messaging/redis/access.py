@@ -1,6 +1,6 @@
 """What each service may do in Redis, as rules of an ACL: work on the streams that it writes or reads, no more."""
 
-from shared.messaging.topology import GROUPS, producer_of, stream_name
+from shared.messaging.topology import GROUPS, REVOCATIONS, producer_of, stream_name
 
 PROBE_KEY = "trucban.probe"
 BELL = "trucban.rows."
@@ -18,6 +18,6 @@ def rules_of(service: str) -> str:
     used = [
         base for base, groups in GROUPS.items() if service in groups or producer_of(stream_name(base, 0)) == service
     ]
-    keys = [PROBE_KEY, *(f"{base}.*" for base in used)]
+    keys = [PROBE_KEY, *(f"{base}.*" for base in (*used, REVOCATIONS))]
     parts = ["resetkeys", *(f"~{key}" for key in keys), "resetchannels", f"&{BELL}{service}.*"]
     return " ".join([*parts, "-@all", *(f"+{command}" for command in _COMMANDS)])

@@ -120,6 +120,8 @@ class ChangeSet:
     related: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     """Links to store: (incident id, id of the other incident, reason)."""
     events: list[Event] = field(default_factory=list[Event])
+    fell_due: int = 0
+    """How many of the events, from the first, follow from a time that passed: they are no act of whoever commands."""
 
     def supersede(self, incident_id: str, purposes: frozenset[str]) -> None:
         """Cancel unsent deliveries of notices with these purposes."""
