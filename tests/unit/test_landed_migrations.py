@@ -16,11 +16,13 @@ LANDED = {
     "escalation/0007_partitions_are_stored": "d0a87324bafe6c780d6ff8cbc11671b04540fe5e85bc48ff7781127497b9ded9",
     "escalation/0008_event_of_notice_and_decision": "233435f9a061126ac7246eaec9bc15977f8f17f3bf53b698f856623a6ade92c9",
     "escalation/0009_without_an_incident": "99a67a4b7619104d4d42b9e07ff482d82e8901b9f98e0f814324d3c5dd6ef756",
+    "escalation/0010_postings": "2e6fb8247c81cd23c0173e476f8f4fc17259a1cc5eb980590fb5347abd2bf2be",
     "intake/0001_intake": "e33157ed5265e1c4e7ae9f53f8c10d5c45c61ab6fe672f330dc113294f5da606",
     "intake/0002_numbers_when_written": "d02e2d42afaeef3ae8b6ad323c65c5ae46889c7104a1001639a784f4e5d4581a",
     "intake/0003_partitions_are_stored": "55e27d78b7d1a6304c04ee15f81b511d50c2176d278a347576cf6d1bf291948b",
     "intake/0004_own_id": "8ffd418d5d5f80964edc8e261c2b8ac4e7f4d229055af9456181bd8f4bf802e4",
     "intake/0005_successors_of_units": "8bfdf4f18bc60f27728e2b7c37bbca9f89b6bb8e2c119df02aa5850250714f22",
+    "intake/0008_postings": "0333b998d14568781f8375d0732b21d9a70be415c15f62822e90556b8507a65b",
     "ledger/0001_ledger": "81daf1d22751e9859b2acafecec87353072e39b18038badf3f48811a39f02c71",
     "ledger/0002_partitions_are_stored": "6807d0740affa0bf031d7d20d3e5c66bdd5b4609d9bafdca3d514b5f1c99994d",
 }

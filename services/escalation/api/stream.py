@@ -11,7 +11,9 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.escalation.api.common import own_ward
+from services.escalation.api.common import Wired
+from services.escalation.application.access import sight_of
+from services.escalation.domain.directory.places import Sight
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
 from shared.http.guard import Caller
@@ -39,13 +41,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, ward: str | None, begin: Place) -> None:
+    def __init__(self, broadcast: Broadcast, sight: Sight | None, begin: Place) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._ward, self._begin = broadcast, ward, begin
+        self._broadcast, self._sight, self._begin = broadcast, sight, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._broadcast.listening(self._ward) as listener:
+        async with self._broadcast.listening(self._sight.units if self._sight else None) as listener:
             followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
             frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
@@ -101,6 +103,7 @@ async def _gone(receive: Receive) -> None:
 )
 async def get_stream(
     request: Request,
+    escalation: Wired,
     caller: Caller,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
 ) -> Response:
@@ -113,7 +116,9 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, own_ward(caller, None), begin)
+    async with escalation.database.connect() as connection:
+        sight = await sight_of(connection, escalation, caller)
+    return EventStream(broadcast, sight, begin)
 
 
 def _place(event_id: str) -> Place:

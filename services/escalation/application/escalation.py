@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -50,6 +49,10 @@ class Escalation:
         who = person if isinstance(person, Who) else person.who(self.pseudonym_key)
         return replace(self, who=who)
 
+    def pseudonym_of(self, subject: str) -> str:
+        """How events name an officer or a device."""
+        return known_pseudonym(self.pseudonym_key, subject)
+
     def new_id(self) -> str:
         return uuid7(self.clock.now())
 
@@ -90,7 +93,7 @@ class Escalation:
             channels=self.channels,
             now=now,
             new_id=id_generator(now),
-            pseudonym=partial(known_pseudonym, self.pseudonym_key),
+            pseudonym=self.pseudonym_of,
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:
