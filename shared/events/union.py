@@ -13,6 +13,7 @@ from shared.events.directory import (
     ChannelTestStarted,
     ContactConfirmed,
     ContactRecorded,
+    PostingRecorded,
     RosterRecorded,
     RulebookAdopted,
     TenureRecorded,
@@ -54,6 +55,7 @@ Event = Annotated[
     | UnitRecorded
     | TenureRecorded
     | RosterRecorded
+    | PostingRecorded
     | ContactRecorded
     | ChannelTestStarted
     | ContactConfirmed

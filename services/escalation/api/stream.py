@@ -11,7 +11,9 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.escalation.api.common import own_ward
+from services.escalation.api.common import Wired
+from services.escalation.application.access import sight_of
+from services.escalation.domain.directory.places import Sight
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
 from shared.http.guard import Caller
@@ -44,15 +46,16 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, caller: Principal, begin: Place) -> None:
+    def __init__(self, broadcast: Broadcast, caller: Principal, sight: Sight | None, begin: Place) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._broadcast, self._caller, self._begin = broadcast, caller, begin
+        self._broadcast, self._caller, self._sight, self._begin = broadcast, caller, sight, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem where the places were taken since it was asked for."""
         require_place(self._broadcast, self._caller)
-        async with self._broadcast.listening(own_ward(self._caller, None), self._caller.subject) as listener:
+        units = None if self._sight is None else self._sight.units
+        async with self._broadcast.listening(units, self._caller.subject) as listener:
             followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
             frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
@@ -124,6 +127,7 @@ def require_place(broadcast: Broadcast, caller: Principal) -> None:
 )
 async def get_stream(
     request: Request,
+    escalation: Wired,
     caller: Caller,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
 ) -> Response:
@@ -135,7 +139,9 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(broadcast, caller, begin)
+    async with escalation.database.connect() as connection:
+        sight = await sight_of(connection, escalation, caller)
+    return EventStream(broadcast, caller, sight, begin)
 
 
 def _place(event_id: str) -> Place:
