@@ -31,10 +31,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.intake.domain.draft import Draft, ReportKey
-from services.intake.domain.wards import Unit
+from services.intake.domain.wards import Posting, Unit
 from shared.credentials.store import credential_tables
 from shared.database import given, given_rows
-from shared.events import ReportCorrelated, UnitRecorded
+from shared.events import PostingRecorded, ReportCorrelated, UnitRecorded
 from shared.messaging import dead_letter_table, outbox_tables
 
 metadata = MetaData(schema="intake")
@@ -82,6 +82,19 @@ unit = Table(
     Column("recorded_at", DateTime(timezone=True), nullable=False),
     Column("successors", JSONB, nullable=False, server_default="[]"),
 )
+
+posting = Table(
+    "posting",
+    metadata,
+    Column("posting_id", Text, primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("unit_code", Text, nullable=False),
+    Column("unit_valid_from", Date, nullable=False),
+    Column("valid_from", DateTime(timezone=True), nullable=False),
+    Column("valid_to", DateTime(timezone=True)),
+    Column("withdrawn", Boolean, nullable=False),
+)
+"""`sender`: the pseudonym of an officer or a device."""
 
 outbox = outbox_tables(metadata)
 dead_letter = dead_letter_table(metadata)
@@ -209,6 +222,35 @@ async def put_units(connection: AsyncConnection, events: Sequence[UnitRecorded])
                 set_=newer,
                 where=unit.c.recorded_at <= statement.excluded.recorded_at,
             )
+        )
+
+
+async def load_postings(connection: AsyncConnection) -> dict[str, list[Posting]]:
+    """All that hold, by the pseudonym of the sender."""
+    found: dict[str, list[Posting]] = {}
+    for row in await connection.execute(select(posting).where(posting.c.withdrawn.is_(False))):
+        stay = Posting((row.unit_code, row.unit_valid_from), row.valid_from, row.valid_to)
+        found.setdefault(row.sender, []).append(stay)
+    return found
+
+
+async def put_postings(connection: AsyncConnection, events: Sequence[PostingRecorded]) -> None:
+    """Take over postings that escalation recorded. What was withdrawn stays so, in whichever order events come."""
+    for event in events:
+        data = event.data
+        assert data.unit is not None
+        statement = upsert(posting).values(
+            posting_id=data.posting_id,
+            sender=data.sender,
+            unit_code=data.unit.code,
+            unit_valid_from=data.unit.valid_from,
+            valid_from=data.valid_from,
+            valid_to=data.valid_to,
+            withdrawn=data.withdrawn,
+        )
+        withdrawn = or_(posting.c.withdrawn, statement.excluded.withdrawn)
+        await connection.execute(
+            statement.on_conflict_do_update(index_elements=[posting.c.posting_id], set_={"withdrawn": withdrawn})
         )
 
 

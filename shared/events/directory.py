@@ -69,6 +69,25 @@ class RosterRecorded(Envelope):
     data: RosterRecordedData
 
 
+class PostingRecordedData(Data):
+    """Where an officer or a device is posted: the ward that they report of, and an officer sees."""
+
+    posting_id: str
+    sender: str
+    """The pseudonym of their credential's subject."""
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None = None
+    sample: bool
+    withdrawn: bool = False
+    """The record is withdrawn. Another one may say the same otherwise."""
+
+
+class PostingRecorded(Envelope):
+    type: Literal["vn.trucban.posting.recorded.v1"] = "vn.trucban.posting.recorded.v1"
+    data: PostingRecordedData
+
+
 class ContactRecordedData(Data):
     holder_id: str
     channel: str

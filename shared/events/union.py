@@ -14,6 +14,7 @@ from shared.events.directory import (
     ChannelTestStarted,
     ContactConfirmed,
     ContactRecorded,
+    PostingRecorded,
     RosterRecorded,
     RulebookAdopted,
     TenureRecorded,
@@ -55,6 +56,7 @@ Event = Annotated[
     | UnitRecorded
     | TenureRecorded
     | RosterRecorded
+    | PostingRecorded
     | ContactRecorded
     | ChannelTestStarted
     | ContactConfirmed

@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,9 +42,31 @@ RELOAD_NANOSECONDS = 1_000_000_000
 _strangers = Counter("trucban_strangers", "Requests with a token that is not one of ours, or has expired")
 
 
+_WARD = re.compile(r"([0-9]{5})(?:@([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
+
+
+def ward_of_token(ward: str) -> tuple[str, date | None]:
+    """Code and first day of the unit that `CODE[@VALID_FROM]` names. Text that does not is a code of no unit."""
+    found = _WARD.fullmatch(ward)
+    if found is None or found[2] is None:
+        return ward, None
+    try:
+        return found[1], date.fromisoformat(found[2])
+    except ValueError:
+        return ward, None
+
+
+def names_a_ward(ward: str) -> bool:
+    return _WARD.fullmatch(ward) is not None and ("@" not in ward or ward_of_token(ward)[1] is not None)
+
+
 @dataclass(frozen=True)
 class Principal:
-    """The caller. `ward` scopes an officer or official to one ward code; `post` is an official's post key."""
+    """The caller. `post`: the one post for which an official's token acts; without it, all that they hold.
+
+    `ward`, as `CODE@VALID_FROM`, is where an officer or a device is posted unless the directory says where. A code
+    alone means the unit that had it when the token was issued.
+    """
 
     subject: str
     role: Role
@@ -52,11 +75,17 @@ class Principal:
     means: Means = "api"
     credential: str | None = field(default=None, compare=False)
     """The id of the token; None for one of before."""
+    issued_at: float | None = field(default=None, compare=False)
+    """Of the token, Unix seconds; None is now."""
 
     def who(self, pseudonym_key: bytes) -> Who:
         """As events name the caller: an officer by pseudonym, for an officer may be the one who reported."""
         subject = pseudonym(pseudonym_key, self.subject) if self.role == "officer" else self.subject
         return Who(subject=subject, role=self.role, means=self.means)
+
+    def issued(self, now: datetime) -> datetime:
+        """When the token was issued, by the clock that says `now`, which may have been moved: tokens use real time."""
+        return now if self.issued_at is None else now - timedelta(seconds=max(0.0, time.time() - self.issued_at))
 
 
 @dataclass(frozen=True)
@@ -160,7 +189,14 @@ class TokenVerifier:
         if token_id is None and token not in self._old:
             self._old.add(token)
             self.observed.see_old(_old_token(token, claims))
-        return Principal(claims["sub"], claims["role"], claims.get("ward"), claims.get("post"), credential=token_id)
+        return Principal(
+            claims["sub"],
+            claims["role"],
+            claims.get("ward"),
+            claims.get("post"),
+            credential=token_id,
+            issued_at=claims.get("iat"),
+        )
 
     def is_revoked(self, token: str) -> bool:
         """Whether a token that was accepted was revoked since. This is no use of it."""

@@ -7,22 +7,27 @@ from typing import Literal, NamedTuple, get_args
 from shared.http.identity import ROLES, Role
 from shared.http.problem import Problem
 
-Reach = Literal["any", "own", "sent"]
+Reach = Literal["any", "own", "told", "posted", "sent", "office"]
 REACHES: tuple[Reach, ...] = get_args(Reach)
 
 
 class Extent(NamedTuple):
-    """What a reach covers: things of the caller's own ward, and of another."""
+    """What a reach covers: things of a ward where the caller is posted now, of another, and of one where they were."""
 
     own: str
     other: str
+    former: str
 
 
 YES, NO, THEIRS = "yes", "no", "what they sent"
+TOLD, THEN = "what they had a notice of", "what happened while they were posted"
 EXTENTS: Mapping[Reach, Extent] = {
-    "any": Extent(YES, YES),
-    "own": Extent(YES, NO),
-    "sent": Extent(THEIRS, THEIRS),
+    "any": Extent(YES, YES, YES),
+    "own": Extent(YES, NO, NO),
+    "told": Extent(YES, TOLD, TOLD),
+    "posted": Extent(YES, NO, THEN),
+    "sent": Extent(THEIRS, THEIRS, THEIRS),
+    "office": Extent(YES, YES, NO),
 }
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from shared.clock import local
 from shared.events import UnitRef
-from tests.integration.escalation_support import City
+from tests.integration.escalation_support import City, WholeCity
 from tests.support import BA_DINH, CHAIR, SECRETARY
 
 LONG_AGO = datetime.fromisoformat("2023-01-06T00:00:00+07:00")
@@ -85,6 +85,15 @@ async def reachable(city: City, holder: str, quiet: tuple[str, str] | None = Non
         start=quiet[0] if quiet else None,
         end=quiet[1] if quiet else None,
     )
+
+
+async def posted(city: WholeCity, subject: str, unit: UnitRef, since: str, until: str | None = None) -> None:
+    """An administrator records it. Days are the city's."""
+    where = {"unit_code": unit.code, "unit_valid_from": str(unit.valid_from), "subject": subject}
+    row = where | {"valid_from": since, "valid_to": until, "document": "QĐ mẫu"}
+    headers = city.bearer("admin")
+    answer = await city.client.put("/escalation/v1/directory/postings", headers=headers, json={"rows": [row]})
+    assert answer.status_code == 200, answer.text
 
 
 async def on_duty(city: City, holder: str, level: str, *, unit: UnitRef | None = None) -> None:

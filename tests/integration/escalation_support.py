@@ -42,7 +42,7 @@ from tests.support import CHANNELS, NIGHT, SAMPLES, at
 
 BEFORE_THE_NIGHT = at("2023-01-06 08:00")
 TEMPLATE_LOCK = 0x7465_7374
-DIRECTORY = ("unit", "tenure", "roster", "contact", "rulebook")
+DIRECTORY = ("unit", "tenure", "roster", "posting", "contact", "rulebook")
 """Tables that the template keeps a copy of."""
 EMPTIED = (
     "deadline",

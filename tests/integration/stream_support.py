@@ -22,7 +22,7 @@ from shared.http.identity import Principal, Role, TokenIssuer
 from tests.integration.escalation_support import City, until
 from tests.integration.stored.looking import stored
 from tests.integration.stored.records import Event
-from tests.support import NIGHT, new_id
+from tests.support import NIGHT, SINCE, new_id
 
 URL = "/escalation/v1/stream"
 SECONDS = 60.0
@@ -144,7 +144,8 @@ async def serving(app: FastAPI, leaving: Callable[[], None]) -> AsyncGenerator[t
 
 def a_line(event_id: str | None = None, *, ward: str | None = None, incident: str | None = None, size: int = 0) -> Line:
     event_id = event_id or new_id()
-    body = orjson.dumps({"id": event_id, "type": "vn.trucban.thu", "data": {"text": "x" * size}})
+    data = {"text": "x" * size, "unit": {"code": ward, "valid_from": str(SINCE)}}
+    body = orjson.dumps({"id": event_id, "type": "vn.trucban.thu", "data": data})
     return Line(event_id, incident, ward, "vn.trucban.thu", body, NIGHT)
 
 

@@ -160,7 +160,7 @@ async def test_nobody_does_anything_about_another_wards_incident(
     for caller in (ELSEWHERE, Principal("cb-14779", "officer", "14779"), Principal("mau", "official")):
         problem = await refused(act(city, incident, caller))
         assert problem.status == 403
-        assert "your token is for ward" in problem.detail or "may not" in problem.detail
+        assert "not of a ward where you are posted now" in problem.detail or "may not" in problem.detail
     assert await written(city) == kept
 
 

@@ -39,7 +39,7 @@ def import_wards(
 def import_directory(
     file: Path, data: Data = None, keep_going: KeepGoing = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Post-holders, rosters or contacts from CSV, told apart by the header; or XLSX with a sheet for each.
+    """Post-holders, rosters, postings or contacts from CSV, told apart by the header; or XLSX with a sheet for each.
 
     Example: trucban import directory samples/directory.csv --dry-run
     """

@@ -11,7 +11,7 @@ from services.cli.commands.common import AsJson, By, Data, console, one_line, re
 from services.cli.errors import UsageError
 from services.cli.options import read_settings
 from shared.clock import local
-from shared.http.identity import Principal, Role, issuer
+from shared.http.identity import Principal, Role, issuer, names_a_ward
 from shared.operator import operator
 
 if TYPE_CHECKING:
@@ -24,8 +24,13 @@ app = typer.Typer(help="Access tokens, and other credentials.", no_args_is_help=
 def issue(
     role: Annotated[Role, typer.Option()],
     subject: Annotated[str, typer.Option(callback=one_line, help="who it is for; of an official: the holder id")],
-    ward: Annotated[str | None, typer.Option(help="ward code, for officer and official")] = None,
-    post: Annotated[str | None, typer.Option(help="post key, for official")] = None,
+    ward: Annotated[
+        str | None,
+        typer.Option(help="CODE or CODE@VALID_FROM, for an officer or a device; a code alone: the unit in force now"),
+    ] = None,
+    post: Annotated[
+        str | None, typer.Option(help="post key, for an official who acts for this one of their posts only")
+    ] = None,
     days: Annotated[float, typer.Option(min=0.01, max=400)] = 30,
     by: By = None,
     unrecorded: Annotated[
@@ -35,12 +40,11 @@ def issue(
 ) -> None:
     """A signed token on standard output. Example: trucban token issue --role officer --subject cb-07 --ward 14776
 
-    Its issue is recorded in the database and in the ledger, while the system runs or not.
+    Its issue is recorded in the database and in the ledger, while the system runs or not. Where an official may act,
+    and an officer whose postings are recorded, the directory says, in one ward or several.
     """
-    if role in {"officer", "official"} and ward is None:
-        raise typer.BadParameter(f"role {role} needs --ward")
-    if role == "official" and post is None:
-        raise typer.BadParameter("role official needs --post, such as party_secretary or chair")
+    if ward is not None and not names_a_ward(ward):
+        raise typer.BadParameter("--ward is a code of five digits, or CODE@VALID_FROM such as 14797@2025-07-01")
     settings, principal = read_settings_with_key(data, "token"), Principal(subject, role, ward, post)
     if unrecorded:
         sys.stderr.write("not recorded: no list shows this token, and it is revoked by its text only\n")

@@ -1,16 +1,14 @@
 """What the routes share: the wired core, who may call, whose ward it is."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.application.access import not_one_ward
 from services.escalation.application.escalation import Escalation
-from services.escalation.domain.directory.places import Place, find_place
+from services.escalation.domain.directory.places import Place, Sight, find_place
 from services.escalation.store import directory
-from shared.http.identity import Principal
 from shared.http.problem import Problem
 
 
@@ -39,28 +37,14 @@ async def asked_ward(connection: AsyncConnection, ward: str | None) -> Place | N
     raise not_one_ward("#/ward", ward, found)
 
 
-async def own_incidents(connection: AsyncConnection, caller: Principal, ward: str | None) -> Place | None:
-    """The units whose incidents are asked for: an officer or official sees those of their own only.
+async def place_in_sight(connection: AsyncConnection, sight: Sight | None, ward: str | None) -> Place | None:
+    """The units that are asked for. Raises Problem 422 for what is not exactly one ward.
 
-    Raises Problem 403 for another ward, also for one that there is not; for everybody else 422.
+    Whoever sees some wards only gets Problem 403 for another, also for one that there is not.
     """
-    if caller.role not in {"officer", "official"} or ward is None:
-        own = own_ward(caller, None)
-        return Place(own) if own is not None else await asked_ward(connection, ward)
+    if sight is None or ward is None:
+        return await asked_ward(connection, ward)
     found = find_place(ward, await directory.units(connection))
-    own_ward(caller, found.code if isinstance(found, Place) else ward)
-    return found if isinstance(found, Place) else Place(ward)
-
-
-def own_ward(caller: Principal, ward: str | None) -> str | None:
-    """The ward to look at: an officer or official sees their own only. Raises Problem 403."""
-    if caller.role not in {"officer", "official"}:
-        return ward
-    if ward is not None and ward != caller.ward:
-        raise Problem(403, f"ward {ward} is not yours; your token is for ward {caller.ward}")
-    return caller.ward or ""
-
-
-def wards_of(row: Row[Any]) -> set[str]:
-    """Codes of the wards whose people may see the incident: its own, and the one that took its place."""
-    return {row.unit_code} | ({row.successor["code"]} if row.successor else set[str]())
+    if not isinstance(found, Place) or not any(found.holds(*unit) for unit in sight.units):
+        raise Problem(403, f"ward {ward} is not one where you are posted now")
+    return found

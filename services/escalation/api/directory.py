@@ -13,15 +13,18 @@ from services.escalation.api.models.directory import (
     ContactRows,
     DirectoryPage,
     Item,
+    PostingRows,
     RosterRows,
     TenureRows,
     changed,
     contact_item,
+    posting_item,
     roster_item,
     tenure_item,
     unit_item,
 )
-from services.escalation.api.rights import CONTACTS, RIGHTS
+from services.escalation.api.rights import RIGHTS
+from services.escalation.application.access import insist_on_office
 from services.escalation.application.escalation import Escalation
 from services.escalation.application.record_directory import record
 from services.escalation.domain.directory.causes import ranges
@@ -29,7 +32,7 @@ from services.escalation.domain.directory.model import key_of
 from services.escalation.domain.directory.places import Place
 from services.escalation.domain.directory.schemas import LineError, RequestedChanges, Tables
 from services.escalation.sending.channels import WayOut
-from services.escalation.store import directory
+from services.escalation.store import directory, postings
 from shared.clock import local
 from shared.http import cursor as cursors
 from shared.http.body import bounded
@@ -40,7 +43,7 @@ from shared.http.problem import FieldError, invalid
 MAX_BYTES = 5_000_000
 router = APIRouter(route_class=bounded(MAX_BYTES))
 DryRun = Annotated[bool, Query(description="change nothing; answer what the change would be")]
-ListedKind = Literal["tenures", "rosters", "contacts", "units"]
+ListedKind = Literal["tenures", "rosters", "postings", "contacts", "units"]
 Found = list[tuple[list[str | int], Any]]
 """Records, each with a sort key that is unique in its list."""
 WHATEVER_IS_RECORDED = datetime.max.replace(tzinfo=UTC)
@@ -65,9 +68,10 @@ async def get_directory(
     answered the same for ever. Contacts are shown to the desk and administrators, by their scheme; they have no time of
     being so, only of being known.
     """
-    if kind == "contacts":
-        RIGHTS[CONTACTS].insist(caller.role)
+    if (right := RIGHTS.get(f"GET /directory?kind={kind}")) is not None:
+        right.insist(caller.role)
     async with escalation.database.connect() as connection:
+        await insist_on_office(connection, escalation, caller)
         await directory.lock_to_read(connection)
         now = escalation.clock.now()
         known = WHATEVER_IS_RECORDED if known_at is None else min(known_at, now)
@@ -92,6 +96,15 @@ async def _rosters(connection: AsyncConnection, as_of: datetime, known: datetime
         ([d.level, d.unit_code or "", d.valid_from.isoformat(), d.roster_id], d)
         for d in found
         if ward is None or ward.holds(d.unit_code, d.unit_valid_from)
+    ]
+
+
+async def _postings(connection: AsyncConnection, as_of: datetime, known: datetime, ward: Place | None) -> Found:
+    found = await postings.known(connection, known, as_of)
+    return [
+        ([p.unit_code, p.unit_valid_from.isoformat(), p.subject, p.posting_id], p)
+        for p in found
+        if ward is None or ward.holds(*p.unit_key)
     ]
 
 
@@ -129,6 +142,7 @@ Find = Callable[[AsyncConnection, datetime, datetime, Place | None], Awaitable[F
 _LISTS: dict[ListedKind, tuple[Find, Callable[[Any], Item]]] = {
     "tenures": (_tenures, tenure_item),
     "rosters": (_rosters, roster_item),
+    "postings": (_postings, posting_item),
     "contacts": (_contacts, contact_item),
     "units": (_units, unit_item),
 }
@@ -155,6 +169,14 @@ async def put_rosters(
 ) -> Changed:
     """Add turns of duty, or withdraw them; all rows or none."""
     return await _put(escalation.by(caller), way_out, Tables(rosters=list(enumerate(body.rows))), dry_run=dry_run)
+
+
+@router.put("/directory/postings")
+async def put_postings(
+    escalation: Wired, caller: Caller, way_out: WiredWayOut, body: PostingRows, *, dry_run: DryRun = False
+) -> Changed:
+    """Record where officers and devices are posted; all rows or none. Who has none is where their token says."""
+    return await _put(escalation.by(caller), way_out, Tables(postings=list(enumerate(body.rows))), dry_run=dry_run)
 
 
 @router.put("/directory/contacts")

@@ -1,13 +1,14 @@
 """Routes on incidents: list, one, acknowledge."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.api.common import Severity, Ward, Wired, own_incidents, wards_of
+from services.escalation.api.common import Severity, Ward, Wired, place_in_sight
 from services.escalation.api.models.commands import AcknowledgementAnswer
 from services.escalation.api.models.incidents import (
     Handover,
@@ -16,11 +17,11 @@ from services.escalation.api.models.incidents import (
     incident_details,
     incident_page,
 )
-from services.escalation.application.access import require_ward, unknown
+from services.escalation.application.access import insist_on_sight, sight_of, unknown
 from services.escalation.application.acknowledge import acknowledge
 from services.escalation.application.begin_shifts import asked_of_turn
 from services.escalation.domain.directory.model import OFFICE_OF
-from services.escalation.domain.directory.places import Place
+from services.escalation.domain.directory.places import Sight
 from services.escalation.domain.incidents.lifecycle import OPEN, STATES, State
 from services.escalation.domain.notices.incident_number import read_number
 from services.escalation.store import directory, incident_queries, obligations, timeline
@@ -73,8 +74,10 @@ async def list_incidents(
 ) -> IncidentPage:
     """Incidents, the newest first; or open ones in the order in which somebody has to act (`order=due`)."""
     async with escalation.database.connect() as connection:
+        sight = await sight_of(connection, escalation, caller)
         asked = Asked(
-            place=await own_incidents(connection, caller, ward),
+            place=await place_in_sight(connection, sight, ward),
+            sight=sight,
             ids=await _numbered(connection, number, escalation.clock.now()),
             states=_states(state),
             category=category,
@@ -96,24 +99,25 @@ async def get_handover(escalation: Wired, caller: Caller, limit: Limit = 50, cur
     For the desk also what has ended and had reports after that which it has to weigh.
 
     For the desk and the leadership what waits for their office; for an official what waits for the token's holder; for
-    whoever has a turn of duty in the token's ward now, what waits for somebody of the ward.
+    whoever has a turn of duty in a ward now, what waits for somebody of the ward.
     """
     async with escalation.database.connect() as connection:
-        place = await own_incidents(connection, caller, None)
-        asked = await _asked_of(connection, caller, place, escalation.clock.now())
+        sight = await sight_of(connection, escalation, caller)
+        asked = await _asked_of(connection, caller, sight, escalation.clock.now())
         page = await _page(connection, asked, "due", limit, cursor)
-        is_open = await incident_queries.count(connection, Asked(place=place, states=OPEN))
+        is_open = await incident_queries.count(connection, Asked(sight=sight, states=OPEN))
         waiting = await incident_queries.count(connection, asked)
     return Handover(items=page.items, next=page.next, open=is_open, waiting=waiting)
 
 
-async def _asked_of(connection: AsyncConnection, caller: Principal, place: Place | None, now: datetime) -> Asked:
+async def _asked_of(connection: AsyncConnection, caller: Principal, sight: Sight | None, now: datetime) -> Asked:
     if (office := OFFICE_OF.get(caller.role)) is not None:
         return asked_of_turn(office, None)
     duties = await directory.duties(connection, now, holders=[caller.subject], as_of=now)
-    if any(duty.level == "ward" and duty.unit_code == caller.ward for duty in duties):
-        return asked_of_turn("ward", place)
-    return Asked(place=place, states=OPEN, waits_for=caller.subject)
+    on_duty = frozenset(duty.unit_key for duty in duties if duty.unit_key) & (sight.units if sight else frozenset())
+    if on_duty:
+        return replace(asked_of_turn("ward", None), sight=Sight(on_duty))
+    return Asked(sight=sight, states=OPEN, waits_for=caller.subject)
 
 
 async def _page(
@@ -159,11 +163,12 @@ async def get_incident(escalation: Wired, caller: Caller, incident_id: str) -> I
     """One incident with its reports, decision, parties, findings, notices, deliveries, deadlines and timeline."""
     async with escalation.database.connect() as connection:
         whole = await incident_queries.one(connection, incident_id)
+        sight = await sight_of(connection, escalation, caller)
+        if whole is None:
+            raise unknown(sight, f"incident {incident_id}")
+        await insist_on_sight(connection, sight, incident_id, incident_queries.units_of(whole["incident"]))
         told = await timeline.of_incident(connection, incident_id)
-        obliged = await obligations.of_incidents(connection, [whole["incident"]] if whole else [])
-    if whole is None:
-        raise unknown(caller, f"incident {incident_id}")
-    require_ward(caller, wards_of(whole["incident"]))
+        obliged = await obligations.of_incidents(connection, [whole["incident"]])
     return incident_details(
         whole,
         told,

@@ -1,21 +1,14 @@
 """Who may call the routes under `/escalation/v1`."""
 
-from collections.abc import Iterable
-
 from services.escalation.domain.incidents.lifecycle import WHO, Action, forbidden
 from shared.http.identity import ROLES, Role
 from shared.http.rights import Reach, Right, Rights, anywhere, public
 
-_REACH: dict[Role, Reach] = {"officer": "own", "official": "own"}
 
-
-def _reach(roles: Iterable[Role]) -> dict[Role, Reach]:
-    return {role: _REACH.get(role, "any") for role in roles}
-
-
-def _wards(*roles: Role, note: str = "") -> Right:
-    """These roles, each of which sees its own ward or all of them."""
-    return Right(_reach(roles), note)
+def _wards(*roles: Role, official: Reach) -> Right:
+    """These roles, of which officers and officials are bound to wards."""
+    bound: dict[Role, Reach] = {"officer": "own", "official": official}
+    return Right({role: bound.get(role, "any") for role in roles})
 
 
 def _acting(*actions: Action) -> Right:
@@ -26,22 +19,23 @@ def _acting(*actions: Action) -> Right:
         assert refused is not None
         return refused.reason
 
-    return Right(_reach(role for role in ROLES if any(role in WHO[a] for a in actions)), refusal=refusal)
+    may = frozenset[str]().union(*(WHO[action] for action in actions))
+    by: list[Role] = [role for role in ROLES if may >= {role}]
+    return Right(_wards(*by, official="own").reach, refusal=refusal)
 
 
-_READ = _wards("officer", "official", "desk", "leader")
-_CONFIGURATION = anywhere("official", "desk", "leader", "auditor", "admin")
+_READ = _wards("officer", "official", "desk", "leader", official="told")
+_CONFIGURATION = Right({"official": "office", "desk": "any", "leader": "any", "auditor": "any", "admin": "any"})
 _TESTS = anywhere("desk", "leader", "auditor", "admin")
-_DECISION = _wards("officer", "official", "desk", "leader", "auditor")
+_DECISION = _wards("officer", "official", "desk", "leader", "auditor", official="told")
 _LINK = public("whoever has the link, which is signed for one person and one notice")
-CONTACTS = "GET /directory?kind=contacts"
 _INCIDENT = "/incidents/{incident_id}"
 RIGHTS: Rights = {
     "GET /incidents": _READ,
     "GET /handover": _READ,
     f"GET {_INCIDENT}": _READ,
-    "GET /stream": _READ,
-    f"POST {_INCIDENT}/acknowledgements": _wards("official", "desk", "leader"),
+    "GET /stream": _wards("officer", "official", "desk", "leader", official="own"),
+    f"POST {_INCIDENT}/acknowledgements": _wards("official", "desk", "leader", official="told"),
     f"POST {_INCIDENT}/verifications": _acting("verify", "dismiss"),
     f"POST {_INCIDENT}/designations": _acting("designate"),
     f"POST {_INCIDENT}/severity": _acting("revise"),
@@ -57,9 +51,11 @@ RIGHTS: Rights = {
     f"POST {_INCIDENT}/closures": _acting("close"),
     f"POST {_INCIDENT}/reopenings": _acting("reopen"),
     "GET /directory": _CONFIGURATION,
-    CONTACTS: anywhere("desk", "admin"),
+    "GET /directory?kind=contacts": anywhere("desk", "admin"),
+    "GET /directory?kind=postings": anywhere("admin"),
     "PUT /directory/tenures": anywhere("admin"),
     "PUT /directory/rosters": anywhere("admin"),
+    "PUT /directory/postings": anywhere("admin"),
     "PUT /directory/contacts": anywhere("admin"),
     "POST /contact-tests": anywhere("desk", "admin"),
     "GET /contact-tests": _TESTS,

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.escalation.api.common import own_ward
+from services.escalation.api.common import Wired
+from services.escalation.application.access import sight_of
+from services.escalation.domain.directory.places import Sight
 from services.escalation.monitoring.broadcast import Broadcast
 from services.escalation.store.timeline import Place, TimelineEntry
 from shared.http.guard import Caller, until_revoked
@@ -45,15 +47,19 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request, broadcast: Broadcast, caller: Principal, begin: Place) -> None:
+    def __init__(
+        self, request: Request, broadcast: Broadcast, caller: Principal, sight: Sight | None, begin: Place
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._request, self._broadcast, self._caller, self._begin = request, broadcast, caller, begin
+        self._request, self._broadcast, self._caller = request, broadcast, caller
+        self._sight, self._begin = sight, begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem where the places were taken since it was asked for."""
         require_place(self._broadcast, self._caller)
-        async with self._broadcast.listening(own_ward(self._caller, None), self._caller.subject) as listener:
+        units = None if self._sight is None else self._sight.units
+        async with self._broadcast.listening(units, self._caller.subject) as listener:
             followed = self._broadcast.follow(listener, self._begin, KEEP_ALIVE_SECONDS)
             frames = _frames(followed, self._begin)
             sending = asyncio.create_task(self._send(frames, send))
@@ -127,6 +133,7 @@ def require_place(broadcast: Broadcast, caller: Principal) -> None:
 )
 async def get_stream(
     request: Request,
+    escalation: Wired,
     caller: Caller,
     last_event_id: Annotated[str | None, Header(description="the id of the last event that was received")] = None,
 ) -> Response:
@@ -138,7 +145,9 @@ async def get_stream(
     except ValueError as error:
         wrong = FieldError("#/Last-Event-ID", "not an id of this stream: connect again without one")
         raise invalid([wrong]) from error
-    return EventStream(request, broadcast, caller, begin)
+    async with escalation.database.connect() as connection:
+        sight = await sight_of(connection, escalation, caller)
+    return EventStream(request, broadcast, caller, sight, begin)
 
 
 def _place(event_id: str) -> Place:

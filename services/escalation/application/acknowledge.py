@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.access import require_ward, unknown
+from services.escalation.application.access import insist_on_sight, sight_of, unknown
 from services.escalation.application.command_context import insist
 from services.escalation.application.escalation import Escalation
 from services.escalation.domain.directory.model import OFFICE_OF, OFFICES, ROLES, answers, key_of
@@ -48,9 +48,10 @@ async def acknowledge(escalation: Escalation, incident_id: str, caller: Principa
 
     async with escalation.database.begin() as connection:
         row = next(iter(await incident_loading.locked(connection, [incident_id])), None)
+        sight = await sight_of(connection, escalation, caller)
         if row is None:
-            raise unknown(caller, f"incident {incident_id}")
-        require_ward(caller, row.wards)
+            raise unknown(sight, f"incident {incident_id}")
+        await insist_on_sight(connection, sight, incident_id, row.units)
         engine, done = await _acknowledge(escalation, connection, row, mine, caller.subject)
     escalation.committed(engine.changes)
     return done
@@ -106,9 +107,10 @@ def _of_post(
     engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], caller: Principal
 ) -> list[StoredNotice]:
     """Return the notices that the caller may acknowledge for their post. Raises Problem 403 or 404."""
-    of_post = [n for n in notices if n.recipient not in OFFICES and caller.post in n.posts]
+    of_post = [n for n in notices if n.recipient not in OFFICES and (caller.post is None or caller.post in n.posts)]
+    post = "a post" if caller.post is None else f"post {caller.post}"
     if not of_post:
-        raise Problem(404, f"no notice that still holds of incident {incident.incident_id} went to post {caller.post}")
+        raise Problem(404, f"no notice that still holds of incident {incident.incident_id} went to {post}")
     acts, held = incident.successor or incident.unit, engine.directory.tenures
 
     def is_theirs(notice: StoredNotice) -> bool:
@@ -117,5 +119,5 @@ def _of_post(
 
     mine = [n for n in of_post if is_theirs(n)]
     if not mine:
-        raise Problem(403, f"{caller.subject} does not hold post {caller.post} and was not told")
+        raise Problem(403, f"{caller.subject} does not hold {post} and was not told")
     return mine

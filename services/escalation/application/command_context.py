@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.application.access import require_ward, unknown
+from services.escalation.application.access import insist_on_sight, sight_of, unknown
 from services.escalation.application.escalation import Escalation, salted
 from services.escalation.application.fire_timers import fire_missed, mark_missed
 from services.escalation.domain.directory.model import UnitKey, answers, key_of
+from services.escalation.domain.directory.places import Sight
 from services.escalation.domain.envelope import Envelope
 from services.escalation.domain.incidents import after_end, lifecycle, timers
 from services.escalation.domain.incidents.engine import BuildEvent, IncidentEngine
@@ -169,7 +170,8 @@ async def command_context(
     insist(lifecycle.forbidden(action, caller.role))
     escalation = escalation.by(caller)
     async with escalation.database.begin() as connection:
-        units = await _lock_units(connection, caller, (incident_id, *others), more)
+        sight = await sight_of(connection, escalation, caller)
+        units = await _lock_units(connection, sight, (incident_id, *others), more)
         # A merge changes these as well. All are locked in one order, so that nothing deadlocks.
         merged = await incident_loading.merged_into(connection, incident_id) if action == "merge" else []
         wanted = {incident_id, *others}
@@ -178,7 +180,7 @@ async def command_context(
         found = await incident_loading.with_history(connection, [row for row in locked if row.incident_id in wanted])
         by_id = {case.incident_id: case for case in found}
         case = by_id.pop(incident_id)
-        require_ward(caller, case.wards)
+        await insist_on_sight(connection, sight, incident_id, case.units)
         units |= {key_of(case.successor) for case in found if case.successor}
         engine = await escalation.incident_engine(connection, units)
         for each in (case, *by_id.values()):
@@ -193,7 +195,7 @@ async def command_context(
 
 
 async def _lock_units(
-    connection: AsyncConnection, caller: Principal, incident_ids: Collection[str], more: Collection[UnitKey]
+    connection: AsyncConnection, sight: Sight | None, incident_ids: Collection[str], more: Collection[UnitKey]
 ) -> set[UnitKey]:
     """Lock the units of these incidents and `more`, and return them. Raises Problem for an unknown incident.
 
@@ -203,7 +205,7 @@ async def _lock_units(
     while True:
         units = await incident_loading.units_of(connection, incident_ids)
         if missing := [id_ for id_ in incident_ids if id_ not in units]:
-            raise unknown(caller, f"incident {missing[0]}")
+            raise unknown(sight, f"incident {missing[0]}")
         wanted = {*units.values(), *more}
         if wanted <= locked:
             return locked
@@ -219,6 +221,8 @@ def insist(refused: Refused | None) -> None:
 
 def _insist_on_post(engine: IncidentEngine, case: Case, caller: Principal) -> None:
     """Raise Problem 403 unless the caller answers for their post now. A token may outlast a tenure."""
-    acts = case.successor or case.unit
-    if not answers(engine.tenures(case.unit, case.successor), str(caller.post), caller.subject, engine.now, acts):
-        raise Problem(403, f"{caller.subject} does not hold post {caller.post} of {acts.name} now, nor stands in there")
+    acts, held = case.successor or case.unit, engine.tenures(case.unit, case.successor)
+    posts = {caller.post} if caller.post else {tenure.post for tenure in held}
+    if not any(answers(held, post, caller.subject, engine.now, acts) for post in posts):
+        post = f"post {caller.post}" if caller.post else "a post"
+        raise Problem(403, f"{caller.subject} does not hold {post} of {acts.name} now, nor stands in there")

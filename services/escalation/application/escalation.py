@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -52,6 +52,10 @@ class Escalation:
         who = person if isinstance(person, Who) else person.who(self.pseudonym_key)
         return replace(self, who=who)
 
+    def pseudonym_of(self, subject: str) -> str:
+        """How events name an officer or a device."""
+        return known_pseudonym(self.pseudonym_key, subject)
+
     def new_id(self) -> str:
         return uuid7(self.clock.now())
 
@@ -99,7 +103,7 @@ class Escalation:
             channels=self.channels,
             now=now,
             new_id=id_generator(now),
-            pseudonym=cache(partial(known_pseudonym, self.pseudonym_key)),
+            pseudonym=cache(self.pseudonym_of),
         )
 
     async def save(self, connection: AsyncConnection, changes: ChangeSet, now: datetime) -> None:

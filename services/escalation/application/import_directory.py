@@ -37,7 +37,7 @@ async def import_directory(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
-    """Import tenures, rosters or contacts from CSV, or all of them from a workbook.
+    """Import tenures, rosters, postings or contacts from CSV, or all of them from a workbook.
 
     A row supersedes the records that it contradicts. `check_channel`: as for `record`.
     If any line has an error nothing is recorded, unless `keep_going`.

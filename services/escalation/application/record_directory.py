@@ -34,11 +34,12 @@ from services.escalation.domain.directory.diff import (
     shown_unit,
 )
 from services.escalation.domain.directory.differences import Difference, differences
-from services.escalation.domain.directory.model import Contact, Duty, Tenure, Unit, UnitKey, key_of
+from services.escalation.domain.directory.model import Contact, Duty, Posting, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.directory.notes import note_contacts, note_rosters, note_tenures, note_units
-from services.escalation.domain.directory.schemas import LineError, Note, RequestedChanges, Table, Tables
+from services.escalation.domain.directory.postings import plan_postings, shown_posting
+from services.escalation.domain.directory.schemas import LineError, Note, Place, RequestedChanges, Table, Tables
 from services.escalation.domain.directory.validation import Units, check, consequences, with_recorded
-from services.escalation.store import correlation, directory, waiting_deliveries
+from services.escalation.store import correlation, directory, postings, waiting_deliveries
 from services.escalation.store.reevaluation import schedule_reevaluation
 from services.escalation.store.tables import outbox
 from shared.messaging import lock_streams
@@ -80,6 +81,7 @@ class _Recorded:
     posts: Collection[str]
     tenures: Sequence[Tenure]
     duties: Sequence[Duty]
+    postings: Sequence[Posting]
     contacts: Mapping[str, Sequence[Contact]]
     holders: Collection[str]
     """Ids of all people with a post or a turn, including those in these rows."""
@@ -92,6 +94,7 @@ class Plans:
     units: Plan[Unit]
     tenures: Plan[Tenure]
     rosters: Plan[Duty]
+    postings: Plan[Posting]
     contacts: Plan[Reach]
 
     @property
@@ -100,13 +103,15 @@ class Plans:
             *differences("unit", self.units, shown_unit),
             *differences("tenure", self.tenures, shown_tenure),
             *differences("roster", self.rosters, shown_duty),
+            *differences("posting", self.postings, shown_posting),
             *differences("contact", self.contacts, shown_reach),
         ]
 
     @property
     def lines(self) -> int:
         """How many lines change something."""
-        return len(self.units.places | self.tenures.places | self.rosters.places | self.contacts.places)
+        plans = (self.units, self.tenures, self.rosters, self.postings, self.contacts)
+        return len(set[Place]().union(*(plan.places for plan in plans)))
 
 
 async def record(
@@ -209,6 +214,7 @@ async def _recorded(
 ) -> _Recorded:
     keys = {row.unit_key for _, row in tables.tenures}
     on_duty = {row.holder_id for _, row in tables.rosters}
+    posted = {row.subject for _, row in tables.postings}
     named = {row.holder_id for _, row in (*tables.tenures, *tables.rosters)}
     reached = named | {row.holder_id for _, row in tables.contacts}
     return _Recorded(
@@ -216,6 +222,7 @@ async def _recorded(
         posts=posts,
         tenures=await directory.tenures(connection, now, units=keys) if keys else (),
         duties=await directory.duties(connection, now, holders=on_duty) if on_duty else (),
+        postings=await postings.of_subjects(connection, posted) if posted else (),
         contacts=await directory.contacts(connection, reached) if reached else {},
         holders=await directory.holders(connection) | named if tables.contacts else (),
     )
@@ -227,6 +234,7 @@ def _plan(tables: Tables, recorded: _Recorded, now: datetime, new_id: Callable[[
         units=plan_units(tables.units, recorded.units),
         tenures=plan_tenures(tables.tenures, units, recorded.tenures, now, new_id),
         rosters=plan_rosters(tables.rosters, recorded.duties, now, new_id),
+        postings=plan_postings(tables.postings, recorded.postings, now, new_id),
         contacts=plan_contacts(tables, recorded.contacts),
     )
 
@@ -249,6 +257,8 @@ async def _write(
     await directory.add_tenures(connection, plans.tenures.recorded)
     await directory.supersede_duties(connection, [e.old for e in plans.rosters.ended], now)
     await directory.add_duties(connection, plans.rosters.recorded)
+    await postings.supersede(connection, [e.old for e in plans.postings.ended], now)
+    await postings.add(connection, plans.postings.recorded)
     ended = [(e.old.holder_id, e.old.contact) for e in plans.contacts.ended]
     await directory.supersede_contacts(connection, ended, now)
     new = [(reach.holder_id, reach.contact) for reach in plans.contacts.recorded]
@@ -262,6 +272,7 @@ async def _write(
         *directory_events.of_units(plans.units, now, escalation.new_id),
         *directory_events.of_tenures(plans.tenures, now, escalation.new_id),
         *directory_events.of_rosters(plans.rosters, units, now, escalation.new_id),
+        *directory_events.of_postings(plans.postings, units, now, escalation.new_id, escalation.pseudonym_of),
         *of_contacts,
     ]
     for start in range(0, len(events), AT_ONCE):
@@ -304,6 +315,7 @@ def _notes(tables: Tables, recorded: _Recorded, plans: Plans) -> list[Note]:
         *note_tenures(tables.tenures, units, recorded.posts, _as_planned(recorded.tenures, plans.tenures)),
         *plans.rosters.notes,
         *note_rosters(tables.rosters, _as_planned(recorded.duties, plans.rosters)),
+        *plans.postings.notes,
         *note_contacts(tables.contacts, recorded.holders),
     ]
 

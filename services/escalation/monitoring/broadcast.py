@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.escalation.application import metrics
+from services.escalation.domain.directory.model import UnitKey
 from services.escalation.monitoring.loop import Loop
 from services.escalation.store import timeline
 from services.escalation.store.timeline import START, Place, TimelineEntry
@@ -22,18 +23,21 @@ BACKLOG = 2_000
 
 
 class Listener:
-    """Somebody who follows the timeline: the entries of one `ward`, or all of them."""
+    """Somebody who follows the timeline: the entries of some `units`, or all of them."""
 
-    def __init__(self, ward: str | None) -> None:
-        self.ward = ward
+    def __init__(self, units: frozenset[UnitKey] | None) -> None:
+        self.units = units
         self.ended = asyncio.Event()
         """Set when the listener must be sent away: it is too slow, or the service stops."""
         self._waiting: deque[TimelineEntry] = deque()
         self._changed = asyncio.Event()
 
+    def wants(self, entry: TimelineEntry) -> bool:
+        return self.units is None or bool(self.units & entry.units)
+
     def offer(self, entry: TimelineEntry) -> None:
-        """Give an entry to the listener, if it is one of its ward."""
-        if self.ward is not None and self.ward not in entry.wards:
+        """Give an entry to the listener, if it is one of its units."""
+        if not self.wants(entry):
             return
         if len(self._waiting) >= BACKLOG:
             self._waiting.clear()
@@ -107,9 +111,12 @@ class Broadcast:
                 self.close()
 
     @asynccontextmanager
-    async def listening(self, ward: str | None, subject: str) -> AsyncGenerator[Listener]:
-        """A listener of one ward, or of all, for the block. `subject`: of the credential of whoever listens."""
-        listener = Listener(ward)
+    async def listening(self, units: frozenset[UnitKey] | None, subject: str) -> AsyncGenerator[Listener]:
+        """A listener for the block.
+
+        `units`: those whose entries are asked for; None: all entries. `subject`: of the credential of whoever listens.
+        """
+        listener = Listener(units)
         self._listeners.add(listener)
         self._subjects[subject] += 1
         metrics.stream_listeners.inc()
@@ -166,11 +173,12 @@ class Broadcast:
     async def _between(
         self, listener: Listener, seen: Place, until: Place
     ) -> AsyncIterator[tuple[list[TimelineEntry], Place]]:
+        codes = None if listener.units is None else {code for code, _ in listener.units}
         while seen < until:
             async with self._engine.connect() as connection:
-                found = await timeline.after(connection, seen, PAGE, until=until, ward=listener.ward)
+                found = await timeline.after(connection, seen, PAGE, until=until, codes=codes)
             seen = found[-1].place if len(found) == PAGE else until
-            yield found, seen
+            yield [entry for entry in found if listener.wants(entry)], seen
 
     async def _go_live(self, listener: Listener) -> Place:
         """Make the listener live: it is given whatever is read from here on.

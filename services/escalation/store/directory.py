@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.escalation.domain.directory.model import Contact, Directory, Duty, Tenure, Unit, UnitKey, key_of
 from services.escalation.domain.rules.rulebook import AdoptedRulebook, read
-from services.escalation.store.tables import contact, roster, rulebook, tenure, unit
+from services.escalation.store.tables import contact, posting, roster, rulebook, tenure, unit
 from shared.clock import local
 from shared.database import any_of
 from shared.events import UnitRef
@@ -103,8 +103,8 @@ async def lock_to_read(connection: AsyncConnection) -> None:
 
 async def newest(connection: AsyncConnection) -> datetime | None:
     """Return when the directory was changed last, or None."""
-    times = [func.max(t.c.recorded_at) for t in (unit, tenure, roster, contact)]
-    times += [func.max(t.c.superseded_at) for t in (unit, tenure, roster, contact)]
+    changing = (unit, tenure, roster, posting, contact)
+    times = [func.max(t.c.recorded_at) for t in changing] + [func.max(t.c.superseded_at) for t in changing]
     return await connection.scalar(select(func.greatest(*(select(each).scalar_subquery() for each in times))))
 
 

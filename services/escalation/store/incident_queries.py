@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Row, Text, and_, any_, cast, false, func, 
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escalation.domain.directory.model import OFFICES
-from services.escalation.domain.directory.places import Place
+from services.escalation.domain.directory.model import OFFICES, UnitKey
+from services.escalation.domain.directory.places import Place, Sight
 from services.escalation.domain.notices.incident_number import day_of, ids_of_day, number_of
 from services.escalation.store.tables import deadline, decision, delivery, finding, incident, link, notice, report
 
@@ -29,6 +29,8 @@ class Asked:
     """Which incidents are asked for. None, and no `states`, do not filter."""
 
     place: Place | None = None
+    sight: Sight | None = None
+    """What the caller may see."""
     ids: Collection[str] | None = None
     """Only these. An empty one finds nothing."""
     states: Collection[str] = ()
@@ -112,6 +114,8 @@ def _conditions(asked: Asked) -> Iterator[ColumnElement[bool]]:
 def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
     if asked.place is not None:
         yield of_place(asked.place)
+    if asked.sight is not None:
+        yield _in_sight(asked.sight)
     if asked.ids is not None:
         yield incident.c.incident_id.in_(sorted(asked.ids))
     if asked.states:
@@ -126,6 +130,29 @@ def _of_the_row(asked: Asked) -> Iterator[ColumnElement[bool]]:
         yield incident.c.occurred_at >= asked.occurred_from
     if asked.occurred_to is not None:
         yield incident.c.occurred_at < asked.occurred_to
+
+
+def _in_sight(sight: Sight) -> ColumnElement[bool]:
+    acting = tuple_(incident.c.successor["code"].astext, incident.c.successor["valid_from"].astext)
+    shown = tuple_(incident.c.unit_code, incident.c.unit_valid_from).in_(sorted(sight.units))
+    shown |= acting.in_([(code, str(day)) for code, day in sorted(sight.units)])
+    if sight.told is None:
+        return shown
+    told = select(literal(1)).where(notice.c.incident_id == incident.c.incident_id, notice.c.recipient == sight.told)
+    return or_(shown, told.exists())
+
+
+def units_of(row: Row[Any]) -> frozenset[UnitKey]:
+    """Return the units whose people may see the incident of this row: its own, and the one that took its place."""
+    successor = row.successor
+    own = {(str(row.unit_code), row.unit_valid_from)}
+    return frozenset(own | ({(successor["code"], date.fromisoformat(successor["valid_from"]))} if successor else set()))
+
+
+async def was_told(connection: AsyncConnection, incident_id: str, holder: str) -> bool:
+    """Return whether a notice about the incident was sent to this person."""
+    told = select(notice.c.notice_id).where(notice.c.incident_id == incident_id, notice.c.recipient == holder)
+    return bool(await connection.scalar(select(told.exists())))
 
 
 def _is_waited_for(asked: Asked) -> ColumnElement[bool]:
@@ -190,7 +217,7 @@ async def occurred_at(connection: AsyncConnection, incident_id: str) -> datetime
 
 async def decision_by_id(connection: AsyncConnection, decision_id: str) -> Row[Any] | None:
     query = (
-        select(decision, incident.c.unit_code, incident.c.successor)
+        select(decision, incident.c.unit_code, incident.c.unit_valid_from, incident.c.successor)
         .join(incident, incident.c.incident_id == decision.c.incident_id)
         .where(decision.c.decision_id == decision_id)
     )

@@ -1,6 +1,6 @@
 """The tables of schema `escalation`.
 
-unit, tenure, roster and contact are bitemporal: their rows are superseded, never changed.
+unit, tenure, roster, posting and contact are bitemporal: their rows are superseded, never changed.
 """
 
 from sqlalchemy import (
@@ -91,6 +91,23 @@ roster = Table(
     Index("roster_by_time", "valid_to"),
 )
 """Who is on duty: in a ward (with its unit), at the desk or in the leadership (without a unit)."""
+
+posting = Table(
+    "posting",
+    metadata,
+    Column("posting_id", Text, primary_key=True),
+    Column("unit_code", Text, nullable=False),
+    Column("unit_valid_from", Date, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    _instant("valid_from"),
+    _instant("valid_to", nullable=True),
+    Column("sample", Boolean, nullable=False),
+    _instant("recorded_at"),
+    _instant("superseded_at", nullable=True),
+    Index("posting_by_subject", "subject"),
+)
+"""`subject`: of an officer's or a device's credential. Events name it by pseudonym."""
 
 contact = Table(
     "contact",

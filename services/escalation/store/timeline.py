@@ -4,17 +4,19 @@ Its order is that of (transaction, position). The position alone would not do. I
 6 may become visible after 7.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Row, Text, cast, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.escalation.domain.directory.model import UnitKey
 from services.escalation.store.tables import incident, timeline
+from shared.database import any_of
 from shared.events import Event
 from shared.inserting import Rows, insert_rows
 
@@ -41,8 +43,8 @@ START = Place(0, 0)
 @dataclass(frozen=True)
 class TimelineEntry:
     place: Place
-    wards: frozenset[str]
-    """Codes of the wards whose people may see it. Empty for an entry that belongs to no incident."""
+    units: frozenset[UnitKey]
+    """Those whose people may see it. Empty for an entry that belongs to no incident."""
     body: bytes
 
     @cached_property
@@ -148,15 +150,23 @@ async def is_to_come(connection: AsyncConnection, place: Place) -> bool:
 
 
 async def after(
-    connection: AsyncConnection, seen: Place, limit: int, *, until: Place | None = None, ward: str | None = None
+    connection: AsyncConnection,
+    seen: Place,
+    limit: int,
+    *,
+    until: Place | None = None,
+    codes: Collection[str] | None = None,
 ) -> list[TimelineEntry]:
-    """Return the next stable entries after `seen` in order, no further than `until`, of one ward or of all."""
+    """Return the next stable entries after `seen` in order, no further than `until`.
+
+    `codes`: only of units that have, or had, one of these codes.
+    """
     successor = incident.c.successor["code"].astext
     query = (
         select(
             timeline.c.transaction, timeline.c.position, timeline.c.incident_id, timeline.c.unit_code, timeline.c.body
         )
-        .add_columns(successor.label("successor"))
+        .add_columns(incident.c.unit_code.label("now_code"), incident.c.unit_valid_from, incident.c.successor)
         .outerjoin_from(timeline, incident, incident.c.incident_id == timeline.c.incident_id)
         .where(_IS_STABLE, tuple_(*seen) < _PLACE)
         .order_by(timeline.c.transaction, timeline.c.position)
@@ -164,15 +174,26 @@ async def after(
     )
     if until is not None:
         query = query.where(tuple_(*until) >= _PLACE)
-    if ward is not None:
-        query = query.where(timeline.c.incident_id.is_not(None), or_(timeline.c.unit_code == ward, successor == ward))
+    if codes is not None:
+        own = or_(any_of(timeline.c.unit_code, codes), any_of(successor, codes))
+        query = query.where(timeline.c.incident_id.is_not(None), own)
     return [
-        TimelineEntry(
-            Place(row.transaction, row.position), _wards(row.incident_id, row.unit_code, row.successor), row.body
-        )
+        TimelineEntry(Place(row.transaction, row.position), _units(row), row.body)
         for row in await connection.execute(query)
     ]
 
 
-def _wards(incident_id: str | None, *codes: str | None) -> frozenset[str]:
-    return frozenset(code for code in codes if code is not None) if incident_id is not None else frozenset()
+def _units(row: Row[Any]) -> frozenset[UnitKey]:
+    """Of the entry's own unit, and of the one that took the place of its incident's. None for no incident's entry."""
+    found: set[UnitKey] = set()
+    if row.incident_id is not None and row.unit_code is not None:
+        is_now = row.unit_code == row.now_code
+        found.add((row.unit_code, row.unit_valid_from if is_now else _first_day(row.body)))
+    if row.incident_id is not None and row.successor:
+        found.add((row.successor["code"], date.fromisoformat(row.successor["valid_from"])))
+    return frozenset(found)
+
+
+def _first_day(body: bytes) -> date:
+    """Of the unit of an entry whose incident was corrected since: the entry alone says which unit it was."""
+    return date.fromisoformat(orjson.loads(body)["data"]["unit"]["valid_from"])

@@ -3,8 +3,8 @@
 from shared.http.rights import Right, Rights, public
 
 _SUBMIT = Right(
-    {"officer": "own", "device": "own", "desk": "any", "admin": "any"},
-    note="a device whose token names no ward: any; only an administrator sends on behalf of others",
+    {"officer": "posted", "device": "posted", "desk": "any", "admin": "any"},
+    note="a device without a posting, whose token names no ward: any; only an administrator sends on behalf of others",
 )
 RIGHTS: Rights = {
     "POST /reports": _SUBMIT,

@@ -68,6 +68,7 @@ class ReportAcceptance:
             new_receipt=new_receipt,
             content_key=self.intake.content_key,
             pseudonym_key=self.intake.pseudonym_key,
+            postings=self.intake.postings,
         )
         return draft_report(submission, caller, units, context)
 

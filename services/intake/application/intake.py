@@ -1,13 +1,13 @@
 """What every use case of intake needs: the database, the clock, the keys, and the wards known here."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import store
-from services.intake.domain.wards import Unit
+from services.intake.domain.wards import Posting, Unit
 from shared.clock import Clock, monotonic
 from shared.database import reading
 
@@ -31,6 +31,8 @@ class Intake:
     wakes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called after each commit: the outbox relay need not wait for its next poll."""
     _units: list[Unit] = field(default_factory=list[Unit])
+    postings: Mapping[str, Sequence[Posting]] = field(default_factory=dict[str, list[Posting]])
+    """Who is posted where, by pseudonym. Read together with the wards."""
     _units_read_at: float = -UNITS_FRESH_SECONDS
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -45,6 +47,7 @@ class Intake:
                 if self._has_stale_units():
                     async with reading(self.database).connect() as connection:
                         self._units = await store.load_units(connection)
+                        self.postings = await store.load_postings(connection)
                     self._units_read_at = monotonic()
         return self._units
 

@@ -5,14 +5,14 @@ Time, ids, salts and keys are arguments.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import orjson
 
 from services.intake.domain.submission import Reporter, Submission, is_clock_ahead, time_error
-from services.intake.domain.wards import Unit, followers, in_force, of_another_time, resolve
+from services.intake.domain.wards import Posting, Unit, followers, in_force, is_named, of_another_time, resolve
 from shared.clock import local
 from shared.commitment import Committed, commitment
 from shared.events import ReportReceivedV2, ReportReceivedV2Data, Source, UnitRef, Who
@@ -53,6 +53,8 @@ class DraftContext:
     new_receipt: Callable[[], str]
     content_key: bytes
     pseudonym_key: bytes
+    postings: Mapping[str, Sequence[Posting]] = field(default_factory=dict[str, list[Posting]])
+    """By the pseudonym of the sender."""
 
 
 def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit], context: DraftContext) -> Draft:
@@ -60,14 +62,15 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
     sender = _resolve_sender(submission, caller)
     received_at = submission.received_at or context.received_at
     times = {"occurred_at": submission.occurred_at, "captured_at": submission.captured_at}
-    for field, time in times.items():
+    for name, time in times.items():
         if time is not None and (wrong := time_error(time, received_at)):
-            raise invalid([FieldError(f"#/{field}", wrong)])
-    unit = _resolve_unit(submission.ward, units, min(submission.occurred_at, received_at))
-    if sender.role == "officer" and sender.ward is None:
-        raise Problem(403, "an officer's token names a ward and this one does not: ask for a new one")
-    if sender.role in {"officer", "device"} and sender.ward is not None and sender.ward != unit.code:
-        raise Problem(403, f"ward {unit.code} {unit.name} is not yours; your token is for ward {sender.ward}")
+            raise invalid([FieldError(f"#/{name}", wrong)])
+    happened_at = min(submission.occurred_at, received_at)
+    unit = _resolve_unit(submission.ward, units, happened_at)
+    source = _source_of(sender, context)
+    # an import knows of old reports by which ward they came, and not by which token
+    issued_at = sender.issued(context.received_at) if sender is caller else happened_at
+    _insist_on_unit(sender, unit, issued_at, context.postings.get(source.subject), submission, received_at)
     event_id = context.new_id()
     salt = context.new_salt() if submission.reporter else None
     data = ReportReceivedV2Data(
@@ -78,7 +81,7 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         occurred_at=submission.occurred_at,
         captured_at=submission.captured_at,
         received_at=received_at,
-        from_source=_source_of(sender, context),
+        from_source=source,
         who=_who(caller, context),
         harm=submission.harm,
         firecracker=submission.firecracker,
@@ -100,6 +103,33 @@ def draft_report(submission: Submission, caller: Principal, units: Sequence[Unit
         reporter=submission.reporter,
         reporter_salt=salt,
     )
+
+
+def _insist_on_unit(
+    sender: Principal,
+    unit: Unit,
+    issued_at: datetime,
+    postings: Sequence[Posting] | None,
+    submission: Submission,
+    received_at: datetime,
+) -> None:
+    """Raise Problem 403 if an officer or a device is posted elsewhere. None recorded: it is where its token says.
+
+    They are heard while they are posted; afterwards, as from a queue that was filled off-line, of what happened then.
+    """
+    if sender.role not in {"officer", "device"}:
+        return
+    place = f"{unit.code} {unit.name} of {unit.valid_from}"
+    if postings is not None:
+        then = [at for at in (submission.occurred_at, submission.captured_at) if at is not None]
+        here = [each for each in postings if each.unit == (unit.code, unit.valid_from)]
+        if not any(each.holds(received_at) or all(map(each.holds, then)) for each in here):
+            raise Problem(403, f"you are not posted in ward {place} now, nor were you when it happened")
+        return
+    if sender.role == "officer" and sender.ward is None:
+        raise Problem(403, "no posting of yours is recorded, and your token names no ward: ask an administrator")
+    if sender.ward is not None and not is_named(unit, sender.ward, issued_at):
+        raise Problem(403, f"ward {place} is not yours; your token is for ward {sender.ward}")
 
 
 def compute_content_mac(submission: Submission, submitter: str, key: bytes) -> bytes:

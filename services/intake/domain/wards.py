@@ -8,6 +8,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from shared.clock import local
+from shared.http.identity import ward_of_token
 from shared.text import fold_place
 
 CANDIDATES = 5
@@ -36,10 +37,28 @@ class Unit:
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
 
 
+@dataclass(frozen=True)
+class Posting:
+    """An officer's, or a device's, time in a unit."""
+
+    unit: tuple[str, date]
+    valid_from: datetime
+    valid_to: datetime | None
+
+    def holds(self, at: datetime) -> bool:
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
 def in_force(units: Iterable[Unit], at: datetime) -> list[Unit]:
     """Units in force on the city's day of `at`, by code."""
     day = local(at).date()
     return sorted((u for u in units if u.is_in_force(day)), key=_BY_CODE)
+
+
+def is_named(unit: Unit, ward: str, at: datetime) -> bool:
+    """Whether a token's `CODE@VALID_FROM` means the unit. A code alone means the unit in force `at` that time."""
+    code, day = ward_of_token(ward)
+    return unit.code == code and (unit.is_in_force(local(at).date()) if day is None else unit.valid_from == day)
 
 
 def resolve(text: str, units: Sequence[Unit]) -> Unit | list[Unit]:

@@ -1,16 +1,20 @@
 """One who listens: gets what is theirs, is sent away when too slow, and can always be stopped."""
 
 import asyncio
+from datetime import date
 
 import pytest
 
+from services.escalation.domain.directory.model import UnitKey
 from services.escalation.monitoring import broadcast
 from services.escalation.monitoring.broadcast import Listener
 from services.escalation.store.timeline import Place, TimelineEntry
 
+HERE, THERE, BEFORE = ("14776", date(2025, 7, 1)), ("14779", date(2021, 2, 1)), ("14776", date(2021, 2, 1))
 
-def entry(number: int, *wards: str) -> TimelineEntry:
-    return TimelineEntry(Place(1, number), frozenset(wards), b"{}")
+
+def entry(number: int, *units: UnitKey) -> TimelineEntry:
+    return TimelineEntry(Place(1, number), frozenset(units), b"{}")
 
 
 async def test_all_that_waits_is_taken_at_once_and_in_order() -> None:
@@ -22,9 +26,9 @@ async def test_all_that_waits_is_taken_at_once_and_in_order() -> None:
 
 
 async def test_one_of_a_ward_is_given_what_is_of_that_ward() -> None:
-    listener = Listener("14776")
-    for number, wards in enumerate([("14776",), ("14779",), (), ("14779", "14776")]):
-        listener.offer(entry(number, *wards))
+    listener = Listener(frozenset({HERE}))
+    for number, units in enumerate([(HERE,), (THERE,), (), (THERE, HERE), (BEFORE,)]):
+        listener.offer(entry(number, *units))
     assert [e.place.position for e in await listener.take(1)] == [0, 3]
 
 

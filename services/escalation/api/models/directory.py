@@ -9,8 +9,8 @@ from sqlalchemy import Row
 from services.escalation.application.record_directory import ImportSummary
 from services.escalation.domain.directory.channel_form import scheme
 from services.escalation.domain.directory.differences import Difference, RecordKind
-from services.escalation.domain.directory.model import Duty, Tenure
-from services.escalation.domain.directory.schemas import ContactRow, RosterRow, TenureRow
+from services.escalation.domain.directory.model import Duty, Posting, Tenure
+from services.escalation.domain.directory.schemas import ContactRow, PostingRow, RosterRow, TenureRow
 from shared.events import UnitRef
 from shared.http.fields import Answer, Page, Stored, UnitKind
 
@@ -62,6 +62,22 @@ class RosterItem(Recorded):
     """Made up, for the sample."""
 
 
+class PostingItem(Recorded):
+    """Where an officer or a device is posted."""
+
+    kind: Literal["posting"] = "posting"
+    posting_id: str
+    unit_code: str
+    unit_valid_from: date
+    subject: str
+    """Of their credential."""
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    sample: bool
+    """Made up, for the sample."""
+
+
 class UnitItem(Recorded):
     """A ward or commune."""
 
@@ -88,7 +104,7 @@ class ContactItem(Recorded):
     quiet_to: str | None
 
 
-Item = TenureItem | RosterItem | UnitItem | ContactItem
+Item = TenureItem | RosterItem | PostingItem | UnitItem | ContactItem
 
 
 class DirectoryPage(Page[Annotated[Item, Field(discriminator="kind")]]):
@@ -101,6 +117,10 @@ def tenure_item(tenure: Tenure) -> TenureItem:
 
 def roster_item(duty: Duty) -> RosterItem:
     return RosterItem(**{name: getattr(duty, name) for name in RosterItem.model_fields if name != "kind"})
+
+
+def posting_item(posting: Posting) -> PostingItem:
+    return PostingItem(**{name: getattr(posting, name) for name in PostingItem.model_fields if name != "kind"})
 
 
 def unit_item(row: Row[Any]) -> UnitItem:
@@ -123,6 +143,10 @@ class TenureRows(Rows):
 
 class RosterRows(Rows):
     rows: Annotated[list[RosterRow], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class PostingRows(Rows):
+    rows: Annotated[list[PostingRow], Field(min_length=1, max_length=MAX_ROWS)]
 
 
 class ContactRows(Rows):
@@ -175,6 +199,18 @@ class RosterRecord(Answer):
     sample: bool
 
 
+class PostingRecord(Answer):
+    """A posting, as its row has it."""
+
+    unit_code: str
+    unit_valid_from: date
+    subject: str
+    valid_from: date
+    valid_to: date | None
+    document: str
+    sample: bool
+
+
 class ContactRecord(Answer):
     """A channel of a person, by its scheme: the rest is an address or a secret."""
 
@@ -184,7 +220,7 @@ class ContactRecord(Answer):
     quiet_to: str | None
 
 
-Record = Annotated[dict[str, Any], Stored(UnitRecord | TenureRecord | RosterRecord | ContactRecord)]
+Record = Annotated[dict[str, Any], Stored(UnitRecord | TenureRecord | RosterRecord | PostingRecord | ContactRecord)]
 
 
 class Added(Answer):

@@ -35,9 +35,12 @@ async def escalate(escalation: Escalation, incident_id: str, caller: Principal, 
 
 
 def _posts(case: Case, caller: Principal) -> tuple[str, ...]:
-    """Return the post that the caller speaks for; none for the desk. Raises Problem 403."""
+    """Return the posts that the caller speaks for; none for the desk. Raises Problem 403."""
     if caller.role != "official":
         return ()
-    if (caller.subject, caller.post) not in case.standing.acting_for:
-        raise Problem(403, f"the incident's decision does not name {caller.subject} for post {caller.post}")
-    return (str(caller.post),)
+    named = sorted(post for holder, post in case.standing.acting_for if holder == caller.subject)
+    posts = tuple(post for post in named if caller.post in (None, post))
+    if not posts:
+        post = f" for post {caller.post}" if caller.post else ""
+        raise Problem(403, f"the incident's decision does not name {caller.subject}{post}")
+    return posts

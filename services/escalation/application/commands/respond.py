@@ -23,7 +23,8 @@ async def respond(escalation: Escalation, incident_id: str, caller: Principal, t
         command.record(found, lambda head, data: ResponseRecorded(**head, data=FindingData(**data)))
         if caller.role == "official":
             notices = await timers.notices_of(command.connection, incident_id)
-            mine = [n for n in notices if n.recipient == caller.subject and caller.post in n.posts]
+            told = [n for n in notices if n.recipient == caller.subject]
+            mine = [n for n in told if n.posts and (caller.post is None or caller.post in n.posts)]
             record_acknowledgement(command.engine, command.case, notices, mine, caller.subject)
         owed = obligations.desk_tasks(command.case)
         command.case.state = lifecycle.after("respond", command.case.state)

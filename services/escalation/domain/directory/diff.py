@@ -23,7 +23,15 @@ from services.escalation.domain.directory.model import (
     overlap,
     remainders,
 )
-from services.escalation.domain.directory.schemas import Note, Numbered, Place, RosterRow, Tables, TenureRow, UnitRow
+from services.escalation.domain.directory.schemas import (
+    Note,
+    Numbered,
+    Place,
+    RosterRow,
+    Tables,
+    TenureRow,
+    UnitRow,
+)
 from services.escalation.domain.directory.validation import Units, with_recorded
 from shared.clock import local
 

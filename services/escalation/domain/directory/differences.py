@@ -8,7 +8,7 @@ from services.escalation.domain.directory.diff import Plan
 from services.escalation.domain.directory.schemas import Place
 
 T = TypeVar("T")
-RecordKind = Literal["unit", "tenure", "roster", "contact"]
+RecordKind = Literal["unit", "tenure", "roster", "posting", "contact"]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 from services.escalation.domain.directory.diff import Plan, Reach, shown_reach
-from services.escalation.domain.directory.model import Duty, Tenure, Unit
+from services.escalation.domain.directory.model import Duty, Posting, Tenure, Unit
 from services.escalation.domain.directory.validation import Units
 from services.escalation.domain.envelope import envelope
 from shared.events import (
     ContactRecorded,
     ContactRecordedData,
     Event,
+    PostingRecorded,
+    PostingRecordedData,
     RosterRecorded,
     RosterRecordedData,
     TenureRecorded,
@@ -75,6 +77,21 @@ def _roster(duty: Duty, units: Units, now: datetime, new_id: NewId, *, withdrawn
     unit = units[duty.unit_key].ref if duty.unit_key else None
     data = RosterRecordedData(unit=unit, officials=(duty.holder_id,), withdrawn=withdrawn, **shown)
     return RosterRecorded(**envelope(new_id(), duty.unit_code or duty.level, now), data=data)
+
+
+def of_postings(
+    plan: Plan[Posting], units: Units, now: datetime, new_id: NewId, pseudonym: Callable[[str], str]
+) -> list[Event]:
+    """Return the events of a plan. They name officers and devices by pseudonym."""
+
+    def event(posting: Posting, *, withdrawn: bool) -> PostingRecorded:
+        shown = posting.model_dump(include={"posting_id", "document", "valid_from", "valid_to", "sample"})
+        unit, sender = units[posting.unit_key].ref, pseudonym(posting.subject)
+        data = PostingRecordedData(unit=unit, sender=sender, withdrawn=withdrawn, **shown)
+        return PostingRecorded(**envelope(new_id(), posting.unit_code, now), data=data)
+
+    gone = [event(e.old, withdrawn=True) for e in plan.ended]
+    return [*gone, *(event(new, withdrawn=False) for new in plan.recorded)]
 
 
 def of_contacts(plan: Plan[Reach], now: datetime, new_id: NewId) -> list[Event]:

@@ -78,6 +78,28 @@ class Duty(BaseModel):
         return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
 
 
+class Posting(BaseModel):
+    """An officer's, or a device's, time in a unit. One may be posted in several at once."""
+
+    model_config = ConfigDict(frozen=True)
+
+    posting_id: str
+    unit_code: str
+    unit_valid_from: date
+    subject: str
+    """Of the credential. Events name it by pseudonym."""
+    document: str
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    sample: bool
+    recorded_at: AwareDatetime
+    superseded_at: AwareDatetime | None = None
+
+    @property
+    def unit_key(self) -> "UnitKey":
+        return (self.unit_code, self.unit_valid_from)
+
+
 @dataclass(frozen=True)
 class Contact:
     """A URL (Apprise, `mailto(s)://` or `webhook(s)://`) at which a person is notified, with its quiet hours."""

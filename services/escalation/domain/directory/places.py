@@ -26,6 +26,14 @@ class Place:
         return code == self.code and (self.days is None or valid_from in self.days)
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What somebody may see: incidents of these units, and those that the holder `told` was sent a notice of."""
+
+    units: frozenset[UnitKey]
+    told: str | None = None
+
+
 def find_place(text: str, units: Mapping[UnitKey, Unit]) -> Place | list[Unit]:
     """Return the units that are meant, or candidates, perhaps none.
 

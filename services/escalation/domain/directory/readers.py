@@ -17,6 +17,7 @@ from services.escalation.domain.directory.schemas import (
     ContactRow,
     LineError,
     Note,
+    PostingRow,
     Read,
     RequestedChanges,
     RosterRow,
@@ -38,9 +39,10 @@ MODELS: Mapping[Table, type[Row]] = {
     "units": UnitRow,
     "tenures": TenureRow,
     "rosters": RosterRow,
+    "postings": PostingRow,
     "contacts": ContactRow,
 }
-DIRECTORY: tuple[Table, ...] = ("tenures", "rosters", "contacts")
+DIRECTORY: tuple[Table, ...] = ("tenures", "rosters", "postings", "contacts")
 """Names of the sheets of a directory workbook."""
 DELIMITERS = ",;\t"
 """A spreadsheet with Vietnamese settings saves CSV with semicolons."""
@@ -63,7 +65,7 @@ def read_wards(content: bytes) -> RequestedChanges:
 
 
 def read_directory(content: bytes) -> RequestedChanges:
-    """Read tenures, rosters or contacts from a table, or from a workbook with a sheet for each.
+    """Read tenures, rosters, postings or contacts from a table, or from a workbook with a sheet for each.
 
     A single table is recognised by its header.
     """
@@ -85,6 +87,8 @@ def is_workbook(content: bytes) -> bool:
 def _table_of(sheet: Sheet) -> Table:
     if "level" in sheet.header:
         return "rosters"
+    if "subject" in sheet.header:
+        return "postings"
     return "contacts" if "channel" in sheet.header and not {"post", "unit_code"} & {*sheet.header} else "tenures"
 
 

@@ -14,7 +14,7 @@ from shared.clock import HO_CHI_MINH
 from shared.text import clean_line, kind_of_unit
 from shared.unit_kinds import unit_kinds
 
-Table = Literal["units", "tenures", "rosters", "contacts"]
+Table = Literal["units", "tenures", "rosters", "postings", "contacts"]
 Place = tuple[Table, int]
 """(table, number): the number of a line in a file, or the index of a row in a request, from 0."""
 YEARS = range(1900, 2201)
@@ -237,6 +237,28 @@ class RosterRow(Row):
         return (self.unit_code, self.unit_valid_from) if self.unit_code and self.unit_valid_from else None
 
 
+class PostingRow(Row):
+    """Where an officer or a device is posted. Days are the city's. `valid_to` is the first day on which they are not.
+
+    A row for the same subject in the same unit from the same day is the same posting: it replaces the recorded one.
+    """
+
+    unit_code: Code
+    unit_valid_from: Day
+    subject: HolderId
+    """Of their credential, as `trucban token issue --subject` has it."""
+    valid_from: Day
+    valid_to: Day | None = None
+    document: Document
+    sample: bool = False
+    withdrawn: bool = False
+    """The posting never existed. Its record is withdrawn."""
+
+    @property
+    def unit_key(self) -> UnitKey:
+        return (self.unit_code, self.unit_valid_from)
+
+
 class ContactRow(Row):
     """A channel of a person. A person's rows give all channels of that person.
 
@@ -299,10 +321,11 @@ class Tables:
     units: Sequence[Numbered[UnitRow]] = ()
     tenures: Sequence[Numbered[TenureRow]] = ()
     rosters: Sequence[Numbered[RosterRow]] = ()
+    postings: Sequence[Numbered[PostingRow]] = ()
     contacts: Sequence[Numbered[ContactRow]] = ()
 
     def __len__(self) -> int:
-        return len(self.units) + len(self.tenures) + len(self.rosters) + len(self.contacts)
+        return sum(map(len, (self.units, self.tenures, self.rosters, self.postings, self.contacts)))
 
     def without(self, errors: Sequence[LineError]) -> "Tables":
         """Return the tables without the lines that have an error."""
@@ -311,6 +334,7 @@ class Tables:
             units=[row for row in self.units if ("units", row[0]) not in bad],
             tenures=[row for row in self.tenures if ("tenures", row[0]) not in bad],
             rosters=[row for row in self.rosters if ("rosters", row[0]) not in bad],
+            postings=[row for row in self.postings if ("postings", row[0]) not in bad],
             contacts=[row for row in self.contacts if ("contacts", row[0]) not in bad],
         )
 

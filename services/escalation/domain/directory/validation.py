@@ -15,6 +15,7 @@ from services.escalation.domain.directory.schemas import (
     ContactRow,
     LineError,
     Numbered,
+    PostingRow,
     RosterRow,
     Table,
     Tables,
@@ -34,6 +35,7 @@ def check(tables: Tables, recorded: Units, posts: Iterable[str]) -> list[LineErr
         *check_units(tables.units, recorded),
         *check_tenures(tables.tenures, units, posts),
         *check_rosters(tables.rosters, units),
+        *check_postings(tables.postings, units),
         *check_contacts(tables.contacts),
     ]
 
@@ -258,6 +260,23 @@ def check_rosters(rows: Sequence[Numbered[RosterRow]], units: Units) -> list[Lin
         earlier = seen.setdefault((row.level, row.unit_key, row.holder_id, row.valid_from, row.valid_to), line)
         if earlier != line:
             errors.append(_error(line, f"the turn of line {earlier} again: say it once", "holder_id", "rosters"))
+    return errors
+
+
+def check_postings(rows: Sequence[Numbered[PostingRow]], units: Units) -> list[LineError]:
+    """Return errors: unknown units and units that ended, empty periods, and postings given twice."""
+    endings = Endings(units)
+    errors: list[LineError] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    for line, row in rows:
+        if (text := endings.wrong_unit(row.unit_key, row.valid_from, row.withdrawn)) is not None:
+            errors.append(_error(line, text, "unit_code", "postings"))
+        if row.valid_to is not None and row.valid_to <= row.valid_from:
+            detail = f"valid_to {row.valid_to} is not after valid_from {row.valid_from}"
+            errors.append(_error(line, detail, "valid_to", "postings"))
+        earlier = seen.setdefault((row.unit_key, row.subject, row.valid_from), line)
+        if earlier != line:
+            errors.append(_error(line, f"the posting of line {earlier} again: say it once", "subject", "postings"))
     return errors
 
 

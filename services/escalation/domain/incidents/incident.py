@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
+from services.escalation.domain.directory.model import UnitKey, key_of
 from services.escalation.domain.incidents.correlation import Occurrence
 from services.escalation.domain.incidents.finding import Finding
 from services.escalation.domain.incidents.lifecycle import FINAL, State
@@ -82,9 +83,9 @@ class IncidentRow:
         return self.is_open or self.late_reports_waiting is not None
 
     @property
-    def wards(self) -> set[str]:
-        """Codes of the wards whose people may see the incident."""
-        return {self.unit.code} | ({self.successor.code} if self.successor else set[str]())
+    def units(self) -> frozenset[UnitKey]:
+        """The units whose people may see the incident: its own, and the one that took its place."""
+        return frozenset(key_of(unit) for unit in (self.unit, self.successor) if unit is not None)
 
     def number_event(self, cause: str | None, officials: Iterable[str] = ()) -> EventData:
         """Take the incident's next sequence number, and return the common data of an event.

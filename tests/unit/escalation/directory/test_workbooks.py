@@ -79,7 +79,9 @@ def test_a_workbook_has_a_sheet_for_each_table_and_tells_which_it_does_not_read(
     assert asked.lines == len(asked.tables) == 3
     assert [row.valid_from for _, row in asked.tables.rosters] == [at("2023-01-21 18:00")]
     assert [row.quiet_from for _, row in asked.tables.contacts] == [time(22)]
-    assert [n.detail for n in asked.notes] == ["sheet notes is not read: sheets are called tenures, rosters, contacts"]
+    assert [n.detail for n in asked.notes] == [
+        "sheet notes is not read: sheets are called tenures, rosters, postings, contacts"
+    ]
 
 
 def test_a_line_of_a_workbook_that_is_wrong_is_named_with_its_sheet() -> None:

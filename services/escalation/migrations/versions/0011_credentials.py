@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 STATEMENTS = """
 CREATE TABLE escalation.credential (
@@ -73,4 +73,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("0010 is not undone: restore the database from before it")
+    raise NotImplementedError("0011 is not undone: restore the database from before it")

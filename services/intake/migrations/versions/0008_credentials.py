@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 STATEMENTS = """
 CREATE TABLE intake.revocation (
@@ -39,4 +39,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("0007 is not undone: restore the database from before it")
+    raise NotImplementedError("0008 is not undone: restore the database from before it")
