@@ -42,6 +42,8 @@ class LedgerService(Service):
     """The ledger as it runs in a process."""
 
     ledger: Ledger
+    learning: Learning
+    """How it learns of revocations."""
 
 
 def load_signer(settings: Settings) -> Signer:
@@ -103,4 +105,4 @@ def build(settings: Settings, clock: Clock) -> LedgerService:
         }
         return checks_of(health_failures)
 
-    return LedgerService(name=NAME, app=app, running=running, checks=checks, ledger=ledger)
+    return LedgerService(name=NAME, app=app, running=running, checks=checks, ledger=ledger, learning=learning)

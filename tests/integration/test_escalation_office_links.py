@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from services.escalation.domain.notices.message import Message
 from services.escalation.domain.notices.signed_link import LinkSigner
 from services.escalation.sending.channels import Sender, SendOutcome
 from services.escalation.sending.delivery_loop import DeliveryLoop
+from shared.credentials.revocation import Revocation
 from shared.events import Harm
-from shared.http.identity import verifier
+from shared.http.identity import TokenVerifier, verifier
 from shared.http.web import service_app
 from tests.integration.delivery_peers import TO_THIS_MACHINE
 from tests.integration.directory_changes import appoint, leave, on_duty
@@ -62,6 +63,7 @@ class Office:
     """Theirs."""
     of_office: str
     """The one that the office's own channel got."""
+    tokens: TokenVerifier
 
     async def pressed(self, link: str | None = None) -> str:
         page = await self.browser.post(link or self.link)
@@ -82,13 +84,14 @@ async def office(city: City, tmp_path: Path) -> AsyncGenerator[Office]:
     loop = DeliveryLoop(city.escalation, reading)
     while await loop.step() | await loop.drain():
         pass
-    app = service_app("escalation", verifier(tmp_path), routes.router, RIGHTS)
+    tokens = verifier(tmp_path)
+    app = service_app("escalation", tokens, routes.router, RIGHTS)
     app.state.escalation, app.state.link_signer, app.state.desk_telephone = city.escalation, LINKS, None
     root = FastAPI()
     root.mount("/escalation", app)
     async with AsyncClient(transport=ASGITransport(root), base_url=BASE) as browser:
         own = city.escalation.channels.desk
-        yield Office(city, browser, reading.links[f"outbox://{ON_DUTY}"], reading.links[own])
+        yield Office(city, browser, reading.links[f"outbox://{ON_DUTY}"], reading.links[own], tokens)
 
 
 async def test_whoever_is_on_duty_acknowledges_for_the_office_in_their_own_name(office: Office) -> None:
@@ -102,6 +105,17 @@ async def test_whoever_is_on_duty_acknowledges_for_the_office_in_their_own_name(
 async def test_whoever_looks_after_the_office_s_own_channel_acknowledges_for_the_office(office: Office) -> None:
     await office.pressed(office.of_office)
     assert await office.acknowledged_by() == "desk"
+
+
+@pytest.mark.parametrize(("subject", "ended"), [(ON_DUTY, [410, 200]), ("desk", [410, 410])])
+async def test_it_ends_with_all_of_whoever_got_it_and_with_all_of_the_office(
+    office: Office, subject: str, ended: list[int]
+) -> None:
+    now, until = office.city.clock.now(), datetime.now(UTC) + HOUR
+    common: dict[str, Any] = {"kind": "token", "holder": subject, "role": "desk", "expires_at": until}
+    ending = Revocation(revocation_id="1", subject=subject, issued_before=now + HOUR, revoked_at=now, **common)
+    office.tokens.revoked.add(ending)
+    assert [(await office.browser.get(link)).status_code for link in (office.link, office.of_office)] == ended
 
 
 async def test_after_their_turn_it_acknowledges_nothing_and_says_why(office: Office) -> None:

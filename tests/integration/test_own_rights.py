@@ -95,6 +95,30 @@ async def test_a_report_goes_its_whole_way_also_after_redis_lost_all(city: Whole
     assert not await failing(city)
 
 
+@pytest.mark.parametrize("broker_is_away", [False, True])
+async def test_a_revoked_token_is_refused_by_each_service(city: WholeCity, broker_is_away: bool) -> None:
+    learning = [city.services.intake.learning.following, city.services.ledger.learning.following]
+    kept = [each.stream_failure for each in learning]
+    token = city.tokens.issue(Principal("truc-ban-mat-the", "desk"))
+    try:
+        for each in learning if broker_is_away else ():
+            each.stream_failure = lambda: "the broker is away"
+        said = {"token": token, "reason": "mất thẻ"}
+        answer = await city.post("/escalation/v1/credentials/revocations", "admin", json=said)
+        assert answer.status_code == 200, answer.text
+        await until(lambda: _is_refused(city, token), "every service refuses it")
+        assert [each.health_failure() for each in learning] == [None, None]
+    finally:
+        for each, failure in zip(learning, kept, strict=True):
+            each.stream_failure = failure
+
+
+async def _is_refused(city: WholeCity, token: str) -> bool:
+    headers = {"authorization": f"Bearer {token}"}
+    paths = ("/intake/v1/reports", "/escalation/v1/incidents", "/ledger/v1/entries")
+    return {(await city.client.get(path, headers=headers)).status_code for path in paths} == {401}
+
+
 async def test_what_cannot_be_handled_becomes_a_dead_letter_of_each_service(city: WholeCity) -> None:
     owner = connect(city.database_url, pool_size=1)
     outgoing = [Outgoing(uuid4().hex, messaging.stream_name(INTAKE, 0), b'{"no": "event"}')]
@@ -141,6 +165,9 @@ async def _is_own(redis: messaging.Client) -> bool:
         "SET ROLE trucban",
         "CREATE ROLE another SUPERUSER",
         "SELECT count(*) FROM intake.reporter",
+        "SELECT count(*) FROM escalation.credential",
+        "UPDATE escalation.revocation SET credential = ''",
+        "DELETE FROM escalation.revocation",
         "INSERT INTO escalation.outbox (event_id, stream, number, body) VALUES ('a', 'b', 1, '')",
         "UPDATE ledger.entry SET body = ''",
         "DELETE FROM ledger.entry",

@@ -43,6 +43,7 @@ SAID: dict[str, Any] = {
     "/escalation/v1/directory/postings": {"rows": []},
     "/escalation/v1/directory/contacts": {"rows": []},
     "/escalation/v1/contact-tests": {},
+    "/escalation/v1/credentials/revocations": WHY | {"subject": "khong-co"},
     "/escalation/v1/links/{notice_id}": None,
 }
 """What is said to each route that takes something; intake's take a report."""

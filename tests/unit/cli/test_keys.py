@@ -5,11 +5,14 @@ from typing import get_args
 
 import pytest
 
+from services.cli.credentials import rotate_key
 from services.cli.keys import KEYS_OF, deal_keys, make_keys
 from services.cli.options import ServiceName
 from services.cli.process import load_service
 from shared.clock import Clock
 from shared.database import SERVICES
+from shared.http.identity import Principal, issuer, verifier
+from shared.http.problem import Problem
 from shared.settings import Settings
 from tests.support import NIGHT
 
@@ -38,3 +41,19 @@ def test_a_key_that_was_made_anew_reaches_who_has_a_copy(tmp_path: Path) -> None
     make_keys(tmp_path)
     assert deal_keys(tmp_path) == ["escalation"]
     assert (tmp_path / "escalation" / "link.key").read_bytes() == (tmp_path / "link.key").read_bytes()
+
+
+def test_another_key_of_tokens_reaches_who_has_a_copy_and_signs_nobody_out(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    (tmp_path / "ledger").mkdir()
+    deal_keys(tmp_path)
+    settings, desk = Settings(keys=tmp_path, data=tmp_path), Principal("truc-ban", "desk")
+    before = issuer(tmp_path).issue(desk)
+    rotate_key(settings, end_old=False)
+    after = issuer(tmp_path).issue(desk)
+    assert [verifier(tmp_path / "ledger").verify(token) for token in (before, after)] == [desk, desk]
+    rotate_key(settings, end_old=True)
+    for token in (before, after):
+        with pytest.raises(Problem):
+            verifier(tmp_path / "ledger").verify(token)
+    assert verifier(tmp_path / "ledger").verify(issuer(tmp_path).issue(desk)) == desk
