@@ -48,7 +48,7 @@ async def merged(template: Template) -> AsyncGenerator[WholeCity]:
         city.clock.set(AFTER)
         for unit, when in ((DONG_HAI, at("2025-06-30 20:00")), (HAC_THANH, at("2025-07-01 20:00"))):
             await route_reports(city.escalation, [received(unit=unit, occurred_at=when, received_at=when)])
-        await city.settle()
+        await known_to_intake(city)
         yield city
 
 
