@@ -18,6 +18,7 @@ BY_PEOPLE = frozenset(
         "incident.handed_off",
         "incident.corrected",
         "incident.escalated",
+        "posting.recorded",
         "response.recorded",
         "closure.proposed",
         "incident.closed",

@@ -106,8 +106,12 @@ def _of_office(incident: Incident, notices: Sequence[StoredNotice], office: str)
 def _of_post(
     engine: IncidentEngine, incident: Incident, notices: Sequence[StoredNotice], caller: Principal
 ) -> list[StoredNotice]:
-    """Return the notices that the caller may acknowledge for their post. Raises Problem 403 or 404."""
-    of_post = [n for n in notices if n.recipient not in OFFICES and (caller.post is None or caller.post in n.posts)]
+    """Return the notices that the caller may acknowledge for their post. Raises Problem 403 or 404.
+
+    Whoever was only told that nothing is asked of them any more acknowledges nothing.
+    """
+    asking = [n for n in notices if n.recipient not in OFFICES and n.purpose != "stand_down"]
+    of_post = [n for n in asking if caller.post is None or caller.post in n.posts]
     post = "a post" if caller.post is None else f"post {caller.post}"
     if not of_post:
         raise Problem(404, f"no notice that still holds of incident {incident.incident_id} went to {post}")
