@@ -19,6 +19,8 @@ from shared.background import in_background
 SINGLE_PER_SECOND = 30
 PROBE_SECONDS = 5.0
 """How often somebody outside asks for readiness, as an orchestrator does."""
+STARTED_SECONDS = 15.0
+"""A system that has just become ready still opens connections. That is not what idle means."""
 SETTLE_SECONDS = 3.0
 """PostgreSQL counts the transactions of a session up to a second late, and notices are on their way."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -59,6 +61,7 @@ async def run(data: Path, *, quick: bool) -> list[Figure]:
             await until_recorded(url, singles + batches)
 
         async with in_background(_probe(port), "readiness probe"):
+            await asyncio.sleep(STARTED_SECONDS)
             idle = await _spent(pid, pool, lambda: asyncio.sleep(10 if quick else 30))
             single = (await _spent(pid, pool, singly)).beyond(idle)
             batch = (await _spent(pid, pool, in_batches)).beyond(idle)

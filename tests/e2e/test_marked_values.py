@@ -33,7 +33,7 @@ MAY: Mapping[str, set[str]] = {
 }
 KEPT: Mapping[str, set[str]] = {
     "intake.report": {"report_id", "subject"},
-    "intake.reporter": {"report_id"},
+    "intake.reporter": {"report_id", "subject"},
     "intake.outbox": WIRE | FAILED,
     "escalation.outbox": WIRE,
     "escalation.report": REPORTED | FAILED | {"report_id"},

@@ -105,7 +105,8 @@ async def test_a_mistyped_figure_is_refused_and_lowers_nothing(
 async def test_text_that_cannot_be_kept_or_seen_is_refused_by_the_name_of_its_field(
     house: WholeCity, incident: str, name: str, changes: dict[str, Any], pointer: str
 ) -> None:
-    assert refused(await command(house, incident, name, COMMANDS[name] | changes), 422) == [pointer]
+    caller = OFFICIAL if name == "closure-proposals" else DESK
+    assert refused(await command(house, incident, name, COMMANDS[name] | changes, caller), 422) == [pointer]
 
 
 async def test_prose_may_have_lines(house: WholeCity, incident: str) -> None:

@@ -58,7 +58,8 @@ async def sent(city: City, sender: Sender) -> None:
 
 async def changed(city: City, *channels: str | None) -> None:
     """All channels of the chair from now on; None for none."""
-    rows = [(n, ContactRow.model_validate({"holder_id": WHO, "channel": url})) for n, url in enumerate(channels)]
+    row = {"holder_id": WHO, "sample": True}
+    rows = [(n, ContactRow.model_validate(row | {"channel": url})) for n, url in enumerate(channels)]
     assert not (await record(city.escalation, RequestedChanges(Tables(contacts=rows), len(rows)))).errors
 
 
@@ -210,7 +211,7 @@ async def test_the_desk_sees_it_in_every_list_and_mends_it_by_the_directory(temp
     async with whole_city_in(template) as city:
 
         async def reached_at(channel: str | None) -> None:
-            body = {"rows": [{"holder_id": WHO, "channel": channel}]}
+            body = {"rows": [{"holder_id": WHO, "channel": channel, "sample": True}]}
             path = "/escalation/v1/directory/contacts"
             answer = await city.client.put(path, headers=city.bearer("admin"), json=body)
             assert answer.status_code == 200, answer.text
