@@ -15,9 +15,9 @@ from tests.support import SAMPLES
 
 BY_COMMAND = {"data.restored", "partitions.changed", "dead_letter.discarded", "credential.issued"}
 """Tested with their commands, some of which need a stopped city or a dead letter."""
-ELSEWHERE = {"contact.confirmed", "incident.corrected", "incident.escalated"}
+ELSEWHERE = {"contact.confirmed", "incident.corrected", "incident.escalated", "posting.recorded"}
 """Not of that night: what every command writes is tested in `test_escalation_commands.py`, a link that confirms in
-`test_contact_tests.py`."""
+`test_contact_tests.py`, a posting in `test_postings.py`."""
 Kinds = dict[str, list[dict[str, Any]]]
 
 
