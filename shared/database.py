@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, InterfaceError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
@@ -203,7 +203,7 @@ def _prepare_session(transaction_seconds: float) -> Callable[[Any, object], None
         except BaseException as error:
             connection.terminate()
             if isinstance(error, DRIVER_ERRORS):
-                raise _as_sqlalchemy("connect", error, is_lost=True) from error
+                raise _not_connected(error) from error
             raise
 
     return prepare
@@ -232,11 +232,10 @@ def given(**columns: Sequence[object]) -> dict[str, list[object]]:
     return {f"given_{name}": list(values) for name, values in columns.items()}
 
 
-def _as_sqlalchemy(statement: str, error: Exception, *, is_lost: bool) -> DBAPIError:
+def _not_connected(error: Exception) -> DBAPIError:
     """As SQLAlchemy raises the driver's errors of its own statements."""
-    kinds = {asyncpg.IntegrityConstraintViolationError: IntegrityError, asyncpg.InterfaceError: InterfaceError}
-    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), DBAPIError)
-    return kind(statement, None, error, hide_parameters=True, connection_invalidated=is_lost)
+    kind = InterfaceError if isinstance(error, asyncpg.InterfaceError) else DBAPIError
+    return kind("connect", None, error, hide_parameters=True, connection_invalidated=True)
 
 
 async def migrate(url: str, service: str) -> None:
